@@ -1,0 +1,114 @@
+"""The calls to a provider, as activities on the task queue of that provider."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+
+from temporalio import activity
+
+from activities.provider_http import ProviderHttp
+from activities.refusal import refusal
+from catalog import Catalog
+from models.errors import ErrorCode
+from models.job import Job
+from models.messages import ExtendCall, ProviderCall, SubmitResult
+from models.product import BackendSupport
+from models.protocol import ExtendItem, JobReference
+
+HEARTBEAT_INTERVAL = 3.0
+"""Seconds; a third of the heartbeat timeout, so that one lost heartbeat does not end an attempt."""
+
+
+class ProviderActivities:
+    """The calls to one provider. Each may be repeated: the provider tells a repeat by the job's id."""
+
+    def __init__(self, catalog: Callable[[], Catalog], http: ProviderHttp) -> None:
+        self._catalog = catalog
+        self._http = http
+
+    @activity.defn
+    async def submit(self, call: ProviderCall) -> SubmitResult:
+        """Hand over the job with its application and tool resolved. Raises `PROVIDER_REJECTED` if it is refused."""
+        async with _heartbeats():
+            generated = await self._http.create(self._resolved(call.job))
+        return SubmitResult(provider_generated_id=generated)
+
+    @activity.defn
+    async def terminate(self, call: ProviderCall) -> None:
+        """Stop the job and delete what belongs to it alone; an unknown or ended job is no error."""
+        async with _heartbeats():
+            await self._http.post("/terminate", call.job)
+
+    @activity.defn
+    async def extend(self, call: ExtendCall) -> None:
+        """Give the job more time. Raises `FEATURE_NOT_SUPPORTED_BY_PROVIDER` before the provider is asked."""
+        self._require(call.job, "timeExtension", lambda support: support.time_extension)
+        async with _heartbeats():
+            await self._http.post("/extend", ExtendItem(job=call.job, requested_time=call.requested_time))
+
+    @activity.defn
+    async def suspend(self, call: ProviderCall) -> None:
+        """Hold the job. Raises `FEATURE_NOT_SUPPORTED_BY_PROVIDER` before the provider is asked."""
+        self._require(call.job, "suspension", lambda support: support.suspension)
+        async with _heartbeats():
+            await self._http.post("/suspend", JobReference(job=call.job))
+
+    @activity.defn
+    async def unsuspend(self, call: ProviderCall) -> None:
+        """Let the job go on. Raises `FEATURE_NOT_SUPPORTED_BY_PROVIDER` before the provider is asked."""
+        self._require(call.job, "suspension", lambda support: support.suspension)
+        async with _heartbeats():
+            await self._http.post("/unsuspend", JobReference(job=call.job))
+
+    def _resolved(self, job: Job) -> Job:
+        catalog = self._catalog()
+        application = catalog.application(job.specification.application)
+        tool = catalog.tool(application.tool) if application else None
+        product = catalog.product(job.specification.product)
+        if application is None or tool is None or product is None:
+            raise refusal(
+                ErrorCode.VERIFICATION_FAILED,
+                f"The application {job.specification.application} or the product {job.specification.product} "
+                "has left the catalog.",
+            )
+        support = catalog.support(job.specification.product)
+        status = job.status.model_copy(
+            update={
+                "resolved_application": {"application": application.to_wire(), "tool": tool.to_wire()},
+                "resolved_product": product.to_wire(),
+                "resolved_support": support.to_wire() if support else None,
+            }
+        )
+        return job.model_copy(update={"status": status})
+
+    def _require(self, job: Job, feature: str, has_it: Callable[[BackendSupport], bool]) -> None:
+        catalog = self._catalog()
+        application = catalog.application(job.specification.application)
+        tool = catalog.tool(application.tool) if application else None
+        support = catalog.support(job.specification.product)
+        if tool is None or support is None or not has_it(tool.backend.support_in(support)):
+            raise refusal(
+                ErrorCode.FEATURE_NOT_SUPPORTED_BY_PROVIDER,
+                f"The provider {job.specification.product.provider} does not support {feature} "
+                f"on {job.specification.product.id}.",
+            )
+
+
+@asynccontextmanager
+async def _heartbeats() -> AsyncIterator[None]:
+    """Heartbeat while a call is under way: this is how a cancel reaches it, and how its death is noticed."""
+
+    async def beat() -> None:
+        while True:
+            activity.heartbeat()
+            await asyncio.sleep(HEARTBEAT_INTERVAL)
+
+    beating = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        beating.cancel()
+        with suppress(asyncio.CancelledError):
+            await beating

@@ -1,0 +1,99 @@
+"""HTTP to one provider: one pooled client, signed requests, and what each answer means."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import httpx
+import jwt
+from pydantic import ValidationError
+from temporalio.exceptions import ApplicationError
+
+from activities.refusal import refusal
+from models.errors import ErrorCode
+from models.job import Job
+from models.protocol import ProviderError
+from models.wire import WireModel
+
+TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+"""Seconds. A provider may have to ask its scheduler before it answers; a connection comes at once or not at all."""
+TOKEN_LIFETIME = 300
+"""Seconds that a token is good for; minutes, as UCloud's own."""
+SUBJECT = "_UCloud"
+ROLE = "SERVICE"
+RETRIED_STATUS = frozenset({408, 429})
+
+
+class ProviderHttp:
+    """The HTTP calls to one provider, signed with that provider's own private key (RS256)."""
+
+    def __init__(
+        self,
+        provider: str,
+        address: str,
+        private_key: str,
+        issuer: str = "cloud.sdu.dk",
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._provider = provider
+        self._private_key = private_key
+        self._issuer = issuer
+        self._client = httpx.AsyncClient(
+            base_url=f"{address.rstrip('/')}/ucloud/{provider}/jobs", timeout=TIMEOUT, transport=transport
+        )
+
+    async def create(self, job: Job) -> str | None:
+        """Submit one job; returns the provider's own id for it, if it gives one."""
+        answer = await self.post("/", job)
+        responses = answer.get("responses") if isinstance(answer, dict) else None
+        first = responses[0] if isinstance(responses, list) and responses else None
+        generated = first.get("id") if isinstance(first, dict) else None
+        return generated if isinstance(generated, str) else None
+
+    async def post(self, path: str, item: WireModel) -> Any:
+        """Send a call with one item; returns the JSON of the answer.
+
+        Raises an `ApplicationError` of type `PROVIDER_REJECTED`, not to be tried again, for a 4xx other than 408 and
+        429; and one that is to be tried again for everything else that is not a 2xx, or no answer at all.
+        """
+        try:
+            response = await self._client.post(path, json={"items": [item.to_wire()]}, headers=self._headers())
+        except httpx.HTTPError as error:
+            raise _try_again(
+                f"The provider {self._provider} cannot be reached at {self._client.base_url}: "
+                f"{type(error).__name__}{f' ({error})' if str(error) else ''}."
+            ) from error
+        if response.is_success:
+            return _json(response)
+        why = _why(response)
+        if response.is_client_error and response.status_code not in RETRIED_STATUS:
+            raise refusal(ErrorCode.PROVIDER_REJECTED, f"The provider {self._provider} refused: {why}")
+        raise _try_again(f"The provider {self._provider} answered {response.status_code}: {why}")
+
+    async def close(self) -> None:
+        """Close the pooled connections."""
+        await self._client.aclose()
+
+    def _headers(self) -> dict[str, str]:
+        now = int(time.time())
+        claims = {"iss": self._issuer, "sub": SUBJECT, "role": ROLE, "iat": now, "exp": now + TOKEN_LIFETIME}
+        return {"Authorization": f"Bearer {jwt.encode(claims, self._private_key, algorithm='RS256')}"}
+
+
+def _try_again(message: str) -> ApplicationError:
+    return ApplicationError(message, type="PROVIDER_UNREACHABLE")
+
+
+def _json(response: httpx.Response) -> Any:
+    try:
+        return response.json()
+    except ValueError:
+        return None
+
+
+def _why(response: httpx.Response) -> str:
+    try:
+        return ProviderError.model_validate_json(response.content).why
+    except ValidationError:
+        return response.text[:200] or response.reason_phrase

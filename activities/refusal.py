@@ -1,0 +1,15 @@
+"""How an activity says no for good: an error that is not tried again, with a public code and a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from temporalio.exceptions import ApplicationError
+
+from models.errors import ErrorCode, Finding
+
+
+def refusal(code: ErrorCode, message: str, findings: Sequence[Finding] = ()) -> ApplicationError:
+    """An error that ends the attempts; `code` is its type, and the findings are its details."""
+    details = [[finding.to_wire() for finding in findings]] if findings else []
+    return ApplicationError(message, *details, type=code, non_retryable=True)

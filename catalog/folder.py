@@ -1,0 +1,140 @@
+"""Reading a catalog folder: every YAML file below it, every document in each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from catalog.contents import Catalog, Problem, ProductEntry, ProviderEntry, Severity
+from catalog.rules import application_mistakes, tool_mistakes
+from catalog.yaml_text import Document, YamlMistake, documents
+from models.application import Application, Tool
+from models.wire import WireModel, sentences
+
+KINDS: Mapping[str, type[WireModel]] = {
+    "application": Application,
+    "tool": Tool,
+    "product": ProductEntry,
+    "provider": ProviderEntry,
+}
+"""A document says what it is by its key, such as `application: v1`."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One thing that was read, and where it stands."""
+
+    item: WireModel
+    file: Path
+    document: Document
+
+
+@dataclass(frozen=True)
+class FileContents:
+    """What a file holds, and what is wrong with it alone."""
+
+    entries: list[Entry]
+    problems: list[Problem]
+
+
+def load(folder: Path) -> Catalog:
+    """Read the folder. Mistakes do not raise: they are the catalog's `problems`, and the rest is there.
+
+    Raises `NotADirectoryError` if there is no such folder.
+    """
+    return combine({file: read_file(file) for file in yaml_files(folder)})
+
+
+def yaml_files(folder: Path) -> list[Path]:
+    """The YAML files below the folder, in a fixed order. Raises `NotADirectoryError`."""
+    if not folder.is_dir():
+        raise NotADirectoryError(f"There is no catalog folder {folder}.")
+    return sorted(file for file in folder.rglob("*") if file.suffix in {".yaml", ".yml"} and file.is_file())
+
+
+def read_file(file: Path) -> FileContents:
+    """Read one file."""
+    entries: list[Entry] = []
+    problems: list[Problem] = []
+    try:
+        for document in documents(file.read_text(encoding="utf-8")):
+            entry, found = _read_document(file, document)
+            entries += [entry] if entry else []
+            problems += found
+    except YamlMistake as mistake:
+        problems.append(Problem(file, mistake.line, str(mistake)))
+    except (OSError, UnicodeDecodeError) as error:
+        problems.append(Problem(file, 1, f"the file cannot be read: {error}."))
+    return FileContents(entries, problems)
+
+
+def combine(files: Mapping[Path, FileContents]) -> Catalog:
+    """One catalog of several files, with what is wrong between them."""
+    applications: dict[Any, Application] = {}
+    tools: dict[Any, Tool] = {}
+    products: dict[Any, ProductEntry] = {}
+    providers: dict[Any, ProviderEntry] = {}
+    problems = [problem for contents in files.values() for problem in contents.problems]
+    seen: dict[tuple[type[WireModel], Any], Entry] = {}
+    for entry in (entry for contents in files.values() for entry in contents.entries):
+        key = entry.item.id if isinstance(entry.item, ProviderEntry) else entry.item.reference  # type: ignore[attr-defined]
+        first = seen.setdefault((type(entry.item), key), entry)
+        if first is not entry:
+            message = f"{key} stands already in {first.file}:{first.document.line}; this one is left out."
+            problems.append(Problem(entry.file, entry.document.line, message))
+            continue
+        match entry.item:
+            case Application():
+                applications[key] = entry.item
+            case Tool():
+                tools[key] = entry.item
+            case ProductEntry():
+                products[key] = entry.item
+            case ProviderEntry():
+                providers[key] = entry.item
+    for entry in seen.values():
+        line = entry.document.line
+        if isinstance(entry.item, Application) and entry.item.tool not in tools:
+            line = entry.document.line_of(("tool",))
+            problems.append(Problem(entry.file, line, f"there is no tool {entry.item.tool}."))
+        if isinstance(entry.item, ProductEntry) and entry.item.category.provider not in providers:
+            line = entry.document.line_of(("category", "provider"))
+            problems.append(Problem(entry.file, line, f"there is no provider {entry.item.category.provider}."))
+    return Catalog(applications, tools, products, providers, problems)
+
+
+def _read_document(file: Path, document: Document) -> tuple[Entry | None, list[Problem]]:
+    value = document.value
+    kind = next((kind for kind in KINDS if isinstance(value, dict) and kind in value and value[kind] == "v1"), None)
+    if kind is None:
+        known = ", ".join(f"'{kind}: v1'" for kind in KINDS)
+        return None, [Problem(file, document.line, f"the document does not say what it is: one of {known}.")]
+    body = {key: part for key, part in value.items() if key != kind}
+    problems: list[Problem] = []
+    try:
+        item = KINDS[kind].model_validate(body, by_name=False)
+    except ValidationError as error:
+        for detail, sentence in zip(error.errors(), sentences(error, body), strict=True):
+            problems.append(Problem(file, document.line_of(detail["loc"]), sentence))
+        return None, problems
+    mistakes: Iterator[tuple[tuple[int | str, ...], str]] = iter(())
+    if isinstance(item, Application):
+        mistakes = application_mistakes(item)
+    elif isinstance(item, Tool):
+        mistakes = tool_mistakes(item)
+    problems = [Problem(file, document.line_of(location), message) for location, message in mistakes]
+    problems += [
+        Problem(file, document.line_of((key,)), f"{key} is not a known field and has no effect.", Severity.WARNING)
+        for key in _unknown(item, body)
+    ]
+    has_error = any(problem.severity is Severity.ERROR for problem in problems)
+    return (None if has_error else Entry(item, file, document)), problems
+
+
+def _unknown(item: WireModel, body: Mapping[str, Any]) -> list[str]:
+    known = {field.alias or name for name, field in type(item).model_fields.items()}
+    return [key for key in body if key not in known]

@@ -1,0 +1,64 @@
+"""The entry of the command line, and the one place where a process of ours ends."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+import click
+import typer
+
+from cli import job_commands, stack_commands
+from client import OrchestratorError, RequestRefused, Unreachable
+
+REFUSED, UNREACHABLE = 2, 3
+
+app = typer.Typer(
+    name="ucloud-orchestrator",
+    help="Durable compute jobs: start them, watch them, stop them; and run the whole stack on this machine.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+job_commands.add_to(app)
+stack_commands.add_to(app)
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run one command; returns its exit code. Errors are one sentence each on standard error."""
+    try:
+        result = app(arguments, standalone_mode=False)
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
+    except click.ClickException as error:
+        error.show()
+        return REFUSED
+    except click.Abort:
+        return 130
+    except RequestRefused as error:
+        for sentence in [finding.message for finding in error.findings] or [str(error)]:
+            sys.stderr.write(f"{sentence}\n")
+        return REFUSED
+    except Unreachable as error:
+        sys.stderr.write(f"{error}\n")
+        return UNREACHABLE
+    except OrchestratorError as error:
+        sys.stderr.write(f"{error}\n")
+        return REFUSED
+    except KeyboardInterrupt:
+        return 130
+    return result if isinstance(result, int) else 0
+
+
+def main() -> None:
+    """Run one command and leave the process.
+
+    The Temporal SDK aborts about one short-lived process in ten while the interpreter shuts down (sdk-python issue
+    300), so all is flushed here and the interpreter's shutdown is left out.
+    """
+    code = run()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    logging.shutdown()
+    os._exit(code)

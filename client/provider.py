@@ -1,0 +1,53 @@
+"""`ProviderClient`: how a provider reports to the orchestrator."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+from temporalio.client import Client
+
+from client.errors import translated
+from models import names
+from models.connection import connect_to_temporal
+from models.job import Job, JobUpdate
+from models.protocol import UpdateMessage
+
+
+class ProviderClient:
+    """A provider's connection to the orchestrator. It reports about the provider's own jobs alone."""
+
+    def __init__(self, temporal: Client, provider: str) -> None:
+        self._temporal = temporal
+        self._provider = provider
+
+    @classmethod
+    async def connect(cls, provider: str, address: str | None = None, namespace: str | None = None) -> ProviderClient:
+        """Connect to Temporal; what is not given comes from Temporal's environment variables. Raises `Unreachable`."""
+        with translated():
+            return cls(await connect_to_temporal(address, namespace), provider)
+
+    async def update(self, job_id: str, updates: Sequence[JobUpdate]) -> None:
+        """Report state changes and texts, oldest first; they are applied in order.
+
+        Raises `JobClosed` if the job has ended or is unknown: the report can be dropped. Any other error means that
+        it may not have arrived: report again.
+        """
+        message = UpdateMessage(provider=self._provider, updates=list(updates))
+        with translated():
+            await self._temporal.get_workflow_handle(job_id).signal(names.SIGNAL_UPDATE, message.to_wire())
+
+    async def retrieve(self, job_id: str) -> Job:
+        """The job as the orchestrator knows it. Raises `JobClosed` if it is unknown."""
+        with translated():
+            answer = await self._temporal.get_workflow_handle(job_id).query(names.QUERY_JOB, result_type=dict)
+        return Job.model_validate(answer)
+
+    async def browse_open_jobs(self) -> AsyncIterator[str]:
+        """The ids of all jobs of this provider that have not ended."""
+        quoted = self._provider.replace("\\", "\\\\").replace("'", "\\'")
+        query = (
+            f"WorkflowType = '{names.WORKFLOW}' AND ExecutionStatus = 'Running' AND {names.JOB_PROVIDER} = '{quoted}'"
+        )
+        with translated():
+            async for execution in self._temporal.list_workflows(query):
+                yield execution.id

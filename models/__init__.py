@@ -1,0 +1,56 @@
+"""The types that everybody shares, with their wire form, and the pure rules over them."""
+
+from models.application import (
+    Application,
+    ApplicationParameter,
+    ApplicationType,
+    Tool,
+    ToolBackend,
+)
+from models.errors import ErrorCode, Finding
+from models.job import (
+    TERMINAL_STATES,
+    Job,
+    JobBilling,
+    JobOutput,
+    JobOwner,
+    JobSpecification,
+    JobState,
+    JobStatus,
+    JobUpdate,
+    NameAndVersion,
+    ResourceAclEntry,
+    ResourcePermissions,
+    SimpleDuration,
+)
+from models.product import BackendSupport, ComputeSupport, Product, ProductReference, ProductSupport
+from models.values import AppParameterValue
+
+__all__ = [
+    "TERMINAL_STATES",
+    "AppParameterValue",
+    "Application",
+    "ApplicationParameter",
+    "ApplicationType",
+    "BackendSupport",
+    "ComputeSupport",
+    "ErrorCode",
+    "Finding",
+    "Job",
+    "JobBilling",
+    "JobOutput",
+    "JobOwner",
+    "JobSpecification",
+    "JobState",
+    "JobStatus",
+    "JobUpdate",
+    "NameAndVersion",
+    "Product",
+    "ProductReference",
+    "ProductSupport",
+    "ResourceAclEntry",
+    "ResourcePermissions",
+    "SimpleDuration",
+    "Tool",
+    "ToolBackend",
+]

@@ -1,0 +1,38 @@
+"""A user's job file: one specification or a list of them, with every mistake told at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from models.job import JobSpecification
+from models.wire import sentences
+
+
+class InvalidJobFile(ValueError):
+    """The document is no job file. `sentences` has one for each mistake, which names the field."""
+
+    def __init__(self, sentences: list[str]) -> None:
+        super().__init__(" ".join(sentences))
+        self.sentences = sentences
+
+
+def read_specifications(document: Any) -> list[JobSpecification]:
+    """The specifications of a parsed YAML or JSON document. Unknown fields are refused. Raises `InvalidJobFile`."""
+    entries = document if isinstance(document, list) else [document]
+    if not entries:
+        raise InvalidJobFile(["The file has no job."])
+    specifications, mistakes = [], []
+    for index, entry in enumerate(entries):
+        where = f"[{index}]." if isinstance(document, list) else ""
+        if not isinstance(entry, dict):
+            mistakes.append(f"{where or 'The file: '}a job must be a mapping of fields, such as 'application: ...'.")
+            continue
+        try:
+            specifications.append(JobSpecification.model_validate(entry, extra="forbid", by_name=False))
+        except ValidationError as error:
+            mistakes += [where + sentence for sentence in sentences(error, entry)]
+    if mistakes:
+        raise InvalidJobFile(mistakes)
+    return specifications

@@ -1,0 +1,132 @@
+"""What passes between a job's workflow, its callers and its activities: one model each, so that a field can be added.
+
+All of it is stored in workflow histories, so fields are only ever added, with a default.
+"""
+
+from __future__ import annotations
+
+from models.job import (
+    Job,
+    JobBilling,
+    JobOutput,
+    JobOwner,
+    JobSpecification,
+    JobState,
+    JobStatus,
+    JobUpdate,
+    ResourceAclEntry,
+    SimpleDuration,
+)
+from models.wire import WireModel
+
+
+class CarriedJob(WireModel):
+    """What a job takes with it when its workflow continues as new."""
+
+    created_at: int
+    status: JobStatus
+    billing: JobBilling
+    updates: list[JobUpdate]
+    omitted_updates: int = 0
+    output: JobOutput | None = None
+    acl: list[ResourceAclEntry] | None = None
+    ignored_updates: int = 0
+    provider_generated_id: str | None = None
+
+
+class JobRequest(WireModel):
+    """The argument of the workflow `Job`. `carried` is set by the workflow itself, never by a caller."""
+
+    owner: JobOwner
+    specification: JobSpecification
+    carried: CarriedJob | None = None
+
+
+class ExtendRequest(WireModel):
+    """The argument of the update `extend`: how much time to add."""
+
+    requested_time: SimpleDuration
+
+
+class AdmissionRequest(WireModel):
+    """What admission decides over."""
+
+    job_id: str
+    owner: JobOwner
+    specification: JobSpecification
+
+
+class Admission(WireModel):
+    """What admission settled: the specification with its defaults filled in, and the frozen price."""
+
+    specification: JobSpecification
+    price_per_unit: int
+
+
+class ProviderCall(WireModel):
+    """The argument of an activity that calls the job's provider about it."""
+
+    job: Job
+
+
+class ExtendCall(WireModel):
+    """The argument of the activity `extend`."""
+
+    job: Job
+    requested_time: SimpleDuration
+
+
+class SubmitResult(WireModel):
+    """The provider's own name for the job, if it gave one."""
+
+    provider_generated_id: str | None = None
+
+
+class Settlement(WireModel):
+    """A job that has ended. Its `omitted_updates` oldest updates are in the store already."""
+
+    job: Job
+
+
+class SpilledUpdates(WireModel):
+    """Updates that move to the store; the first has the number `first_position` among all of the job's."""
+
+    job_id: str
+    first_position: int
+    updates: list[JobUpdate]
+
+
+class ArchiveRequest(WireModel):
+    """The argument of `retrieve_from_archive`; `first_position` is the number of the first update to give."""
+
+    job_id: str
+    first_position: int = 0
+
+
+class ArchiveAnswer(WireModel):
+    """The archived job without its updates, if it has ended, and a page of the updates that the store has of it.
+
+    `next_position` is where the next page begins; None after the last one.
+    """
+
+    job: Job | None = None
+    updates: list[JobUpdate]
+    next_position: int | None = None
+
+
+class BrowseRequest(WireModel):
+    """Filters over finished jobs; `before` is the id of the last job of the page before. Newest first."""
+
+    created_by: str | None = None
+    project: str | None = None
+    provider: str | None = None
+    application: str | None = None
+    states: list[JobState] | None = None
+    before: str | None = None
+    limit: int = 50
+
+
+class BrowseAnswer(WireModel):
+    """One page of finished jobs, without their updates."""
+
+    jobs: list[Job]

@@ -1,0 +1,36 @@
+"""The public names of the orchestrator on Temporal: other people's programs depend on them."""
+
+from __future__ import annotations
+
+import uuid6
+
+WORKFLOW = "Job"
+TASK_QUEUE = "ucloud-jobs"
+SIGNAL_UPDATE = "update"
+UPDATE_ACCEPTED = "accepted"
+UPDATE_EXTEND = "extend"
+UPDATE_SUSPEND = "suspend"
+UPDATE_UNSUSPEND = "unsuspend"
+QUERY_JOB = "job"
+ACTIVITY_RETRIEVE_FROM_ARCHIVE = "retrieve_from_archive"
+ACTIVITY_BROWSE_ARCHIVE = "browse_archive"
+
+JOB_STATE = "JobState"
+JOB_OWNER = "JobOwner"
+JOB_PROJECT = "JobProject"
+JOB_PROVIDER = "JobProvider"
+JOB_PRODUCT = "JobProduct"
+JOB_APPLICATION = "JobApplication"
+JOB_NAME = "JobName"
+SEARCH_ATTRIBUTES = (JOB_STATE, JOB_OWNER, JOB_PROJECT, JOB_PROVIDER, JOB_PRODUCT, JOB_APPLICATION, JOB_NAME)
+"""All of type Keyword; `ucloud-orchestrator setup` registers them."""
+
+
+def provider_task_queue(provider: str) -> str:
+    """The task queue of the calls to one provider."""
+    return f"provider-{provider}"
+
+
+def new_job_id() -> str:
+    """A new id for a job. Ids sort by the time at which they were made (UUID version 7, RFC 9562)."""
+    return str(uuid6.uuid7())

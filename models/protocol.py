@@ -1,0 +1,117 @@
+"""The provider protocol: bodies of the HTTP calls to a provider, and of a provider's messages to a job.
+
+From UCloud's documentation of the compute provider API.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+
+from pydantic import Field
+
+from models.job import Job, JobUpdate, SimpleDuration
+from models.product import ProductSupport
+from models.wire import WireModel
+
+Item = TypeVar("Item")
+
+
+class BulkRequest(WireModel, Generic[Item]):
+    """A body with many items."""
+
+    items: list[Item] = Field(min_length=1)
+
+
+class BulkResponse(WireModel, Generic[Item]):
+    """The answer: one response for each item, in order."""
+
+    responses: list[Item]
+
+
+class ProviderGeneratedId(WireModel):
+    """The provider's own name for a job."""
+
+    id: str
+
+
+class JobReference(WireModel):
+    """The item of the calls that need the job alone: suspend, unsuspend."""
+
+    job: Job
+
+
+class ExtendItem(WireModel):
+    """The item of `extend`: `job` carries the allocation as it was before, so that a repeat can be told."""
+
+    job: Job
+    requested_time: SimpleDuration
+
+
+class ProductsResponse(WireModel):
+    """The answer of `retrieveProducts`."""
+
+    responses: list[ProductSupport]
+
+
+class CpuAndMemory(WireModel):
+    """Cores, and memory in bytes."""
+
+    cpu: float
+    memory: int
+
+
+class QueueStatus(WireModel):
+    """How many jobs run and wait."""
+
+    running: int
+    pending: int
+
+
+class Utilization(WireModel):
+    """The answer of `retrieveUtilization`."""
+
+    capacity: CpuAndMemory
+    used_capacity: CpuAndMemory
+    queue_status: QueueStatus
+
+
+class ProviderError(WireModel):
+    """The body of a refusal."""
+
+    why: str
+    error_code: str | None = None
+
+
+class UpdateMessage(WireModel):
+    """The payload of a job's signal `update`."""
+
+    provider: str
+    updates: list[JobUpdate]
+
+
+class FollowMessage(WireModel):
+    """A message of the `follow` WebSocket. A negative rank is a control message, not output of the job."""
+
+    stream_id: str
+    rank: int
+    stdout: str | None = None
+    stderr: str | None = None
+
+
+class FollowRequest(WireModel):
+    """What the orchestrator sends on the `follow` WebSocket: `init` with a job, then `cancel` with the stream's id."""
+
+    type: str
+    job: Job | None = None
+    stream_id: str | None = None
+
+
+class Charge(WireModel):
+    """`units` of the product's price unit times `periods` (replicas). A `charge_id` counts once per job, ever."""
+
+    charge_id: str
+    units: int = Field(ge=0)
+    periods: int = Field(ge=1)
+
+
+EmptyResponse = dict[str, Any]

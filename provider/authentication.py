@@ -1,0 +1,42 @@
+"""Whether a request comes from the orchestrator: a JWT signed with its key, and nothing else."""
+
+from __future__ import annotations
+
+import jwt
+
+ALGORITHM = "RS256"
+SUBJECT = "_UCloud"
+ROLE = "SERVICE"
+LEEWAY = 30
+"""Seconds that two clocks may differ."""
+
+
+class NotAuthenticated(Exception):
+    """The request is not signed by the orchestrator; the text says what is wrong, for the caller's log."""
+
+
+class Authentication:
+    """Checks tokens against one public key (PEM) and issuer."""
+
+    def __init__(self, public_key: str, issuer: str) -> None:
+        self._public_key = public_key
+        self._issuer = issuer
+
+    def check(self, authorization: str | None) -> None:
+        """Check the header `Authorization`. Raises `NotAuthenticated`."""
+        scheme, _, token = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise NotAuthenticated("The request has no bearer token.")
+        try:
+            claims = jwt.decode(
+                token,
+                self._public_key,
+                algorithms=[ALGORITHM],
+                issuer=self._issuer,
+                leeway=LEEWAY,
+                options={"require": ["iat", "exp", "iss", "sub"], "verify_aud": False},
+            )
+        except jwt.InvalidTokenError as error:
+            raise NotAuthenticated(f"The token is not valid: {error}.") from error
+        if claims["sub"] != SUBJECT or claims.get("role") != ROLE:
+            raise NotAuthenticated("The token is not the orchestrator's.")

@@ -1,0 +1,49 @@
+"""From a path of a user to a file of this machine, which never lies outside its drive."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from models.job import Job
+from models.values import FileValue
+
+
+class FileRefused(ValueError):
+    """The path names nothing that a job may use; the text says why."""
+
+
+class Drives:
+    """The folders of the drives, by name."""
+
+    def __init__(self, folders: Mapping[str, Path]) -> None:
+        self._folders = {name: folder.resolve() for name, folder in folders.items()}
+
+    def resolve(self, path: str) -> Path:
+        """The file or folder of `/<drive>/<path in the drive>`. Raises `FileRefused`.
+
+        Links are followed first, so one that leads out of the drive is refused.
+        """
+        drive, _, inside = path.strip("/").partition("/")
+        folder = self._folders.get(drive)
+        if folder is None:
+            raise FileRefused(f"There is no drive {drive!r} for {path}.")
+        try:
+            target = (folder / inside).resolve(strict=True)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise FileRefused(f"There is no file {path}.") from error
+        if target == folder or not target.is_relative_to(folder):
+            raise FileRefused(f"{path} is not inside its drive.")
+        return target
+
+    def mounts(self, job: Job) -> dict[str, tuple[Path, bool]]:
+        """What is mounted below `/work`: name -> (file of this machine, read-only). Raises `FileRefused`."""
+        mounts: dict[str, tuple[Path, bool]] = {}
+        for value in (*job.specification.parameters.values(), *job.specification.resources):
+            if not isinstance(value, FileValue):
+                continue
+            name = value.path.rstrip("/").rpartition("/")[2]
+            if name in mounts:
+                raise FileRefused(f"Two files are named {name!r}.")
+            mounts[name] = (self.resolve(value.path), value.read_only)
+        return mounts

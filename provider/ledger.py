@@ -1,0 +1,176 @@
+"""The provider's own memory (SQLite): jobs taken, jobs never to be taken, and what is yet to be reported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Boolean, Integer, String, Text, delete, event, select, update
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from models.job import Job, JobUpdate
+
+
+class Table(DeclarativeBase):
+    """The base of the tables."""
+
+
+class TakenJob(Table):
+    """A job that this provider has accepted. `document` is its `Job` as it came."""
+
+    __tablename__ = "jobs"
+
+    id: Mapped[str] = mapped_column(String, primary_key=True)
+    document: Mapped[str] = mapped_column(Text)
+    stop_requested: Mapped[bool] = mapped_column(Boolean, default=False)
+    running_reported: Mapped[bool] = mapped_column(Boolean, default=False)
+    ended: Mapped[bool] = mapped_column(Boolean, default=False, index=True)
+
+
+class RefusedJob(Table):
+    """A job whose end came before its beginning: a create that arrives later must not start it."""
+
+    __tablename__ = "refused_jobs"
+
+    id: Mapped[str] = mapped_column(String, primary_key=True)
+
+
+class Report(Table):
+    """An update that the orchestrator has not taken yet."""
+
+    __tablename__ = "reports"
+
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    job_id: Mapped[str] = mapped_column(String, index=True)
+    document: Mapped[str] = mapped_column(Text)
+
+
+class TerminatedBefore(Exception):
+    """The job was terminated before it was created."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A job and how far it has come."""
+
+    job: Job
+    stop_requested: bool
+    running_reported: bool
+    ended: bool
+
+
+class Ledger:
+    """Reads and writes of the provider's memory; every method is one transaction."""
+
+    def __init__(self, file: Path) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self._engine = create_async_engine(f"sqlite+aiosqlite:///{file}")
+        event.listen(self._engine.sync_engine, "connect", _prepare)
+
+    async def open(self) -> None:
+        """Make the tables, unless they are there."""
+        async with self._engine.begin() as connection:
+            await connection.run_sync(Table.metadata.create_all)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._engine.dispose()
+
+    async def take(self, jobs: Sequence[Job]) -> list[Job]:
+        """Accept all jobs or none; returns those that are new. Raises `TerminatedBefore`."""
+        new = []
+        async with self._engine.begin() as connection:
+            for job in jobs:
+                if (await connection.execute(select(RefusedJob.id).where(RefusedJob.id == job.id))).first():
+                    raise TerminatedBefore(f"The job {job.id} was terminated before it was created.")
+                flags = {"stop_requested": False, "running_reported": False, "ended": False}
+                row = {"id": job.id, "document": _document(job), **flags}
+                inserted = await connection.execute(insert(TakenJob).values(row).on_conflict_do_nothing())
+                if inserted.rowcount:
+                    new.append(job)
+        return new
+
+    async def request_stop(self, job_ids: Sequence[str]) -> None:
+        """Note that jobs shall end. An unknown one is never to be started."""
+        async with self._engine.begin() as connection:
+            for job_id in job_ids:
+                found = await connection.execute(
+                    update(TakenJob).where(TakenJob.id == job_id).values(stop_requested=True)
+                )
+                if not found.rowcount:
+                    await connection.execute(insert(RefusedJob).values(id=job_id).on_conflict_do_nothing())
+
+    async def find(self, job_id: str) -> Taken | None:
+        """A job that was taken."""
+        async with self._engine.connect() as connection:
+            row = (await connection.execute(select(TakenJob.__table__).where(TakenJob.id == job_id))).first()
+        return None if row is None else _taken(row)
+
+    async def live(self) -> list[Taken]:
+        """All jobs that have not ended."""
+        async with self._engine.connect() as connection:
+            rows = (await connection.execute(select(TakenJob.__table__).where(TakenJob.ended.is_(False)))).all()
+        return [_taken(row) for row in rows]
+
+    async def replace(self, job: Job) -> None:
+        """Keep a changed job, such as one with a longer allocation."""
+        async with self._engine.begin() as connection:
+            await connection.execute(update(TakenJob).where(TakenJob.id == job.id).values(document=_document(job)))
+
+    async def report_running(self, job_id: str, report: JobUpdate) -> None:
+        """Note that the job runs, and that this is to be reported."""
+        async with self._engine.begin() as connection:
+            await connection.execute(update(TakenJob).where(TakenJob.id == job_id).values(running_reported=True))
+            await connection.execute(insert(Report).values(_report(job_id, report)))
+
+    async def report_end(self, job_id: str, report: JobUpdate) -> None:
+        """Note that the job has ended, and that this is to be reported."""
+        async with self._engine.begin() as connection:
+            await connection.execute(update(TakenJob).where(TakenJob.id == job_id).values(ended=True))
+            await connection.execute(insert(Report).values(_report(job_id, report)))
+
+    async def report(self, job_id: str, report: JobUpdate) -> None:
+        """Note something to be reported about a job, known or not."""
+        async with self._engine.begin() as connection:
+            await connection.execute(insert(Report).values(_report(job_id, report)))
+
+    async def pending_reports(self) -> dict[str, list[tuple[int, JobUpdate]]]:
+        """What is to be reported of each job, oldest first, with the numbers under which it is kept."""
+        async with self._engine.connect() as connection:
+            rows = (await connection.execute(select(Report.__table__).order_by(Report.number))).all()
+        pending: dict[str, list[tuple[int, JobUpdate]]] = {}
+        for row in rows:
+            pending.setdefault(row.job_id, []).append((row.number, JobUpdate.model_validate_json(row.document)))
+        return pending
+
+    async def forget_reports(self, numbers: Sequence[int]) -> None:
+        """Delete reports that were taken."""
+        async with self._engine.begin() as connection:
+            await connection.execute(delete(Report).where(Report.number.in_(numbers)))
+
+
+def _prepare(connection: object, _record: object) -> None:
+    cursor = connection.cursor()  # type: ignore[attr-defined]
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _document(job: Job) -> str:
+    return job.model_dump_json(by_alias=True, exclude_none=True)
+
+
+def _report(job_id: str, report: JobUpdate) -> dict[str, str]:
+    return {"job_id": job_id, "document": report.model_dump_json(by_alias=True, exclude_none=True)}
+
+
+def _taken(row: object) -> Taken:
+    return Taken(
+        job=Job.model_validate_json(row.document),  # type: ignore[attr-defined]
+        stop_requested=row.stop_requested,  # type: ignore[attr-defined]
+        running_reported=row.running_reported,  # type: ignore[attr-defined]
+        ended=row.ended,  # type: ignore[attr-defined]
+    )

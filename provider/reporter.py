@@ -1,0 +1,75 @@
+"""Tells the orchestrator what has happened: in order for each job, until it is taken, and never in a job's way."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+from typing import Protocol
+
+from client import JobClosed, ProviderClient
+from models.job import JobUpdate
+from provider.ledger import Ledger
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 15.0
+"""Seconds; the pauses between attempts double up to the longest."""
+
+
+class Reports(Protocol):
+    """Where reports go; `ProviderClient` is one."""
+
+    async def update(self, job_id: str, updates: Sequence[JobUpdate]) -> None:
+        """Take the updates of one job. Raises `JobClosed` if nobody wants them any more."""
+
+
+class Reporter:
+    """Sends what the ledger holds. The connection is made when there is something to say."""
+
+    def __init__(
+        self, ledger: Ledger, provider_id: str, waiting: asyncio.Event, reports: Reports | None = None
+    ) -> None:
+        self._ledger = ledger
+        self._provider_id = provider_id
+        self._waiting = waiting
+        self._reports = reports
+
+    async def run(self) -> None:
+        """Send until cancelled."""
+        pause = FIRST_PAUSE
+        while True:
+            self._waiting.clear()
+            try:
+                await self._send_all()
+            except Exception as error:
+                log.warning("Reports wait for %.1f s, because they were not taken: %s", pause, error)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+                continue
+            pause = FIRST_PAUSE
+            await self._waiting.wait()
+
+    async def _send_all(self) -> None:
+        pending = await self._ledger.pending_reports()
+        if not pending:
+            return
+        if self._reports is None:
+            self._reports = await ProviderClient.connect(self._provider_id)
+        failures = [
+            error
+            for error in await asyncio.gather(
+                *(self._send(self._reports, job_id, numbered) for job_id, numbered in pending.items()),
+                return_exceptions=True,
+            )
+            if error is not None
+        ]
+        if failures:
+            raise failures[0]
+
+    async def _send(self, reports: Reports, job_id: str, numbered: Sequence[tuple[int, JobUpdate]]) -> None:
+        with contextlib.suppress(JobClosed):  # nobody wants to hear it any more
+            await reports.update(job_id, [update for _, update in numbered])
+        await self._ledger.forget_reports([number for number, _ in numbered])

@@ -1,0 +1,273 @@
+"""Brings what runs on this machine in line with what the ledger says should run, and notes what is to be reported.
+
+One loop looks at all live jobs. Each look derives everything from the ledger and the control folders, so a look after
+a crash is no different from any other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fnmatch
+import logging
+import os
+import shutil
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psij
+
+from models.application import Application, Tool
+from models.command_line import build_command_line, build_environment
+from models.job import Job, JobState, JobUpdate
+from models.values import FileValue
+from provider import sandbox
+from provider.drives import Drives
+from provider.ledger import Ledger, Taken
+from provider.replica import Condition, Phase, Replica
+from provider.settings import HOME_DRIVE, ProviderSettings
+
+log = logging.getLogger(__name__)
+
+LOOK_INTERVAL = 0.2
+"""Seconds between two looks at all live jobs; PSI/J's news and requests bring the next look at once."""
+RANK_HOST = "127.0.0.1"
+"""All replicas of a job are on this machine."""
+
+
+@dataclass
+class LiveJob:
+    """A live job's replicas, and which of them this process has started."""
+
+    taken: Taken
+    replicas: list[Replica]
+    started: bool = False
+    psij_jobs: list[psij.Job] = field(default_factory=list)
+
+
+class Runner:
+    """Runs jobs by PSI/J's local executor."""
+
+    def __init__(self, settings: ProviderSettings, ledger: Ledger) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self.drives = Drives(settings.all_drives)
+        self._executor = psij.JobExecutor.get_instance("local")
+        self._live: dict[str, LiveJob] = {}
+        self._news = asyncio.Event()
+        self.reports_waiting = asyncio.Event()
+
+    async def run(self) -> None:
+        """Look again and again until cancelled."""
+        loop = asyncio.get_running_loop()
+
+        class Wake(psij.JobStatusCallback):
+            def job_status_changed(_self, _job: psij.Job, _status: psij.JobStatus) -> None:  # noqa: N805
+                with contextlib.suppress(RuntimeError):  # the loop may be closed already
+                    loop.call_soon_threadsafe(self._news.set)
+
+        self._executor.set_job_status_callback(Wake())
+        await self._sweep()
+        while True:
+            try:
+                await self._look_at_all()
+            except Exception:
+                log.exception("A look at the jobs failed; the next one follows.")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), LOOK_INTERVAL)
+            self._news.clear()
+
+    def look(self) -> None:
+        """Something has changed in the ledger."""
+        self._news.set()
+
+    async def suspend(self, job_id: str) -> bool:
+        """Hold all replicas; False if the job does not run."""
+        return await self._signal(job_id, signal.SIGSTOP, JobState.SUSPENDED, "Your job is suspended.")
+
+    async def unsuspend(self, job_id: str) -> bool:
+        """Let all replicas go on; False if the job does not run."""
+        return await self._signal(job_id, signal.SIGCONT, JobState.RUNNING, "Your job is running again.")
+
+    def counts(self) -> tuple[int, int]:
+        """How many jobs run, and how many wait to be started."""
+        running = sum(job.taken.running_reported for job in self._live.values())
+        return running, len(self._live) - running
+
+    def output_folder(self, job_id: str) -> Path:
+        """Where the job's output is on this machine; standard output and error are written there from the start."""
+        return self._settings.all_drives[HOME_DRIVE] / "Jobs" / job_id
+
+    async def _sweep(self) -> None:
+        """Delete what a crash left of jobs that had ended."""
+        live = {entry.job.id for entry in await self._ledger.live()}
+        folder = self._settings.data_dir / "jobs"
+        for entry in os.scandir(folder) if folder.is_dir() else ():
+            if entry.name not in live:
+                await asyncio.to_thread(shutil.rmtree, entry.path, ignore_errors=True)
+
+    async def _look_at_all(self) -> None:
+        taken = {entry.job.id: entry for entry in await self._ledger.live()}
+        for job_id in self._live.keys() - taken.keys():
+            del self._live[job_id]
+        for job_id, entry in taken.items():
+            live = self._live.get(job_id)
+            if live is None:
+                live = self._live[job_id] = LiveJob(entry, self._replicas(entry.job))
+            live.taken = entry
+            await self._look_at(live)
+
+    async def _look_at(self, live: LiveJob) -> None:
+        job = live.taken.job
+        conditions = [replica.condition() for replica in live.replicas]
+        has_begun = any(condition.phase is not Phase.NOT_STARTED for condition in conditions)
+        if live.taken.stop_requested and not has_begun and not live.started:
+            await self._end(
+                job, JobUpdate(state=JobState.SUCCESS, status="The job was cancelled before it was started.")
+            )
+            return
+        if not live.started and not live.taken.stop_requested:
+            live.started = True
+            try:
+                await self._start(live, conditions)
+            except Exception as error:
+                log.exception("The job %s could not be started.", job.id)
+                await self._end(job, JobUpdate(state=JobState.FAILURE, status=f"The job could not be started: {error}"))
+                return
+            conditions = [replica.condition() for replica in live.replicas]
+        if not live.taken.running_reported and all(c.phase is not Phase.NOT_STARTED for c in conditions):
+            text = "Your job is now running."
+            await self._ledger.report_running(job.id, JobUpdate(state=JobState.RUNNING, status=text))
+            self.reports_waiting.set()
+        lost = next((rank for rank, c in enumerate(conditions) if c.phase is Phase.VANISHED or c.exit_code), None)
+        if live.taken.stop_requested or lost is not None:
+            for replica, condition in zip(live.replicas, conditions, strict=True):
+                if condition.phase is Phase.RUNNING:
+                    replica.stop()
+        if all(condition.is_over for condition in conditions) or (
+            # What was never started will not start after a stop.
+            (live.taken.stop_requested or lost is not None)
+            and all(condition.is_over or condition.phase is Phase.NOT_STARTED for condition in conditions)
+            and all(psij_job.status.final for psij_job in live.psij_jobs)
+        ):
+            await self._end(job, _last_word(live.taken, conditions, lost))
+
+    async def _start(self, live: LiveJob, conditions: Sequence[Condition]) -> None:
+        job = live.taken.job
+        application, _ = resolved(job)
+        folder, output = self._job_folder(job.id), self.output_folder(job.id)
+        mounts = self.drives.mounts(job)
+        output.mkdir(parents=True, exist_ok=True)
+        sandbox.prepare_work(folder / "work", mounts)
+        for replica, condition in zip(live.replicas, conditions, strict=True):
+            if condition.phase is not Phase.NOT_STARTED:
+                continue
+            ucloud = self._write_ucloud_files(job, replica.rank)
+            environment = {
+                "PATH": sandbox.PATH,
+                "HOME": "/work",
+                "LANG": "C.UTF-8",
+                "UCLOUD_JOB_ID": job.id,
+                "UCLOUD_RANK": str(replica.rank),
+            }
+            environment |= build_environment(application, job.specification.parameters, environment)
+            room = sandbox.Room(
+                work=folder / "work",
+                ucloud=ucloud,
+                mounts=mounts,
+                environment=environment,
+                changes_directory=application.container.change_working_directory,
+                system_folders=self._settings.system_folders,
+            )
+            command = sandbox.enclosed(build_command_line(application, job.specification.parameters), room)
+            stdout, stderr = (output / f"{stream}-{replica.rank}.txt" for stream in ("stdout", "stderr"))
+            live.psij_jobs.append(
+                await asyncio.to_thread(replica.start, self._executor, command, folder / "work", stdout, stderr)
+            )
+        log.info("Started job %s with %d replicas.", job.id, len(live.replicas))
+
+    async def _end(self, job: Job, report: JobUpdate) -> None:
+        """Keep the output, delete what belongs to the job alone, and note the end. May be repeated after a crash."""
+        if (self._job_folder(job.id)).is_dir():
+            await asyncio.to_thread(self._collect, job)
+            report = report.model_copy(update={"output_folder": f"/{HOME_DRIVE}/Jobs/{job.id}"})
+        await self._ledger.report_end(job.id, report)
+        self._live.pop(job.id, None)
+        await asyncio.to_thread(shutil.rmtree, self._job_folder(job.id), ignore_errors=True)
+        log.info("Job %s ended: %s %s", job.id, report.state, report.status)
+        self.reports_waiting.set()
+
+    def _collect(self, job: Job) -> None:
+        application, _ = resolved(job)
+        work, output = self._job_folder(job.id) / "work", self.output_folder(job.id)
+        output.mkdir(parents=True, exist_ok=True)
+        values = (*job.specification.parameters.values(), *job.specification.resources)
+        inputs = {value.path.rstrip("/").rpartition("/")[2] for value in values if isinstance(value, FileValue)}
+        for entry in os.scandir(work) if work.is_dir() else ():
+            wanted = any(fnmatch.fnmatchcase(entry.name, pattern) for pattern in application.output_file_globs)
+            if wanted and entry.name not in inputs and not (output / entry.name).exists():
+                shutil.move(entry.path, output / entry.name)
+
+    def _write_ucloud_files(self, job: Job, rank: int) -> Path:
+        folder = self._control(job.id, rank) / "ucloud"
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = {f"node-{other}.txt": RANK_HOST for other in range(job.specification.replicas)}
+        lines |= {
+            "rank.txt": str(rank),
+            "cores.txt": str(_cores(job)),
+            "number_of_nodes.txt": str(job.specification.replicas),
+            "job_id.txt": job.id,
+        }
+        for name, line in lines.items():
+            (folder / name).write_text(line + "\n")
+        return folder
+
+    def _replicas(self, job: Job) -> list[Replica]:
+        return [Replica(rank, self._control(job.id, rank)) for rank in range(job.specification.replicas)]
+
+    def _job_folder(self, job_id: str) -> Path:
+        return self._settings.data_dir.resolve() / "jobs" / job_id
+
+    def _control(self, job_id: str, rank: int) -> Path:
+        return self._job_folder(job_id) / f"replica-{rank}"
+
+    async def _signal(self, job_id: str, number: signal.Signals, state: JobState, text: str) -> bool:
+        live = self._live.get(job_id)
+        if live is None or live.taken.stop_requested or not live.taken.running_reported:
+            return False
+        for replica in live.replicas:
+            replica.signal(number)
+        await self._ledger.report(job_id, JobUpdate(state=state, status=text))
+        self.reports_waiting.set()
+        return True
+
+
+def resolved(job: Job) -> tuple[Application, Tool]:
+    """The application and the tool that the orchestrator sends along with a job. Raises `pydantic.ValidationError`."""
+    document = job.status.resolved_application if isinstance(job.status.resolved_application, dict) else {}
+    return Application.model_validate(document.get("application")), Tool.model_validate(document.get("tool"))
+
+
+def _cores(job: Job) -> int:
+    product = job.status.resolved_product
+    cores = product.get("cpu") if isinstance(product, dict) else None
+    return cores if isinstance(cores, int) else 1
+
+
+def _last_word(taken: Taken, conditions: Sequence[Condition], lost: int | None) -> JobUpdate:
+    codes = ", ".join(f"rank {rank}: {_code(condition)}" for rank, condition in enumerate(conditions))
+    if taken.stop_requested:
+        return JobUpdate(state=JobState.SUCCESS, status="Your job has been cancelled!")
+    if any(condition.phase is Phase.VANISHED for condition in conditions):
+        text = f"A replica vanished without an exit code (the machine or its processes were stopped): {codes}."
+        return JobUpdate(state=JobState.FAILURE, status=text)
+    if len(conditions) == 1:
+        return JobUpdate(state=JobState.SUCCESS, status=f"The job has finished with exit code {_code(conditions[0])}.")
+    first = f" Rank {lost} ended the job." if lost is not None else ""
+    return JobUpdate(state=JobState.SUCCESS, status=f"The job has finished with exit codes {codes}.{first}")
+
+
+def _code(condition: Condition) -> str:
+    return "none" if condition.exit_code is None else str(condition.exit_code)

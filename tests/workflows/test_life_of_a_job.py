@@ -1,0 +1,50 @@
+"""The life of a job on the real server, with a provider that acknowledges."""
+
+from __future__ import annotations
+
+import pytest
+
+from client import JobRejected
+from models import ErrorCode, JobState
+from tests.conftest import Orchestrator
+
+MAXIMUM_EVENTS = 25
+
+
+async def test_a_job_that_runs_and_succeeds(orchestrator: Orchestrator) -> None:
+    job = await orchestrator.created()
+    assert job.status.state is JobState.IN_QUEUE
+    await orchestrator.report(job.id, JobState.RUNNING, "Your job is now running.")
+    running = await orchestrator.reached(job.id, JobState.RUNNING)
+    assert running.status.started_at is not None
+    assert running.status.expires_at == running.status.started_at + 3_600_000
+    await orchestrator.report(job.id, JobState.SUCCESS, "The job has finished.")
+    ended = await orchestrator.jobs.wait(job.id)
+
+    assert [update.state for update in ended.updates] == [JobState.IN_QUEUE, JobState.RUNNING, JobState.SUCCESS]
+    assert orchestrator.provider.calls_for(job.id) == ["create"]
+    assert await orchestrator.outcome(job.id) == "COMPLETED"
+    assert await orchestrator.archive.retrieve(job.id) == ended
+    history = await orchestrator.handle(job.id).fetch_history()
+    print([event.event_type for event in history.events])
+    assert len(history.events) <= MAXIMUM_EVENTS
+
+
+async def test_a_refused_job_leaves_nothing(orchestrator: Orchestrator) -> None:
+    orchestrator.provider.answers["create"] = [400]
+    with pytest.raises(JobRejected) as rejection:
+        await orchestrator.created()
+    assert rejection.value.code is ErrorCode.PROVIDER_REJECTED
+    assert "No, says 400." in str(rejection.value)
+
+
+async def test_admission_tells_every_finding(orchestrator: Orchestrator) -> None:
+    job_id = orchestrator.jobs.new_job_id()
+    specification = orchestrator.specification(parameters={"nothing": {"type": "text", "value": "x"}})
+    with pytest.raises(JobRejected) as rejection:
+        await orchestrator.jobs.create(specification, job_id)
+    assert rejection.value.code is ErrorCode.VERIFICATION_FAILED
+    assert {finding.field for finding in rejection.value.findings} == {"parameters.nothing", "parameters.text"}
+    assert orchestrator.provider.calls_for(job_id) == []
+    assert await orchestrator.outcome(job_id) == "FAILED"
+    assert await orchestrator.archive.retrieve(job_id) is None

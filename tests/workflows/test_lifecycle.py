@@ -1,0 +1,151 @@
+"""The lifecycle's table and the rules of an update from the provider."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models import Job, JobOwner, JobSpecification, JobState, JobStatus, JobUpdate, SimpleDuration
+from workflows import lifecycle, lifecycle_document
+from workflows.lifecycle import TABLE, Event, Verdict
+
+LIVE = [state for state in JobState if not state.is_terminal]
+TERMINAL = [state for state in JobState if state.is_terminal]
+HOUR = 3_600_000
+
+
+def job_in(state: JobState, **status: int) -> Job:
+    specification = JobSpecification.model_validate(
+        {
+            "application": {"name": "a", "version": "1"},
+            "product": {"id": "p", "category": "c", "provider": "local"},
+            "timeAllocation": {"hours": 1},
+        }
+    )
+    return Job(
+        id="1",
+        owner=JobOwner(created_by="alice"),
+        specification=specification,
+        status=JobStatus(state=state, **status),
+        created_at=1000,
+        updates=[JobUpdate(timestamp=1000, state=state)],
+    )
+
+
+def apply_one(job: Job, now: int = 2000, **update: object) -> tuple[Job, Verdict]:
+    outcome = lifecycle.apply(job, [JobUpdate.model_validate(update)], now)
+    return outcome.job, outcome.verdicts[0]
+
+
+def test_the_table_is_total() -> None:
+    assert set(TABLE) == set(JobState)
+    assert all(set(row) == set(Event) for row in TABLE.values())
+
+
+@pytest.mark.parametrize("state", TERMINAL)
+@pytest.mark.parametrize("event", list(Event))
+def test_a_terminal_state_absorbs_everything(state: JobState, event: Event) -> None:
+    assert TABLE[state][event] == lifecycle.Move(Verdict.ENDED, state)
+
+
+@pytest.mark.parametrize("state", LIVE)
+@pytest.mark.parametrize("end", TERMINAL)
+def test_every_live_state_may_end_in_every_way(state: JobState, end: JobState) -> None:
+    assert apply_one(job_in(state), state=end)[0].status.state is end
+
+
+@pytest.mark.parametrize("reported", [JobState.IN_QUEUE, JobState.RUNNING, JobState.SUSPENDED])
+def test_only_an_end_follows_canceling(reported: JobState) -> None:
+    job = job_in(JobState.CANCELING)
+    assert apply_one(job, state=reported, status="no") == (job, Verdict.ILLEGAL)
+
+
+def test_a_requeue_is_real() -> None:
+    job = job_in(JobState.RUNNING, started_at=1000, expires_at=1000 + HOUR)
+    requeued, _ = apply_one(job, state="IN_QUEUE")
+    again, _ = apply_one(requeued, now=5000, state="RUNNING")
+    assert again.status == JobStatus(state=JobState.RUNNING, started_at=5000, expires_at=1000 + HOUR)
+
+
+def test_running_sets_the_deadline() -> None:
+    job, _ = apply_one(job_in(JobState.IN_QUEUE), now=4000, state="RUNNING")
+    assert (job.status.started_at, job.status.expires_at) == (4000, 4000 + HOUR)
+
+
+def test_text_changes_no_state() -> None:
+    job, verdict = apply_one(job_in(JobState.SUSPENDED), status="still here")
+    assert (job.status.state, job.updates[-1].status, verdict) == (JobState.SUSPENDED, "still here", Verdict.APPLIED)
+
+
+def test_the_same_text_twice_is_two_texts() -> None:
+    outcome = lifecycle.apply(job_in(JobState.RUNNING), [JobUpdate(status="tick")] * 2, 2000)
+    assert outcome.verdicts == [Verdict.APPLIED] * 2
+
+
+def test_a_repeated_report_is_a_duplicate() -> None:
+    job, _ = apply_one(job_in(JobState.IN_QUEUE), state="RUNNING", status="now running")
+    job, _ = apply_one(job, status="half done")
+    assert apply_one(job, state="RUNNING", status="now running") == (job, Verdict.DUPLICATE)
+    assert apply_one(job, state="RUNNING") == (job, Verdict.DUPLICATE)
+    assert apply_one(job, state="RUNNING", status="something new")[1] is Verdict.APPLIED
+
+
+def test_guards() -> None:
+    job = job_in(JobState.RUNNING)
+    assert apply_one(job, state="SUCCESS", expectedState="IN_QUEUE") == (job, Verdict.GUARDED)
+    assert apply_one(job, state="RUNNING", status="x", expectedDifferentState=True) == (job, Verdict.GUARDED)
+    assert apply_one(job, state="SUCCESS", expectedState="RUNNING")[1] is Verdict.APPLIED
+
+
+def test_a_new_allocation_moves_the_deadline() -> None:
+    job = job_in(JobState.RUNNING, started_at=1000, expires_at=1000 + HOUR)
+    job, _ = apply_one(job, newTimeAllocation=2 * HOUR)
+    assert job.specification.time_allocation == SimpleDuration(hours=2)
+    assert job.status.expires_at == 1000 + 2 * HOUR
+
+
+def test_a_cancel_while_canceling_changes_nothing() -> None:
+    job = job_in(JobState.CANCELING)
+    assert lifecycle.cancel(job, "again", 2000) == lifecycle.Outcome(job, [Verdict.DUPLICATE])
+
+
+UPDATES = st.builds(
+    JobUpdate,
+    state=st.none() | st.sampled_from(JobState),
+    status=st.none() | st.text(max_size=5),
+    new_time_allocation=st.none() | st.integers(1000, 10 * HOUR),
+    expected_state=st.none() | st.sampled_from(JobState),
+    expected_different_state=st.none() | st.booleans(),
+)
+STEPS = st.one_of(
+    st.tuples(st.just("updates"), st.lists(UPDATES, max_size=4)),
+    st.tuples(st.just("cancel"), st.none()),
+    st.tuples(st.just("deadline"), st.none()),
+    st.tuples(st.just("extend"), st.integers(1, 10 * HOUR)),
+)
+
+
+@given(st.lists(st.tuples(STEPS, st.integers(-5000, 5000)), max_size=30))
+def test_no_sequence_breaks_the_rules(steps: list[tuple[tuple[str, object], int]]) -> None:
+    job, now = job_in(JobState.IN_QUEUE), 1000
+    for (kind, argument), passed in steps:
+        before, now = job, now + passed  # a clock may be set back
+        if kind == "updates":
+            job = lifecycle.apply(job, argument, now).job  # type: ignore[arg-type]
+        elif kind == "cancel":
+            job = lifecycle.cancel(job, "cancel", now).job
+        elif kind == "deadline":
+            job = lifecycle.pass_deadline(job, "late", now).job
+        elif not job.status.state.is_terminal:
+            job = lifecycle.change_allocation(job, argument)  # type: ignore[arg-type]
+        if before.status.state.is_terminal:
+            assert job == before
+        assert job.updates[: len(before.updates)] == before.updates
+        assert job.status.state is [update.state for update in job.updates if update.state][-1]
+        timestamps = [update.timestamp for update in job.updates]
+        assert timestamps == sorted(timestamps)
+
+
+def test_the_document_is_made_from_the_table() -> None:
+    assert lifecycle_document.DOCUMENT.read_text() == lifecycle_document.render()

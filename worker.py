@@ -1,0 +1,259 @@
+"""The worker: settings in, workflows and activities onto their task queues, graceful stop.
+
+`python -m worker` serves; `python -m worker setup` prepares the database, the keys and Temporal's search attributes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
+from temporalio.client import Client
+from temporalio.service import RPCError
+from temporalio.worker import PollerBehaviorAutoscaling, Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+from activities.admission import AdmissionActivities
+from activities.provider import ProviderActivities
+from activities.provider_http import ProviderHttp
+from activities.settlement import ArchiveActivities, SettlementActivities
+from catalog import Catalog, ReloadingCatalog
+from models.connection import connect_to_temporal
+from models.names import SEARCH_ATTRIBUTES, TASK_QUEUE, provider_task_queue
+from store import Archive, SchemaOutdated, connect, require_current, upgrade
+from workflows import JobWorkflow
+from workflows.surplus import SurplusArguments
+
+log = logging.getLogger("worker")
+
+GRACEFUL_STOP = timedelta(seconds=20)
+"""How long running activities may finish after SIGTERM; below the 30 s after which systemd and Kubernetes kill."""
+CATALOG_INTERVAL = 5.0
+"""Seconds between two looks for providers that have come into the catalog."""
+PASSED_THROUGH = ("models", "activities", "workflows", "catalog", "store", "pydantic", "pydantic_core", "httpx", "jwt")
+"""Modules that the workflow sandbox need not load anew for each workflow: they are pure, or only name activities."""
+
+
+class WorkerSettings(BaseSettings):
+    """The worker's settings: environment variables `UCLOUD_*`, or one TOML file named by `UCLOUD_CONFIG`."""
+
+    model_config = SettingsConfigDict(env_prefix="UCLOUD_", extra="ignore")
+
+    catalog: Path = Path("examples/catalog")
+    database_url: str = "sqlite+aiosqlite:///.ucloud/store.sqlite"
+    keys_dir: Path = Path(".ucloud/keys")
+    """Holds `<provider>.private.pem` for each provider; its public half goes to the provider."""
+    provider_addresses: dict[str, str] = {}
+    """Addresses that take the place of those in the catalog, by the provider's id."""
+    issuer: str = "cloud.sdu.dk"
+    max_cached_workflows: int = 1000
+    log_level: str = "INFO"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment first, then the file."""
+        sources = [init_settings, env_settings]
+        if file := os.environ.get("UCLOUD_CONFIG"):
+            sources.append(TomlConfigSettingsSource(settings_cls, file))
+        return tuple(sources)
+
+
+class JobWorker:
+    """All pollers of one process: one for jobs, and one for each provider, so that a slow one holds up nobody else."""
+
+    def __init__(self, client: Client, settings: WorkerSettings, catalog: ReloadingCatalog, archive: Archive) -> None:
+        self._client = client
+        self._settings = settings
+        self._catalog = catalog
+        self._archive = archive
+        self._stop = asyncio.Event()
+        self._providers: dict[str, tuple[Worker, ProviderHttp]] = {}
+
+    async def run(self) -> None:
+        """Serve until `stop` is called, then let what runs finish."""
+        async with self._jobs_worker():
+            try:
+                while not self._stop.is_set():
+                    self._serve_new_providers()
+                    try:
+                        await asyncio.wait_for(self._stop.wait(), CATALOG_INTERVAL)
+                    except TimeoutError:
+                        continue
+            finally:
+                await self._stop_providers()
+
+    def stop(self) -> None:
+        """Take no more work, finish what runs, and let `run` return."""
+        self._stop.set()
+
+    def _current_catalog(self) -> Catalog:
+        return self._catalog.current
+
+    def _jobs_worker(self) -> Worker:
+        settlement, archive = SettlementActivities(self._archive), ArchiveActivities(self._archive)
+        admission = AdmissionActivities(self._current_catalog, self._archive)
+        return Worker(
+            self._client,
+            task_queue=TASK_QUEUE,
+            workflows=[JobWorkflow],
+            activities=[
+                admission.admit,
+                settlement.settle,
+                settlement.withdraw,
+                settlement.keep_updates,
+                archive.retrieve,
+                archive.browse,
+            ],
+            interceptors=[SurplusArguments()],
+            workflow_runner=workflow_runner(),
+            max_cached_workflows=self._settings.max_cached_workflows,
+            workflow_task_poller_behavior=PollerBehaviorAutoscaling(),
+            activity_task_poller_behavior=PollerBehaviorAutoscaling(),
+            graceful_shutdown_timeout=GRACEFUL_STOP,
+        )
+
+    def _serve_new_providers(self) -> None:
+        for provider in self._current_catalog().providers():
+            if provider.id in self._providers:
+                continue
+            key_file = self._settings.keys_dir / f"{provider.id}.private.pem"
+            try:
+                private_key = key_file.read_text()
+            except OSError as error:
+                log.error("Provider %s is not served: its key %s cannot be read (%s).", provider.id, key_file, error)
+                continue
+            address = self._settings.provider_addresses.get(provider.id, provider.address)
+            http = ProviderHttp(provider.id, address, private_key, self._settings.issuer)
+            calls = ProviderActivities(self._current_catalog, http)
+            worker = Worker(
+                self._client,
+                task_queue=provider_task_queue(provider.id),
+                activities=[calls.submit, calls.terminate, calls.extend, calls.suspend, calls.unsuspend],
+                max_concurrent_activities=provider.limits.maximum_concurrent_calls,
+                max_task_queue_activities_per_second=provider.limits.calls_per_second,
+                activity_task_poller_behavior=PollerBehaviorAutoscaling(),
+                graceful_shutdown_timeout=GRACEFUL_STOP,
+            )
+            self._providers[provider.id] = (worker, http)
+            asyncio.get_running_loop().create_task(worker.run(), name=f"provider {provider.id}")
+            log.info("Serving provider %s at %s.", provider.id, address)
+
+    async def _stop_providers(self) -> None:
+        await asyncio.gather(*(worker.shutdown() for worker, _ in self._providers.values()))
+        for _, http in self._providers.values():
+            await http.close()
+
+
+def workflow_runner() -> SandboxedWorkflowRunner:
+    """The sandbox for the workflow code, with what is pure passed through."""
+    return SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH))
+
+
+async def serve(settings: WorkerSettings) -> None:
+    """Connect, check the database, and serve until SIGTERM or SIGINT."""
+    catalog = ReloadingCatalog(settings.catalog)
+    engine = connect(settings.database_url)
+    try:
+        await require_current(engine)
+        client = await connect_to_temporal()
+        worker = JobWorker(client, settings, catalog, Archive(engine))
+        loop = asyncio.get_running_loop()
+        for stop_signal in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(stop_signal, worker.stop)
+        log.info(
+            "Serving jobs on %s with %d applications.", client.config()["namespace"], len(catalog.current.applications)
+        )
+        _say({"event": "ready", "taskQueue": TASK_QUEUE, "providers": [p.id for p in catalog.current.providers()]})
+        await worker.run()
+    finally:
+        await engine.dispose()
+    log.info("Stopped.")
+
+
+async def setup(settings: WorkerSettings) -> None:
+    """Prepare the database, a key pair for each provider, and the search attributes. May be repeated."""
+    engine = connect(settings.database_url)
+    try:
+        await upgrade(engine)
+    finally:
+        await engine.dispose()
+    for provider in ReloadingCatalog(settings.catalog).current.providers():
+        make_keys(settings.keys_dir, provider.id)
+    await register_search_attributes(await connect_to_temporal())
+
+
+def make_keys(folder: Path, provider: str) -> None:
+    """Make `<provider>.private.pem` and `<provider>.public.pem` (RSA, 2048 bits) unless they are there."""
+    private_file, public_file = folder / f"{provider}.private.pem", folder / f"{provider}.public.pem"
+    if private_file.exists() and public_file.exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    private_bytes = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    with os.fdopen(os.open(private_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(private_bytes)
+    public_file.write_bytes(
+        key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+
+
+async def register_search_attributes(client: Client) -> None:
+    """Register the search attributes of jobs in the client's namespace; those that are there stay."""
+    namespace = client.namespace
+    known = await client.operator_service.list_search_attributes(ListSearchAttributesRequest(namespace=namespace))
+    missing = [name for name in SEARCH_ATTRIBUTES if name not in known.custom_attributes]
+    if missing:
+        keyword = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
+        await client.operator_service.add_search_attributes(
+            AddSearchAttributesRequest(namespace=namespace, search_attributes=dict.fromkeys(missing, keyword))
+        )
+
+
+def main(arguments: Sequence[str] = ()) -> int:
+    """Run the worker, or its setup; returns the exit code."""
+    settings = WorkerSettings()
+    logging.basicConfig(
+        level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        asyncio.run(setup(settings) if list(arguments) == ["setup"] else serve(settings))
+    except (SchemaOutdated, RPCError, RuntimeError, OSError) as error:
+        log.error("%s", error)
+        return 3
+    return 0
+
+
+def _say(event: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(event) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1:])
+    # The Temporal SDK may abort while the interpreter shuts down (sdk-python issue 300), so it never gets there.
+    sys.stdout.flush()
+    logging.shutdown()
+    os._exit(code)

@@ -1,0 +1,66 @@
+"""What operators see of a job in the Temporal Web UI: its search attributes and its current details (Markdown)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from temporalio import workflow
+from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
+
+with workflow.unsafe.imports_passed_through():
+    from models.job import Job, JobState
+    from models.names import JOB_STATE
+    from models.search_attributes import search_attributes
+
+_MEANING = {
+    JobState.IN_QUEUE: "The provider has the job, or is about to get it; it waits for its turn.",
+    JobState.RUNNING: "All replicas run.",
+    JobState.SUSPENDED: "The provider holds the job; its time allocation goes on.",
+    JobState.CANCELING: "The provider is stopping the job.",
+    JobState.SUCCESS: "The job has ended without a fault of the provider.",
+    JobState.FAILURE: "The scheduler, the hardware or the provider failed.",
+    JobState.EXPIRED: "The time allocation ran out.",
+}
+
+
+def show(job: Job, provider_generated_id: str | None, ignored_updates: int) -> None:
+    """Let the search attributes follow the job (an event only where one changes), and write its details anew."""
+    shown = workflow.info().typed_search_attributes
+    changes: list[SearchAttributeUpdate[str]] = []
+    for name, value in search_attributes(job).items():
+        key = SearchAttributeKey.for_keyword(name)
+        if shown.get(key) != value:
+            changes.append(key.value_set(value))
+    if changes:
+        workflow.upsert_search_attributes(changes)
+    workflow.set_current_details(_details(job, provider_generated_id, ignored_updates))
+
+
+def show_refusal(job: Job) -> None:
+    """A refused job has no state: it must not be found among the queued ones."""
+    workflow.upsert_search_attributes([SearchAttributeKey.for_keyword(JOB_STATE).value_unset()])
+    workflow.set_current_details(f"**Refused.** {job.specification.application} on {job.specification.product}")
+
+
+def _details(job: Job, provider_generated_id: str | None, ignored_updates: int) -> str:
+    status, last = job.status, job.updates[-1] if job.updates else None
+    rows = {
+        "Application": str(job.specification.application),
+        "Product": str(job.specification.product),
+        "Owner": job.owner.created_by + (f" in {job.owner.project}" if job.owner.project else ""),
+        "Since": _time(last.timestamp) if last else "",
+        "Started": _time(status.started_at),
+        "Expires": _time(status.expires_at),
+        "Last word": (last.status or "").replace("|", "\\|").replace("\n", " ")[:500] if last else "",
+        "Output": (job.output.output_folder or "") if job.output else "",
+        "Name at the provider": provider_generated_id or "",
+        "Ignored updates": str(ignored_updates) if ignored_updates else "",
+    }
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items() if value)
+    return f"**{status.state}**: {_MEANING[status.state]}\n\n| | |\n|---|---|\n{table}"
+
+
+def _time(milliseconds: int | None) -> str:
+    if milliseconds is None:
+        return ""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,0 +1,59 @@
+"""A message with more arguments than its handler takes must not make a job stuck: what is too much is cut off."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from temporalio import workflow
+from temporalio.worker import (
+    HandleQueryInput,
+    HandleSignalInput,
+    HandleUpdateInput,
+    Interceptor,
+    WorkflowInboundInterceptor,
+    WorkflowInterceptorClassInput,
+)
+
+HANDLER_ARGUMENTS = 1
+"""Each handler of the workflow `Job` takes one payload, or none."""
+NO_ARGUMENTS = frozenset({"accepted", "suspend", "unsuspend", "job"})
+
+
+class SurplusArguments(Interceptor):
+    """Cuts surplus arguments off before a handler is called with them.
+
+    Without it Temporal's Python SDK fails the workflow task again and again until the code changes.
+    """
+
+    def workflow_interceptor_class(
+        self, input: WorkflowInterceptorClassInput
+    ) -> type[WorkflowInboundInterceptor] | None:
+        """The part that runs inside the workflow."""
+        return _Inbound
+
+
+class _Inbound(WorkflowInboundInterceptor):
+    async def handle_signal(self, input: HandleSignalInput) -> None:
+        if input.signal == "update":
+            input.args = _cut(input.signal, input.args)
+        await super().handle_signal(input)
+
+    async def handle_query(self, input: HandleQueryInput) -> Any:
+        if input.query == "job":
+            input.args = _cut(input.query, input.args)
+        return await super().handle_query(input)
+
+    def handle_update_validator(self, input: HandleUpdateInput) -> None:
+        input.args = _cut(input.update, input.args)
+        super().handle_update_validator(input)
+
+    async def handle_update_handler(self, input: HandleUpdateInput) -> Any:
+        input.args = _cut(input.update, input.args)
+        return await super().handle_update_handler(input)
+
+
+def _cut(name: str, arguments: Any) -> Any:
+    allowed = 0 if name in NO_ARGUMENTS else HANDLER_ARGUMENTS
+    if len(arguments) > allowed:
+        workflow.logger.warning("%r was sent with %d surplus arguments.", name, len(arguments) - allowed)
+    return arguments[:allowed]
