@@ -32,8 +32,8 @@ class ProviderActivities:
     async def submit(self, call: ProviderCall) -> SubmitResult:
         """Hand over the job with its application and tool resolved. Raises `PROVIDER_REJECTED` if it is refused."""
         async with _heartbeats():
-            generated = await self._http.create(self._resolved(call.job))
-        return SubmitResult(provider_generated_id=generated)
+            answer = await self._http.create(self._resolved(call.job))
+        return SubmitResult(provider_generated_id=answer.id, updates=answer.updates)
 
     @activity.defn
     async def terminate(self, call: ProviderCall) -> None:

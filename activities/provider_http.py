@@ -13,7 +13,7 @@ from temporalio.exceptions import ApplicationError
 from activities.refusal import refusal
 from models.errors import ErrorCode
 from models.job import Job
-from models.protocol import ProviderError
+from models.protocol import BulkResponse, CreateResponse, ProviderError
 from models.wire import WireModel
 
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
@@ -43,13 +43,14 @@ class ProviderHttp:
             base_url=f"{address.rstrip('/')}/ucloud/{provider}/jobs", timeout=TIMEOUT, transport=transport
         )
 
-    async def create(self, job: Job) -> str | None:
-        """Submit one job; returns the provider's own id for it, if it gives one."""
+    async def create(self, job: Job) -> CreateResponse:
+        """Submit one job. An answer that cannot be read, such as `null`, says no more than that it was taken."""
         answer = await self.post("/", job)
-        responses = answer.get("responses") if isinstance(answer, dict) else None
-        first = responses[0] if isinstance(responses, list) and responses else None
-        generated = first.get("id") if isinstance(first, dict) else None
-        return generated if isinstance(generated, str) else None
+        try:
+            first = BulkResponse[CreateResponse | None].model_validate(answer).responses[0]
+        except (ValidationError, IndexError):
+            first = None
+        return first or CreateResponse()
 
     async def post(self, path: str, item: WireModel) -> Any:
         """Send a call with one item; returns the JSON of the answer.

@@ -5,6 +5,8 @@ All of it is stored in workflow histories, so fields are only ever added, with a
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from models.job import (
     Job,
     JobBilling,
@@ -77,9 +79,10 @@ class ExtendCall(WireModel):
 
 
 class SubmitResult(WireModel):
-    """The provider's own name for the job, if it gave one."""
+    """What the provider answered to `create`: its own name for the job, and what it could say of it at once."""
 
     provider_generated_id: str | None = None
+    updates: list[JobUpdate] = Field(default_factory=list)
 
 
 class Settlement(WireModel):

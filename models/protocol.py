@@ -28,10 +28,15 @@ class BulkResponse(WireModel, Generic[Item]):
     responses: list[Item]
 
 
-class ProviderGeneratedId(WireModel):
-    """The provider's own name for a job."""
+class CreateResponse(WireModel):
+    """The answer to `create`: the provider's own name for a job.
 
-    id: str
+    `updates` is ours, not UCloud's: a provider that has started the job at once may say so here instead of in a
+    message of its own. Nobody has to give it or to read it.
+    """
+
+    id: str | None = None
+    updates: list[JobUpdate] = Field(default_factory=list)
 
 
 class JobReference(WireModel):

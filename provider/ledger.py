@@ -120,17 +120,22 @@ class Ledger:
         async with self._engine.begin() as connection:
             await connection.execute(update(TakenJob).where(TakenJob.id == job.id).values(document=_document(job)))
 
+    async def note_running(self, job_id: str) -> None:
+        """Note that the job runs; this is said in the answer to `create`."""
+        async with self._engine.begin() as connection:
+            await connection.execute(update(TakenJob).where(TakenJob.id == job_id).values(running_reported=True))
+
     async def report_running(self, job_id: str, report: JobUpdate) -> None:
         """Note that the job runs, and that this is to be reported."""
         async with self._engine.begin() as connection:
             await connection.execute(update(TakenJob).where(TakenJob.id == job_id).values(running_reported=True))
             await connection.execute(insert(Report).values(_report(job_id, report)))
 
-    async def report_end(self, job_id: str, report: JobUpdate) -> None:
-        """Note that the job has ended, and that this is to be reported."""
+    async def report_end(self, job_id: str, reports: Sequence[JobUpdate]) -> None:
+        """Note that the job has ended, and what is to be reported of it, oldest first."""
         async with self._engine.begin() as connection:
             await connection.execute(update(TakenJob).where(TakenJob.id == job_id).values(ended=True))
-            await connection.execute(insert(Report).values(_report(job_id, report)))
+            await connection.execute(insert(Report).values([_report(job_id, report) for report in reports]))
 
     async def report(self, job_id: str, report: JobUpdate) -> None:
         """Note something to be reported about a job, known or not."""

@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 
 LOOK_INTERVAL = 0.2
 """Seconds between two looks at all live jobs; PSI/J's news and requests bring the next look at once."""
+ANSWER_PATIENCE = 1.0
+"""Seconds that the answer to `create` may wait for the job's start, so that it can say so."""
+RUNNING = JobUpdate(state=JobState.RUNNING, status="Your job is now running.")
 RANK_HOST = "127.0.0.1"
 """All replicas of a job are on this machine."""
 
@@ -44,6 +47,7 @@ class LiveJob:
     taken: Taken
     replicas: list[Replica]
     started: bool = False
+    told_in_answer: bool = False
     psij_jobs: list[psij.Job] = field(default_factory=list)
 
 
@@ -57,6 +61,7 @@ class Runner:
         self._executor = psij.JobExecutor.get_instance("local")
         self._live: dict[str, LiveJob] = {}
         self._news = asyncio.Event()
+        self._answers: dict[str, asyncio.Future[None]] = {}
         self.reports_waiting = asyncio.Event()
 
     async def run(self) -> None:
@@ -82,6 +87,18 @@ class Runner:
     def look(self) -> None:
         """Something has changed in the ledger."""
         self._news.set()
+
+    async def first_news(self, job_id: str) -> list[JobUpdate]:
+        """What can be said of a job in the answer to its `create`: that it runs, if it does within a moment."""
+        answer = self._answers.setdefault(job_id, asyncio.get_running_loop().create_future())
+        self.look()
+        try:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(answer), ANSWER_PATIENCE)
+        finally:
+            self._answers.pop(job_id, None)
+        taken = await self._ledger.find(job_id)
+        return [RUNNING] if taken is not None and taken.running_reported and not taken.ended else []
 
     async def suspend(self, job_id: str) -> bool:
         """Hold all replicas; False if the job does not run."""
@@ -138,9 +155,7 @@ class Runner:
                 return
             conditions = [replica.condition() for replica in live.replicas]
         if not live.taken.running_reported and all(c.phase is not Phase.NOT_STARTED for c in conditions):
-            text = "Your job is now running."
-            await self._ledger.report_running(job.id, JobUpdate(state=JobState.RUNNING, status=text))
-            self.reports_waiting.set()
+            await self._tell_running(live)
         lost = next((rank for rank, c in enumerate(conditions) if c.phase is Phase.VANISHED or c.exit_code), None)
         if live.taken.stop_requested or lost is not None:
             for replica, condition in zip(live.replicas, conditions, strict=True):
@@ -153,6 +168,16 @@ class Runner:
             and all(psij_job.status.final for psij_job in live.psij_jobs)
         ):
             await self._end(job, _last_word(live.taken, conditions, lost))
+
+    async def _tell_running(self, live: LiveJob) -> None:
+        job_id = live.taken.job.id
+        if (answer := self._answers.get(job_id)) is not None and not answer.done():
+            live.told_in_answer = True
+            await self._ledger.note_running(job_id)
+            answer.set_result(None)
+            return
+        await self._ledger.report_running(job_id, RUNNING)
+        self.reports_waiting.set()
 
     async def _start(self, live: LiveJob, conditions: Sequence[Condition]) -> None:
         job = live.taken.job
@@ -193,8 +218,10 @@ class Runner:
         if (self._job_folder(job.id)).is_dir():
             await asyncio.to_thread(self._collect, job)
             report = report.model_copy(update={"output_folder": f"/{HOME_DRIVE}/Jobs/{job.id}"})
-        await self._ledger.report_end(job.id, report)
-        self._live.pop(job.id, None)
+        live = self._live.pop(job.id, None)
+        # The answer to `create` may still be under way: then this must not be the first thing that is heard.
+        was_told_in_answer = live is not None and live.told_in_answer
+        await self._ledger.report_end(job.id, [RUNNING, report] if was_told_in_answer else [report])
         await asyncio.to_thread(shutil.rmtree, self._job_folder(job.id), ignore_errors=True)
         log.info("Job %s ended: %s %s", job.id, report.state, report.status)
         self.reports_waiting.set()

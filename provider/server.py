@@ -19,7 +19,9 @@ from models.errors import ErrorCode
 from models.job import Job, JobState, JobUpdate, SimpleDuration
 from models.protocol import (
     BulkRequest,
+    BulkResponse,
     CpuAndMemory,
+    CreateResponse,
     ExtendItem,
     FollowRequest,
     JobReference,
@@ -97,8 +99,9 @@ def _calls(settings: ProviderSettings, ledger: Ledger, runner: Runner) -> APIRou
             await ledger.take(request.items)
         except TerminatedBefore as error:
             raise Refused(str(error), 409) from error
-        runner.look()
-        return {"responses": [{"id": job.id} for job in request.items]}
+        news = await asyncio.gather(*(runner.first_news(job.id) for job in request.items))
+        answers = [CreateResponse(id=job.id, updates=said) for job, said in zip(request.items, news, strict=True)]
+        return BulkResponse[CreateResponse](responses=answers).to_wire()
 
     def _check(job: Job) -> None:
         support = products.get(job.specification.product)

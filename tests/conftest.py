@@ -54,11 +54,12 @@ class Orchestrator:
     environment: WorkflowEnvironment
     temporal: Client
     worker: JobWorker
+    working: asyncio.Task[None]
     provider: AcknowledgingProvider
     reports: ProviderClient
     jobs: JobClient
     archive: Archive
-    new_worker: Callable[..., JobWorker]
+    new_worker: Callable[[], JobWorker]
 
     def specification(self, **changes: Any) -> JobSpecification:
         """A job that is accepted."""
@@ -103,10 +104,15 @@ class Orchestrator:
         assert job is not None
         return job
 
+    async def stop_worker(self) -> None:
+        """Stop the worker, and wait until it has."""
+        self.worker.stop()
+        await self.working
+
     @asynccontextmanager
-    async def another_worker(self, **changes: Path) -> AsyncIterator[None]:
+    async def another_worker(self) -> AsyncIterator[None]:
         """A second worker, for tests that have stopped the first."""
-        worker = self.new_worker(**changes)
+        worker = self.new_worker()
         running = asyncio.create_task(worker.run())
         try:
             yield
@@ -150,9 +156,8 @@ async def orchestrator(
     await upgrade(engine)
     archive = Archive(engine)
 
-    def new_worker(keys_dir: Path = settings.keys_dir) -> JobWorker:
-        changed = settings.model_copy(update={"keys_dir": keys_dir})
-        return JobWorker(environment.client, changed, ReloadingCatalog(settings.catalog), archive)
+    def new_worker() -> JobWorker:
+        return JobWorker(environment.client, settings, ReloadingCatalog(settings.catalog), archive)
 
     worker = new_worker()
     running = asyncio.create_task(worker.run())
@@ -161,6 +166,7 @@ async def orchestrator(
             environment=environment,
             temporal=environment.client,
             worker=worker,
+            working=running,
             provider=provider,
             reports=ProviderClient(environment.client, "local"),
             jobs=JobClient(environment.client, Actor(username="alice")),

@@ -63,6 +63,8 @@ class JobWorkflow:
         self._deadline: int | None = None
         self._submitted = self._accepted
         self._may_be_at_provider = self._accepted
+        self._has_been_reported = False
+        """Whether the provider has spoken of the job, which proves that it has it."""
         self._stopping = False
         self._requests = asyncio.Lock()
         self._job = self._carried_job(request, request.carried) if request.carried else self._new_job(request)
@@ -151,6 +153,7 @@ class JobWorkflow:
             return False
         self._submitted = True
         self._provider_generated_id = result.provider_generated_id
+        self._apply(result.updates)
         return True
 
     async def _stop(self) -> bool:
@@ -290,12 +293,8 @@ class JobWorkflow:
                 "An update from provider %r was ignored: the job is with %r.", report.provider, self._provider
             )
             return
-        outcome = lifecycle.apply(self._job, report.updates, _now())
-        for update, verdict in zip(report.updates, outcome.verdicts, strict=True):
-            if verdict is not lifecycle.Verdict.APPLIED:
-                self._ignored_updates += 1
-                workflow.logger.info("An update to %s was ignored: %s.", update.state or "text", verdict)
-        self._adopt(outcome)
+        self._has_been_reported = True
+        self._apply(report.updates)
 
     @workflow.signal(dynamic=True)
     def unknown_signal(self, name: str, _arguments: Sequence[RawValue]) -> None:
@@ -427,11 +426,6 @@ class JobWorkflow:
         return self._job.status.state.is_terminal
 
     @property
-    def _has_been_reported(self) -> bool:
-        """Whether the provider has spoken of the job, which proves that it has it."""
-        return self._job.omitted_updates + len(self._job.updates) > 1
-
-    @property
     def _is_due(self) -> bool:
         return self._has_ended or self._cancel_requested or self._deadline_passed or self._should_continue_as_new
 
@@ -442,6 +436,14 @@ class JobWorkflow:
     @property
     def _job_without_updates(self) -> Job:
         return self._job.model_copy(update={"updates": [], "omitted_updates": 0})
+
+    def _apply(self, updates: Sequence[JobUpdate]) -> None:
+        outcome = lifecycle.apply(self._job, updates, _now())
+        for update, verdict in zip(updates, outcome.verdicts, strict=True):
+            if verdict is not lifecycle.Verdict.APPLIED:
+                self._ignored_updates += 1
+                workflow.logger.info("An update to %s was ignored: %s.", update.state or "text", verdict)
+        self._adopt(outcome)
 
     def _end(self, state: JobState, text: str) -> None:
         if not self._has_ended:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError
 
 from client import JobNotFound, JobRejected, RequestRefused
 from models import ErrorCode, JobState, SimpleDuration
@@ -43,15 +44,28 @@ async def test_a_provider_that_says_nothing_after_a_cancel(orchestrator: Orchest
     assert await orchestrator.outcome(job.id) == "CANCELED"
 
 
-async def test_a_provider_that_cannot_be_reached_for_a_cancel(orchestrator: Orchestrator, tmp_path: Path) -> None:
+async def test_a_stop_that_is_given_up_is_a_failure(orchestrator: Orchestrator) -> None:
     job = await orchestrator.created()
-    orchestrator.worker.stop()
-    async with orchestrator.another_worker(keys_dir=tmp_path):  # without a key it cannot speak to the provider
-        await orchestrator.jobs.cancel(job.id)
-        await orchestrator.reached(job.id, JobState.CANCELING)
-        await orchestrator.skip(job.id, timeouts.TERMINATE_PATIENCE + timedelta(hours=1))
-        ended = await orchestrator.jobs.wait(job.id)
+    orchestrator.provider.answers["terminate"] = [500] * 1000
+    await orchestrator.jobs.cancel(job.id)
+    await eventually(lambda: "terminate" in orchestrator.provider.calls_for(job.id))
+    pending = (await orchestrator.handle(job.id).describe()).raw_description.pending_activities[0]
+    # An operator gives it up from outside; a day of trying in vain ends in the same way.
+    activity = orchestrator.temporal.get_async_activity_handle(
+        workflow_id=job.id, run_id=None, activity_id=pending.activity_id
+    )
+
+    async def given_up() -> bool:
+        try:
+            await activity.fail(ApplicationError("given up", non_retryable=True))
+        except RPCError:  # it waits for its next attempt
+            return False
+        return True
+
+    await eventually(given_up)
+    ended = await orchestrator.jobs.wait(job.id)
     assert ended.status.state is JobState.FAILURE
+    assert "may still be running" in (ended.updates[-1].status or "")
     assert await orchestrator.archive.contains(job.id)
 
 
@@ -69,7 +83,7 @@ async def test_a_cancel_during_submission(orchestrator: Orchestrator) -> None:
 
 
 async def test_a_cancel_before_submission(orchestrator: Orchestrator) -> None:
-    orchestrator.worker.stop()
+    await orchestrator.stop_worker()
     job_id = orchestrator.jobs.new_job_id()
     creating = asyncio.create_task(orchestrator.jobs.create(orchestrator.specification(), job_id))
 

@@ -32,7 +32,7 @@ async def test_success_before_the_answer_to_create(orchestrator: Orchestrator) -
 
 
 async def test_a_signal_before_the_first_task(orchestrator: Orchestrator) -> None:
-    orchestrator.worker.stop()
+    await orchestrator.stop_worker()
     job_id = orchestrator.jobs.new_job_id()
     creating = asyncio.create_task(orchestrator.jobs.create(orchestrator.specification(), job_id))
     handle = orchestrator.handle(job_id)

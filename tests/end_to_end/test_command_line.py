@@ -1,0 +1,73 @@
+"""The command line without a server: what is refused at the door, and how it says so."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+COMMAND = str(Path(sys.executable).parent / "ucloud-orchestrator")
+
+TEN_MISTAKES = """
+application: {name: "", version: "1"}
+product: {id: cpu-1, category: cpu, provider: 7}
+name: "no/slash"
+replicas: 0
+allowDuplicateJob: perhaps
+parameters:
+  text: {type: file, path: relative}
+  number: {type: integer, value: many}
+  strange: {type: nothing}
+resources: [{type: peer, hostname: "-bad-", jobId: "1"}]
+timeAllocation: {hours: 0, minutes: 75, seconds: 0}
+"""
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"TEMPORAL_ADDRESS": "127.0.0.1:9"}  # nobody listens on the discard port
+    return subprocess.run([COMMAND, *arguments], capture_output=True, text=True, env=environment, check=False)
+
+
+def test_ten_mistakes_get_ten_sentences(tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text(TEN_MISTAKES)
+    done = run("submit", str(file))
+    assert done.returncode == 2
+    lines = done.stderr.splitlines()
+    fields = ["application.name", "product.provider", "name", "replicas", "allowDuplicateJob", "parameters.text.path"]
+    fields += ["parameters.number.value", "parameters.strange", "resources[0].hostname", "timeAllocation.minutes"]
+    assert len(lines) == 10
+    assert all(any(line.startswith(f"{field}:") for line in lines) for field in fields), lines
+
+
+def test_an_unknown_field_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "job.json"
+    specification = {
+        "application": {"name": "a", "version": "1"},
+        "product": {"id": "a", "category": "b", "provider": "c"},
+    }
+    file.write_text(json.dumps(specification | {"replica": 3}))
+    done = run("submit", str(file))
+    assert (done.returncode, done.stderr) == (2, "replica is not a known field.\n")
+
+
+def test_a_server_that_is_not_there(tmp_path: Path) -> None:
+    done = run("show", "some-job")
+    assert done.returncode == 3
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_wrong_usage() -> None:
+    assert run("no-such-command").returncode == 2
+    assert run("submit", "no-such-file.yaml").returncode == 2
+
+
+def test_catalog_check_names_file_and_line(tmp_path: Path) -> None:
+    (tmp_path / "broken.yaml").write_text("product: v1\nname: p\ncategory: {name: c, provider: nobody}\n")
+    done = run("catalog", "check", str(tmp_path))
+    assert done.returncode == 2
+    assert f"{tmp_path}/broken.yaml:3:" in done.stdout
+    assert run("catalog", "check", str(Path(__file__).parents[2] / "examples" / "catalog")).returncode == 0
