@@ -6,8 +6,8 @@ import logging
 import os
 import sys
 
-import click
 import typer
+from typer.exceptions import TyperException
 
 from cli import job_commands, stack_commands
 from client import OrchestratorError, RequestRefused, Unreachable
@@ -29,12 +29,12 @@ def run(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code. Errors are one sentence each on standard error."""
     try:
         result = app(arguments, standalone_mode=False)
-    except click.exceptions.Exit as exit_:
-        return exit_.exit_code
-    except click.ClickException as error:
-        error.show()
+    except typer.Exit as leaving:
+        return leaving.exit_code
+    except TyperException as error:
+        sys.stderr.write(f"{error.format_message()}\n")
         return REFUSED
-    except click.Abort:
+    except typer.Abort:
         return 130
     except RequestRefused as error:
         for sentence in [finding.message for finding in error.findings] or [str(error)]:

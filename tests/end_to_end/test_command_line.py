@@ -61,7 +61,9 @@ def test_a_server_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_wrong_usage() -> None:
-    assert run("no-such-command").returncode == 2
+    done = run("no-such-command")
+    assert (done.returncode, done.stderr) == (2, "No such command 'no-such-command'.\n")
+    assert run("show").returncode == 2
     assert run("submit", "no-such-file.yaml").returncode == 2
 
 

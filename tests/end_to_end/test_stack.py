@@ -53,7 +53,8 @@ class Stack:
         command += ["--temporal-port", "0", "--ui-port", "0", "--provider-port", "0"]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
-        self.ready = json.loads(self.process.stdout.readline())
+        with self.process.stdout as out:
+            self.ready = json.loads(out.readline())
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGINT)
