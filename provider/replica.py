@@ -8,6 +8,7 @@ PSI/J starts the wrapper; its own states are not used, since after a restart it 
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import time
 from collections.abc import Sequence
@@ -45,15 +46,21 @@ class Phase(Enum):
 
 @dataclass(frozen=True)
 class Condition:
-    """A replica's phase, and its exit code if it has ended by itself."""
+    """A replica's phase, and its exit code and when it ended (seconds since the epoch) if it has ended by itself."""
 
     phase: Phase
     exit_code: int | None = None
+    ended_at: float = math.inf
 
     @property
     def is_over(self) -> bool:
         """Whether nothing of it runs any more."""
         return self.phase in {Phase.ENDED, Phase.VANISHED}
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it ended otherwise than it should."""
+        return self.phase is Phase.VANISHED or bool(self.exit_code)
 
 
 class Replica:
@@ -89,7 +96,8 @@ class Replica:
     def condition(self) -> Condition:
         """What the control folder and the machine's processes say now."""
         with contextlib.suppress(FileNotFoundError, ValueError):
-            return Condition(Phase.ENDED, int((self._control / "exit-code").read_text()))
+            file = self._control / "exit-code"
+            return Condition(Phase.ENDED, int(file.read_text()), file.stat().st_mtime)
         if not (self._control / "started").is_dir():
             return Condition(Phase.NOT_STARTED)
         if self._wrapper() is not None:

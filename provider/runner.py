@@ -156,7 +156,7 @@ class Runner:
             conditions = [replica.condition() for replica in live.replicas]
         if not live.taken.running_reported and all(c.phase is not Phase.NOT_STARTED for c in conditions):
             await self._tell_running(live)
-        lost = next((rank for rank, c in enumerate(conditions) if c.phase is Phase.VANISHED or c.exit_code), None)
+        lost = _first_lost(conditions)
         if live.taken.stop_requested or lost is not None:
             for replica, condition in zip(live.replicas, conditions, strict=True):
                 if condition.phase is Phase.RUNNING:
@@ -261,8 +261,8 @@ class Runner:
         return self._job_folder(job_id) / f"replica-{rank}"
 
     async def _signal(self, job_id: str, number: signal.Signals, state: JobState, text: str) -> bool:
-        live = self._live.get(job_id)
-        if live is None or live.taken.stop_requested or not live.taken.running_reported:
+        live, taken = self._live.get(job_id), await self._ledger.find(job_id)
+        if live is None or taken is None or taken.ended or taken.stop_requested or not taken.running_reported:
             return False
         for replica in live.replicas:
             replica.signal(number)
@@ -281,6 +281,12 @@ def _cores(job: Job) -> int:
     product = job.status.resolved_product
     cores = product.get("cpu") if isinstance(product, dict) else None
     return cores if isinstance(cores, int) else 1
+
+
+def _first_lost(conditions: Sequence[Condition]) -> int | None:
+    """The rank whose failure ends the job: the first that failed or vanished."""
+    lost = [rank for rank, condition in enumerate(conditions) if condition.has_failed]
+    return min(lost, key=lambda rank: conditions[rank].ended_at, default=None)
 
 
 def _last_word(taken: Taken, conditions: Sequence[Condition], lost: int | None) -> JobUpdate:
