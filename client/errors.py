@@ -11,6 +11,7 @@ OrchestratorError
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -88,6 +89,9 @@ def translated(refused: type[RequestRefused] = RequestRefused) -> Iterator[None]
     except ActivityFailureError as error:
         raise Unreachable(f"No worker answered: {error.cause}") from error
     except WorkflowUpdateRPCTimeoutOrCancelledError as error:
+        if isinstance(error.__cause__, asyncio.CancelledError):
+            # Temporal's SDK hides that the caller's own task is being cancelled.
+            raise error.__cause__ from error
         raise Unreachable("There was no answer in time; the request may still be under way.") from error
     except RPCError as error:
         raise _from_rpc(error) from error

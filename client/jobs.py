@@ -96,6 +96,10 @@ class JobClient:
             search_attributes=TypedSearchAttributes(attributes),
             static_summary=f"{specification.application} for {owner.created_by}",
         )
+        # An error comes twice, and asyncio complains of one that nobody has looked at.
+        asyncio.ensure_future(start.workflow_handle()).add_done_callback(
+            lambda done: done.cancelled() or done.exception()
+        )
         try:
             with translated(refused=JobRejected):
                 answer = await self._temporal.execute_update_with_start_workflow(

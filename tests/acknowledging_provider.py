@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
+
+from tests.conditions import eventually
 
 
 class AcknowledgingProvider:
@@ -21,14 +21,32 @@ class AcknowledgingProvider:
         self.items: list[dict[str, Any]] = []
         self.answers: dict[str, list[int]] = defaultdict(list)
         self.open: dict[str, asyncio.Event] = defaultdict(_set_event)
-        self.url = ""
+        self._port = 0
+        self._application = self._make_application()
+
+    @property
+    def url(self) -> str:
+        """Where it listens, or did."""
+        return f"http://127.0.0.1:{self._port}"
 
     def calls_for(self, job_id: str) -> list[str]:
         """The calls about one job, in order."""
         return [call for call, about in self.calls if about == job_id]
 
-    def application(self) -> FastAPI:
-        """The server."""
+    async def listen(self) -> None:
+        """Serve on a free port of the loopback, or on the one it had before."""
+        config = uvicorn.Config(self._application, host="127.0.0.1", port=self._port, log_level="error", lifespan="off")
+        self._server = uvicorn.Server(config)
+        self._serving = asyncio.create_task(self._server._serve())  # without uvicorn's signal handlers
+        await eventually(lambda: self._server.started)
+        self._port = self._server.servers[0].sockets[0].getsockname()[1]
+
+    async def close(self) -> None:
+        """Stop listening; connections are refused."""
+        self._server.should_exit = True
+        await self._serving
+
+    def _make_application(self) -> FastAPI:
         app = FastAPI()
 
         @app.post("/ucloud/local/jobs/{call:path}")
@@ -47,24 +65,6 @@ class AcknowledgingProvider:
             return JSONResponse({"responses": [{"id": f"native-{job['id']}"} if call == "create" else {}]})
 
         return app
-
-
-@asynccontextmanager
-async def acknowledging_provider() -> AsyncIterator[AcknowledgingProvider]:
-    """Serve one on a free port of the loopback."""
-    provider = AcknowledgingProvider()
-    config = uvicorn.Config(provider.application(), host="127.0.0.1", port=0, log_level="error", lifespan="off")
-    server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-    serving = asyncio.create_task(server.serve())
-    while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
-        await asyncio.sleep(0.01)
-    provider.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    try:
-        yield provider
-    finally:
-        server.should_exit = True
-        await serving
 
 
 def _set_event() -> asyncio.Event:

