@@ -29,6 +29,11 @@ TEMPORAL_BINARY = Path(sys.executable).parent / "temporal"
 TEST_CATALOG = Path(__file__).parent / "workflows" / "catalog"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The option of `tests/workflows/test_replay.py`."""
+    parser.addoption("--record-histories", action="store_true", help="add the histories of today's code")
+
+
 @pytest.fixture(scope="session")
 async def environment() -> AsyncIterator[WorkflowEnvironment]:
     """One Temporal server for the session, with its search attributes."""

@@ -1,0 +1,134 @@
+"""Histories of jobs that older releases have begun must be understood by this one.
+
+`pytest tests/workflows/test_replay.py --record-histories` adds the histories of today's code to the recorded ones; one
+that is there already stays as it is.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from temporalio.client import WorkflowHistory
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import Replayer
+
+from client import JobRejected
+from models import JobState, JobUpdate, SimpleDuration
+from tests.conftest import Orchestrator
+from worker import workflow_runner
+from workflows import JobWorkflow
+from workflows.surplus import SurplusArguments
+
+HISTORIES = Path(__file__).parent / "histories"
+RELEASE = "0.1"
+
+
+def replayer() -> Replayer:
+    return Replayer(
+        workflows=[JobWorkflow],
+        data_converter=pydantic_data_converter,
+        interceptors=[SurplusArguments()],
+        workflow_runner=workflow_runner(),
+    )
+
+
+@pytest.mark.parametrize(
+    "file", sorted(HISTORIES.rglob("*.json.gz")), ids=lambda file: f"{file.parent.name}/{file.name}"
+)
+async def test_a_recorded_history_replays(file: Path) -> None:
+    await replayer().replay_workflow(recorded(file))
+
+
+def test_histories_are_recorded() -> None:
+    assert {file.name.removesuffix(".json.gz") for file in HISTORIES.rglob("*.json.gz")} >= {
+        life.__name__ for life in LIVES
+    }
+
+
+async def success(orchestrator: Orchestrator) -> str:
+    job = await orchestrator.created()
+    await orchestrator.report(job.id, JobState.RUNNING, "Your job is now running.")
+    await orchestrator.reached(job.id, JobState.RUNNING)
+    await orchestrator.report(job.id, JobState.SUCCESS, "The job has finished.")
+    return job.id
+
+
+async def refusal(orchestrator: Orchestrator) -> str:
+    orchestrator.provider.answers["create"] = [503, 400]
+    job_id = orchestrator.jobs.new_job_id()
+    with pytest.raises(JobRejected):
+        await orchestrator.jobs.create(orchestrator.specification(), job_id)
+    return job_id
+
+
+async def extension_suspension_and_cancel(orchestrator: Orchestrator) -> str:
+    job = await orchestrator.created()
+    await orchestrator.report(job.id, JobState.RUNNING)
+    await orchestrator.reached(job.id, JobState.RUNNING)
+    await orchestrator.jobs.extend(job.id, SimpleDuration(hours=1))
+    await orchestrator.jobs.suspend(job.id)
+    await orchestrator.report(job.id, JobState.SUSPENDED)
+    await orchestrator.jobs.unsuspend(job.id)
+    await orchestrator.jobs.cancel(job.id, "by a test")
+    await orchestrator.reached(job.id, JobState.CANCELING)
+    await orchestrator.report(job.id, JobState.SUCCESS)
+    return job.id
+
+
+async def expiry(orchestrator: Orchestrator) -> str:
+    job = await orchestrator.created(timeAllocation={"hours": 0, "minutes": 0, "seconds": 1})
+    await orchestrator.report(job.id, JobState.RUNNING)
+    await orchestrator.jobs.wait(job.id)
+    return job.id
+
+
+async def continuation(orchestrator: Orchestrator) -> str:
+    job = await orchestrator.created()
+    texts = [JobUpdate(status=f"{number} " + 10_000 * "x") for number in range(60)]
+    for start in range(0, len(texts), 10):
+        await orchestrator.reports.update(job.id, texts[start : start + 10])
+    await orchestrator.eventually_said(job.id, texts[-1].status or "")
+    await orchestrator.report(job.id, JobState.SUCCESS)
+    return job.id
+
+
+LIVES: list[Callable[[Orchestrator], Awaitable[str]]] = [
+    success,
+    refusal,
+    extension_suspension_and_cancel,
+    expiry,
+    continuation,
+]
+
+
+@pytest.mark.parametrize("life", LIVES, ids=lambda life: life.__name__)
+async def test_a_life_of_today_replays(
+    orchestrator: Orchestrator, pytestconfig: pytest.Config, life: Callable[[Orchestrator], Awaitable[str]]
+) -> None:
+    job_id = await life(orchestrator)
+    await orchestrator.outcome(job_id)
+    runs = [run async for run in orchestrator.temporal.list_workflows(f"WorkflowId = '{job_id}'")]
+    assert (len(runs) > 1) == (life is continuation)
+    for number, run in enumerate(sorted(runs, key=lambda run: run.start_time), start=1):
+        history = await orchestrator.temporal.get_workflow_handle(job_id, run_id=run.run_id).fetch_history()
+        await replayer().replay_workflow(history)
+        name = life.__name__ + (f"-{number}" if number > 1 else "")
+        if pytestconfig.getoption("record_histories"):
+            record(history, HISTORIES / RELEASE / f"{name}.json.gz")
+
+
+def recorded(file: Path) -> WorkflowHistory:
+    return WorkflowHistory.from_json("recorded", gzip.decompress(file.read_bytes()).decode())
+
+
+def record(history: WorkflowHistory, file: Path) -> None:
+    """Write a history without the name of the machine that it comes from, which is in the worker's identity."""
+    if file.exists():
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    anonymous = re.sub(r'"\d+@[^"]+"', '"worker"', history.to_json())
+    file.write_bytes(gzip.compress(anonymous.encode(), mtime=0))
