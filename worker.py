@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -169,8 +170,8 @@ def workflow_runner() -> SandboxedWorkflowRunner:
     return SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH))
 
 
-async def serve(settings: WorkerSettings) -> None:
-    """Connect, check the database, and serve until SIGTERM or SIGINT."""
+async def serve(settings: WorkerSettings, as_json: bool = False) -> None:
+    """Connect, check the database, say what is served, and serve until SIGTERM or SIGINT."""
     catalog = ReloadingCatalog(settings.catalog)
     engine = connect(settings.database_url)
     try:
@@ -180,26 +181,35 @@ async def serve(settings: WorkerSettings) -> None:
         loop = asyncio.get_running_loop()
         for stop_signal in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(stop_signal, worker.stop)
-        log.info(
-            "Serving jobs on %s with %d applications.", client.config()["namespace"], len(catalog.current.applications)
+        providers = [provider.id for provider in catalog.current.providers()]
+        _say(
+            {"event": "ready", "namespace": client.namespace, "taskQueue": TASK_QUEUE, "providers": providers},
+            f"Serving jobs of {client.namespace} with {len(catalog.current.applications)} applications and the "
+            f"providers {', '.join(providers) or '(none)'}.",
+            as_json,
         )
-        _say({"event": "ready", "taskQueue": TASK_QUEUE, "providers": [p.id for p in catalog.current.providers()]})
         await worker.run()
     finally:
         await engine.dispose()
     log.info("Stopped.")
 
 
-async def setup(settings: WorkerSettings) -> None:
+async def setup(settings: WorkerSettings, as_json: bool = False) -> None:
     """Prepare the database, a key pair for each provider, and the search attributes. May be repeated."""
     engine = connect(settings.database_url)
     try:
         await upgrade(engine)
     finally:
         await engine.dispose()
-    for provider in ReloadingCatalog(settings.catalog).current.providers():
-        make_keys(settings.keys_dir, provider.id)
+    providers = [provider.id for provider in ReloadingCatalog(settings.catalog).current.providers()]
+    for provider in providers:
+        make_keys(settings.keys_dir, provider)
     await register_search_attributes(await connect_to_temporal())
+    _say(
+        {"event": "set up", "providers": providers, "keys": str(settings.keys_dir)},
+        f"The database, the keys in {settings.keys_dir} and Temporal's search attributes are ready.",
+        as_json,
+    )
 
 
 def make_keys(folder: Path, provider: str) -> None:
@@ -233,21 +243,25 @@ async def register_search_attributes(client: Client) -> None:
 
 def main(arguments: Sequence[str] = ()) -> int:
     """Run the worker, or its setup; returns the exit code."""
+    parser = ArgumentParser(prog="worker", description="Serve jobs, or prepare what serving needs.")
+    parser.add_argument("command", nargs="?", choices=["serve", "setup"], default="serve")
+    parser.add_argument("--json", action="store_true", help="say what is ready as one line of JSON")
+    chosen = parser.parse_args(arguments)
     settings = WorkerSettings()
     logging.basicConfig(
         level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
-        asyncio.run(setup(settings) if list(arguments) == ["setup"] else serve(settings))
+        asyncio.run((setup if chosen.command == "setup" else serve)(settings, chosen.json))
     except (SchemaOutdated, RPCError, RuntimeError, OSError) as error:
         log.error("%s", error)
         return 3
     return 0
 
 
-def _say(event: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(event) + "\n")
+def _say(event: dict[str, Any], sentence: str, as_json: bool) -> None:
+    sys.stdout.write((json.dumps(event) if as_json else sentence) + "\n")
     sys.stdout.flush()
 
 

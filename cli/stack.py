@@ -149,7 +149,9 @@ class Stack:
         return Part("temporal", command, {}, self._logs, lambda _: accepts_connections(self.ports.temporal))
 
     def _python_part(self, name: str, environment: dict[str, str]) -> Part:
-        return Part(name, [sys.executable, "-m", name], environment, self._logs, lambda part: bool(part.said_ready()))
+        return Part(
+            name, [sys.executable, "-m", name, "--json"], environment, self._logs, lambda part: bool(part.said_ready())
+        )
 
     def _worker_environment(self) -> dict[str, str]:
         return {

@@ -72,19 +72,19 @@ def demo(as_json: Json = False) -> int:
         return UNREACHABLE
 
 
-def worker() -> None:
+def worker(as_json: Json = False) -> None:
     """Run a worker in the foreground; settings come from the environment (`UCLOUD_*`) or the file `UCLOUD_CONFIG`."""
-    _become("worker")
+    _become("worker", as_json)
 
 
-def provider() -> None:
+def provider(as_json: Json = False) -> None:
     """Run the local provider in the foreground; settings come from `UCLOUD_PROVIDER_*`."""
-    _become("provider")
+    _become("provider", as_json)
 
 
-def setup() -> None:
+def setup(as_json: Json = False) -> None:
     """Prepare the database, the key pairs and Temporal's search attributes. May be repeated."""
-    _become("worker", "setup")
+    _become("worker", as_json, "setup")
 
 
 def check_catalog(
@@ -107,6 +107,7 @@ def check_catalog(
     return REFUSED if any(problem.severity is Severity.ERROR for problem in problems) else 0
 
 
-def _become(module: str, *arguments: str) -> None:
+def _become(module: str, as_json: bool, *arguments: str) -> None:
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606 - our own program
+    options = ["--json"] if as_json else []
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments, *options])  # noqa: S606 - our own program

@@ -7,6 +7,7 @@ from models.application import (
     Tool,
     ToolBackend,
 )
+from models.command_line import build_command_line, build_environment
 from models.errors import ErrorCode, Finding
 from models.job import (
     TERMINAL_STATES,
@@ -25,6 +26,7 @@ from models.job import (
 )
 from models.product import BackendSupport, ComputeSupport, Product, ProductReference, ProductSupport
 from models.values import AppParameterValue
+from models.verification import verify
 
 __all__ = [
     "TERMINAL_STATES",
@@ -53,4 +55,7 @@ __all__ = [
     "SimpleDuration",
     "Tool",
     "ToolBackend",
+    "build_command_line",
+    "build_environment",
+    "verify",
 ]

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+from argparse import ArgumentParser
 
 import uvicorn
 
@@ -16,7 +17,7 @@ from provider.settings import ProviderSettings
 log = logging.getLogger("provider")
 
 
-async def serve(settings: ProviderSettings) -> None:
+async def serve(settings: ProviderSettings, as_json: bool) -> None:
     """Serve, and say on standard output where."""
     config = uvicorn.Config(create_server(settings), host=settings.host, port=settings.port, log_config=None)
     server = uvicorn.Server(config)
@@ -24,21 +25,25 @@ async def serve(settings: ProviderSettings) -> None:
     while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
         await asyncio.sleep(0.02)
     if server.started:
-        port = server.servers[0].sockets[0].getsockname()[1]
-        sys.stdout.write(json.dumps({"event": "ready", "url": f"http://{settings.host}:{port}"}) + "\n")
+        url = f"http://{settings.host}:{server.servers[0].sockets[0].getsockname()[1]}"
+        event = {"event": "ready", "provider": settings.id, "url": url}
+        sys.stdout.write((json.dumps(event) if as_json else f"The provider {settings.id} serves at {url}.") + "\n")
         sys.stdout.flush()
     await serving
 
 
 def main() -> int:
     """Run the provider; returns the exit code."""
+    parser = ArgumentParser(prog="provider", description="Serve the provider protocol and run jobs.")
+    parser.add_argument("--json", action="store_true", help="say what is ready as one line of JSON")
+    chosen = parser.parse_args()
     settings = ProviderSettings()
     logging.basicConfig(
         level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
     logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
     try:
-        asyncio.run(serve(settings))
+        asyncio.run(serve(settings, chosen.json))
     except (OSError, ValueError) as error:
         log.error("%s", error)
         return 3

@@ -47,7 +47,7 @@ class WorkerProcess:
 
     async def start(self) -> None:
         self.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "worker", env=self._environment, stdout=asyncio.subprocess.PIPE
+            sys.executable, "-m", "worker", "--json", env=self._environment, stdout=asyncio.subprocess.PIPE
         )
         assert self.process.stdout is not None
         assert json.loads(await self.process.stdout.readline())["event"] == "ready"
