@@ -20,6 +20,7 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.client import Client
@@ -27,6 +28,7 @@ from temporalio.service import RPCError
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from activities.accounting import AccountingActivities, WalletActivities
 from activities.admission import AdmissionActivities
 from activities.provider import ProviderActivities
 from activities.provider_http import ProviderHttp
@@ -34,7 +36,7 @@ from activities.settlement import ArchiveActivities, SettlementActivities
 from catalog import Catalog, ReloadingCatalog
 from models.connection import connect_to_temporal
 from models.names import SEARCH_ATTRIBUTES, TASK_QUEUE, provider_task_queue
-from store import Archive, SchemaOutdated, connect, require_current, upgrade
+from store import Archive, Holdings, SchemaOutdated, Wallets, connect, require_current, upgrade
 from workflows import JobWorkflow
 from workflows.surplus import SurplusArguments
 
@@ -82,11 +84,13 @@ class WorkerSettings(BaseSettings):
 class JobWorker:
     """All pollers of one process: one for jobs, and one for each provider, so that a slow one holds up nobody else."""
 
-    def __init__(self, client: Client, settings: WorkerSettings, catalog: ReloadingCatalog, archive: Archive) -> None:
+    def __init__(
+        self, client: Client, settings: WorkerSettings, catalog: ReloadingCatalog, engine: AsyncEngine
+    ) -> None:
         self._client = client
         self._settings = settings
         self._catalog = catalog
-        self._archive = archive
+        self._engine = engine
         self._stop = asyncio.Event()
         self._providers: dict[str, tuple[Worker, ProviderHttp]] = {}
 
@@ -111,8 +115,10 @@ class JobWorker:
         return self._catalog.current
 
     def _jobs_worker(self) -> Worker:
-        settlement, archive = SettlementActivities(self._archive), ArchiveActivities(self._archive)
-        admission = AdmissionActivities(self._current_catalog, self._archive)
+        archive, holdings, wallets = Archive(self._engine), Holdings(self._engine), Wallets(self._engine)
+        admission = AdmissionActivities(self._current_catalog, holdings)
+        settlement, accounting = SettlementActivities(holdings, archive), AccountingActivities(wallets)
+        finished, money = ArchiveActivities(archive), WalletActivities(wallets)
         return Worker(
             self._client,
             task_queue=TASK_QUEUE,
@@ -122,8 +128,12 @@ class JobWorker:
                 settlement.settle,
                 settlement.withdraw,
                 settlement.keep_updates,
-                archive.retrieve,
-                archive.browse,
+                accounting.charge,
+                accounting.cover,
+                finished.retrieve,
+                finished.browse,
+                money.grant,
+                money.browse,
             ],
             interceptors=[SurplusArguments()],
             workflow_runner=workflow_runner(),
@@ -177,7 +187,7 @@ async def serve(settings: WorkerSettings, as_json: bool = False) -> None:
     try:
         await require_current(engine)
         client = await connect_to_temporal()
-        worker = JobWorker(client, settings, catalog, Archive(engine))
+        worker = JobWorker(client, settings, catalog, engine)
         loop = asyncio.get_running_loop()
         for stop_signal in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(stop_signal, worker.stop)

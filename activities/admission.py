@@ -6,31 +6,42 @@ from collections.abc import Callable
 
 from temporalio import activity
 
-from activities.refusal import refusal
+from activities.refusal import refusal, refusals_of_the_store
 from catalog import Catalog
 from models.command_line import build_command_line, build_environment
 from models.errors import ErrorCode, Finding
+from models.holdings import Holding, holding_of
+from models.job import JobSpecification
 from models.messages import Admission, AdmissionRequest
+from models.money import Price
+from models.product import Product
 from models.verification import complete, verify
-from store import Archive
+from store import Holdings
+
+DEFAULT_ALLOCATION = 3_600_000
+"""Milliseconds that are paid for when neither the job nor its tool names a time: an hour."""
 
 
 class AdmissionActivities:
     """Local activities; they read the catalog and the store, and never call a provider."""
 
-    def __init__(self, catalog: Callable[[], Catalog], archive: Archive) -> None:
+    def __init__(self, catalog: Callable[[], Catalog], holdings: Holdings) -> None:
         self._catalog = catalog
-        self._archive = archive
+        self._holdings = holdings
 
     @activity.defn
     async def admit(self, request: AdmissionRequest) -> Admission:
-        """Verify the whole request and fill in its defaults.
+        """Verify the whole request, fill in its defaults, and hold what it needs.
 
-        Raises an `ApplicationError` of type `VERIFICATION_FAILED` with every finding in its details, or
-        `DUPLICATE_JOB` if a job of this id has already ended.
+        Raises an `ApplicationError` with every finding in its details. Its type is the code of the first, such as
+        `VERIFICATION_FAILED`, `RESOURCE_IN_USE`, `INSUFFICIENT_FUNDS` or `DUPLICATE_JOB`.
         """
-        if await self._archive.contains(request.job_id):
-            raise refusal(ErrorCode.DUPLICATE_JOB, f"A job with the id {request.job_id} has already ended.")
+        admission, holding = self._examine(request)
+        with refusals_of_the_store():
+            await self._holdings.take([holding])
+        return admission
+
+    def _examine(self, request: AdmissionRequest) -> tuple[Admission, Holding]:
         catalog = self._catalog()
         specification = request.specification
         application = catalog.application(specification.application)
@@ -48,4 +59,20 @@ class AdmissionActivities:
         # Built here only to be sure that it can be: the provider builds its own from the same rules.
         build_command_line(application, completed.parameters)
         build_environment(application, completed.parameters)
-        return Admission(specification=completed, price_per_unit=product.price_per_unit)
+        price = _price(product, completed)
+        admission = Admission(specification=completed, price_per_unit=price.price_per_unit if price else 0)
+        return admission, holding_of(request.job_id, request.owner, completed, price)
+
+
+def _price(product: Product, specification: JobSpecification) -> Price | None:
+    """What the whole job costs; None if the product is free."""
+    if product.free_to_use or product.price_per_unit == 0:
+        return None
+    allocation = specification.time_allocation
+    return Price(
+        category=product.category,
+        price_per_unit=product.price_per_unit,
+        unit_of_price=product.unit_of_price,
+        replicas=specification.replicas,
+        milliseconds=allocation.milliseconds if allocation else DEFAULT_ALLOCATION,
+    )

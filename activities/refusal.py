@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from temporalio.exceptions import ApplicationError
 
 from models.errors import ErrorCode, Finding
+from store import Refused
 
 
 def refusal(code: ErrorCode, message: str, findings: Sequence[Finding] = ()) -> ApplicationError:
     """An error that ends the attempts; `code` is its type, and the findings are its details."""
     details = [[finding.to_wire() for finding in findings]] if findings else []
     return ApplicationError(message, *details, type=code, non_retryable=True)
+
+
+@contextmanager
+def refusals_of_the_store() -> Iterator[None]:
+    """What the store refuses is refused for good; any other error of a database is tried again."""
+    try:
+        yield
+    except Refused as error:
+        raise refusal(error.code, str(error), error.findings) from error

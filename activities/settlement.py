@@ -6,24 +6,25 @@ from temporalio import activity
 
 from models.messages import ArchiveAnswer, ArchiveRequest, BrowseAnswer, BrowseRequest, Settlement, SpilledUpdates
 from models.names import ACTIVITY_BROWSE_ARCHIVE, ACTIVITY_RETRIEVE_FROM_ARCHIVE
-from store import Archive
+from store import Archive, Holdings
 
 
 class SettlementActivities:
     """Local activities of the workflow; each may be repeated without a further effect."""
 
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, holdings: Holdings, archive: Archive) -> None:
+        self._holdings = holdings
         self._archive = archive
 
     @activity.defn
     async def settle(self, settlement: Settlement) -> None:
-        """Archive the ended job with all its updates, in one transaction."""
-        await self._archive.add(settlement.job)
+        """Release all that the ended job held, and archive it with all its updates, in one transaction."""
+        await self._holdings.settle(settlement.job)
 
     @activity.defn
     async def withdraw(self, job_id: str) -> None:
         """Remove every trace of a job that was never accepted."""
-        await self._archive.forget(job_id)
+        await self._holdings.withdraw([job_id])
 
     @activity.defn
     async def keep_updates(self, spilled: SpilledUpdates) -> None:

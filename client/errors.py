@@ -87,6 +87,8 @@ def translated(refused: type[RequestRefused] = RequestRefused) -> Iterator[None]
     except (WorkflowUpdateFailedError, WorkflowFailureError) as error:
         raise _refused(error.cause, refused) from error
     except ActivityFailureError as error:
+        if isinstance(error.cause, ApplicationError) and error.cause.type in ErrorCode.__members__:
+            raise _refused(error.cause, refused) from error
         raise Unreachable(f"No worker answered: {error.cause}") from error
     except WorkflowUpdateRPCTimeoutOrCancelledError as error:
         if isinstance(error.__cause__, asyncio.CancelledError):

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from temporalio.client import Client, WithStartWorkflowOperation, WorkflowExecutionStatus, WorkflowHandle
 from temporalio.common import (
@@ -22,7 +22,19 @@ from client.errors import JobClosed, JobNotFound, JobRejected, OrchestratorError
 from models import names
 from models.connection import connect_to_temporal
 from models.job import Job, JobOwner, JobSpecification, JobState, JobUpdate, SimpleDuration
-from models.messages import ArchiveAnswer, ArchiveRequest, BrowseAnswer, BrowseRequest, ExtendRequest, JobRequest
+from models.messages import (
+    ArchiveAnswer,
+    ArchiveRequest,
+    BrowseAnswer,
+    BrowseRequest,
+    ExtendRequest,
+    GrantRequest,
+    JobRequest,
+    WalletsAnswer,
+    WalletsRequest,
+)
+from models.money import WalletOwner
+from models.product import ProductCategory
 from models.search_attributes import initial_search_attributes
 from models.wire import WireModel
 
@@ -189,6 +201,22 @@ class JobClient:
         """Have the provider go on with a suspended job. Raises `RequestRefused`, or `JobClosed` if it has ended."""
         await self._update(job_id, names.UPDATE_UNSUSPEND)
 
+    async def wallets(self, movements: int = 0) -> WalletsAnswer:
+        """The wallets that pay for the actor's jobs, with that many of the newest lines of their ledger."""
+        return await self._ask_worker(
+            names.ACTIVITY_BROWSE_WALLETS, WalletsRequest(owner=self._payer, movements=movements), WalletsAnswer
+        )
+
+    async def grant(self, owner: WalletOwner, category: ProductCategory, amount: int, note: str = "") -> None:
+        """Put credits into a wallet; for operators. Every call is a grant of its own. Raises `RequestRefused`."""
+        grant_id = names.new_job_id()
+        request = GrantRequest(grant_id=grant_id, owner=owner, category=category, amount=amount, note=note)
+        await self._ask_worker(names.ACTIVITY_GRANT, request, None)
+
+    @property
+    def _payer(self) -> WalletOwner:
+        return WalletOwner.of(JobOwner(created_by=self._actor.username, project=self._actor.project))
+
     @staticmethod
     def new_job_id() -> str:
         """An id for `create`, chosen by the caller so that he can repeat the call."""
@@ -229,7 +257,11 @@ class JobClient:
             updates += page.updates
         return job, updates
 
-    async def _ask_worker(self, activity: str, request: WireModel, answer_type: type[Answer]) -> Answer:
+    @overload
+    async def _ask_worker(self, activity: str, request: WireModel, answer_type: type[Answer]) -> Answer: ...
+    @overload
+    async def _ask_worker(self, activity: str, request: WireModel, answer_type: None) -> None: ...
+    async def _ask_worker(self, activity: str, request: WireModel, answer_type: type[Answer] | None) -> Answer | None:
         """Ask a worker what only the store knows, by an activity without a workflow."""
         with translated():
             answer = await self._temporal.execute_activity(
@@ -240,7 +272,7 @@ class JobClient:
                 schedule_to_close_timeout=ANSWER_PATIENCE,
                 result_type=answer_type,
             )
-        return answer_type.model_validate(answer)
+        return None if answer_type is None else answer_type.model_validate(answer)
 
     async def _browse_live(self, filters: JobFilter, limit: int, before: str | None) -> list[Job]:
         clauses = [f"WorkflowType = '{names.WORKFLOW}'", "ExecutionStatus = 'Running'"]

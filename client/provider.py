@@ -10,7 +10,7 @@ from client.errors import translated
 from models import names
 from models.connection import connect_to_temporal
 from models.job import Job, JobUpdate
-from models.protocol import UpdateMessage
+from models.protocol import Charge, ChargeAnswer, ChargeMessage, UpdateMessage
 
 
 class ProviderClient:
@@ -35,6 +35,19 @@ class ProviderClient:
         message = UpdateMessage(provider=self._provider, updates=list(updates))
         with translated():
             await self._temporal.get_workflow_handle(job_id).signal(names.SIGNAL_UPDATE, message.to_wire())
+
+    async def charge(self, job_id: str, charges: Sequence[Charge]) -> ChargeAnswer:
+        """Charge for use. A `charge_id` counts once per job, so that a call can be repeated.
+
+        What the answer calls `insufficient_funds` was not counted: stop the job, or the orchestrator will. Raises
+        `RequestRefused`, or `JobClosed` if the job has ended.
+        """
+        message = ChargeMessage(provider=self._provider, charges=list(charges))
+        with translated():
+            answer = await self._temporal.get_workflow_handle(job_id).execute_update(
+                names.UPDATE_CHARGE, message.to_wire(), result_type=dict
+            )
+        return ChargeAnswer.model_validate(answer)
 
     async def retrieve(self, job_id: str) -> Job:
         """The job as the orchestrator knows it. Raises `JobClosed` if it is unknown."""

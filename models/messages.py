@@ -19,6 +19,9 @@ from models.job import (
     ResourceAclEntry,
     SimpleDuration,
 )
+from models.money import Movement, Wallet, WalletOwner
+from models.product import ProductCategory
+from models.protocol import Charge
 from models.wire import WireModel
 
 
@@ -34,6 +37,7 @@ class CarriedJob(WireModel):
     acl: list[ResourceAclEntry] | None = None
     ignored_updates: int = 0
     provider_generated_id: str | None = None
+    out_of_credits_since: int | None = None
 
 
 class JobRequest(WireModel):
@@ -97,6 +101,44 @@ class SpilledUpdates(WireModel):
     job_id: str
     first_position: int
     updates: list[JobUpdate]
+
+
+class ChargeCall(WireModel):
+    """The argument of the activity `charge`."""
+
+    job_id: str
+    charges: list[Charge]
+
+
+class CoverCall(WireModel):
+    """The argument of the activity `cover`: the whole time allocation whose price is to be held."""
+
+    job_id: str
+    milliseconds: int
+
+
+class GrantRequest(WireModel):
+    """The argument of `grant`. A `grant_id` counts once."""
+
+    grant_id: str
+    owner: WalletOwner
+    category: ProductCategory
+    amount: int
+    note: str = ""
+
+
+class WalletsRequest(WireModel):
+    """The argument of `browse_wallets`; with `movements`, that many of the newest lines of the ledger come along."""
+
+    owner: WalletOwner
+    movements: int = Field(default=0, ge=0, le=1000)
+
+
+class WalletsAnswer(WireModel):
+    """All wallets of an owner, and lines of their ledger, newest first."""
+
+    wallets: list[Wallet]
+    movements: list[Movement] = Field(default_factory=list)
 
 
 class ArchiveRequest(WireModel):

@@ -5,7 +5,7 @@ From UCloud's documentation of the compute provider API.
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from pydantic import Field
 
@@ -14,6 +14,8 @@ from models.product import ProductSupport
 from models.wire import WireModel
 
 Item = TypeVar("Item")
+MAXIMUM_UNITS = 2**31 - 1
+"""More minutes than four thousand years have, and more replicas than there are computers."""
 
 
 class BulkRequest(WireModel, Generic[Item]):
@@ -114,9 +116,26 @@ class FollowRequest(WireModel):
 class Charge(WireModel):
     """`units` of the product's price unit times `periods` (replicas). A `charge_id` counts once per job, ever."""
 
-    charge_id: str
-    units: int = Field(ge=0)
-    periods: int = Field(ge=1)
+    charge_id: str = Field(min_length=1, max_length=255)
+    units: int = Field(ge=0, le=MAXIMUM_UNITS)
+    periods: int = Field(ge=1, le=MAXIMUM_UNITS)
 
 
-EmptyResponse = dict[str, Any]
+class ChargeMessage(WireModel):
+    """The payload of a job's update `charge`."""
+
+    provider: str
+    charges: list[Charge] = Field(min_length=1, max_length=1000)
+
+
+class ChargeId(WireModel):
+    """The id of a charge, as UCloud writes ids in answers."""
+
+    id: str
+
+
+class ChargeAnswer(WireModel):
+    """The answer to `charge`: which charges the wallet could not pay, and which had been counted before."""
+
+    insufficient_funds: list[ChargeId]
+    duplicate_charges: list[ChargeId]

@@ -1,7 +1,9 @@
-"""What outlives a job's workflow, in SQL: finished jobs and their updates."""
+"""What outlives a job's workflow, in SQL: finished jobs with their updates, and what is held and paid for live ones."""
 
 from store.archive import Archive
 from store.database import connect
+from store.holdings import Holdings, Refused
 from store.schema import SchemaOutdated, require_current, upgrade
+from store.wallets import Wallets
 
-__all__ = ["Archive", "SchemaOutdated", "connect", "require_current", "upgrade"]
+__all__ = ["Archive", "Holdings", "Refused", "SchemaOutdated", "Wallets", "connect", "require_current", "upgrade"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Dialect, Insert, delete, insert, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from models.job import Job, JobUpdate
 from models.messages import BrowseRequest
+from store.database import insert_once, writing
 from store.tables import ArchivedUpdate, FinishedJob
 
 ROWS_PER_STATEMENT = 500
@@ -26,32 +26,10 @@ class Archive:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def add(self, job: Job) -> None:
-        """Write an ended job with its updates, in one transaction. What is there already stays as it is."""
-        row = {
-            "id": job.id,
-            "created_by": job.owner.created_by,
-            "project": job.owner.project,
-            "provider": job.specification.product.provider,
-            "application": str(job.specification.application),
-            "state": job.status.state.value,
-            "created_at": job.created_at,
-            "ended_at": job.updates[-1].timestamp if job.updates else job.created_at,
-            "document": _document(job),
-        }
-        async with self._engine.begin() as connection:
-            await connection.execute(_insert_once(connection.dialect, FinishedJob).values(row))
-            await _write_updates(connection, job.id, job.omitted_updates, job.updates)
-
     async def add_updates(self, job_id: str, first_position: int, updates: Sequence[JobUpdate]) -> None:
         """Write updates of a live job; the first of them is number `first_position` of all of its updates."""
-        async with self._engine.begin() as connection:
+        async with writing(self._engine) as connection:
             await _write_updates(connection, job_id, first_position, updates)
-
-    async def forget(self, job_id: str) -> None:
-        """Delete the updates of a job that was never accepted."""
-        async with self._engine.begin() as connection:
-            await connection.execute(delete(ArchivedUpdate).where(ArchivedUpdate.job_id == job_id))
 
     async def contains(self, job_id: str) -> bool:
         """Whether a job of this id has ended."""
@@ -116,6 +94,23 @@ class Archive:
             return [Job.model_validate_json(document) for document in await connection.scalars(statement)]
 
 
+async def archive(connection: AsyncConnection, job: Job) -> None:
+    """Write an ended job with its updates, as a part of a transaction."""
+    row = {
+        "id": job.id,
+        "created_by": job.owner.created_by,
+        "project": job.owner.project,
+        "provider": job.specification.product.provider,
+        "application": str(job.specification.application),
+        "state": job.status.state.value,
+        "created_at": job.created_at,
+        "ended_at": job.updates[-1].timestamp if job.updates else job.created_at,
+        "document": _document(job),
+    }
+    await connection.execute(insert_once(connection, FinishedJob).values(row))
+    await _write_updates(connection, job.id, job.omitted_updates, job.updates)
+
+
 def _document(job: Job) -> str:
     bare = job.model_copy(update={"updates": [], "omitted_updates": 0})
     return bare.model_dump_json(by_alias=True, exclude_none=True)
@@ -134,14 +129,5 @@ async def _write_updates(
     ]
     for start in range(0, len(rows), ROWS_PER_STATEMENT):
         await connection.execute(
-            _insert_once(connection.dialect, ArchivedUpdate).values(rows[start : start + ROWS_PER_STATEMENT])
+            insert_once(connection, ArchivedUpdate).values(rows[start : start + ROWS_PER_STATEMENT])
         )
-
-
-def _insert_once(dialect: Dialect, table: type[Any]) -> Insert:
-    """An insert that leaves a row of the same key alone: the repeat of a step that had succeeded."""
-    if dialect.name == "postgresql":
-        return postgresql.insert(table).on_conflict_do_nothing()
-    if dialect.name == "sqlite":
-        return sqlite.insert(table).on_conflict_do_nothing()
-    return insert(table)

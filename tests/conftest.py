@@ -20,7 +20,7 @@ from temporalio.testing import WorkflowEnvironment
 from catalog import ReloadingCatalog
 from client import Actor, JobClient, ProviderClient
 from models import Job, JobSpecification, JobState, JobUpdate
-from store import Archive, connect, upgrade
+from store import Archive, Wallets, connect, upgrade
 from tests.acknowledging_provider import AcknowledgingProvider
 from tests.conditions import eventually
 from worker import JobWorker, WorkerSettings, make_keys, register_search_attributes
@@ -73,6 +73,7 @@ class Orchestrator:
     reports: ProviderClient
     jobs: JobClient
     archive: Archive
+    wallets: Wallets
     new_worker: Callable[[], JobWorker]
 
     def specification(self, **changes: Any) -> JobSpecification:
@@ -81,6 +82,7 @@ class Orchestrator:
             "application": {"name": "echo", "version": "1"},
             "product": {"id": "cpu-1", "category": "cpu", "provider": "local"},
             "parameters": {"text": {"type": "text", "value": "hello"}},
+            "allowDuplicateJob": True,
         }
         return JobSpecification.model_validate(document | changes)
 
@@ -170,10 +172,9 @@ async def orchestrator(
     make_keys(settings.keys_dir, "local")
     engine = connect(settings.database_url)
     await upgrade(engine)
-    archive = Archive(engine)
 
     def new_worker() -> JobWorker:
-        return JobWorker(environment.client, settings, ReloadingCatalog(settings.catalog), archive)
+        return JobWorker(environment.client, settings, ReloadingCatalog(settings.catalog), engine)
 
     worker = new_worker()
     running = asyncio.create_task(worker.run())
@@ -186,7 +187,8 @@ async def orchestrator(
             provider=provider,
             reports=ProviderClient(environment.client, "local"),
             jobs=JobClient(environment.client, Actor(username="alice")),
-            archive=archive,
+            archive=Archive(engine),
+            wallets=Wallets(engine),
             new_worker=new_worker,
         )
     finally:

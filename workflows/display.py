@@ -52,6 +52,7 @@ def _details(job: Job, provider_generated_id: str | None, ignored_updates: int) 
         "Started": _time(status.started_at),
         "Expires": _time(status.expires_at),
         "Last word": (last.status or "").replace("|", "\\|").replace("\n", " ")[:500] if last else "",
+        "Credits": str(job.billing.credits_charged) if job.billing.price_per_unit else "",
         "Output": (job.output.output_folder or "") if job.output else "",
         "Name at the provider": provider_generated_id or "",
         "Ignored updates": str(ignored_updates) if ignored_updates else "",

@@ -8,7 +8,7 @@ off. All that the job knows is in `self._job`; the rules that change it are in `
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -20,6 +20,7 @@ from temporalio.workflow import ActivityCancellationType
 with workflow.unsafe.imports_passed_through():
     from pydantic import ValidationError
 
+    from activities.accounting import AccountingActivities
     from activities.admission import AdmissionActivities
     from activities.provider import ProviderActivities
     from activities.settlement import SettlementActivities
@@ -28,6 +29,8 @@ with workflow.unsafe.imports_passed_through():
     from models.messages import (
         AdmissionRequest,
         CarriedJob,
+        ChargeCall,
+        CoverCall,
         ExtendCall,
         ExtendRequest,
         JobRequest,
@@ -36,8 +39,9 @@ with workflow.unsafe.imports_passed_through():
         SpilledUpdates,
         SubmitResult,
     )
+    from models.money import ChargeResult
     from models.names import WORKFLOW, provider_task_queue
-    from models.protocol import UpdateMessage
+    from models.protocol import ChargeAnswer, ChargeId, ChargeMessage, UpdateMessage
     from models.wire import sentences
     from workflows import display, lifecycle, timeouts
 
@@ -45,6 +49,8 @@ CARRIED_UPDATE_BYTES = 64 * 1024
 """What of the newest updates is carried through a continue-as-new; the older ones move to the store."""
 HELD_UPDATE_BYTES = 512 * 1024
 """With more than this in updates the workflow continues as new, well below Temporal's limit of 2 MB for one answer."""
+PAGE_BYTES = 256 * 1024
+"""How much of the updates goes to the store in one step."""
 
 
 @workflow.defn(name=WORKFLOW)
@@ -66,7 +72,13 @@ class JobWorkflow:
         self._has_been_reported = False
         """Whether the provider has spoken of the job, which proves that it has it."""
         self._stopping = False
+        self._settling = False
+        self._out_of_credits_since: int | None = None
+        self._grace_timer: asyncio.Task[None] | None = None
+        self._own_reason: str | None = None
+        """Why the orchestrator itself ends the job."""
         self._requests = asyncio.Lock()
+        self._accounts = asyncio.Lock()
         self._job = self._carried_job(request, request.carried) if request.carried else self._new_job(request)
         self._shown_state: JobState | None = None
 
@@ -99,7 +111,9 @@ class JobWorkflow:
             return False
         self._accepted = True
         self._show()
-        while not (self._has_ended or self._cancel_requested or self._deadline_passed):
+        if self._out_of_credits_since is not None:
+            self._grace_timer = asyncio.create_task(self._watch_grace(self._out_of_credits_since))
+        while not self._is_over:
             await workflow.wait_condition(lambda: self._is_due)
             if self._should_continue_as_new and not self._has_ended:
                 await self._continue_as_new()
@@ -160,6 +174,10 @@ class JobWorkflow:
         """Stop the job at the provider if something else than its own end ends it; whether that was a cancel."""
         if self._has_ended:
             return False
+        if self._own_reason is not None and not self._cancel_requested:
+            self._adopt(lifecycle.cancel(self._job, self._own_reason, _now()))
+            await self._stop_after_cancel()
+            return False
         if self._cancel_requested:
             reason = workflow.cancellation_reason()
             text = f"Your job is being cancelled: {reason}" if reason else "Your job is being cancelled."
@@ -207,12 +225,16 @@ class JobWorkflow:
 
     async def _settle(self) -> None:
         """Release what the job held and archive it, exactly once in effect."""
-        await workflow.execute_local_activity_method(
-            SettlementActivities.settle,
-            Settlement(job=self._job),
-            start_to_close_timeout=timeouts.STORE_ATTEMPT,
-            retry_policy=timeouts.STORE_RETRY,
-        )
+        if self._update_bytes > HELD_UPDATE_BYTES and workflow.patched("spill-before-the-end"):
+            await self._spill()
+        self._settling = True
+        async with self._accounts:  # a charge that is under way still counts
+            await workflow.execute_local_activity_method(
+                SettlementActivities.settle,
+                Settlement(job=self._job),
+                start_to_close_timeout=timeouts.STORE_ATTEMPT,
+                retry_policy=timeouts.STORE_RETRY,
+            )
 
     async def _withdraw(self) -> None:
         """Undo what admission did for a job that was never accepted."""
@@ -226,7 +248,7 @@ class JobWorkflow:
     async def _continue_as_new(self) -> None:
         await self._spill()
         await workflow.wait_condition(lambda: workflow.all_handlers_finished() or self._has_ended)
-        if self._has_ended or self._cancel_requested or self._deadline_passed:
+        if self._is_over:
             return
         job = self._job
         workflow.continue_as_new(
@@ -243,6 +265,7 @@ class JobWorkflow:
                     acl=job.acl,
                     ignored_updates=self._ignored_updates,
                     provider_generated_id=self._provider_generated_id,
+                    out_of_credits_since=self._out_of_credits_since,
                 ),
             )
         )
@@ -257,20 +280,20 @@ class JobWorkflow:
                 break
             kept += 1
         spilled = self._job.updates[: len(self._job.updates) - kept]
-        if not spilled:
-            return
+        # One payload of a job that got very much at once would be too large.
+        in_pages = bool(spilled) and workflow.patched("spill-in-pages")
+        for page in _pages(spilled) if in_pages else [spilled] if spilled else []:
+            await self._keep_in_store(page)
+
+    async def _keep_in_store(self, page: Sequence[JobUpdate]) -> None:
         await workflow.execute_local_activity_method(
             SettlementActivities.keep_updates,
-            SpilledUpdates(job_id=self._job.id, first_position=self._job.omitted_updates, updates=spilled),
+            SpilledUpdates(job_id=self._job.id, first_position=self._job.omitted_updates, updates=list(page)),
             start_to_close_timeout=timeouts.STORE_ATTEMPT,
             retry_policy=timeouts.STORE_RETRY,
         )
-        self._job = self._job.model_copy(
-            update={
-                "updates": self._job.updates[len(spilled) :],
-                "omitted_updates": self._job.omitted_updates + len(spilled),
-            }
-        )
+        omitted = self._job.omitted_updates + len(page)
+        self._job = self._job.model_copy(update={"updates": self._job.updates[len(page) :], "omitted_updates": omitted})
         self._update_bytes = sum(_size(update) for update in self._job.updates)
 
     # ---- what others send ------------------------------------------------------------------------------------------
@@ -320,12 +343,36 @@ class JobWorkflow:
         """Ask the provider for more time, then move the deadline. Returns the job's new status."""
         requested = ExtendRequest.model_validate(request).requested_time
         async with self._requests:
-            await self._ask_provider(ProviderActivities.extend, ExtendCall, "Extend", requested_time=requested)
+            self._check_is_live()
             allocation = self._job.specification.time_allocation
             before = allocation.milliseconds if allocation else 0
+            is_paid = workflow.patched("extension-is-paid")
+            if is_paid:
+                await self._cover(before + requested.milliseconds)
+            try:
+                await self._ask_provider(ProviderActivities.extend, ExtendCall, "Extend", requested_time=requested)
+            except ApplicationError:
+                if is_paid:
+                    await self._cover(before)
+                raise
             self._job = lifecycle.change_allocation(self._job, before + requested.milliseconds)
             self._show()
         return self._job.status.to_wire()
+
+    async def _cover(self, milliseconds: int) -> None:
+        """Hold the price of that whole allocation. Raises a refusal if the wallet has less."""
+        async with self._accounts:
+            if self._settling:
+                return
+            try:
+                await workflow.execute_local_activity_method(
+                    AccountingActivities.cover,
+                    CoverCall(job_id=self._job.id, milliseconds=milliseconds),
+                    start_to_close_timeout=timeouts.STORE_ATTEMPT,
+                    retry_policy=timeouts.STORE_RETRY,
+                )
+            except FailureError as error:
+                raise _as_refusal(error) from error
 
     @extend.validator
     def _check_extend(self, request: Any = None) -> None:
@@ -357,6 +404,62 @@ class JobWorkflow:
     def _check_unsuspend(self) -> None:
         self._check_is_live()
 
+    @workflow.update(
+        description="Charge for use, as the job's provider; each chargeId counts once: "
+        '{"provider": "local", "charges": [{"chargeId": "2024-01-01T10:15", "units": 15, "periods": 1}]}'
+    )
+    async def charge(self, message: Any = None) -> dict[str, Any]:
+        """Count charges. Returns those that the wallet could not pay, and those that were known."""
+        charges = ChargeMessage.model_validate(message).charges
+        async with self._accounts:
+            if self._settling:
+                raise _refusal(ErrorCode.INVALID_STATE, "The job has ended and its bill is closed.")
+            try:
+                result: ChargeResult = await workflow.execute_local_activity_method(
+                    AccountingActivities.charge,
+                    ChargeCall(job_id=self._job.id, charges=charges),
+                    start_to_close_timeout=timeouts.STORE_ATTEMPT,
+                    retry_policy=timeouts.STORE_RETRY,
+                )
+            except FailureError as error:
+                raise _as_refusal(error) from error
+            billing = self._job.billing.model_copy(update={"credits_charged": result.credits_charged})
+            self._job = self._job.model_copy(update={"billing": billing})
+            self._follow_credits(result)
+        return ChargeAnswer(
+            insufficient_funds=[ChargeId(id=charge_id) for charge_id in result.insufficient_funds],
+            duplicate_charges=[ChargeId(id=charge_id) for charge_id in result.duplicate_charges],
+        ).to_wire()
+
+    @charge.validator
+    def _check_charge(self, message: Any = None) -> None:
+        try:
+            provider = ChargeMessage.model_validate(message).provider
+        except ValidationError as error:
+            raise _refusal(ErrorCode.VERIFICATION_FAILED, " ".join(sentences(error, message))) from error
+        if provider != self._provider:
+            raise _refusal(ErrorCode.FORBIDDEN, f"The job is with {self._provider}, not with {provider}.")
+        if self._settling or not self._may_be_at_provider:
+            raise _refusal(ErrorCode.INVALID_STATE, "The job is not with its provider; it cannot be charged.")
+
+    def _follow_credits(self, result: ChargeResult) -> None:
+        if not result.insufficient_funds:
+            if self._grace_timer is not None:
+                self._grace_timer.cancel()
+            self._grace_timer = self._out_of_credits_since = None
+        elif self._out_of_credits_since is None:
+            self._out_of_credits_since = _now()
+            minutes = timeouts.CREDIT_GRACE.total_seconds() / 60
+            text = f"There are no more credits for this job; it will be stopped in {minutes:.0f} minutes."
+            self._apply([JobUpdate(status=text)])
+            self._grace_timer = asyncio.create_task(self._watch_grace(self._out_of_credits_since))
+        self._show()
+
+    async def _watch_grace(self, since: int) -> None:
+        elapsed = timedelta(milliseconds=_now() - since)
+        await workflow.sleep(max(timedelta(0), timeouts.CREDIT_GRACE - elapsed), summary="No more credits")
+        self._own_reason = "Your job is being terminated (No more credits)."
+
     async def _ask_provider(self, activity: Any, call: Any, verb: str, **fields: Any) -> None:
         self._check_is_live()
         request = workflow.start_activity_method(
@@ -381,7 +484,7 @@ class JobWorkflow:
     def _check_is_live(self) -> None:
         if not self._accepted:
             raise _refusal(ErrorCode.INVALID_STATE, "The job is not yet accepted; try again when it is in the queue.")
-        if self._stopping or self._has_ended or self._cancel_requested:
+        if self._stopping or self._is_over:
             state = self._job.status.state
             raise _refusal(ErrorCode.INVALID_STATE, f"The job is in state {state} and can no longer be changed.")
 
@@ -403,6 +506,7 @@ class JobWorkflow:
     def _carried_job(self, request: JobRequest, carried: CarriedJob) -> Job:
         self._ignored_updates = carried.ignored_updates
         self._provider_generated_id = carried.provider_generated_id
+        self._out_of_credits_since = carried.out_of_credits_since
         self._update_bytes = sum(_size(update) for update in carried.updates)
         return Job(
             id=workflow.info().workflow_id,
@@ -426,8 +530,13 @@ class JobWorkflow:
         return self._job.status.state.is_terminal
 
     @property
+    def _is_over(self) -> bool:
+        """Whether the job has ended, or is to be ended."""
+        return self._has_ended or self._cancel_requested or self._deadline_passed or self._own_reason is not None
+
+    @property
     def _is_due(self) -> bool:
-        return self._has_ended or self._cancel_requested or self._deadline_passed or self._should_continue_as_new
+        return self._is_over or self._should_continue_as_new
 
     @property
     def _should_continue_as_new(self) -> bool:
@@ -479,6 +588,20 @@ def _now() -> int:
 
 def _size(update: JobUpdate) -> int:
     return 100 + len((update.status or "").encode()) + len((update.output_folder or "").encode())
+
+
+def _pages(updates: Sequence[JobUpdate]) -> Iterator[list[JobUpdate]]:
+    """The updates in order, in pages of about `PAGE_BYTES`."""
+    page: list[JobUpdate] = []
+    room = PAGE_BYTES
+    for update in updates:
+        if page and room < _size(update):
+            yield page
+            page, room = [], PAGE_BYTES
+        page.append(update)
+        room -= _size(update)
+    if page:
+        yield page
 
 
 def _refusal(code: ErrorCode, message: str) -> ApplicationError:

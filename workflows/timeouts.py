@@ -29,3 +29,6 @@ TERMINATE_PATIENCE = timedelta(hours=24)
 
 FINAL_STATE_PATIENCE = timedelta(seconds=60)
 """How long a provider that has confirmed the end may take to report the final state."""
+
+CREDIT_GRACE = timedelta(minutes=2)
+"""How long a provider may take to stop a job whose wallet is empty, or its owner to find credits."""

@@ -27,6 +27,7 @@ SPECIFICATION = JobSpecification.model_validate(
         "application": {"name": "echo", "version": "1"},
         "product": {"id": "cpu-1", "category": "cpu", "provider": "local"},
         "parameters": {"text": {"type": "text", "value": "hello"}},
+        "allowDuplicateJob": True,
     }
 )
 

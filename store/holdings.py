@@ -1,0 +1,154 @@
+"""What is held for live jobs: taken in one transaction when they are admitted, given back in one when they end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import delete, select
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from models.errors import ErrorCode, Finding
+from models.holdings import Holding
+from models.job import Job
+from models.money import Account, Price, WalletOwner
+from models.price import price_of
+from store.archive import archive
+from store.database import insert_once, writing
+from store.ledger import NotEnough, find_wallet, move
+from store.tables import ArchivedUpdate, Binding, FinishedJob, LiveJob, Reservation
+
+
+class Refused(Exception):
+    """What was asked for cannot be had; nothing has changed. `findings` name every reason."""
+
+    def __init__(self, code: ErrorCode, message: str, findings: Sequence[Finding] = ()) -> None:
+        super().__init__(message)
+        self.code = code
+        self.findings = list(findings)
+
+
+class Holdings:
+    """The transactions on both ends of a job. Each may be repeated without a further effect."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def take(self, holdings: Sequence[Holding]) -> None:
+        """Hold what the jobs need: for all of them or for none. Raises `Refused` with every reason.
+
+        The order of all locks is the same in every transaction, so none waits for one that waits for it.
+        """
+        async with writing(self._engine) as connection:
+            findings: list[Finding] = []
+            new = [holding for holding in holdings if not await self._is_known(connection, holding)]
+            for holding in sorted(new, key=lambda one: one.fingerprint):
+                findings += await _enter(connection, holding)
+            wanted = [(kind, id_, holding) for holding in new for kind, id_ in holding.bindings]
+            for kind, id_, holding in sorted(wanted, key=lambda one: one[:2]):
+                findings += await _bind(connection, kind, id_, holding)
+            for holding in sorted(new, key=lambda one: f"{WalletOwner.of(one.owner)} {one.price}"):
+                if holding.price is not None:
+                    findings += await _reserve(connection, holding, holding.price)
+            if findings:
+                raise Refused(findings[0].code, " ".join(finding.message for finding in findings), findings)
+
+    async def withdraw(self, job_ids: Sequence[str]) -> None:
+        """Give back all that is held for jobs that were never accepted, and forget them."""
+        async with writing(self._engine) as connection:
+            for job_id in sorted(job_ids):
+                await _release(connection, job_id)
+                await connection.execute(delete(ArchivedUpdate).where(ArchivedUpdate.job_id == job_id))
+
+    async def settle(self, job: Job) -> None:
+        """Give back all that is held for a job that has ended, and archive it."""
+        async with writing(self._engine) as connection:
+            await _release(connection, job.id)
+            await archive(connection, job)
+
+    async def holder(self, kind: str, resource_id: str) -> str | None:
+        """The job that holds a public link or IP address."""
+        statement = select(Binding.job_id).where(Binding.kind == kind, Binding.resource_id == resource_id)
+        async with self._engine.connect() as connection:
+            holder: str | None = await connection.scalar(statement)
+        return holder
+
+    @staticmethod
+    async def _is_known(connection: AsyncConnection, holding: Holding) -> bool:
+        """Whether this is the repeat of an admission. Raises `Refused` if the job has ended."""
+        if await connection.scalar(select(FinishedJob.id).where(FinishedJob.id == holding.job_id)):
+            raise Refused(ErrorCode.DUPLICATE_JOB, f"A job with the id {holding.job_id} has already ended.")
+        return bool(await connection.scalar(select(LiveJob.id).where(LiveJob.id == holding.job_id)))
+
+
+async def _enter(connection: AsyncConnection, holding: Holding) -> list[Finding]:
+    row = {"id": holding.job_id, "fingerprint": holding.fingerprint}
+    sole = None if holding.allows_duplicates else holding.fingerprint
+    entered = await connection.execute(insert_once(connection, LiveJob).values(row | {"sole_fingerprint": sole}))
+    if not entered.rowcount:
+        # It will be refused; but what else is wrong is to be found too, and that needs the row.
+        await connection.execute(insert_once(connection, LiveJob).values(row))
+    same = select(LiveJob.id).where(LiveJob.fingerprint == holding.fingerprint, LiveJob.id != holding.job_id)
+    other = await connection.scalar(same.limit(1))
+    if holding.allows_duplicates or other is None:
+        return []
+    message = f"The job {other} asks for the same and has not ended; set allowDuplicateJob to run both."
+    return [Finding(field="allowDuplicateJob", message=message, code=ErrorCode.DUPLICATE_JOB)]
+
+
+async def _bind(connection: AsyncConnection, kind: str, resource_id: str, holding: Holding) -> list[Finding]:
+    row = {"kind": kind, "resource_id": resource_id, "job_id": holding.job_id}
+    bound = await connection.execute(insert_once(connection, Binding).values(row))
+    if bound.rowcount:
+        return []
+    holder = await connection.scalar(
+        select(Binding.job_id).where(Binding.kind == kind, Binding.resource_id == resource_id)
+    )
+    name = {"ingress": "public link", "network": "public IP address"}[kind]
+    message = f"The {name} {resource_id} is in use by the job {holder}."
+    return [Finding(field=holding.field_of(kind, resource_id), message=message, code=ErrorCode.RESOURCE_IN_USE)]
+
+
+async def _reserve(connection: AsyncConnection, holding: Holding, price: Price) -> list[Finding]:
+    owner = WalletOwner.of(holding.owner)
+    amount = price_of(price.price_per_unit, price.unit_of_price, price.milliseconds, price.replicas)
+    wallet = await find_wallet(connection, owner, price.category)
+    category = f"{price.category.name}@{price.category.provider}"
+    if wallet is None:
+        message = f"The {owner} has no wallet for {category}, but the job may cost {amount} credits."
+        return [Finding(field="product", message=message, code=ErrorCode.INSUFFICIENT_FUNDS)]
+    try:
+        await move(connection, wallet, amount, Account.AVAILABLE, Account.RESERVED, job_id=holding.job_id)
+    except NotEnough:
+        message = f"The wallet of the {owner} for {category} does not cover the {amount} credits of the whole time."
+        return [Finding(field="timeAllocation", message=message, code=ErrorCode.INSUFFICIENT_FUNDS)]
+    row = {
+        "job_id": holding.job_id,
+        "wallet_id": wallet,
+        "amount": amount,
+        "covered": price.milliseconds,
+        "price_per_unit": price.price_per_unit,
+        "unit_of_price": price.unit_of_price.value,
+        "replicas": price.replicas,
+    }
+    await connection.execute(insert_once(connection, Reservation).values(row))
+    return []
+
+
+async def _release(connection: AsyncConnection, job_id: str) -> None:
+    # The row of the live job is the lock: no charge can come in between.
+    await connection.execute(select(LiveJob.id).where(LiveJob.id == job_id).with_for_update())
+    await connection.execute(delete(Binding).where(Binding.job_id == job_id))
+    held = select(Reservation.wallet_id, Reservation.amount).where(Reservation.job_id == job_id)
+    reservation = (await connection.execute(held)).first()
+    if reservation is not None:
+        await move(
+            connection,
+            reservation.wallet_id,
+            reservation.amount,
+            Account.RESERVED,
+            Account.AVAILABLE,
+            job_id=job_id,
+            note="not used",
+        )
+        await connection.execute(delete(Reservation).where(Reservation.job_id == job_id))
+    await connection.execute(delete(LiveJob).where(LiveJob.id == job_id))

@@ -1,0 +1,87 @@
+"""What is held for live jobs, and the ledger."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "live_jobs",
+        sa.Column("id", sa.String(64), nullable=False),
+        sa.Column("fingerprint", sa.String(64), nullable=False),
+        sa.Column("sole_fingerprint", sa.String(64), nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_live_jobs"),
+        sa.UniqueConstraint("sole_fingerprint", name="uq_live_jobs_sole_fingerprint"),
+    )
+    op.create_index("ix_live_jobs_fingerprint", "live_jobs", ["fingerprint"])
+    op.create_table(
+        "bindings",
+        sa.Column("kind", sa.String(16), nullable=False),
+        sa.Column("resource_id", sa.String(255), nullable=False),
+        sa.Column("job_id", sa.String(64), nullable=False),
+        sa.PrimaryKeyConstraint("kind", "resource_id", name="pk_bindings"),
+        sa.ForeignKeyConstraint(["job_id"], ["live_jobs.id"], name="fk_bindings_job_id"),
+    )
+    op.create_index("ix_bindings_job_id", "bindings", ["job_id"])
+    op.create_table(
+        "wallets",
+        sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("owner", sa.String(300), nullable=False),
+        sa.Column("category", sa.String(255), nullable=False),
+        sa.Column("provider", sa.String(255), nullable=False),
+        sa.Column("available", sa.BigInteger(), nullable=False),
+        sa.Column("reserved", sa.BigInteger(), nullable=False),
+        sa.Column("spent", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_wallets"),
+        sa.UniqueConstraint("owner", "category", "provider", name="uq_wallets_owner_category_provider"),
+        sa.CheckConstraint("available >= 0 AND reserved >= 0 AND spent >= 0", name="ck_wallets_amounts"),
+    )
+    op.create_table(
+        "movements",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("wallet_id", sa.Integer(), nullable=False),
+        sa.Column("source", sa.String(16), nullable=False),
+        sa.Column("target", sa.String(16), nullable=False),
+        sa.Column("amount", sa.BigInteger(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("job_id", sa.String(64), nullable=True),
+        sa.Column("charge_id", sa.String(255), nullable=True),
+        sa.Column("note", sa.String(255), nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_movements"),
+        sa.ForeignKeyConstraint(["wallet_id"], ["wallets.id"], name="fk_movements_wallet_id"),
+        sa.CheckConstraint("amount > 0", name="ck_movements_amount"),
+    )
+    op.create_index("ix_movements_wallet_id", "movements", ["wallet_id"])
+    op.create_index("ix_movements_job_id", "movements", ["job_id"])
+    op.create_table(
+        "reservations",
+        sa.Column("job_id", sa.String(64), nullable=False),
+        sa.Column("wallet_id", sa.Integer(), nullable=False),
+        sa.Column("amount", sa.BigInteger(), nullable=False),
+        sa.Column("covered", sa.BigInteger(), nullable=False),
+        sa.Column("price_per_unit", sa.BigInteger(), nullable=False),
+        sa.Column("unit_of_price", sa.String(32), nullable=False),
+        sa.Column("replicas", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("job_id", name="pk_reservations"),
+        sa.ForeignKeyConstraint(["job_id"], ["live_jobs.id"], name="fk_reservations_job_id"),
+        sa.ForeignKeyConstraint(["wallet_id"], ["wallets.id"], name="fk_reservations_wallet_id"),
+        sa.CheckConstraint("amount >= 0", name="ck_reservations_amount"),
+    )
+    op.create_index("ix_reservations_wallet_id", "reservations", ["wallet_id"])
+    op.create_table(
+        "charges",
+        sa.Column("job_id", sa.String(64), nullable=False),
+        sa.Column("charge_id", sa.String(255), nullable=False),
+        sa.Column("amount", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("job_id", "charge_id", name="pk_charges"),
+    )
+
+
+def downgrade() -> None:
+    for table in ("charges", "reservations", "movements", "wallets", "bindings", "live_jobs"):
+        op.drop_table(table)
