@@ -23,19 +23,31 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
-from temporalio.client import Client
-from temporalio.service import RPCError
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities.accounting import AccountingActivities, WalletActivities
 from activities.admission import AdmissionActivities
+from activities.directory import DirectoryActivities
 from activities.provider import ProviderActivities
 from activities.provider_http import ProviderHttp
 from activities.settlement import ArchiveActivities, SettlementActivities
 from catalog import Catalog, ReloadingCatalog
 from models.connection import connect_to_temporal
-from models.names import SEARCH_ATTRIBUTES, TASK_QUEUE, provider_task_queue
+from models.job import JobOwner, JobState
+from models.names import (
+    JOB_OWNER,
+    JOB_PROJECT,
+    JOB_STATE,
+    SEARCH_ATTRIBUTES,
+    TASK_QUEUE,
+    WORKFLOW,
+    provider_task_queue,
+)
+from models.resource_verification import Peer
+from models.workspace import Workspace
 from store import Archive, Holdings, SchemaOutdated, Wallets, connect, require_current, upgrade
 from workflows import JobWorkflow
 from workflows.surplus import SurplusArguments
@@ -46,6 +58,8 @@ GRACEFUL_STOP = timedelta(seconds=20)
 """How long running activities may finish after SIGTERM; below the 30 s after which systemd and Kubernetes kill."""
 CATALOG_INTERVAL = 5.0
 """Seconds between two looks for providers that have come into the catalog."""
+PEER_PATIENCE = timedelta(seconds=5)
+"""How long Temporal may take to tell of a job that another wants to connect to."""
 PASSED_THROUGH = ("models", "activities", "workflows", "catalog", "store", "pydantic", "pydantic_core", "httpx", "jwt")
 """Modules that the workflow sandbox need not load anew for each workflow: they are pure, or only name activities."""
 
@@ -111,12 +125,27 @@ class JobWorker:
         """Take no more work, finish what runs, and let `run` return."""
         self._stop.set()
 
+    async def _find_peer(self, job_id: str) -> Peer | None:
+        """A live job, as its search attributes have it; no worker has to answer for it."""
+        try:
+            description = await self._client.get_workflow_handle(job_id).describe(rpc_timeout=PEER_PATIENCE)
+        except RPCError as error:
+            if error.status in {RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT}:
+                return None
+            raise
+        found = {pair.key.name: pair.value for pair in description.typed_search_attributes}
+        is_job = description.workflow_type == WORKFLOW and description.status is WorkflowExecutionStatus.RUNNING
+        if not is_job or JOB_STATE not in found or JOB_OWNER not in found:
+            return None
+        owner = JobOwner(created_by=found[JOB_OWNER], project=found.get(JOB_PROJECT))
+        return Peer(workspace=Workspace.of(owner), state=JobState(found[JOB_STATE]))
+
     def _current_catalog(self) -> Catalog:
         return self._catalog.current
 
     def _jobs_worker(self) -> Worker:
         archive, holdings, wallets = Archive(self._engine), Holdings(self._engine), Wallets(self._engine)
-        admission = AdmissionActivities(self._current_catalog, holdings)
+        admission = AdmissionActivities(self._current_catalog, holdings, self._find_peer)
         settlement, accounting = SettlementActivities(holdings, archive), AccountingActivities(wallets)
         finished, money = ArchiveActivities(archive), WalletActivities(wallets)
         return Worker(
@@ -134,6 +163,7 @@ class JobWorker:
                 finished.browse,
                 money.grant,
                 money.browse,
+                DirectoryActivities(self._current_catalog).memberships,
             ],
             interceptors=[SurplusArguments()],
             workflow_runner=workflow_runner(),

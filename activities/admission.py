@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from temporalio import activity
 
 from activities.refusal import refusal, refusals_of_the_store
+from activities.surroundings import FindPeer, surroundings_of
 from catalog import Catalog
 from models.command_line import build_command_line, build_environment
 from models.errors import ErrorCode, Finding
@@ -15,19 +16,24 @@ from models.job import JobSpecification
 from models.messages import Admission, AdmissionRequest
 from models.money import Price
 from models.product import Product
+from models.resource_verification import verify_resources, with_forced_read_only
 from models.verification import complete, verify
 from store import Holdings
 
+MAXIMUM_ID_LENGTH = 64
+MAXIMUM_NAME_LENGTH = 255
+"""Characters of a column of the store."""
 DEFAULT_ALLOCATION = 3_600_000
 """Milliseconds that are paid for when neither the job nor its tool names a time: an hour."""
 
 
 class AdmissionActivities:
-    """Local activities; they read the catalog and the store, and never call a provider."""
+    """Local activities; they read the catalog, the drives and the store, and never call a provider."""
 
-    def __init__(self, catalog: Callable[[], Catalog], holdings: Holdings) -> None:
+    def __init__(self, catalog: Callable[[], Catalog], holdings: Holdings, find_peer: FindPeer) -> None:
         self._catalog = catalog
         self._holdings = holdings
+        self._find_peer = find_peer
 
     @activity.defn
     async def admit(self, request: AdmissionRequest) -> Admission:
@@ -36,32 +42,48 @@ class AdmissionActivities:
         Raises an `ApplicationError` with every finding in its details. Its type is the code of the first, such as
         `VERIFICATION_FAILED`, `RESOURCE_IN_USE`, `INSUFFICIENT_FUNDS` or `DUPLICATE_JOB`.
         """
-        admission, holding = self._examine(request)
+        admission, holding = await self._examine(request)
         with refusals_of_the_store():
             await self._holdings.take([holding])
         return admission
 
-    def _examine(self, request: AdmissionRequest) -> tuple[Admission, Holding]:
+    async def _examine(self, request: AdmissionRequest) -> tuple[Admission, Holding]:
         catalog = self._catalog()
         specification = request.specification
         application = catalog.application(specification.application)
         tool = catalog.tool(application.tool) if application else None
         product = catalog.product(specification.product)
         support = catalog.support(specification.product)
-        findings = verify(specification, application, tool, product, support)
+        around = await surroundings_of(catalog, self._find_peer, request.owner, specification)
+        findings = [
+            *_name_findings(request),
+            *verify(specification, application, tool, product, support),
+            *verify_resources(request.owner, specification, application, around),
+        ]
         if product is not None and catalog.provider(specification.product.provider) is None:
             findings.append(
                 Finding(field="product.provider", message=f"There is no provider {specification.product.provider}.")
             )
         if findings or application is None or tool is None or product is None:
-            raise refusal(ErrorCode.VERIFICATION_FAILED, " ".join(finding.message for finding in findings), findings)
-        completed = complete(specification, application, tool)
+            codes = {finding.code for finding in findings}
+            code = codes.pop() if len(codes) == 1 else ErrorCode.VERIFICATION_FAILED
+            raise refusal(code, " ".join(finding.message for finding in findings), findings)
+        completed = with_forced_read_only(request.owner, complete(specification, application, tool), around)
         # Built here only to be sure that it can be: the provider builds its own from the same rules.
         build_command_line(application, completed.parameters)
         build_environment(application, completed.parameters)
         price = _price(product, completed)
         admission = Admission(specification=completed, price_per_unit=price.price_per_unit if price else 0)
         return admission, holding_of(request.job_id, request.owner, completed, price)
+
+
+def _name_findings(request: AdmissionRequest) -> Iterator[Finding]:
+    """Names that no database takes."""
+    names = {"id": request.job_id, "createdBy": request.owner.created_by, "project": request.owner.project or ""}
+    for field, name in names.items():
+        limit = MAXIMUM_ID_LENGTH if field == "id" else MAXIMUM_NAME_LENGTH
+        if len(name) > limit or not name.isprintable():
+            yield Finding(field=field, message=f"{field} must be at most {limit} printable characters.")
 
 
 def _price(product: Product, specification: JobSpecification) -> Price | None:

@@ -12,10 +12,12 @@ from activities.provider_http import ProviderHttp
 from activities.refusal import refusal
 from catalog import Catalog
 from models.errors import ErrorCode
+from models.holdings import fields_and_values
 from models.job import Job
 from models.messages import ExtendCall, ProviderCall, SubmitResult
 from models.product import BackendSupport
 from models.protocol import ExtendItem, JobReference
+from models.values import LicenseServerValue
 
 HEARTBEAT_INTERVAL = 3.0
 """Seconds; a third of the heartbeat timeout, so that one lost heartbeat does not end an attempt."""
@@ -79,6 +81,12 @@ class ProviderActivities:
                 "resolved_application": {"application": application.to_wire(), "tool": tool.to_wire()},
                 "resolved_product": product.to_wire(),
                 "resolved_support": support.to_wire() if support else None,
+                "resolved_licenses": {
+                    value.id: catalog.licenses[value.id].text
+                    for _, value in fields_and_values(job.specification)
+                    if isinstance(value, LicenseServerValue) and value.id in catalog.licenses
+                }
+                or None,
             }
         )
         return job.model_copy(update={"status": status})

@@ -13,6 +13,7 @@ from models.application import Application, Tool
 from models.job import NameAndVersion
 from models.product import ComputeSupport, Product, ProductReference
 from models.wire import WireModel
+from models.workspace import Drive, License, Membership, Project, PublicIp, PublicLink
 
 
 class Severity(StrEnum):
@@ -64,6 +65,11 @@ class Catalog:
     tools: Mapping[NameAndVersion, Tool] = field(default_factory=dict)
     products: Mapping[ProductReference, ProductEntry] = field(default_factory=dict)
     provider_entries: Mapping[str, ProviderEntry] = field(default_factory=dict)
+    projects: Mapping[str, Project] = field(default_factory=dict)
+    drives: Mapping[str, Drive] = field(default_factory=dict)
+    licenses: Mapping[str, License] = field(default_factory=dict)
+    links: Mapping[str, PublicLink] = field(default_factory=dict)
+    addresses: Mapping[str, PublicIp] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
     def application(self, reference: NameAndVersion) -> Application | None:
@@ -90,3 +96,15 @@ class Catalog:
     def providers(self) -> list[ProviderEntry]:
         """All providers."""
         return list(self.provider_entries.values())
+
+    def memberships(self, username: str) -> list[Membership]:
+        """Every project that the user is in, with his role and groups."""
+        return [
+            Membership(
+                project=project.id,
+                role=role,
+                groups=[group for group, usernames in project.groups.items() if username in usernames],
+            )
+            for project in self.projects.values()
+            if (role := project.role_of(username)) is not None
+        ]

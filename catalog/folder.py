@@ -14,12 +14,18 @@ from catalog.rules import application_mistakes, tool_mistakes
 from catalog.yaml_text import Document, YamlMistake, documents
 from models.application import Application, Tool
 from models.wire import WireModel, sentences
+from models.workspace import Drive, License, Project, PublicIp, PublicLink, Resource
 
 KINDS: Mapping[str, type[WireModel]] = {
     "application": Application,
     "tool": Tool,
     "product": ProductEntry,
     "provider": ProviderEntry,
+    "project": Project,
+    "drive": Drive,
+    "license": License,
+    "publicLink": PublicLink,
+    "publicIp": PublicIp,
 }
 """A document says what it is by its key, such as `application: v1`."""
 
@@ -74,37 +80,54 @@ def read_file(file: Path) -> FileContents:
 
 def combine(files: Mapping[Path, FileContents]) -> Catalog:
     """One catalog of several files, with what is wrong between them."""
-    applications: dict[Any, Application] = {}
-    tools: dict[Any, Tool] = {}
-    products: dict[Any, ProductEntry] = {}
-    providers: dict[Any, ProviderEntry] = {}
     problems = [problem for contents in files.values() for problem in contents.problems]
-    seen: dict[tuple[type[WireModel], Any], Entry] = {}
+    first: dict[type[WireModel], dict[Any, Entry]] = {kind: {} for kind in KINDS.values()}
     for entry in (entry for contents in files.values() for entry in contents.entries):
-        key = entry.item.id if isinstance(entry.item, ProviderEntry) else entry.item.reference  # type: ignore[attr-defined]
-        first = seen.setdefault((type(entry.item), key), entry)
-        if first is not entry:
-            message = f"{key} stands already in {first.file}:{first.document.line}; this one is left out."
+        key = _key(entry.item)
+        known = first[type(entry.item)].setdefault(key, entry)
+        if known is not entry:
+            message = f"{key} stands already in {known.file}:{known.document.line}; this one is left out."
             problems.append(Problem(entry.file, entry.document.line, message))
-            continue
-        match entry.item:
-            case Application():
-                applications[key] = entry.item
-            case Tool():
-                tools[key] = entry.item
-            case ProductEntry():
-                products[key] = entry.item
-            case ProviderEntry():
-                providers[key] = entry.item
-    for entry in seen.values():
-        line = entry.document.line
-        if isinstance(entry.item, Application) and entry.item.tool not in tools:
-            line = entry.document.line_of(("tool",))
-            problems.append(Problem(entry.file, line, f"there is no tool {entry.item.tool}."))
-        if isinstance(entry.item, ProductEntry) and entry.item.category.provider not in providers:
-            line = entry.document.line_of(("category", "provider"))
-            problems.append(Problem(entry.file, line, f"there is no provider {entry.item.category.provider}."))
-    return Catalog(applications, tools, products, providers, problems)
+    everything: dict[type[WireModel], dict[Any, Any]] = {
+        kind: {key: entry.item for key, entry in entries.items()} for kind, entries in first.items()
+    }
+    catalog = Catalog(
+        applications=everything[Application],
+        tools=everything[Tool],
+        products=everything[ProductEntry],
+        provider_entries=everything[ProviderEntry],
+        projects=everything[Project],
+        drives=everything[Drive],
+        licenses=everything[License],
+        links=everything[PublicLink],
+        addresses=everything[PublicIp],
+        problems=problems,
+    )
+    for entries in first.values():
+        for entry in entries.values():
+            for location, message in _dangling(entry.item, catalog):
+                problems.append(Problem(entry.file, entry.document.line_of(location), message))
+    return catalog
+
+
+def _key(item: WireModel) -> Any:
+    return item.reference if isinstance(item, Application | Tool | ProductEntry) else item.id  # type: ignore[attr-defined]
+
+
+def _dangling(item: WireModel, catalog: Catalog) -> Iterator[tuple[tuple[int | str, ...], str]]:
+    """What an entry names that no other entry is."""
+    match item:
+        case Application(tool=tool) if tool not in catalog.tools:
+            yield ("tool",), f"there is no tool {tool}."
+        case ProductEntry() if item.category.provider not in catalog.provider_entries:
+            yield ("category", "provider"), f"there is no provider {item.category.provider}."
+        case Resource():
+            if item.provider not in catalog.provider_entries:
+                yield ("provider",), f"there is no provider {item.provider}."
+            if item.owner is not None and item.owner.project not in {None, *catalog.projects}:
+                yield ("owner",), f"there is no project {item.owner.project}."
+            if item.owner is None and not item.public:
+                yield (), "it needs an owner, or permissions that are public."
 
 
 def _read_document(file: Path, document: Document) -> tuple[Entry | None, list[Problem]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -18,11 +19,23 @@ from temporalio.common import (
 )
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
-from client.errors import JobClosed, JobNotFound, JobRejected, OrchestratorError, translated
+from client.errors import JobClosed, JobNotFound, JobRejected, OrchestratorError, RequestRefused, translated
 from models import names
+from models.access import for_reader
 from models.connection import connect_to_temporal
-from models.job import Job, JobOwner, JobSpecification, JobState, JobUpdate, SimpleDuration
+from models.errors import ErrorCode
+from models.job import (
+    Job,
+    JobOwner,
+    JobSpecification,
+    JobState,
+    JobUpdate,
+    Permission,
+    ResourceAclEntry,
+    SimpleDuration,
+)
 from models.messages import (
+    AclRequest,
     ArchiveAnswer,
     ArchiveRequest,
     BrowseAnswer,
@@ -30,18 +43,23 @@ from models.messages import (
     ExtendRequest,
     GrantRequest,
     JobRequest,
+    MembershipsAnswer,
+    MembershipsRequest,
+    RenameRequest,
     WalletsAnswer,
     WalletsRequest,
 )
-from models.money import WalletOwner
 from models.product import ProductCategory
 from models.search_attributes import initial_search_attributes
 from models.wire import WireModel
+from models.workspace import Membership, Workspace
 
 FOLLOW_INTERVAL = 0.5
 """Seconds between two looks at a followed job, as in UCloud's own `follow`."""
 ANSWER_PATIENCE = timedelta(seconds=15)
 """How long a worker may take to answer a question."""
+MEMBERSHIP_SECONDS = 10.0
+"""How long a client believes what it was told of the actor's projects."""
 _ACCEPTED_UPDATE_ID = "accepted"
 
 Answer = TypeVar("Answer", bound=WireModel)
@@ -75,6 +93,7 @@ class JobClient:
     def __init__(self, temporal: Client, actor: Actor) -> None:
         self._temporal = temporal
         self._actor = actor
+        self._known_memberships: tuple[float, list[Membership]] | None = None
 
     @classmethod
     async def connect(cls, actor: Actor, address: str | None = None, namespace: str | None = None) -> JobClient:
@@ -121,9 +140,12 @@ class JobClient:
                     result_type=dict,
                     rpc_timeout=patience,
                 )
+            job = Job.model_validate(answer)
         except WorkflowAlreadyStartedError:
-            return await self.retrieve(job_id)
-        return Job.model_validate(answer)
+            job = await self.retrieve(job_id)
+        if job.owner != owner:
+            raise JobRejected(ErrorCode.DUPLICATE_JOB, f"The id {job_id} is taken by another job.")
+        return await self._for_reader(job)
 
     async def create_many(self, specifications: Sequence[JobSpecification]) -> list[Job]:
         """Start several jobs: all or none. If one is refused, the others are cancelled and its error is raised."""
@@ -139,16 +161,10 @@ class JobClient:
 
     async def retrieve(self, job_id: str) -> Job:
         """The job as it is now, with all its updates: from its workflow, or from the archive. Raises `JobNotFound`."""
-        live = await self._ask_workflow(job_id)
-        if live is not None and not live.omitted_updates:
-            return live
-        ended, stored = await self._ask_archive(job_id)
-        if live is not None:
-            # The store may have moved on since the workflow answered.
-            return _with_updates(live, [*stored[: live.omitted_updates], *live.updates])
-        if ended is None:
+        job = await self._for_reader(await self._retrieve(job_id))
+        if not _may(job, Permission.READ):
             raise JobNotFound(job_id)
-        return _with_updates(ended, stored)
+        return job
 
     async def browse(self, filters: JobFilter | None = None, limit: int = 50, before: str | None = None) -> list[Job]:
         """One page of the actor's jobs, newest first, without their updates.
@@ -157,10 +173,18 @@ class JobClient:
         archive.
         """
         filters = filters or JobFilter()
-        live = await self._browse_live(filters, limit, before)
-        ended = await self._browse_archive(filters, limit, before)
-        jobs = {job.id: job for job in [*live, *ended]}
-        return sorted(jobs.values(), key=lambda job: job.id, reverse=True)[:limit]
+        if self._actor.project and not any(one.project == self._actor.project for one in await self._memberships()):
+            return []
+        seen: list[Job] = []
+        while True:
+            live = await self._browse_live(filters, limit, before)
+            ended = await self._browse_archive(filters, limit, before)
+            jobs = {job.id: job for job in [*live, *ended]}
+            page = sorted(jobs.values(), key=lambda job: job.id, reverse=True)[:limit]
+            seen += [job for job in [await self._for_reader(job) for job in page] if _may(job, Permission.READ)]
+            if len(page) < limit or len(seen) >= limit:
+                return seen[:limit]
+            before = page[-1].id
 
     async def follow(self, job_id: str) -> AsyncIterator[Job]:
         """The job now, and again each time that something has changed, until it has ended."""
@@ -183,6 +207,7 @@ class JobClient:
 
     async def cancel(self, job_id: str, reason: str = "") -> None:
         """Ask for the end of a job. Cancelling one that has ended has no effect. Raises `JobNotFound`."""
+        await self._require(job_id, Permission.EDIT)
         try:
             with translated():
                 await self._handle(job_id).cancel(reason=reason or f"by {self._actor.username}")
@@ -201,21 +226,35 @@ class JobClient:
         """Have the provider go on with a suspended job. Raises `RequestRefused`, or `JobClosed` if it has ended."""
         await self._update(job_id, names.UPDATE_UNSUSPEND)
 
+    async def rename(self, job_id: str, name: str | None) -> None:
+        """Give a live job another name. Raises `RequestRefused`, or `JobClosed` if the job has ended."""
+        await self._update(job_id, names.UPDATE_RENAME, RenameRequest(name=name))
+
+    async def update_acl(self, job_id: str, acl: Sequence[ResourceAclEntry]) -> None:
+        """Set who else may read, change or share a live job. Raises `RequestRefused`, or `JobClosed`."""
+        await self._update(job_id, names.UPDATE_ACL, AclRequest(acl=list(acl)), Permission.ADMIN)
+
     async def wallets(self, movements: int = 0) -> WalletsAnswer:
-        """The wallets that pay for the actor's jobs, with that many of the newest lines of their ledger."""
+        """The wallets that pay for the actor's jobs, with that many of the newest lines of their ledger.
+
+        Raises `RequestRefused` if the actor is not a member of the project.
+        """
+        if self._actor.project and not any(one.project == self._actor.project for one in await self._memberships()):
+            message = f"{self._actor.username} is not a member of a project {self._actor.project}."
+            raise RequestRefused(ErrorCode.FORBIDDEN, message)
         return await self._ask_worker(
             names.ACTIVITY_BROWSE_WALLETS, WalletsRequest(owner=self._payer, movements=movements), WalletsAnswer
         )
 
-    async def grant(self, owner: WalletOwner, category: ProductCategory, amount: int, note: str = "") -> None:
+    async def grant(self, owner: Workspace, category: ProductCategory, amount: int, note: str = "") -> None:
         """Put credits into a wallet; for operators. Every call is a grant of its own. Raises `RequestRefused`."""
         grant_id = names.new_job_id()
         request = GrantRequest(grant_id=grant_id, owner=owner, category=category, amount=amount, note=note)
         await self._ask_worker(names.ACTIVITY_GRANT, request, None)
 
     @property
-    def _payer(self) -> WalletOwner:
-        return WalletOwner.of(JobOwner(created_by=self._actor.username, project=self._actor.project))
+    def _payer(self) -> Workspace:
+        return Workspace.of(JobOwner(created_by=self._actor.username, project=self._actor.project))
 
     @staticmethod
     def new_job_id() -> str:
@@ -225,7 +264,58 @@ class JobClient:
     def _handle(self, job_id: str) -> WorkflowHandle[Any, Any]:
         return self._temporal.get_workflow_handle(job_id)
 
-    async def _update(self, job_id: str, name: str, argument: WireModel | None = None) -> None:
+    async def _memberships(self) -> list[Membership]:
+        """The projects that the actor is in, asked for again after a while."""
+        now = time.monotonic()
+        if self._known_memberships is None or now - self._known_memberships[0] > MEMBERSHIP_SECONDS:
+            request = MembershipsRequest(username=self._actor.username)
+            answer = await self._ask_worker(names.ACTIVITY_BROWSE_MEMBERSHIPS, request, MembershipsAnswer)
+            self._known_memberships = (now, answer.memberships)
+        return self._known_memberships[1]
+
+    async def _for_reader(self, job: Job) -> Job:
+        is_own = job.owner == JobOwner(created_by=self._actor.username)
+        return for_reader(job, self._actor.username, [] if is_own else await self._memberships())
+
+    async def _require(self, job_id: str, permission: Permission) -> None:
+        """Raises `JobNotFound` if the actor may not see the job, `RequestRefused` if he may only see it."""
+        if await self._owns(job_id):
+            return
+        job = await self.retrieve(job_id)
+        if not _may(job, permission):
+            raise RequestRefused(ErrorCode.FORBIDDEN, f"You may not change the job {job_id}; {permission} is needed.")
+
+    async def _owns(self, job_id: str) -> bool:
+        """Whether it is a job of the actor's own workspace, which needs no worker to be known."""
+        try:
+            with translated():
+                description = await self._handle(job_id).describe()
+        except JobClosed:
+            return False
+        found = {pair.key.name: pair.value for pair in description.typed_search_attributes}
+        return found.get(names.JOB_OWNER) == self._actor.username and names.JOB_PROJECT not in found
+
+    async def _retrieve(self, job_id: str) -> Job:
+        """The job, whoever asks. Raises `JobNotFound`."""
+        live = await self._ask_workflow(job_id)
+        if live is not None and not live.omitted_updates:
+            return live
+        ended, stored = await self._ask_archive(job_id)
+        if live is not None:
+            # The store may have moved on since the workflow answered.
+            return _with_updates(live, [*stored[: live.omitted_updates], *live.updates])
+        if ended is None:
+            raise JobNotFound(job_id)
+        return _with_updates(ended, stored)
+
+    async def _update(
+        self,
+        job_id: str,
+        name: str,
+        argument: WireModel | None = None,
+        permission: Permission = Permission.EDIT,
+    ) -> None:
+        await self._require(job_id, permission)
         arguments = [] if argument is None else [argument.to_wire()]
         with translated():
             await self._handle(job_id).execute_update(name, args=arguments)
@@ -312,6 +402,10 @@ class JobClient:
 
 def _with_updates(job: Job, updates: list[JobUpdate]) -> Job:
     return job.model_copy(update={"updates": updates, "omitted_updates": 0})
+
+
+def _may(job: Job, permission: Permission) -> bool:
+    return job.permissions is not None and permission in job.permissions.myself
 
 
 def _quoted(value: str) -> str:

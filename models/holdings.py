@@ -17,6 +17,7 @@ class Holding(WireModel):
 
     job_id: str
     owner: JobOwner
+    specification: JobSpecification
     fingerprint: str
     allows_duplicates: bool
     bindings: list[tuple[str, str]]
@@ -40,6 +41,7 @@ def holding_of(job_id: str, owner: JobOwner, specification: JobSpecification, pr
     return Holding(
         job_id=job_id,
         owner=owner,
+        specification=specification,
         fingerprint=fingerprint(owner, specification),
         allows_duplicates=specification.allow_duplicate_job,
         bindings=list(bound),

@@ -9,7 +9,7 @@ import re
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Union
 
-from pydantic import ConfigDict, Field, GetCoreSchemaHandler, NonNegativeInt, field_validator
+from pydantic import AfterValidator, ConfigDict, Field, GetCoreSchemaHandler, NonNegativeInt, field_validator
 from pydantic_core import CoreSchema
 
 from models.product import ProductReference
@@ -79,12 +79,23 @@ class NameAndVersion(WireModel):
         return f"{self.name}@{self.version}"
 
 
+def _check_name(name: str) -> str:
+    if len(name) > MAXIMUM_NAME_LENGTH:
+        raise ValueError(f"must have at most {MAXIMUM_NAME_LENGTH} characters, not {len(name)}")
+    if not _NAME.match(name):
+        raise ValueError("may only have letters, digits, spaces, '_' and '-'")
+    return name
+
+
+JobName = Annotated[str, AfterValidator(_check_name)]
+
+
 class JobSpecification(WireModel):
     """What a user asks for."""
 
     application: NameAndVersion
     product: ProductReference
-    name: str | None = None
+    name: JobName | None = None
     replicas: int = Field(default=1, ge=1, le=MAXIMUM_REPLICAS)
     allow_duplicate_job: bool = False
     parameters: dict[str, AppParameterValue] = Field(default_factory=dict)
@@ -102,17 +113,6 @@ class JobSpecification(WireModel):
     @classmethod
     def _no_resources(cls, value: Any) -> Any:
         return [] if value is None else value
-
-    @field_validator("name")
-    @classmethod
-    def _check_name(cls, name: str | None) -> str | None:
-        if name is None:
-            return None
-        if len(name) > MAXIMUM_NAME_LENGTH:
-            raise ValueError(f"must have at most {MAXIMUM_NAME_LENGTH} characters, not {len(name)}")
-        if not _NAME.match(name):
-            raise ValueError("may only have letters, digits, spaces, '_' and '-'")
-        return name
 
     @field_validator("time_allocation")
     @classmethod
@@ -161,6 +161,8 @@ class JobStatus(WireModel):
     resolved_application: Any = None
     resolved_product: Any = None
     resolved_support: Any = None
+    resolved_licenses: dict[str, str] | None = None
+    """For the provider alone: what each license is in the command line. It may be a secret."""
 
 
 class JobOutput(WireModel):

@@ -10,6 +10,7 @@ from pydantic import Field
 from models.job import (
     Job,
     JobBilling,
+    JobName,
     JobOutput,
     JobOwner,
     JobSpecification,
@@ -19,10 +20,11 @@ from models.job import (
     ResourceAclEntry,
     SimpleDuration,
 )
-from models.money import Movement, Wallet, WalletOwner
+from models.money import Movement, Wallet
 from models.product import ProductCategory
 from models.protocol import Charge
 from models.wire import WireModel
+from models.workspace import Membership, Workspace
 
 
 class CarriedJob(WireModel):
@@ -121,7 +123,7 @@ class GrantRequest(WireModel):
     """The argument of `grant`. A `grant_id` counts once."""
 
     grant_id: str
-    owner: WalletOwner
+    owner: Workspace
     category: ProductCategory
     amount: int
     note: str = ""
@@ -130,7 +132,7 @@ class GrantRequest(WireModel):
 class WalletsRequest(WireModel):
     """The argument of `browse_wallets`; with `movements`, that many of the newest lines of the ledger come along."""
 
-    owner: WalletOwner
+    owner: Workspace
     movements: int = Field(default=0, ge=0, le=1000)
 
 
@@ -139,6 +141,30 @@ class WalletsAnswer(WireModel):
 
     wallets: list[Wallet]
     movements: list[Movement] = Field(default_factory=list)
+
+
+class MembershipsRequest(WireModel):
+    """The argument of `browse_memberships`."""
+
+    username: str
+
+
+class MembershipsAnswer(WireModel):
+    """Every project that a user is in."""
+
+    memberships: list[Membership]
+
+
+class RenameRequest(WireModel):
+    """The argument of the update `rename`; without a name the job has none any more."""
+
+    name: JobName | None = None
+
+
+class AclRequest(WireModel):
+    """The argument of the update `update_acl`: the whole new access list."""
+
+    acl: list[ResourceAclEntry] = Field(max_length=1000)
 
 
 class ArchiveRequest(WireModel):

@@ -6,33 +6,18 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from models.job import JobOwner
 from models.product import ProductCategory, UnitOfPrice
 from models.wire import WireModel
+from models.workspace import Workspace
 
 MAXIMUM_AMOUNT = 2**63 - 1
 """What the databases keep in one column."""
 
 
-class WalletOwner(WireModel):
-    """Whose wallet it is: a project's, or a user's own."""
-
-    user: str | None = None
-    project: str | None = None
-
-    @classmethod
-    def of(cls, owner: JobOwner) -> WalletOwner:
-        """Who pays for a job: its project, or else the user who started it."""
-        return cls(project=owner.project) if owner.project else cls(user=owner.created_by)
-
-    def __str__(self) -> str:
-        return f"project {self.project}" if self.project else f"user {self.user}"
-
-
 class Wallet(WireModel):
     """What is left for one product category: `available` to be used, `reserved` for live jobs, and `spent`."""
 
-    owner: WalletOwner
+    owner: Workspace
     category: ProductCategory
     available: int
     reserved: int

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from models.job import Job
+from models.paths import OutsideDrive, resolve_inside, split
 from models.values import FileValue
 
 
@@ -24,17 +25,16 @@ class Drives:
 
         Links are followed first, so one that leads out of the drive is refused.
         """
-        drive, _, inside = path.strip("/").partition("/")
+        drive, inside = split(path)
         folder = self._folders.get(drive)
         if folder is None:
             raise FileRefused(f"There is no drive {drive!r} for {path}.")
         try:
-            target = (folder / inside).resolve(strict=True)
-        except (OSError, ValueError, RuntimeError) as error:
+            return resolve_inside(folder, inside)
+        except FileNotFoundError as error:
             raise FileRefused(f"There is no file {path}.") from error
-        if target == folder or not target.is_relative_to(folder):
-            raise FileRefused(f"{path} is not inside its drive.")
-        return target
+        except OutsideDrive as error:
+            raise FileRefused(f"{path} is not inside its drive.") from error
 
     def mounts(self, job: Job) -> dict[str, tuple[Path, bool]]:
         """What is mounted below `/work`: name -> (file of this machine, read-only). Raises `FileRefused`."""

@@ -197,7 +197,8 @@ class Runner:
                 "UCLOUD_JOB_ID": job.id,
                 "UCLOUD_RANK": str(replica.rank),
             }
-            environment |= build_environment(application, job.specification.parameters, environment)
+            licenses = job.status.resolved_licenses or {}
+            environment |= build_environment(application, job.specification.parameters, environment, licenses)
             room = sandbox.Room(
                 work=folder / "work",
                 ucloud=ucloud,
@@ -206,7 +207,7 @@ class Runner:
                 changes_directory=application.container.change_working_directory,
                 system_folders=self._settings.system_folders,
             )
-            command = sandbox.enclosed(build_command_line(application, job.specification.parameters), room)
+            command = sandbox.enclosed(build_command_line(application, job.specification.parameters, licenses), room)
             stdout, stderr = (output / f"{stream}-{replica.rank}.txt" for stream in ("stdout", "stderr"))
             live.psij_jobs.append(
                 await asyncio.to_thread(replica.start, self._executor, command, folder / "work", stdout, stderr)

@@ -10,8 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from models.errors import ErrorCode, Finding
 from models.holdings import Holding
 from models.job import Job
-from models.money import Account, Price, WalletOwner
+from models.money import Account, Price
 from models.price import price_of
+from models.workspace import Workspace
 from store.archive import archive
 from store.database import insert_once, writing
 from store.ledger import NotEnough, find_wallet, move
@@ -46,7 +47,7 @@ class Holdings:
             wanted = [(kind, id_, holding) for holding in new for kind, id_ in holding.bindings]
             for kind, id_, holding in sorted(wanted, key=lambda one: one[:2]):
                 findings += await _bind(connection, kind, id_, holding)
-            for holding in sorted(new, key=lambda one: f"{WalletOwner.of(one.owner)} {one.price}"):
+            for holding in sorted(new, key=lambda one: f"{Workspace.of(one.owner)} {one.price}"):
                 if holding.price is not None:
                     findings += await _reserve(connection, holding, holding.price)
             if findings:
@@ -72,6 +73,12 @@ class Holdings:
             holder: str | None = await connection.scalar(statement)
         return holder
 
+    async def live(self, provider: str) -> list[Holding]:
+        """What is held for each live job of a provider."""
+        async with self._engine.connect() as connection:
+            documents = await connection.scalars(select(LiveJob.document).where(LiveJob.provider == provider))
+        return [Holding.model_validate_json(document) for document in documents]
+
     @staticmethod
     async def _is_known(connection: AsyncConnection, holding: Holding) -> bool:
         """Whether this is the repeat of an admission. Raises `Refused` if the job has ended."""
@@ -81,7 +88,12 @@ class Holdings:
 
 
 async def _enter(connection: AsyncConnection, holding: Holding) -> list[Finding]:
-    row = {"id": holding.job_id, "fingerprint": holding.fingerprint}
+    row = {
+        "id": holding.job_id,
+        "fingerprint": holding.fingerprint,
+        "provider": holding.specification.product.provider,
+        "document": holding.model_dump_json(by_alias=True, exclude_none=True),
+    }
     sole = None if holding.allows_duplicates else holding.fingerprint
     entered = await connection.execute(insert_once(connection, LiveJob).values(row | {"sole_fingerprint": sole}))
     if not entered.rowcount:
@@ -109,7 +121,7 @@ async def _bind(connection: AsyncConnection, kind: str, resource_id: str, holdin
 
 
 async def _reserve(connection: AsyncConnection, holding: Holding, price: Price) -> list[Finding]:
-    owner = WalletOwner.of(holding.owner)
+    owner = Workspace.of(holding.owner)
     amount = price_of(price.price_per_unit, price.unit_of_price, price.milliseconds, price.replicas)
     wallet = await find_wallet(connection, owner, price.category)
     category = f"{price.category.name}@{price.category.provider}"

@@ -12,8 +12,9 @@ from typing import Any
 from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from models.money import MAXIMUM_AMOUNT, Account, WalletOwner
+from models.money import MAXIMUM_AMOUNT, Account
 from models.product import ProductCategory
+from models.workspace import Workspace
 from store.database import insert_once
 from store.tables import MovementRow, WalletRow
 
@@ -28,7 +29,7 @@ class NotEnough(Exception):
     """The account does not hold the amount; nothing was moved."""
 
 
-async def find_wallet(connection: AsyncConnection, owner: WalletOwner, category: ProductCategory) -> int | None:
+async def find_wallet(connection: AsyncConnection, owner: Workspace, category: ProductCategory) -> int | None:
     """The wallet's id, if there is one."""
     found: int | None = await connection.scalar(
         select(WalletRow.id).where(
@@ -38,7 +39,7 @@ async def find_wallet(connection: AsyncConnection, owner: WalletOwner, category:
     return found
 
 
-async def open_wallet(connection: AsyncConnection, owner: WalletOwner, category: ProductCategory) -> int:
+async def open_wallet(connection: AsyncConnection, owner: Workspace, category: ProductCategory) -> int:
     """The wallet's id; an empty one is made if there is none."""
     row = {"owner": str(owner), "category": category.name, "provider": category.provider}
     empty = {"available": 0, "reserved": 0, "spent": 0}

@@ -55,7 +55,8 @@ class ArchivedUpdate(Table):
 class LiveJob(Table):
     """A job that was admitted and has not ended: nothing is held for any other.
 
-    `fingerprint` tells jobs that ask for the same; `sole_fingerprint` is set unless such jobs are allowed.
+    `fingerprint` tells jobs that ask for the same; `sole_fingerprint` is set unless such jobs are allowed. `document`
+    is the `Holding` as it was taken.
     """
 
     __tablename__ = "live_jobs"
@@ -63,6 +64,8 @@ class LiveJob(Table):
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     fingerprint: Mapped[str] = mapped_column(String(64), index=True)
     sole_fingerprint: Mapped[str | None] = mapped_column(String(64), unique=True)
+    provider: Mapped[str] = mapped_column(String(255), index=True)
+    document: Mapped[str] = mapped_column(Text)
 
 
 class Binding(Table):

@@ -8,10 +8,11 @@ from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from models.errors import ErrorCode
-from models.money import Account, ChargeResult, Movement, Wallet, WalletOwner
+from models.money import Account, ChargeResult, Movement, Wallet
 from models.price import price_of
 from models.product import ProductCategory, UnitOfPrice
 from models.protocol import Charge
+from models.workspace import Workspace
 from store.database import insert_once, writing
 from store.holdings import Refused
 from store.ledger import NotEnough, move, open_wallet
@@ -26,7 +27,7 @@ class Wallets:
 
     async def grant(
         self,
-        owner: WalletOwner,
+        owner: Workspace,
         category: ProductCategory,
         amount: int,
         note: str = "",
@@ -46,7 +47,7 @@ class Wallets:
             except NotEnough as error:
                 raise Refused(ErrorCode.VERIFICATION_FAILED, "The wallet cannot hold that much.") from error
 
-    async def browse(self, owner: WalletOwner) -> list[Wallet]:
+    async def browse(self, owner: Workspace) -> list[Wallet]:
         """All wallets of an owner."""
         statement = select(WalletRow.__table__).where(WalletRow.owner == str(owner))
         statement = statement.order_by(WalletRow.provider, WalletRow.category)
@@ -63,7 +64,7 @@ class Wallets:
             for row in rows
         ]
 
-    async def movements(self, owner: WalletOwner, limit: int = 100) -> list[Movement]:
+    async def movements(self, owner: Workspace, limit: int = 100) -> list[Movement]:
         """The newest lines of an owner's ledger, newest first."""
         statement = (
             select(MovementRow.__table__, WalletRow.category, WalletRow.provider)

@@ -61,6 +61,11 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pixeltable_
     server.cleanup()
 
 
+def as_stored(job: Job) -> Job:
+    """A job without what is said to its reader alone."""
+    return job.model_copy(update={"permissions": None})
+
+
 @dataclass
 class Orchestrator:
     """Everything that a test of a job's life needs."""
@@ -119,6 +124,10 @@ class Orchestrator:
         job = await eventually(said, seconds)
         assert job is not None
         return job
+
+    async def is_archived(self, job: Job) -> bool:
+        """Whether the store has the ended job as it was seen, with all its updates."""
+        return await self.archive.retrieve(job.id) == as_stored(job)
 
     async def stop_worker(self) -> None:
         """Stop the worker, and wait until it has."""

@@ -9,7 +9,7 @@ from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
 
 with workflow.unsafe.imports_passed_through():
     from models.job import Job, JobState
-    from models.names import JOB_STATE
+    from models.names import JOB_STATE, SEARCH_ATTRIBUTES
     from models.search_attributes import search_attributes
 
 _MEANING = {
@@ -27,10 +27,11 @@ def show(job: Job, provider_generated_id: str | None, ignored_updates: int) -> N
     """Let the search attributes follow the job (an event only where one changes), and write its details anew."""
     shown = workflow.info().typed_search_attributes
     changes: list[SearchAttributeUpdate[str]] = []
-    for name, value in search_attributes(job).items():
-        key = SearchAttributeKey.for_keyword(name)
+    wanted = search_attributes(job)
+    for name in SEARCH_ATTRIBUTES:
+        key, value = SearchAttributeKey.for_keyword(name), wanted.get(name)
         if shown.get(key) != value:
-            changes.append(key.value_set(value))
+            changes.append(key.value_unset() if value is None else key.value_set(value))
     if changes:
         workflow.upsert_search_attributes(changes)
     workflow.set_current_details(_details(job, provider_generated_id, ignored_updates))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from temporalio import workflow
 from temporalio.common import RawValue
@@ -27,6 +27,7 @@ with workflow.unsafe.imports_passed_through():
     from models.errors import ErrorCode
     from models.job import Job, JobState, JobStatus, JobUpdate
     from models.messages import (
+        AclRequest,
         AdmissionRequest,
         CarriedJob,
         ChargeCall,
@@ -35,6 +36,7 @@ with workflow.unsafe.imports_passed_through():
         ExtendRequest,
         JobRequest,
         ProviderCall,
+        RenameRequest,
         Settlement,
         SpilledUpdates,
         SubmitResult,
@@ -42,7 +44,7 @@ with workflow.unsafe.imports_passed_through():
     from models.money import ChargeResult
     from models.names import WORKFLOW, provider_task_queue
     from models.protocol import ChargeAnswer, ChargeId, ChargeMessage, UpdateMessage
-    from models.wire import sentences
+    from models.wire import WireModel, sentences
     from workflows import display, lifecycle, timeouts
 
 CARRIED_UPDATE_BYTES = 64 * 1024
@@ -51,6 +53,8 @@ HELD_UPDATE_BYTES = 512 * 1024
 """With more than this in updates the workflow continues as new, well below Temporal's limit of 2 MB for one answer."""
 PAGE_BYTES = 256 * 1024
 """How much of the updates goes to the store in one step."""
+
+Message = TypeVar("Message", bound=WireModel)
 
 
 @workflow.defn(name=WORKFLOW)
@@ -376,10 +380,7 @@ class JobWorkflow:
 
     @extend.validator
     def _check_extend(self, request: Any = None) -> None:
-        try:
-            requested = ExtendRequest.model_validate(request).requested_time
-        except ValidationError as error:
-            raise _refusal(ErrorCode.VERIFICATION_FAILED, " ".join(sentences(error, request))) from error
+        requested = _check(ExtendRequest, request).requested_time
         if requested.milliseconds == 0:
             raise _refusal(ErrorCode.VERIFICATION_FAILED, "requestedTime must be longer than zero.")
         self._check_is_live()
@@ -402,6 +403,32 @@ class JobWorkflow:
 
     @unsuspend.validator
     def _check_unsuspend(self) -> None:
+        self._check_is_live()
+
+    @workflow.update(description='Give the job another name: {"name": "My analysis"}')
+    def rename(self, request: Any = None) -> None:
+        """Change the job's name; a name of null takes it away."""
+        name = RenameRequest.model_validate(request).name
+        specification = self._job.specification.model_copy(update={"name": name})
+        self._job = self._job.model_copy(update={"specification": specification})
+        self._show()
+
+    @rename.validator
+    def _check_rename(self, request: Any = None) -> None:
+        _check(RenameRequest, request)
+        self._check_is_live()
+
+    @workflow.update(
+        description='Set who else may do what: {"acl": [{"entity": {"type": "user", "username": "bob"}, '
+        '"permissions": ["READ"]}]}'
+    )
+    def update_acl(self, request: Any = None) -> None:
+        """Replace the job's access list."""
+        self._job = self._job.model_copy(update={"acl": AclRequest.model_validate(request).acl})
+
+    @update_acl.validator
+    def _check_update_acl(self, request: Any = None) -> None:
+        _check(AclRequest, request)
         self._check_is_live()
 
     @workflow.update(
@@ -433,10 +460,7 @@ class JobWorkflow:
 
     @charge.validator
     def _check_charge(self, message: Any = None) -> None:
-        try:
-            provider = ChargeMessage.model_validate(message).provider
-        except ValidationError as error:
-            raise _refusal(ErrorCode.VERIFICATION_FAILED, " ".join(sentences(error, message))) from error
+        provider = _check(ChargeMessage, message).provider
         if provider != self._provider:
             raise _refusal(ErrorCode.FORBIDDEN, f"The job is with {self._provider}, not with {provider}.")
         if self._settling or not self._may_be_at_provider:
@@ -602,6 +626,14 @@ def _pages(updates: Sequence[JobUpdate]) -> Iterator[list[JobUpdate]]:
         room -= _size(update)
     if page:
         yield page
+
+
+def _check(model: type[Message], message: Any) -> Message:
+    """The message, or a refusal that names every wrong field."""
+    try:
+        return model.model_validate(message)
+    except ValidationError as error:
+        raise _refusal(ErrorCode.VERIFICATION_FAILED, " ".join(sentences(error, message))) from error
 
 
 def _refusal(code: ErrorCode, message: str) -> ApplicationError:

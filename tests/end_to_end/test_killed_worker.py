@@ -19,7 +19,7 @@ from models import Job, JobSpecification, JobState, JobUpdate
 from store import Archive, connect, upgrade
 from tests.acknowledging_provider import AcknowledgingProvider
 from tests.conditions import eventually
-from tests.conftest import TEST_CATALOG
+from tests.conftest import TEST_CATALOG, as_stored
 from worker import make_keys
 
 SPECIFICATION = JobSpecification.model_validate(
@@ -146,4 +146,4 @@ async def test_a_killed_worker_loses_no_job_at_any_point(
     engine = connect(f"sqlite+aiosqlite:///{worker.database}")
     archived = [await Archive(engine).retrieve(job.id) for job in ended]
     await engine.dispose()
-    assert archived == ended
+    assert archived == [as_stored(job) for job in ended]

@@ -11,14 +11,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from models import ErrorCode, Job, JobOwner, JobSpecification, JobState, JobStatus
 from models.holdings import Holding, holding_of
-from models.money import Price, WalletOwner
+from models.money import Price
 from models.product import ProductCategory, UnitOfPrice
 from models.protocol import Charge
+from models.workspace import Workspace
 from store import Holdings, Refused, Wallets
 from tests.store.books import check_the_books
 
 CPU = ProductCategory(name="cpu", provider="local")
-ALICE = WalletOwner(user="alice")
+ALICE = Workspace(user="alice")
 HOUR = 3_600_000
 PRODUCT = {"id": "cpu-1", "category": "cpu", "provider": "local"}
 

@@ -22,7 +22,7 @@ async def test_a_job_that_runs_and_succeeds(orchestrator: Orchestrator) -> None:
     assert [update.state for update in ended.updates] == [JobState.IN_QUEUE, JobState.RUNNING, JobState.SUCCESS]
     assert orchestrator.provider.calls_for(job.id) == ["create"]
     assert await orchestrator.outcome(job.id) == "COMPLETED"
-    assert await orchestrator.archive.retrieve(job.id) == ended
+    assert await orchestrator.is_archived(ended)
 
 
 async def test_a_refused_job_leaves_nothing(orchestrator: Orchestrator) -> None:

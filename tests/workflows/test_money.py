@@ -11,16 +11,16 @@ from temporalio.exceptions import ApplicationError
 
 from client import JobClosed, JobRejected, ProviderClient, RequestRefused
 from models import ErrorCode, Job, JobState, SimpleDuration
-from models.money import WalletOwner
 from models.product import ProductCategory
 from models.protocol import Charge
+from models.workspace import Workspace
 from tests.conditions import eventually
 from tests.conftest import Orchestrator
 from workflows import timeouts
 
 PAID = {"id": "paid-1", "category": "paid", "provider": "local"}
 CATEGORY = ProductCategory(name="paid", provider="local")
-ALICE = WalletOwner(user="alice")
+ALICE = Workspace(user="alice")
 HOUR = 3 * 60
 """The price of an hour at 3 credits a minute."""
 

@@ -15,10 +15,13 @@ def upgrade() -> None:
         sa.Column("id", sa.String(64), nullable=False),
         sa.Column("fingerprint", sa.String(64), nullable=False),
         sa.Column("sole_fingerprint", sa.String(64), nullable=True),
+        sa.Column("provider", sa.String(255), nullable=False),
+        sa.Column("document", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_live_jobs"),
         sa.UniqueConstraint("sole_fingerprint", name="uq_live_jobs_sole_fingerprint"),
     )
     op.create_index("ix_live_jobs_fingerprint", "live_jobs", ["fingerprint"])
+    op.create_index("ix_live_jobs_provider", "live_jobs", ["provider"])
     op.create_table(
         "bindings",
         sa.Column("kind", sa.String(16), nullable=False),
