@@ -391,6 +391,7 @@ class JobClient:
         request = BrowseRequest(
             created_by=filters.created_by or (None if self._actor.project else self._actor.username),
             project=self._actor.project,
+            personal=self._actor.project is None,
             provider=filters.provider,
             application=filters.application,
             states=[filters.state] if filters.state else None,

@@ -190,6 +190,8 @@ class BrowseRequest(WireModel):
 
     created_by: str | None = None
     project: str | None = None
+    personal: bool = False
+    """Only jobs without a project."""
     provider: str | None = None
     application: str | None = None
     states: list[JobState] | None = None

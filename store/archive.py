@@ -86,6 +86,8 @@ class Archive:
         for column, value in exact.items():
             if value is not None:
                 statement = statement.where(column == value)
+        if request.personal:
+            statement = statement.where(FinishedJob.project.is_(None))
         if request.states is not None:
             statement = statement.where(FinishedJob.state.in_([state.value for state in request.states]))
         if request.before is not None:

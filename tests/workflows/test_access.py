@@ -1,0 +1,168 @@
+"""Who sees and changes what, and what is bound, on the real server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from client import Actor, JobClient, JobNotFound, JobRejected, ProviderClient, RequestRefused
+from models import ErrorCode, Job, JobSpecification, JobState, JobUpdate, ResourceAclEntry, SimpleDuration
+from models.job import Permission, ProjectGroupEntity, UserEntity
+from tests.conftest import Orchestrator
+
+SERVER = {"name": "server", "version": "1"}
+LINK = {"type": "ingress", "id": "app-link"}
+OCEAN = "ocean"
+
+
+def client(orchestrator: Orchestrator, username: str, project: str | None = None) -> JobClient:
+    return JobClient(orchestrator.temporal, Actor(username=username, project=project))
+
+
+def server(orchestrator: Orchestrator, **changes: Any) -> JobSpecification:
+    return orchestrator.specification(**({"application": SERVER, "parameters": {}} | changes))
+
+
+async def refused(jobs: JobClient, specification: JobSpecification) -> JobRejected:
+    with pytest.raises(JobRejected) as rejection:
+        await jobs.create(specification)
+    return rejection.value
+
+
+async def test_a_stranger_finds_nothing(orchestrator: Orchestrator) -> None:
+    job = await orchestrator.created()
+    stranger = client(orchestrator, "mallory")
+    for asking in (
+        stranger.retrieve(job.id),
+        stranger.cancel(job.id),
+        stranger.extend(job.id, SimpleDuration(hours=1)),
+        stranger.suspend(job.id),
+        stranger.rename(job.id, "Mine"),
+        stranger.update_acl(job.id, []),
+        anext(stranger.follow(job.id)),
+    ):
+        with pytest.raises(JobNotFound):
+            await asking
+    assert await stranger.browse() == []
+    taken = await stranger_create(stranger, job, orchestrator)
+    assert taken.code is ErrorCode.DUPLICATE_JOB
+    assert (await orchestrator.jobs.retrieve(job.id)).status.state is JobState.IN_QUEUE
+
+
+async def stranger_create(stranger: JobClient, job: Job, orchestrator: Orchestrator) -> JobRejected:
+    with pytest.raises(JobRejected) as rejection:
+        await stranger.create(orchestrator.specification(), job.id)
+    return rejection.value
+
+
+async def test_an_access_list_lets_others_in(orchestrator: Orchestrator) -> None:
+    job = await orchestrator.created()
+    bob = client(orchestrator, "bob")
+    await orchestrator.jobs.update_acl(
+        job.id, [ResourceAclEntry(entity=UserEntity(username="bob"), permissions=[Permission.READ])]
+    )
+    seen = await bob.retrieve(job.id)
+    assert seen.permissions is not None
+    assert (seen.permissions.myself, seen.acl) == ([Permission.READ], None)
+    with pytest.raises(RequestRefused) as refusal:
+        await bob.cancel(job.id)
+    assert refusal.value.code is ErrorCode.FORBIDDEN
+    group = ProjectGroupEntity(project_id=OCEAN, group="readers")
+    await orchestrator.jobs.update_acl(job.id, [ResourceAclEntry(entity=group, permissions=[Permission.EDIT])])
+    with pytest.raises(JobNotFound):
+        await bob.retrieve(job.id)
+    await client(orchestrator, "dave").rename(job.id, "Renamed")
+    assert (await orchestrator.jobs.retrieve(job.id)).specification.name == "Renamed"
+    with pytest.raises(RequestRefused):
+        await orchestrator.jobs.update_acl("no-such-job", [])
+
+
+async def test_a_project_sees_its_jobs_by_role(orchestrator: Orchestrator) -> None:
+    bob, carol, dave = (client(orchestrator, name, OCEAN) for name in ("bob", "carol", "dave"))
+    jobs = [await bob.create(orchestrator.specification()) for _ in range(3)]
+    ended = jobs.pop()
+    await orchestrator.report(ended.id, JobState.SUCCESS)
+    await bob.wait(ended.id)
+    ids = sorted([job.id for job in [*jobs, ended]], reverse=True)
+    assert [job.id for job in await bob.browse()] == ids
+    assert [job.id for job in await carol.browse(limit=2)] == ids[:2]
+    assert await dave.browse() == []
+    assert await client(orchestrator, "mallory", OCEAN).browse() == []
+    assert await client(orchestrator, "bob").browse() == []
+    with pytest.raises(RequestRefused):
+        await client(orchestrator, "mallory", OCEAN).wallets()
+    await carol.cancel(jobs[0].id)
+    await orchestrator.report(jobs[0].id, JobState.SUCCESS)
+    await bob.wait(jobs[0].id)
+    rejection = await refused(client(orchestrator, "mallory", OCEAN), orchestrator.specification())
+    assert rejection.code is ErrorCode.FORBIDDEN
+
+
+async def test_a_link_is_one_jobs_until_it_ends(orchestrator: Orchestrator) -> None:
+    first = await orchestrator.jobs.create(server(orchestrator, resources=[LINK]))
+    rejection = await refused(orchestrator.jobs, server(orchestrator, resources=[LINK]))
+    assert rejection.code is ErrorCode.RESOURCE_IN_USE
+    assert f"in use by the job {first.id}" in str(rejection)
+    foreign = await refused(client(orchestrator, "bob"), server(orchestrator, resources=[LINK]))
+    assert foreign.code is ErrorCode.NOT_FOUND
+    await orchestrator.report(first.id, JobState.FAILURE)
+    await orchestrator.jobs.wait(first.id)
+    orchestrator.provider.answers["create"] = [400]
+    assert (
+        await refused(orchestrator.jobs, server(orchestrator, resources=[LINK]))
+    ).code is ErrorCode.PROVIDER_REJECTED
+    second = await orchestrator.jobs.create(server(orchestrator, resources=[LINK]))
+    assert second.id != first.id
+
+
+async def test_a_license_reaches_the_provider_and_no_history(orchestrator: Orchestrator) -> None:
+    license_ = {"type": "license_server", "id": "alices-license"}
+    job = await orchestrator.jobs.create(server(orchestrator, parameters={"license": license_}))
+    sent = next(item for item in orchestrator.provider.items if item["id"] == job.id)
+    assert sent["status"]["resolvedLicenses"] == {"alices-license": "license.example.com:27000/a-secret-key"}
+    history = await orchestrator.handle(job.id).fetch_history()
+    assert "a-secret-key" not in history.to_json()
+    assert all(b"a-secret-key" not in event.SerializeToString() for event in history.events)
+    again = await orchestrator.jobs.create(server(orchestrator, parameters={"license": license_}))
+    assert again.id != job.id
+
+
+async def test_a_peer_must_run_in_the_same_workspace(orchestrator: Orchestrator) -> None:
+    database = await orchestrator.created()
+    peers = [{"type": "peer", "hostname": "database", "jobId": database.id}]
+    assert "it must be RUNNING" in str(await refused(orchestrator.jobs, server(orchestrator, resources=peers)))
+    await orchestrator.report(database.id, JobState.RUNNING)
+    await orchestrator.reached(database.id, JobState.RUNNING)
+    await orchestrator.jobs.create(server(orchestrator, resources=peers))
+    foreign = await refused(client(orchestrator, "bob"), server(orchestrator, resources=peers))
+    assert f"There is no job {database.id}" in str(foreign)
+
+
+async def test_a_file_is_read_only_for_one_who_may_not_write(orchestrator: Orchestrator) -> None:
+    value = {"type": "file", "path": "/alices/data.csv"}
+    bob = client(orchestrator, "bob")
+    job = await bob.create(server(orchestrator, parameters={"file": value}))
+    assert job.specification.to_wire()["parameters"]["file"]["readOnly"] is True
+    assert (await refused(client(orchestrator, "carol"), server(orchestrator, parameters={"file": value}))).code is (
+        ErrorCode.NOT_FOUND
+    )
+
+
+async def test_another_provider_changes_nothing(orchestrator: Orchestrator) -> None:
+    job = await orchestrator.created()
+    await ProviderClient(orchestrator.temporal, "other").update(job.id, [JobUpdate(state=JobState.SUCCESS)])
+    await orchestrator.report(job.id, JobState.RUNNING)
+    assert (await orchestrator.reached(job.id, JobState.RUNNING)).updates[-1].state is JobState.RUNNING
+    others = [job_id async for job_id in ProviderClient(orchestrator.temporal, "other").browse_open_jobs()]
+    assert job.id not in others
+
+
+async def test_the_same_job_twice_must_be_allowed(orchestrator: Orchestrator) -> None:
+    twice = orchestrator.specification(allowDuplicateJob=False)
+    first = await orchestrator.jobs.create(twice)
+    rejection = await refused(orchestrator.jobs, twice)
+    assert (rejection.code, first.id in str(rejection)) == (ErrorCode.DUPLICATE_JOB, True)
+    await orchestrator.report(first.id, JobState.SUCCESS)
+    await orchestrator.jobs.wait(first.id)
+    assert (await orchestrator.jobs.create(twice)).id != first.id
