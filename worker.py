@@ -49,7 +49,7 @@ from models.names import (
 from models.resource_verification import Peer
 from models.workspace import Workspace
 from store import Archive, Holdings, SchemaOutdated, Wallets, connect, require_current, upgrade
-from workflows import JobWorkflow
+from workflows import JobBatchWorkflow, JobWorkflow
 from workflows.surplus import SurplusArguments
 
 log = logging.getLogger("worker")
@@ -151,11 +151,13 @@ class JobWorker:
         return Worker(
             self._client,
             task_queue=TASK_QUEUE,
-            workflows=[JobWorkflow],
+            workflows=[JobWorkflow, JobBatchWorkflow],
             activities=[
                 admission.admit,
+                admission.admit_batch,
                 settlement.settle,
                 settlement.withdraw,
+                settlement.withdraw_batch,
                 settlement.keep_updates,
                 accounting.charge,
                 accounting.cover,
@@ -189,7 +191,15 @@ class JobWorker:
             worker = Worker(
                 self._client,
                 task_queue=provider_task_queue(provider.id),
-                activities=[calls.submit, calls.terminate, calls.extend, calls.suspend, calls.unsuspend],
+                activities=[
+                    calls.submit,
+                    calls.submit_batch,
+                    calls.terminate,
+                    calls.terminate_batch,
+                    calls.extend,
+                    calls.suspend,
+                    calls.unsuspend,
+                ],
                 max_concurrent_activities=provider.limits.maximum_concurrent_calls,
                 max_task_queue_activities_per_second=provider.limits.calls_per_second,
                 activity_task_poller_behavior=PollerBehaviorAutoscaling(),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from temporalio import activity
+from temporalio.exceptions import ApplicationError
 
 from activities.refusal import refusal, refusals_of_the_store
 from activities.surroundings import FindPeer, surroundings_of
@@ -13,7 +15,7 @@ from models.command_line import build_command_line, build_environment
 from models.errors import ErrorCode, Finding
 from models.holdings import Holding, holding_of
 from models.job import JobSpecification
-from models.messages import Admission, AdmissionRequest
+from models.messages import Admission, AdmissionRequest, BatchAdmission, BatchAdmissionRequest
 from models.money import Price
 from models.product import Product
 from models.resource_verification import verify_resources, with_forced_read_only
@@ -47,6 +49,22 @@ class AdmissionActivities:
             await self._holdings.take([holding])
         return admission
 
+    @activity.defn
+    async def admit_batch(self, request: BatchAdmissionRequest) -> BatchAdmission:
+        """Admit all jobs or none. The findings of each name its place in the batch."""
+        examined: list[tuple[Admission, Holding]] = []
+        findings: list[Finding] = []
+        for index, job in enumerate(request.jobs):
+            try:
+                examined.append(await self._examine(job))
+            except ApplicationError as error:
+                findings += [_in_batch(index, finding) for finding in error.details[0]]
+        if findings:
+            raise refusal(_common_code(findings), " ".join(finding.message for finding in findings), findings)
+        with refusals_of_the_store():
+            await self._holdings.take([holding for _, holding in examined])
+        return BatchAdmission(jobs=[admission for admission, _ in examined])
+
     async def _examine(self, request: AdmissionRequest) -> tuple[Admission, Holding]:
         catalog = self._catalog()
         specification = request.specification
@@ -65,16 +83,26 @@ class AdmissionActivities:
                 Finding(field="product.provider", message=f"There is no provider {specification.product.provider}.")
             )
         if findings or application is None or tool is None or product is None:
-            codes = {finding.code for finding in findings}
-            code = codes.pop() if len(codes) == 1 else ErrorCode.VERIFICATION_FAILED
-            raise refusal(code, " ".join(finding.message for finding in findings), findings)
+            raise refusal(_common_code(findings), " ".join(finding.message for finding in findings), findings)
         completed = with_forced_read_only(request.owner, complete(specification, application, tool), around)
         # Built here only to be sure that it can be: the provider builds its own from the same rules.
         build_command_line(application, completed.parameters)
         build_environment(application, completed.parameters)
         price = _price(product, completed)
         admission = Admission(specification=completed, price_per_unit=price.price_per_unit if price else 0)
-        return admission, holding_of(request.job_id, request.owner, completed, price)
+        taken_by = activity.info().workflow_id
+        return admission, holding_of(request.job_id, request.owner, completed, price, taken_by)
+
+
+def _common_code(findings: Sequence[Finding]) -> ErrorCode:
+    codes = {finding.code for finding in findings}
+    return codes.pop() if len(codes) == 1 else ErrorCode.VERIFICATION_FAILED
+
+
+def _in_batch(index: int, document: Any) -> Finding:
+    finding = Finding.model_validate(document)
+    where = f"[{index}].{finding.field}"
+    return finding.model_copy(update={"field": where, "message": f"[{index}] {finding.message}"})
 
 
 def _name_findings(request: AdmissionRequest) -> Iterator[Finding]:

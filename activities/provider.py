@@ -14,7 +14,7 @@ from catalog import Catalog
 from models.errors import ErrorCode
 from models.holdings import fields_and_values
 from models.job import Job
-from models.messages import ExtendCall, ProviderCall, SubmitResult
+from models.messages import BatchCall, BatchSubmitResult, ExtendCall, ProviderCall, SubmitResult
 from models.product import BackendSupport
 from models.protocol import ExtendItem, JobReference
 from models.values import LicenseServerValue
@@ -34,8 +34,22 @@ class ProviderActivities:
     async def submit(self, call: ProviderCall) -> SubmitResult:
         """Hand over the job with its application and tool resolved. Raises `PROVIDER_REJECTED` if it is refused."""
         async with _heartbeats():
-            answer = await self._http.create(self._resolved(call.job))
+            (answer,) = await self._http.create(self._resolved(call.job))
         return SubmitResult(provider_generated_id=answer.id, updates=answer.updates)
+
+    @activity.defn
+    async def submit_batch(self, call: BatchCall) -> BatchSubmitResult:
+        """Hand over several jobs in one call, which takes all or none. Raises `PROVIDER_REJECTED`."""
+        async with _heartbeats():
+            answers = await self._http.create(*map(self._resolved, call.jobs))
+        results = [SubmitResult(provider_generated_id=answer.id, updates=answer.updates) for answer in answers]
+        return BatchSubmitResult(results=results)
+
+    @activity.defn
+    async def terminate_batch(self, call: BatchCall) -> None:
+        """Stop several jobs in one call."""
+        async with _heartbeats():
+            await self._http.post("/terminate", *call.jobs)
 
     @activity.defn
     async def terminate(self, call: ProviderCall) -> None:

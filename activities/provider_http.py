@@ -43,23 +43,26 @@ class ProviderHttp:
             base_url=f"{address.rstrip('/')}/ucloud/{provider}/jobs", timeout=TIMEOUT, transport=transport
         )
 
-    async def create(self, job: Job) -> CreateResponse:
-        """Submit one job. An answer that cannot be read, such as `null`, says no more than that it was taken."""
-        answer = await self.post("/", job)
+    async def create(self, *jobs: Job) -> list[CreateResponse]:
+        """Submit jobs: all or none. An answer that cannot be read, such as `null`, says only that they were taken."""
+        answer = await self.post("/", *jobs)
         try:
-            first = BulkResponse[CreateResponse | None].model_validate(answer).responses[0]
-        except (ValidationError, IndexError):
-            first = None
-        return first or CreateResponse()
+            responses = BulkResponse[CreateResponse | None].model_validate(answer).responses
+        except ValidationError:
+            responses = []
+        known = [response or CreateResponse() for response in responses[: len(jobs)]]
+        return known + [CreateResponse()] * (len(jobs) - len(known))
 
-    async def post(self, path: str, item: WireModel) -> Any:
-        """Send a call with one item; returns the JSON of the answer.
+    async def post(self, path: str, *items: WireModel) -> Any:
+        """Send a call with its items; returns the JSON of the answer.
 
         Raises an `ApplicationError` of type `PROVIDER_REJECTED`, not to be tried again, for a 4xx other than 408 and
         429; and one that is to be tried again for everything else that is not a 2xx, or no answer at all.
         """
         try:
-            response = await self._client.post(path, json={"items": [item.to_wire()]}, headers=self._headers())
+            response = await self._client.post(
+                path, json={"items": [item.to_wire() for item in items]}, headers=self._headers()
+            )
         except httpx.HTTPError as error:
             raise _try_again(
                 f"The provider {self._provider} cannot be reached at {self._client.base_url}: "

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from temporalio import activity
 
-from models.messages import ArchiveAnswer, ArchiveRequest, BrowseAnswer, BrowseRequest, Settlement, SpilledUpdates
+from models.messages import (
+    ArchiveAnswer,
+    ArchiveRequest,
+    BatchWithdrawal,
+    BrowseAnswer,
+    BrowseRequest,
+    Settlement,
+    SpilledUpdates,
+)
 from models.names import ACTIVITY_BROWSE_ARCHIVE, ACTIVITY_RETRIEVE_FROM_ARCHIVE
 from store import Archive, Holdings
 
@@ -25,6 +33,11 @@ class SettlementActivities:
     async def withdraw(self, job_id: str) -> None:
         """Remove every trace of a job that was never accepted."""
         await self._holdings.withdraw([job_id])
+
+    @activity.defn
+    async def withdraw_batch(self, withdrawal: BatchWithdrawal) -> None:
+        """Remove every trace of the jobs of a batch that is refused, in one transaction."""
+        await self._holdings.withdraw(withdrawal.job_ids)
 
     @activity.defn
     async def keep_updates(self, spilled: SpilledUpdates) -> None:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any, TypeVar, overload
 
+from pydantic import ValidationError
 from temporalio.client import Client, WithStartWorkflowOperation, WorkflowExecutionStatus, WorkflowHandle
 from temporalio.common import (
     SearchAttributeKey,
@@ -35,9 +36,12 @@ from models.job import (
     SimpleDuration,
 )
 from models.messages import (
+    MAXIMUM_BATCH,
     AclRequest,
     ArchiveAnswer,
     ArchiveRequest,
+    BatchedJob,
+    BatchRequest,
     BrowseAnswer,
     BrowseRequest,
     ExtendRequest,
@@ -127,10 +131,7 @@ class JobClient:
             search_attributes=TypedSearchAttributes(attributes),
             static_summary=f"{specification.application} for {owner.created_by}",
         )
-        # An error comes twice, and asyncio complains of one that nobody has looked at.
-        asyncio.ensure_future(start.workflow_handle()).add_done_callback(
-            lambda done: done.cancelled() or done.exception()
-        )
+        _look_at_errors_of(start)
         try:
             with translated(refused=JobRejected):
                 answer = await self._temporal.execute_update_with_start_workflow(
@@ -147,17 +148,52 @@ class JobClient:
             raise JobRejected(ErrorCode.DUPLICATE_JOB, f"The id {job_id} is taken by another job.")
         return await self._for_reader(job)
 
-    async def create_many(self, specifications: Sequence[JobSpecification]) -> list[Job]:
-        """Start several jobs: all or none. If one is refused, the others are cancelled and its error is raised."""
-        answers = await asyncio.gather(*map(self.create, specifications), return_exceptions=True)
-        errors = [answer for answer in answers if isinstance(answer, BaseException)]
-        jobs = [answer for answer in answers if isinstance(answer, Job)]
-        if errors:
-            for job in jobs:
-                with suppress(JobClosed):
-                    await self.cancel(job.id, "Another job of the same batch was refused.")
-            raise errors[0]
-        return jobs
+    async def create_many(
+        self,
+        specifications: Sequence[JobSpecification],
+        batch_id: str | None = None,
+        patience: timedelta | None = None,
+    ) -> list[Job]:
+        """Start several jobs: all or none, whatever happens to the caller, and also across providers.
+
+        With the same `batch_id` (see `new_job_id`) the call can be repeated. Raises `JobRejected` with all findings,
+        each with the place of its job, or `Unreachable`, after which a repeat is right.
+        """
+        batch_id = batch_id or self.new_job_id()
+        owner = JobOwner(created_by=self._actor.username, project=self._actor.project)
+        try:
+            jobs = [
+                BatchedJob(job_id=f"{batch_id}-{number}", specification=specification)
+                for number, specification in enumerate(specifications)
+            ]
+            request = BatchRequest(owner=owner, jobs=jobs)
+        except ValidationError as error:
+            message = f"A batch has 1 to {MAXIMUM_BATCH} jobs, not {len(specifications)}."
+            raise JobRejected(ErrorCode.VERIFICATION_FAILED, message) from error
+        start: WithStartWorkflowOperation[Any, Any] = WithStartWorkflowOperation(
+            names.BATCH_WORKFLOW,
+            request,
+            id=f"batch-{batch_id}",
+            task_queue=names.TASK_QUEUE,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+            static_summary=f"{len(jobs)} jobs for {owner.created_by}",
+        )
+        _look_at_errors_of(start)
+        try:
+            with translated(refused=JobRejected):
+                job_ids = await self._temporal.execute_update_with_start_workflow(
+                    names.UPDATE_ACCEPTED,
+                    start_workflow_operation=start,
+                    id=_ACCEPTED_UPDATE_ID,
+                    result_type=list[str],
+                    rpc_timeout=patience,
+                )
+        except WorkflowAlreadyStartedError:
+            with translated(refused=JobRejected):
+                handle = self._temporal.get_workflow_handle(f"batch-{batch_id}", result_type=list[str])
+                job_ids = await handle.result()
+        return list(await asyncio.gather(*map(self.retrieve, job_ids)))
 
     async def retrieve(self, job_id: str) -> Job:
         """The job as it is now, with all its updates: from its workflow, or from the archive. Raises `JobNotFound`."""
@@ -403,6 +439,12 @@ class JobClient:
 
 def _with_updates(job: Job, updates: list[JobUpdate]) -> Job:
     return job.model_copy(update={"updates": updates, "omitted_updates": 0})
+
+
+def _look_at_errors_of(start: WithStartWorkflowOperation[Any, Any]) -> None:
+    """An error comes twice, and asyncio complains of one that nobody has looked at."""
+    handle = asyncio.ensure_future(start.workflow_handle())
+    handle.add_done_callback(lambda done: done.cancelled() or done.exception())
 
 
 def _may(job: Job, permission: Permission) -> bool:

@@ -16,6 +16,8 @@ class Holding(WireModel):
     """What one job takes when it is admitted. `price` is None for what is free."""
 
     job_id: str
+    taken_by: str
+    """The workflow that takes it, so that its repeat can be told from another that uses the same id."""
     owner: JobOwner
     specification: JobSpecification
     fingerprint: str
@@ -31,8 +33,10 @@ class Holding(WireModel):
         return self.fields[self.bindings.index((kind, resource_id))]
 
 
-def holding_of(job_id: str, owner: JobOwner, specification: JobSpecification, price: Price | None) -> Holding:
-    """What a job with a complete specification needs."""
+def holding_of(
+    job_id: str, owner: JobOwner, specification: JobSpecification, price: Price | None, taken_by: str | None = None
+) -> Holding:
+    """What a job with a complete specification needs. Its own workflow takes it, unless it is in a batch."""
     bound = {
         (value.type, value.id): field
         for field, value in fields_and_values(specification)
@@ -40,6 +44,7 @@ def holding_of(job_id: str, owner: JobOwner, specification: JobSpecification, pr
     }
     return Holding(
         job_id=job_id,
+        taken_by=taken_by or job_id,
         owner=owner,
         specification=specification,
         fingerprint=fingerprint(owner, specification),

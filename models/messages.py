@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from models.errors import ErrorCode
 from models.job import (
     Job,
     JobBilling,
@@ -26,6 +27,9 @@ from models.protocol import Charge
 from models.wire import WireModel
 from models.workspace import Membership, Workspace
 
+MAXIMUM_BATCH = 500
+"""Jobs of one batch: they travel in one Temporal payload of at most 2 MB."""
+
 
 class CarriedJob(WireModel):
     """What a job takes with it when its workflow continues as new."""
@@ -42,12 +46,48 @@ class CarriedJob(WireModel):
     out_of_credits_since: int | None = None
 
 
+class BatchPlace(WireModel):
+    """A job that its batch has admitted, and is submitting; the batch tells it what came of that."""
+
+    batch_id: str
+    price_per_unit: int
+
+
 class JobRequest(WireModel):
-    """The argument of the workflow `Job`. `carried` is set by the workflow itself, never by a caller."""
+    """The argument of the workflow `Job`. A caller sets neither `carried` nor `batch`: the workflows do."""
 
     owner: JobOwner
     specification: JobSpecification
     carried: CarriedJob | None = None
+    batch: BatchPlace | None = None
+
+
+class BatchedJob(WireModel):
+    """One job of a batch."""
+
+    job_id: str
+    specification: JobSpecification
+
+
+class BatchRequest(WireModel):
+    """The argument of the workflow `JobBatch`."""
+
+    owner: JobOwner
+    jobs: list[BatchedJob] = Field(min_length=1, max_length=MAXIMUM_BATCH)
+
+
+class BatchOutcome(WireModel):
+    """The payload of the signal `batch_outcome`: what the provider answered, or why the batch was refused."""
+
+    result: SubmitResult | None = None
+    refusal: Refusal | None = None
+
+
+class Refusal(WireModel):
+    """Why something was refused, as it travels from a batch to its jobs."""
+
+    code: ErrorCode
+    message: str
 
 
 class ExtendRequest(WireModel):
@@ -75,6 +115,36 @@ class ProviderCall(WireModel):
     """The argument of an activity that calls the job's provider about it."""
 
     job: Job
+
+
+class BatchCall(WireModel):
+    """The argument of an activity that calls a provider about all of a batch's jobs that are his."""
+
+    jobs: list[Job]
+
+
+class BatchSubmitResult(WireModel):
+    """What the provider answered for each job of a batch, in order."""
+
+    results: list[SubmitResult]
+
+
+class BatchAdmissionRequest(WireModel):
+    """The jobs of a batch, to be admitted together or not at all."""
+
+    jobs: list[AdmissionRequest]
+
+
+class BatchAdmission(WireModel):
+    """What admission settled for each job of a batch, in order."""
+
+    jobs: list[Admission]
+
+
+class BatchWithdrawal(WireModel):
+    """The jobs of a batch that is refused."""
+
+    job_ids: list[str]
 
 
 class ExtendCall(WireModel):

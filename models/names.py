@@ -5,6 +5,8 @@ from __future__ import annotations
 import uuid6
 
 WORKFLOW = "Job"
+BATCH_WORKFLOW = "JobBatch"
+SIGNAL_BATCH_OUTCOME = "batch_outcome"
 TASK_QUEUE = "ucloud-jobs"
 SIGNAL_UPDATE = "update"
 UPDATE_ACCEPTED = "accepted"

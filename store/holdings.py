@@ -84,12 +84,16 @@ class Holdings:
         """Whether this is the repeat of an admission. Raises `Refused` if the job has ended."""
         if await connection.scalar(select(FinishedJob.id).where(FinishedJob.id == holding.job_id)):
             raise Refused(ErrorCode.DUPLICATE_JOB, f"A job with the id {holding.job_id} has already ended.")
-        return bool(await connection.scalar(select(LiveJob.id).where(LiveJob.id == holding.job_id)))
+        taken_by = await connection.scalar(select(LiveJob.taken_by).where(LiveJob.id == holding.job_id))
+        if taken_by not in {None, holding.taken_by}:
+            raise Refused(ErrorCode.DUPLICATE_JOB, f"The id {holding.job_id} is taken by another job.")
+        return taken_by is not None
 
 
 async def _enter(connection: AsyncConnection, holding: Holding) -> list[Finding]:
     row = {
         "id": holding.job_id,
+        "taken_by": holding.taken_by,
         "fingerprint": holding.fingerprint,
         "provider": holding.specification.product.provider,
         "document": holding.model_dump_json(by_alias=True, exclude_none=True),

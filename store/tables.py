@@ -62,6 +62,7 @@ class LiveJob(Table):
     __tablename__ = "live_jobs"
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    taken_by: Mapped[str] = mapped_column(String(255))
     fingerprint: Mapped[str] = mapped_column(String(64), index=True)
     sole_fingerprint: Mapped[str | None] = mapped_column(String(64), unique=True)
     provider: Mapped[str] = mapped_column(String(255), index=True)

@@ -17,6 +17,7 @@ class AcknowledgingProvider:
     """`calls` are (call, job id) in order; `answers[call]` are the statuses to give before it acknowledges again."""
 
     def __init__(self) -> None:
+        self.requests: list[str] = []
         self.calls: list[tuple[str, str]] = []
         self.items: list[dict[str, Any]] = []
         self.answers: dict[str, list[int]] = defaultdict(list)
@@ -49,20 +50,24 @@ class AcknowledgingProvider:
     def _make_application(self) -> FastAPI:
         app = FastAPI()
 
-        @app.post("/ucloud/local/jobs/{call:path}")
-        async def answer(call: str, request: Request) -> JSONResponse:
+        @app.post("/ucloud/{provider}/jobs/{call:path}")
+        async def answer(provider: str, call: str, request: Request) -> JSONResponse:
             call = call or "create"
-            item = (await request.json())["items"][0]
-            job = item.get("job", item)
-            self.items.append(item)
-            self.calls.append((call, job["id"]))
+            call = call if provider == "local" else f"{provider}:{call}"
+            items = (await request.json())["items"]
+            jobs = [item.get("job", item) for item in items]
+            self.requests.append(call)
+            self.items += items
+            self.calls += [(call, job["id"]) for job in jobs]
             assert request.headers["authorization"].startswith("Bearer ")
             await self.open[call].wait()
             if self.answers[call]:
                 status = self.answers[call].pop(0)
                 if status >= 400:
                     return JSONResponse({"why": f"No, says {status}."}, status)
-            return JSONResponse({"responses": [{"id": f"native-{job['id']}"} if call == "create" else {}]})
+            return JSONResponse(
+                {"responses": [{"id": f"native-{job['id']}"} if call.endswith("create") else {} for job in jobs]}
+            )
 
         return app
 

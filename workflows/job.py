@@ -29,6 +29,7 @@ with workflow.unsafe.imports_passed_through():
     from models.messages import (
         AclRequest,
         AdmissionRequest,
+        BatchOutcome,
         CarriedJob,
         ChargeCall,
         CoverCall,
@@ -72,7 +73,9 @@ class JobWorkflow:
         self._deadline_timer: asyncio.Task[None] | None = None
         self._deadline: int | None = None
         self._submitted = self._accepted
-        self._may_be_at_provider = self._accepted
+        self._batch = request.batch
+        self._batch_outcome: BatchOutcome | None = None
+        self._may_be_at_provider = self._accepted or request.batch is not None
         self._has_been_reported = False
         """Whether the provider has spoken of the job, which proves that it has it."""
         self._stopping = False
@@ -110,7 +113,7 @@ class JobWorkflow:
     async def _live(self, is_new: bool) -> bool:
         """The whole life; returns whether a cancel ended it."""
         self._show()
-        if is_new and not (await self._admit() and await self._submit()):
+        if is_new and not await self._enter():
             display.show_refusal(self._job)
             return False
         self._accepted = True
@@ -126,6 +129,20 @@ class JobWorkflow:
         await self._settle()
         return was_cancelled
 
+    async def _enter(self) -> bool:
+        """Be admitted and submitted, alone or by a batch. False: refused, and nothing is held."""
+        if self._batch is None:
+            return await self._admit() and await self._submit()
+        billing = self._job.billing.model_copy(update={"price_per_unit": self._batch.price_per_unit})
+        self._job = self._job.model_copy(update={"billing": billing})
+        await workflow.wait_condition(lambda: self._batch_outcome is not None)
+        assert self._batch_outcome is not None
+        if self._batch_outcome.refusal is not None:
+            self._refusal = _refusal(self._batch_outcome.refusal.code, self._batch_outcome.refusal.message)
+            return False
+        self._took(self._batch_outcome.result or SubmitResult())
+        return True
+
     async def _admit(self) -> bool:
         """Check the request and hold what it needs. False: refused, and nothing is held."""
         try:
@@ -136,7 +153,7 @@ class JobWorkflow:
                 retry_policy=timeouts.STORE_RETRY,
             )
         except FailureError as error:
-            self._refusal = _as_refusal(error)
+            self._refusal = as_refusal(error)
             return False
         billing = self._job.billing.model_copy(update={"price_per_unit": admission.price_per_unit})
         self._job = self._job.model_copy(update={"specification": admission.specification, "billing": billing})
@@ -166,13 +183,18 @@ class JobWorkflow:
             if is_cancelled_exception(error) or self._has_been_reported or self._cancel_requested:
                 # A lost answer is unknown, never "no": the cleanup finds the job at the provider by its id.
                 return True
-            self._refusal = _as_refusal(error)
+            if not workflow.patched("refusal-after-withdrawal"):
+                self._refusal = as_refusal(error)
             await self._withdraw()
+            self._refusal = as_refusal(error)  # whoever hears of it finds nothing held any more
             return False
+        self._took(result)
+        return True
+
+    def _took(self, result: SubmitResult) -> None:
         self._submitted = True
         self._provider_generated_id = result.provider_generated_id
         self._apply(result.updates)
-        return True
 
     async def _stop(self) -> bool:
         """Stop the job at the provider if something else than its own end ends it; whether that was a cancel."""
@@ -323,6 +345,16 @@ class JobWorkflow:
         self._has_been_reported = True
         self._apply(report.updates)
 
+    @workflow.signal(description="For the job's batch alone: what came of its submission.")
+    def batch_outcome(self, message: Any = None) -> None:
+        """Take what the batch says, once."""
+        if self._batch is None or self._batch_outcome is not None:
+            return
+        try:
+            self._batch_outcome = BatchOutcome.model_validate(message)
+        except ValidationError as error:
+            workflow.logger.warning("A malformed batch outcome was ignored: %s", " ".join(sentences(error, message)))
+
     @workflow.signal(dynamic=True)
     def unknown_signal(self, name: str, _arguments: Sequence[RawValue]) -> None:
         """Log a signal that the job does not know."""
@@ -376,7 +408,7 @@ class JobWorkflow:
                     retry_policy=timeouts.STORE_RETRY,
                 )
             except FailureError as error:
-                raise _as_refusal(error) from error
+                raise as_refusal(error) from error
 
     @extend.validator
     def _check_extend(self, request: Any = None) -> None:
@@ -449,7 +481,7 @@ class JobWorkflow:
                     retry_policy=timeouts.STORE_RETRY,
                 )
             except FailureError as error:
-                raise _as_refusal(error) from error
+                raise as_refusal(error) from error
             billing = self._job.billing.model_copy(update={"credits_charged": result.credits_charged})
             self._job = self._job.model_copy(update={"billing": billing})
             self._follow_credits(result)
@@ -503,7 +535,7 @@ class JobWorkflow:
         try:
             await request
         except FailureError as error:
-            raise _as_refusal(error) from error
+            raise as_refusal(error) from error
 
     def _check_is_live(self) -> None:
         if not self._accepted:
@@ -640,7 +672,7 @@ def _refusal(code: ErrorCode, message: str) -> ApplicationError:
     return ApplicationError(message, type=code, non_retryable=True)
 
 
-def _as_refusal(error: FailureError) -> ApplicationError:
+def as_refusal(error: FailureError) -> ApplicationError:
     """The typed refusal inside an activity's failure; local activities give it bare, others wrapped."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ApplicationError):

@@ -7,6 +7,9 @@ from temporalio.common import RetryPolicy
 STORE_ATTEMPT = timedelta(seconds=10)
 """One SQL transaction; longer than any lock wait of SQLite (5 s)."""
 
+BATCH_STORE_ATTEMPT = timedelta(seconds=60)
+"""The same for all jobs of a batch at once, with the look-ups of their peers."""
+
 STORE_RETRY = RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=10))
 """Without an end: a job must not be lost because its database was away."""
 

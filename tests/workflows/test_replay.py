@@ -18,19 +18,22 @@ from temporalio.worker import Replayer
 
 from client import JobRejected
 from models import JobState, JobUpdate, SimpleDuration
+from models.product import ProductCategory
+from models.protocol import Charge
+from models.workspace import Workspace
 from tests.conditions import eventually
 from tests.conftest import Orchestrator
 from worker import workflow_runner
-from workflows import JobWorkflow
+from workflows import JobBatchWorkflow, JobWorkflow
 from workflows.surplus import SurplusArguments
 
 HISTORIES = Path(__file__).parent / "histories"
-RELEASE = "0.1"
+RELEASE = "0.2"
 
 
 def replayer() -> Replayer:
     return Replayer(
-        workflows=[JobWorkflow],
+        workflows=[JobWorkflow, JobBatchWorkflow],
         data_converter=pydantic_data_converter,
         interceptors=[SurplusArguments()],
         workflow_runner=workflow_runner(),
@@ -101,12 +104,37 @@ async def continuation(orchestrator: Orchestrator) -> str:
     return job.id
 
 
+async def charges(orchestrator: Orchestrator) -> str:
+    category = ProductCategory(name="paid", provider="local")
+    await orchestrator.jobs.grant(Workspace(user="alice"), category, 200)
+    job = await orchestrator.created(product={"id": "paid-1", "category": "paid", "provider": "local"})
+    await orchestrator.reports.charge(job.id, [Charge(charge_id="1", units=10, periods=1)])
+    await orchestrator.reports.charge(job.id, [Charge(charge_id="2", units=100, periods=1)])
+    await orchestrator.jobs.rename(job.id, "Renamed")
+    await orchestrator.jobs.update_acl(job.id, [])
+    await orchestrator.report(job.id, JobState.SUCCESS)
+    return job.id
+
+
+async def batch(orchestrator: Orchestrator) -> str:
+    jobs = await orchestrator.jobs.create_many([orchestrator.specification() for _ in range(2)])
+    await orchestrator.report(jobs[0].id, JobState.SUCCESS)
+    return "batch-" + jobs[0].id.removesuffix("-0")
+
+
+async def job_of_a_batch(orchestrator: Orchestrator) -> str:
+    return (await batch(orchestrator)).removeprefix("batch-") + "-0"
+
+
 LIVES: list[Callable[[Orchestrator], Awaitable[str]]] = [
     success,
     refusal,
     extension_suspension_and_cancel,
     expiry,
     continuation,
+    charges,
+    batch,
+    job_of_a_batch,
 ]
 
 

@@ -13,6 +13,7 @@ def upgrade() -> None:
     op.create_table(
         "live_jobs",
         sa.Column("id", sa.String(64), nullable=False),
+        sa.Column("taken_by", sa.String(255), nullable=False),
         sa.Column("fingerprint", sa.String(64), nullable=False),
         sa.Column("sole_fingerprint", sa.String(64), nullable=True),
         sa.Column("provider", sa.String(255), nullable=False),

@@ -1,0 +1,123 @@
+"""Batches: all jobs are accepted or none is, whoever dies or refuses."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from client import Actor, JobClient, JobRejected
+from models import ErrorCode, JobSpecification, JobState
+from tests.conditions import eventually
+from tests.conftest import Orchestrator
+
+SECOND = {"id": "cpu-2", "category": "cpu", "provider": "second"}
+
+
+def jobs_of(orchestrator: Orchestrator, here: int, there: int, **changes: Any) -> list[JobSpecification]:
+    return [orchestrator.specification(**changes) for _ in range(here)] + [
+        orchestrator.specification(product=SECOND, **changes) for _ in range(there)
+    ]
+
+
+async def nothing_is_held(orchestrator: Orchestrator, batch_id: str) -> bool:
+    statement = text("SELECT id FROM live_jobs WHERE id LIKE :ids")
+    async with orchestrator.engine.connect() as connection:
+        return not (await connection.execute(statement, {"ids": f"{batch_id}-%"})).all()
+
+
+async def test_a_batch_costs_one_call_to_each_provider(orchestrator: Orchestrator) -> None:
+    jobs = await orchestrator.jobs.create_many(jobs_of(orchestrator, 20, 10))
+    assert sorted(orchestrator.provider.requests) == ["create", "second:create"]
+    assert {job.status.state for job in jobs} == {JobState.IN_QUEUE}
+    assert [job.specification.product.provider for job in jobs] == ["local"] * 20 + ["second"] * 10
+    await orchestrator.report(jobs[0].id, JobState.RUNNING)
+    await orchestrator.reached(jobs[0].id, JobState.RUNNING)
+    await orchestrator.report(jobs[0].id, JobState.SUCCESS)
+    assert (await orchestrator.jobs.wait(jobs[0].id)).status.state is JobState.SUCCESS
+    assert await orchestrator.outcome(jobs[0].id) == "COMPLETED"
+
+
+@pytest.mark.parametrize("refusing", ["create", "second:create"])
+async def test_one_refusal_undoes_the_whole_batch(orchestrator: Orchestrator, refusing: str) -> None:
+    orchestrator.provider.answers[refusing] = [400]
+    batch_id = orchestrator.jobs.new_job_id()
+    for _ in range(2):
+        with pytest.raises(JobRejected) as refused:
+            await orchestrator.jobs.create_many(jobs_of(orchestrator, 2, 2), batch_id)
+        assert (refused.value.code, "No, says 400." in str(refused.value)) == (ErrorCode.PROVIDER_REJECTED, True)
+    assert {"terminate", "second:terminate"} <= set(orchestrator.provider.requests)
+    assert await nothing_is_held(orchestrator, batch_id)
+    for number in range(4):
+        assert await orchestrator.outcome(f"{batch_id}-{number}") == "FAILED"
+
+
+async def test_every_finding_of_a_batch_is_told(orchestrator: Orchestrator) -> None:
+    good, bad = orchestrator.specification(), orchestrator.specification(replicas=2, parameters={})
+    with pytest.raises(JobRejected) as refused:
+        await orchestrator.jobs.create_many([good, bad, good, bad])
+    fields = sorted(finding.field for finding in refused.value.findings)
+    assert fields == ["[1].parameters.text", "[1].replicas", "[3].parameters.text", "[3].replicas"]
+    assert orchestrator.provider.requests == []
+
+
+async def test_a_link_cannot_be_in_a_batch_twice(orchestrator: Orchestrator) -> None:
+    link = [{"type": "ingress", "id": "app-link"}]
+    server = {"application": {"name": "server", "version": "1"}, "parameters": {}, "resources": link}
+    batch_id = orchestrator.jobs.new_job_id()
+    with pytest.raises(JobRejected) as refused:
+        await orchestrator.jobs.create_many(jobs_of(orchestrator, 2, 0, **server), batch_id)
+    assert refused.value.code is ErrorCode.RESOURCE_IN_USE
+    assert await nothing_is_held(orchestrator, batch_id)
+
+
+async def test_a_batch_goes_on_without_its_client(orchestrator: Orchestrator) -> None:
+    orchestrator.provider.open["second:create"].clear()
+    batch_id = orchestrator.jobs.new_job_id()
+    creating = asyncio.create_task(orchestrator.jobs.create_many(jobs_of(orchestrator, 1, 1), batch_id))
+    await eventually(lambda: "second:create" in orchestrator.provider.requests)
+    creating.cancel()
+    await asyncio.gather(creating, return_exceptions=True)
+    orchestrator.provider.open["second:create"].set()
+    jobs = await orchestrator.jobs.create_many(jobs_of(orchestrator, 1, 1), batch_id)
+    assert [job.id for job in jobs] == [f"{batch_id}-0", f"{batch_id}-1"]
+    again = await orchestrator.jobs.create_many(jobs_of(orchestrator, 1, 1), batch_id)
+    assert [job.id for job in again] == [job.id for job in jobs]
+    assert sorted(orchestrator.provider.requests) == ["create", "second:create"]
+
+
+async def test_a_job_of_a_batch_may_end_before_the_batch_is_through(orchestrator: Orchestrator) -> None:
+    orchestrator.provider.open["second:create"].clear()
+    batch_id = orchestrator.jobs.new_job_id()
+    creating = asyncio.create_task(orchestrator.jobs.create_many(jobs_of(orchestrator, 2, 1), batch_id))
+    await eventually(lambda: "second:create" in orchestrator.provider.requests)
+    await orchestrator.report(f"{batch_id}-0", JobState.SUCCESS)
+    await orchestrator.jobs.cancel(f"{batch_id}-1")
+    orchestrator.provider.open["second:create"].set()
+    await creating
+    await orchestrator.report(f"{batch_id}-1", JobState.SUCCESS)
+    assert (await orchestrator.jobs.wait(f"{batch_id}-0")).status.state is JobState.SUCCESS
+    assert (await orchestrator.jobs.wait(f"{batch_id}-1")).status.state is JobState.SUCCESS
+    assert await orchestrator.outcome(f"{batch_id}-1") == "CANCELED"
+
+
+async def test_a_batch_does_not_touch_a_job_with_the_same_id(orchestrator: Orchestrator) -> None:
+    batch_id = orchestrator.jobs.new_job_id()
+    job = await orchestrator.jobs.create(orchestrator.specification(), f"{batch_id}-1")
+    with pytest.raises(JobRejected) as refused:
+        await orchestrator.jobs.create_many(jobs_of(orchestrator, 2, 0), batch_id)
+    assert refused.value.code is ErrorCode.DUPLICATE_JOB
+    assert "terminate" not in orchestrator.provider.calls_for(job.id)
+    assert not await nothing_is_held(orchestrator, batch_id)
+    stranger = JobClient(orchestrator.temporal, Actor(username="mallory"))
+    with pytest.raises(JobRejected):
+        await stranger.create_many(jobs_of(orchestrator, 2, 0), batch_id)
+
+
+@pytest.mark.parametrize("count", [0, 501])
+async def test_a_batch_has_bounds(orchestrator: Orchestrator, count: int) -> None:
+    with pytest.raises(JobRejected) as refused:
+        await orchestrator.jobs.create_many(jobs_of(orchestrator, count, 0))
+    assert f"not {count}" in str(refused.value)

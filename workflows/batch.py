@@ -1,0 +1,238 @@
+"""The workflow `JobBatch`: several jobs that are accepted together or not at all, also across providers.
+
+It admits them in one transaction, starts their workflows, which wait, hands them to each provider in one call, and then
+tells all of them the same: accepted, or refused with everything undone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from temporalio import workflow
+from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes, WorkflowIDReusePolicy
+from temporalio.exceptions import (
+    ActivityError,
+    ApplicationError,
+    FailureError,
+    WorkflowAlreadyStartedError,
+    is_cancelled_exception,
+)
+from temporalio.workflow import ActivityCancellationType, ChildWorkflowHandle, ParentClosePolicy
+
+with workflow.unsafe.imports_passed_through():
+    from activities.admission import AdmissionActivities
+    from activities.provider import ProviderActivities
+    from activities.settlement import SettlementActivities
+    from models.errors import ErrorCode
+    from models.job import Job, JobState, JobStatus
+    from models.messages import (
+        AdmissionRequest,
+        BatchAdmission,
+        BatchAdmissionRequest,
+        BatchCall,
+        BatchOutcome,
+        BatchPlace,
+        BatchRequest,
+        BatchSubmitResult,
+        BatchWithdrawal,
+        JobRequest,
+        Refusal,
+        SubmitResult,
+    )
+    from models.names import BATCH_WORKFLOW, SIGNAL_BATCH_OUTCOME, provider_task_queue
+    from models.search_attributes import initial_search_attributes
+    from workflows import timeouts
+    from workflows.job import JobWorkflow, as_refusal
+
+
+@workflow.defn(name=BATCH_WORKFLOW)
+class JobBatchWorkflow:
+    """The way of a batch until its jobs live on their own."""
+
+    @workflow.init
+    def __init__(self, request: BatchRequest) -> None:
+        self._request = request
+        self._job_ids = [job.job_id for job in request.jobs]
+        self._is_decided = False
+        self._refusal: ApplicationError | None = None
+
+    @workflow.run
+    async def run(self, request: BatchRequest) -> list[str]:
+        """Bring all jobs to their providers, or none; returns their ids. Fails with the first refusal."""
+        story = asyncio.create_task(self._live())
+        cancelled = False
+        while not story.done():
+            try:
+                await asyncio.shield(story)
+            except asyncio.CancelledError:
+                if cancelled or workflow.cancellation_reason() is None:
+                    raise
+                cancelled = True  # a batch is finished or undone, never left in between
+        story.result()
+        self._is_decided = True
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        if self._refusal is not None:
+            raise self._refusal
+        return self._job_ids
+
+    @workflow.update(description="Wait until all jobs are accepted, and get their ids. A refusal is an error.")
+    async def accepted(self) -> list[str]:
+        """The ids of the jobs, in order. Raises an `ApplicationError` whose type is the code of the refusal."""
+        await workflow.wait_condition(lambda: self._is_decided)
+        if self._refusal is not None:
+            raise ApplicationError(self._refusal.message, *self._refusal.details, type=self._refusal.type)
+        return self._job_ids
+
+    async def _live(self) -> None:
+        jobs = await self._admit()
+        if jobs is None:
+            return
+        children = await self._start(jobs)
+        results: dict[str, SubmitResult] = {}
+        if self._refusal is None:
+            results = await self._submit(jobs)
+            if self._refusal is not None:
+                await self._stop(jobs)
+        if self._refusal is not None:
+            await self._withdraw()
+        outcomes = [self._outcome(results.get(job.id)) for job in jobs]
+        await asyncio.gather(*(_tell(child, outcome) for child, outcome in zip(children, outcomes, strict=True)))
+
+    async def _admit(self) -> list[Job] | None:
+        request = self._request
+        asked = [
+            AdmissionRequest(job_id=job.job_id, owner=request.owner, specification=job.specification)
+            for job in request.jobs
+        ]
+        try:
+            admission: BatchAdmission = await workflow.execute_local_activity_method(
+                AdmissionActivities.admit_batch,
+                BatchAdmissionRequest(jobs=asked),
+                start_to_close_timeout=timeouts.BATCH_STORE_ATTEMPT,
+                retry_policy=timeouts.STORE_RETRY,
+            )
+        except FailureError as error:
+            self._refusal = as_refusal(error)
+            return None
+        now = int(workflow.now().timestamp() * 1000)
+        jobs = []
+        for job_id, admitted in zip(self._job_ids, admission.jobs, strict=True):
+            job = Job(
+                id=job_id,
+                owner=request.owner,
+                specification=admitted.specification,
+                status=JobStatus(state=JobState.IN_QUEUE),
+                created_at=now,
+            )
+            billing = job.billing.model_copy(update={"price_per_unit": admitted.price_per_unit})
+            jobs.append(job.model_copy(update={"billing": billing}))
+        return jobs
+
+    async def _start(self, jobs: list[Job]) -> list[ChildWorkflowHandle[Any, Any] | None]:
+        """Start the workflow of each job; it waits for the outcome. An id that is taken refuses the batch."""
+        return list(await asyncio.gather(*map(self._start_one, jobs)))
+
+    async def _start_one(self, job: Job) -> ChildWorkflowHandle[Any, Any] | None:
+        attributes = [
+            SearchAttributePair(SearchAttributeKey.for_keyword(name), value)
+            for name, value in initial_search_attributes(job.owner, job.specification).items()
+        ]
+        place = BatchPlace(batch_id=workflow.info().workflow_id, price_per_unit=job.billing.price_per_unit)
+        try:
+            return await workflow.start_child_workflow(
+                JobWorkflow.run,
+                JobRequest(owner=job.owner, specification=job.specification, batch=place),
+                id=job.id,
+                parent_close_policy=ParentClosePolicy.ABANDON,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                search_attributes=TypedSearchAttributes(attributes),
+                static_summary=f"{job.specification.application} for {job.owner.created_by}",
+            )
+        except WorkflowAlreadyStartedError:
+            message = f"The id {job.id} is taken by another job."
+            self._refusal = ApplicationError(message, type=ErrorCode.DUPLICATE_JOB, non_retryable=True)
+            return None
+
+    async def _submit(self, jobs: list[Job]) -> dict[str, SubmitResult]:
+        """One call to each provider, at the same time. The first refusal ends the others."""
+        providers = sorted({job.specification.product.provider for job in jobs})
+        calls = [
+            workflow.start_activity_method(
+                ProviderActivities.submit_batch,
+                BatchCall(jobs=_of(provider, jobs)),
+                task_queue=provider_task_queue(provider),
+                start_to_close_timeout=timeouts.PROVIDER_ATTEMPT,
+                heartbeat_timeout=timeouts.PROVIDER_HEARTBEAT,
+                retry_policy=timeouts.PROVIDER_RETRY,
+                cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+                summary=f"Submit {len(_of(provider, jobs))} jobs to {provider}",
+            )
+            for provider in providers
+        ]
+        results: dict[str, SubmitResult] = {}
+        for finished in asyncio.as_completed(
+            [_labelled(provider, call) for provider, call in zip(providers, calls, strict=True)]
+        ):
+            try:
+                provider, answer = await finished
+            except FailureError as error:
+                if self._refusal is None and not is_cancelled_exception(error):
+                    self._refusal = as_refusal(error)
+                    for call in calls:
+                        call.cancel()
+                continue
+            results |= {job.id: result for job, result in zip(_of(provider, jobs), answer.results, strict=True)}
+        return results
+
+    async def _stop(self, jobs: list[Job]) -> None:
+        """Stop at every provider whatever may have reached it."""
+        providers = sorted({job.specification.product.provider for job in jobs})
+        await asyncio.gather(*(self._terminate(provider, _of(provider, jobs)) for provider in providers))
+
+    async def _withdraw(self) -> None:
+        """Release what admission took."""
+        await workflow.execute_local_activity_method(
+            SettlementActivities.withdraw_batch,
+            BatchWithdrawal(job_ids=self._job_ids),
+            start_to_close_timeout=timeouts.BATCH_STORE_ATTEMPT,
+            retry_policy=timeouts.STORE_RETRY,
+        )
+
+    async def _terminate(self, provider: str, jobs: list[Job]) -> None:
+        try:
+            await workflow.execute_activity_method(
+                ProviderActivities.terminate_batch,
+                BatchCall(jobs=jobs),
+                task_queue=provider_task_queue(provider),
+                start_to_close_timeout=timeouts.PROVIDER_ATTEMPT,
+                schedule_to_close_timeout=timeouts.TERMINATE_PATIENCE,
+                heartbeat_timeout=timeouts.PROVIDER_HEARTBEAT,
+                retry_policy=timeouts.PROVIDER_RETRY,
+                summary=f"Stop {len(jobs)} jobs at {provider}",
+            )
+        except ActivityError as error:
+            workflow.logger.error("The provider %s did not stop a refused batch: %s", provider, error.cause)
+
+    def _outcome(self, result: SubmitResult | None) -> BatchOutcome:
+        if self._refusal is None:
+            return BatchOutcome(result=result)
+        code = ErrorCode(self._refusal.type or ErrorCode.PROVIDER_REJECTED)
+        return BatchOutcome(refusal=Refusal(code=code, message=f"Its batch was refused: {self._refusal.message}"))
+
+
+async def _labelled(provider: str, call: Any) -> tuple[str, BatchSubmitResult]:
+    return provider, await call
+
+
+async def _tell(child: ChildWorkflowHandle[Any, Any] | None, outcome: BatchOutcome) -> None:
+    if child is None:
+        return
+    try:
+        await child.signal(SIGNAL_BATCH_OUTCOME, outcome.to_wire())
+    except FailureError as error:
+        workflow.logger.warning("The job %s is gone before its batch was through: %s", child.id, error)
+
+
+def _of(provider: str, jobs: list[Job]) -> list[Job]:
+    return [job for job in jobs if job.specification.product.provider == provider]
