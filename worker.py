@@ -19,11 +19,23 @@ from typing import Any
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from pydantic import Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
-from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.client import (
+    Client,
+    Schedule,
+    ScheduleActionStartWorkflow,
+    ScheduleAlreadyRunningError,
+    ScheduleIntervalSpec,
+    ScheduleOverlapPolicy,
+    SchedulePolicy,
+    ScheduleSpec,
+    ScheduleUpdate,
+    WorkflowExecutionStatus,
+)
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
@@ -31,25 +43,29 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 from activities.accounting import AccountingActivities, WalletActivities
 from activities.admission import AdmissionActivities
 from activities.directory import DirectoryActivities
+from activities.monitoring import MonitoringActivities
 from activities.provider import ProviderActivities
 from activities.provider_http import ProviderHttp
 from activities.settlement import ArchiveActivities, SettlementActivities
 from catalog import Catalog, ReloadingCatalog
 from models.connection import connect_to_temporal
 from models.job import JobOwner, JobState
+from models.messages import MonitorRequest
 from models.names import (
     JOB_OWNER,
     JOB_PROJECT,
     JOB_STATE,
+    MONITOR_WORKFLOW,
     SEARCH_ATTRIBUTES,
     TASK_QUEUE,
     WORKFLOW,
+    monitor_id,
     provider_task_queue,
 )
 from models.resource_verification import Peer
 from models.workspace import Workspace
 from store import Archive, Holdings, SchemaOutdated, Wallets, connect, require_current, upgrade
-from workflows import JobBatchWorkflow, JobWorkflow
+from workflows import JobBatchWorkflow, JobWorkflow, ProviderMonitorWorkflow
 from workflows.surplus import SurplusArguments
 
 log = logging.getLogger("worker")
@@ -76,6 +92,8 @@ class WorkerSettings(BaseSettings):
     provider_addresses: dict[str, str] = {}
     """Addresses that take the place of those in the catalog, by the provider's id."""
     issuer: str = "cloud.sdu.dk"
+    monitor_interval: float = Field(default=900.0, gt=0)
+    """Seconds between two checks of a provider's live jobs; `setup` puts it into the schedules."""
     max_cached_workflows: int = 1000
     log_level: str = "INFO"
 
@@ -147,11 +165,12 @@ class JobWorker:
         archive, holdings, wallets = Archive(self._engine), Holdings(self._engine), Wallets(self._engine)
         admission = AdmissionActivities(self._current_catalog, holdings, self._find_peer)
         settlement, accounting = SettlementActivities(holdings, archive), AccountingActivities(wallets)
+        monitoring = MonitoringActivities(self._current_catalog, holdings, self._client)
         finished, money = ArchiveActivities(archive), WalletActivities(wallets)
         return Worker(
             self._client,
             task_queue=TASK_QUEUE,
-            workflows=[JobWorkflow, JobBatchWorkflow],
+            workflows=[JobWorkflow, JobBatchWorkflow, ProviderMonitorWorkflow],
             activities=[
                 admission.admit,
                 admission.admit_batch,
@@ -161,6 +180,8 @@ class JobWorker:
                 settlement.keep_updates,
                 accounting.charge,
                 accounting.cover,
+                monitoring.find_lost_access,
+                monitoring.cancel_jobs,
                 finished.retrieve,
                 finished.browse,
                 money.grant,
@@ -245,7 +266,7 @@ async def serve(settings: WorkerSettings, as_json: bool = False) -> None:
 
 
 async def setup(settings: WorkerSettings, as_json: bool = False) -> None:
-    """Prepare the database, a key pair for each provider, and the search attributes. May be repeated."""
+    """Prepare the database, the search attributes, and a key pair and a schedule for each provider. May be repeated."""
     engine = connect(settings.database_url)
     try:
         await upgrade(engine)
@@ -254,10 +275,13 @@ async def setup(settings: WorkerSettings, as_json: bool = False) -> None:
     providers = [provider.id for provider in ReloadingCatalog(settings.catalog).current.providers()]
     for provider in providers:
         make_keys(settings.keys_dir, provider)
-    await register_search_attributes(await connect_to_temporal())
+    client = await connect_to_temporal()
+    await register_search_attributes(client)
+    for provider in providers:
+        await schedule_monitor(client, provider, timedelta(seconds=settings.monitor_interval))
     _say(
         {"event": "set up", "providers": providers, "keys": str(settings.keys_dir)},
-        f"The database, the keys in {settings.keys_dir} and Temporal's search attributes are ready.",
+        f"The database, the keys in {settings.keys_dir}, Temporal's search attributes and schedules are ready.",
         as_json,
     )
 
@@ -289,6 +313,25 @@ async def register_search_attributes(client: Client) -> None:
         await client.operator_service.add_search_attributes(
             AddSearchAttributesRequest(namespace=namespace, search_attributes=dict.fromkeys(missing, keyword))
         )
+
+
+async def schedule_monitor(client: Client, provider: str, interval: timedelta) -> None:
+    """Have the live jobs of a provider checked at that interval, also if they were at another one before."""
+    schedule = Schedule(
+        action=ScheduleActionStartWorkflow(
+            MONITOR_WORKFLOW,
+            MonitorRequest(provider=provider),
+            id=monitor_id(provider),
+            task_queue=TASK_QUEUE,
+            static_summary=f"Check the live jobs at {provider}",
+        ),
+        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=interval)]),
+        policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP),
+    )
+    try:
+        await client.create_schedule(monitor_id(provider), schedule)
+    except ScheduleAlreadyRunningError:
+        await client.get_schedule_handle(monitor_id(provider)).update(lambda _: ScheduleUpdate(schedule=schedule))
 
 
 def main(arguments: Sequence[str] = ()) -> int:

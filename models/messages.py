@@ -237,6 +237,25 @@ class AclRequest(WireModel):
     acl: list[ResourceAclEntry] = Field(max_length=1000)
 
 
+class MonitorRequest(WireModel):
+    """The argument of the workflow `ProviderMonitor`."""
+
+    provider: str
+
+
+class JobToCancel(WireModel):
+    """A job, and why it is cancelled."""
+
+    job_id: str
+    reason: str
+
+
+class JobsToCancel(WireModel):
+    """Jobs that lost what they use."""
+
+    jobs: list[JobToCancel]
+
+
 class ArchiveRequest(WireModel):
     """The argument of `retrieve_from_archive`; `first_position` is the number of the first update to give."""
 

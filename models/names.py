@@ -6,6 +6,7 @@ import uuid6
 
 WORKFLOW = "Job"
 BATCH_WORKFLOW = "JobBatch"
+MONITOR_WORKFLOW = "ProviderMonitor"
 SIGNAL_BATCH_OUTCOME = "batch_outcome"
 TASK_QUEUE = "ucloud-jobs"
 SIGNAL_UPDATE = "update"
@@ -37,6 +38,11 @@ SEARCH_ATTRIBUTES = (JOB_STATE, JOB_OWNER, JOB_PROJECT, JOB_PROVIDER, JOB_PRODUC
 def provider_task_queue(provider: str) -> str:
     """The task queue of the calls to one provider."""
     return f"provider-{provider}"
+
+
+def monitor_id(provider: str) -> str:
+    """The id of the schedule that checks a provider."""
+    return f"monitor-{provider}"
 
 
 def new_job_id() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -81,6 +82,7 @@ class Orchestrator:
     archive: Archive
     wallets: Wallets
     engine: AsyncEngine
+    catalog: Path
     new_worker: Callable[[], JobWorker]
 
     def specification(self, **changes: Any) -> JobSpecification:
@@ -174,8 +176,10 @@ async def orchestrator(
     environment: WorkflowEnvironment, provider: AcknowledgingProvider, tmp_path: Path
 ) -> AsyncIterator[Orchestrator]:
     """A worker on a store of its own."""
+    catalog = tmp_path / "catalog"
+    shutil.copytree(TEST_CATALOG, catalog)
     settings = WorkerSettings(
-        catalog=TEST_CATALOG,
+        catalog=catalog,
         database_url=f"sqlite+aiosqlite:///{tmp_path / 'store.sqlite'}",
         keys_dir=tmp_path / "keys",
         provider_addresses=dict.fromkeys(("local", "second"), provider.url),
@@ -202,6 +206,7 @@ async def orchestrator(
             archive=Archive(engine),
             wallets=Wallets(engine),
             engine=engine,
+            catalog=catalog,
             new_worker=new_worker,
         )
     finally:

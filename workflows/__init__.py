@@ -1,6 +1,7 @@
-"""The life of a job and of a batch, as Temporal workflows, and the pure rules of the lifecycle."""
+"""What is decided, and when: the life of a job, of a batch, and the check of a provider. No I/O happens here."""
 
 from workflows.batch import JobBatchWorkflow
 from workflows.job import JobWorkflow
+from workflows.monitor import ProviderMonitorWorkflow
 
-__all__ = ["JobBatchWorkflow", "JobWorkflow"]
+__all__ = ["JobBatchWorkflow", "JobWorkflow", "ProviderMonitorWorkflow"]

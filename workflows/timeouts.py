@@ -35,3 +35,6 @@ FINAL_STATE_PATIENCE = timedelta(seconds=60)
 
 CREDIT_GRACE = timedelta(minutes=2)
 """How long a provider may take to stop a job whose wallet is empty, or its owner to find credits."""
+
+MONITOR_ATTEMPT = timedelta(minutes=5)
+"""Far longer than ten thousand live jobs take."""
