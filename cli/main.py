@@ -9,7 +9,7 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from cli import job_commands, stack_commands
+from cli import job_commands, stack_commands, wallet_commands
 from client import OrchestratorError, RequestRefused, Unreachable
 
 REFUSED, UNREACHABLE = 2, 3
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 job_commands.add_to(app)
 stack_commands.add_to(app)
+wallet_commands.add_to(app)
 
 
 def run(arguments: list[str] | None = None) -> int:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from models.job import Job, JobState, JobUpdate
+from models.money import Movement, Wallet
 
 COLOURS = {
     JobState.IN_QUEUE: "yellow",
@@ -27,6 +28,25 @@ COLOURS = {
 def print_json(value: Any) -> None:
     """One line of JSON on standard output."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+
+
+def wallets_table(wallets: Iterable[Wallet]) -> Table:
+    """A row for each wallet."""
+    table = Table("category", "available", "reserved", "spent", box=None, header_style="bold")
+    for wallet in wallets:
+        amounts = map(str, (wallet.available, wallet.reserved, wallet.spent))
+        table.add_row(f"{wallet.category.name}@{wallet.category.provider}", *amounts)
+    return table
+
+
+def ledger_table(movements: Iterable[Movement]) -> Table:
+    """A row for each movement."""
+    table = Table("time", "category", "credits", "from", "to", "job", "note", box=None, header_style="bold")
+    for line in movements:
+        category = f"{line.category.name}@{line.category.provider}"
+        accounts = (line.source.lower(), line.target.lower())
+        table.add_row(time_text(line.at), category, str(line.amount), *accounts, line.job_id or "", line.note or "")
+    return table
 
 
 def jobs_table(jobs: Iterable[Job]) -> Table:

@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 
+from catalog import load
 from cli.processes import (
     Part,
     StackError,
@@ -27,6 +28,7 @@ from cli.processes import (
     temporal_binary,
 )
 from cli.settings import STACK_FILE
+from models.product import ProductSupport
 
 SERVER_OPTIONS = (
     ("--sqlite-pragma", "journal_mode=wal"),
@@ -164,12 +166,18 @@ class Stack:
 
     def _provider_environment(self) -> dict[str, str]:
         examples = self._catalog.parent / "files"
+        offered = [
+            ProductSupport(product=entry.reference, support=entry.support).to_wire()
+            for entry in load(self._catalog).products.values()
+            if entry.category.provider == PROVIDER_ID
+        ]
         return {
             "TEMPORAL_ADDRESS": self.address,
             "UCLOUD_PROVIDER_ID": PROVIDER_ID,
             "UCLOUD_PROVIDER_DATA_DIR": str(self.data_dir / "provider"),
             "UCLOUD_PROVIDER_PORT": str(self.ports.provider),
             "UCLOUD_PROVIDER_PUBLIC_KEY_FILE": str(self.data_dir / "keys" / f"{PROVIDER_ID}.public.pem"),
+            "UCLOUD_PROVIDER_PRODUCTS": json.dumps(offered),
             "UCLOUD_PROVIDER_DRIVES": json.dumps({"examples": str(examples)} if examples.is_dir() else {}),
         }
 

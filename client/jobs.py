@@ -279,7 +279,7 @@ class JobClient:
             message = f"{self._actor.username} is not a member of a project {self._actor.project}."
             raise RequestRefused(ErrorCode.FORBIDDEN, message)
         return await self._ask_worker(
-            names.ACTIVITY_BROWSE_WALLETS, WalletsRequest(owner=self._payer, movements=movements), WalletsAnswer
+            names.ACTIVITY_BROWSE_WALLETS, WalletsRequest(owner=self.workspace, movements=movements), WalletsAnswer
         )
 
     async def grant(self, owner: Workspace, category: ProductCategory, amount: int, note: str = "") -> None:
@@ -289,7 +289,8 @@ class JobClient:
         await self._ask_worker(names.ACTIVITY_GRANT, request, None)
 
     @property
-    def _payer(self) -> Workspace:
+    def workspace(self) -> Workspace:
+        """Where the actor works, which is who pays: his project, or himself."""
         return Workspace.of(JobOwner(created_by=self._actor.username, project=self._actor.project))
 
     @staticmethod

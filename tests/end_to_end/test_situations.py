@@ -1,0 +1,206 @@
+"""Situations of UCloud's documentation, from the command line to real processes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.running_stack import Stack, eventually
+
+CATALOG = """
+---
+application: v1
+title: Server
+name: server
+version: "1"
+authors: [UCloud]
+description: Says what it was given, and sleeps.
+tool: {name: system, version: "1"}
+applicationType: BATCH
+allowAdditionalMounts: true
+allowPublicLink: true
+invocation: [sh, -c, 'printf "%s\\n" "$@"; sleep 300', server, {type: var, vars: [license, link, database]}]
+parameters:
+  license: {type: license_server, optional: true}
+  link: {type: ingress, optional: true}
+  database: {type: peer, optional: true}
+---
+license: v1
+id: solver
+address: license.example.com
+port: 27000
+key: abc
+provider: local
+owner: {user: alice}
+---
+publicLink: v1
+id: my-app
+domain: my-app.example.com
+provider: local
+owner: {user: alice}
+"""
+SHARED = """
+drive: v1
+id: shared
+provider: local
+owner: {user: bob}
+acl: [{entity: {type: user, username: alice}, permissions: [READ]}]
+"""
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    folder = tmp_path_factory.mktemp("situations")
+    running = Stack(folder, CATALOG)
+    yield running
+    running.stop()
+
+
+def job_file(stack: Stack, product: str = "cpu-1", **changes: Any) -> Path:
+    file = stack.job_file("server", "1")
+    category = product.removesuffix("-1")
+    document = json.loads(file.read_text()) | {"product": {"id": product, "category": category, "provider": "local"}}
+    file.write_text(json.dumps(document | {"allowDuplicateJob": True} | changes))
+    return file
+
+
+def submitted(stack: Stack, file: Path, user: str = "alice") -> str:
+    return str(stack.json("submit", str(file), "--user", user)["id"])
+
+
+def ended(stack: Stack, job_id: str, user: str = "alice") -> dict[str, Any]:
+    eventually(lambda: stack.json("show", job_id, "--user", user)["status"]["state"] == "SUCCESS")
+    eventually(lambda: stack.nothing_is_left_of(job_id))
+    shown: dict[str, Any] = stack.json("show", job_id, "--user", user)
+    return shown
+
+
+def running(stack: Stack, job_id: str) -> None:
+    eventually(lambda: stack.json("show", job_id, "--user", "alice")["status"]["state"] == "RUNNING")
+
+
+def cancelled(stack: Stack, job_id: str) -> None:
+    assert stack.run("cancel", job_id, "--user", "alice").returncode == 0
+    ended(stack, job_id)
+
+
+def test_connecting_two_jobs(stack: Stack) -> None:
+    database = submitted(stack, job_file(stack, name="my-database"))
+    running(stack, database)
+    peer = {"type": "peer", "hostname": "database", "jobId": database}
+    web = submitted(stack, job_file(stack, name="my-web-app", parameters={"database": peer}))
+    eventually(lambda: stack.output(web, "stdout-0.txt") == "database\n")
+    refused = stack.run("submit", str(job_file(stack, parameters={"database": peer})), "--user", "bob")
+    assert (refused.returncode, refused.stderr) == (2, f"There is no job {database} for the peer database.\n")
+    cancelled(stack, web)
+    cancelled(stack, database)
+
+
+def test_a_public_link(stack: Stack) -> None:
+    file = job_file(stack, parameters={"link": {"type": "ingress", "id": "my-app"}})
+    first = submitted(stack, file)
+    refused = stack.run("submit", str(file), "--user", "alice")
+    assert (refused.returncode, refused.stderr) == (2, f"The public link my-app is in use by the job {first}.\n")
+    cancelled(stack, first)
+    second = submitted(stack, file)
+    eventually(lambda: stack.output(second, "stdout-0.txt") == "my-app\n")
+    cancelled(stack, second)
+
+
+def test_licensed_software(stack: Stack) -> None:
+    file = job_file(stack, parameters={"license": {"type": "license_server", "id": "solver"}})
+    jobs = [submitted(stack, file) for _ in range(2)]
+    for job_id in jobs:
+        eventually(lambda job_id=job_id: stack.output(job_id, "stdout-0.txt") == "license.example.com:27000/abc\n")
+        cancelled(stack, job_id)
+    assert stack.run("submit", str(file), "--user", "bob").returncode == 2
+
+
+def test_losing_access(stack: Stack) -> None:
+    catalog = stack.folder / "catalog" / "shared.yaml"
+    catalog.write_text(SHARED)
+    file = job_file(stack, resources=[{"type": "file", "path": "/shared/data", "readOnly": True}])
+
+    def accepted() -> bool:
+        # Until the worker has read the catalog anew the drive is unknown; the provider has no such drive at all.
+        return "refused: There is no drive 'shared'" in stack.run("submit", str(file), "--user", "alice").stderr
+
+    eventually(accepted)
+    file = job_file(stack, resources=[{"type": "file", "path": "/examples/speeches.txt", "readOnly": True}])
+    job_id = submitted(stack, file)
+    running(stack, job_id)
+    local = stack.folder / "catalog" / "local.yaml"
+    local.write_text(local.read_text().replace("id: examples", "id: gone"))
+
+    def checked() -> bool:
+        stack.temporal("schedule", "trigger", "--schedule-id", "monitor-local")
+        return bool(stack.json("show", job_id, "--user", "alice")["status"]["state"] != "RUNNING")
+
+    eventually(checked)
+    job = ended(stack, job_id)
+    assert "lost permissions" in job["updates"][-2]["status"]
+    assert "/examples/speeches.txt" in job["updates"][-2]["status"]
+    local.write_text(local.read_text().replace("id: gone", "id: examples"))
+
+
+def test_credits(stack: Stack) -> None:
+    file = job_file(stack, "paid-1", timeAllocation={"hours": 1, "minutes": 0, "seconds": 0})
+    refused = stack.run("submit", str(file), "--user", "alice")
+    assert refused.returncode == 2
+    assert "has no wallet for paid@local" in refused.stderr
+    stack.json("wallet", "grant", "60", "paid@local", "--user", "alice")
+    job_id = submitted(stack, file)
+    assert stack.json("wallet", "--user", "alice")[0]["reserved"] == 60
+    running(stack, job_id)
+    more = stack.run("extend", job_id, "--hours", "1", "--user", "alice")
+    assert (more.returncode, more.stderr) == (2, "The wallet does not cover the 60 credits of that time.\n")
+    charges = [{"chargeId": "1", "units": 15, "periods": 1}, {"chargeId": "2", "units": 100, "periods": 1}]
+    payload = json.dumps({"provider": "local", "charges": charges})
+    answer = stack.temporal("workflow", "update", "execute", "-w", job_id, "--name", "charge", "--input", payload)
+    assert answer["result"] == {"insufficientFunds": [{"id": "2"}], "duplicateCharges": []}
+    assert "There are no more credits" in stack.json("show", job_id, "--user", "alice")["updates"][-1]["status"]
+    cancelled(stack, job_id)
+    assert stack.json("wallet", "--user", "alice")[0]["available"] == 45
+    assert [line["amount"] for line in stack.json("wallet", "ledger", "--user", "alice")] == [45, 15, 60, 60]
+
+
+def test_extending_and_ending_early(stack: Stack) -> None:
+    stack.json("wallet", "grant", "240", "paid@local", "--user", "carol")
+    file = job_file(stack, "paid-1", timeAllocation={"hours": 1, "minutes": 0, "seconds": 0})
+    job_id = submitted(stack, file, "carol")
+    eventually(lambda: stack.json("show", job_id, "--user", "carol")["status"]["state"] == "RUNNING")
+    before = stack.json("show", job_id, "--user", "carol")["status"]["expiresAt"]
+    assert stack.run("extend", job_id, "--hours", "1", "--user", "carol").returncode == 0
+    assert stack.json("show", job_id, "--user", "carol")["status"]["expiresAt"] - before == 3_600_000
+    assert stack.json("wallet", "--user", "carol")[0]["reserved"] == 120
+    assert stack.run("cancel", job_id, "--user", "carol").returncode == 0
+    ended(stack, job_id, "carol")
+    assert stack.json("wallet", "--user", "carol")[0]["available"] == 240
+
+
+def test_others_find_nothing(stack: Stack) -> None:
+    job_id = submitted(stack, job_file(stack))
+    for command in (["show"], ["cancel"], ["suspend"], ["extend", "--hours", "1"]):
+        done = stack.run(command[0], job_id, *command[1:], "--user", "mallory")
+        assert (done.returncode, done.stderr) == (2, f"There is no job {job_id}.\n")
+    assert job_id not in [job["id"] for job in stack.json("list", "--user", "mallory")]
+    cancelled(stack, job_id)
+
+
+def test_a_batch_from_one_file(stack: Stack) -> None:
+    good = json.loads(job_file(stack).read_text())
+    file = stack.folder / "batch.json"
+    file.write_text(json.dumps([good, good | {"replicas": 2}]))
+    refused = stack.run("submit", str(file), "--user", "alice")
+    assert (refused.returncode, refused.stderr) == (2, "[1] server@1 runs with 1 replica, not 2.\n")
+    file.write_text(json.dumps([good, good]))
+    done = stack.run("submit", str(file), "--user", "alice", "--json")
+    job_ids = [json.loads(line)["id"] for line in done.stdout.splitlines()]
+    assert len(job_ids) == 2
+    for job_id in job_ids:
+        running(stack, job_id)
+        cancelled(stack, job_id)
