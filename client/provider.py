@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from temporalio.client import Client
 
-from client.errors import translated
+from client.errors import JobClosed, translated
 from models import names
 from models.connection import connect_to_temporal
 from models.job import Job, JobUpdate
@@ -50,10 +50,13 @@ class ProviderClient:
         return ChargeAnswer.model_validate(answer)
 
     async def retrieve(self, job_id: str) -> Job:
-        """The job as the orchestrator knows it. Raises `JobClosed` if it is unknown."""
+        """The job as the orchestrator knows it. Raises `JobClosed` if it is unknown, or another provider's."""
         with translated():
             answer = await self._temporal.get_workflow_handle(job_id).query(names.QUERY_JOB, result_type=dict)
-        return Job.model_validate(answer)
+        job = Job.model_validate(answer)
+        if job.specification.product.provider != self._provider:
+            raise JobClosed("There is no job of this id.")
+        return job
 
     async def browse_open_jobs(self) -> AsyncIterator[str]:
         """The ids of all jobs of this provider that have not ended."""

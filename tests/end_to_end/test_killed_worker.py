@@ -67,7 +67,8 @@ async def worker(
     environment: WorkflowEnvironment, provider: AcknowledgingProvider, tmp_path: Path
 ) -> AsyncIterator[WorkerProcess]:
     process = WorkerProcess(tmp_path, environment.client.service_client.config.target_host, provider.url)
-    make_keys(tmp_path / "keys", "local")
+    for served in ("local", "second"):
+        make_keys(tmp_path / "keys", served)
     engine = connect(f"sqlite+aiosqlite:///{process.database}")
     await upgrade(engine)
     await engine.dispose()

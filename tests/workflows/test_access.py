@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from client import Actor, JobClient, JobNotFound, JobRejected, ProviderClient, RequestRefused
+from client import Actor, JobClient, JobClosed, JobNotFound, JobRejected, ProviderClient, RequestRefused
 from models import ErrorCode, Job, JobSpecification, JobState, JobUpdate, ResourceAclEntry, SimpleDuration
 from models.job import Permission, ProjectGroupEntity, UserEntity
 from tests.conftest import Orchestrator
@@ -154,6 +154,9 @@ async def test_another_provider_changes_nothing(orchestrator: Orchestrator) -> N
     await ProviderClient(orchestrator.temporal, "other").update(job.id, [JobUpdate(state=JobState.SUCCESS)])
     await orchestrator.report(job.id, JobState.RUNNING)
     assert (await orchestrator.reached(job.id, JobState.RUNNING)).updates[-1].state is JobState.RUNNING
+    with pytest.raises(JobClosed):
+        await ProviderClient(orchestrator.temporal, "other").retrieve(job.id)
+    assert (await orchestrator.reports.retrieve(job.id)).id == job.id
     others = [job_id async for job_id in ProviderClient(orchestrator.temporal, "other").browse_open_jobs()]
     assert job.id not in others
 
@@ -166,3 +169,25 @@ async def test_the_same_job_twice_must_be_allowed(orchestrator: Orchestrator) ->
     await orchestrator.report(first.id, JobState.SUCCESS)
     await orchestrator.jobs.wait(first.id)
     assert (await orchestrator.jobs.create(twice)).id != first.id
+
+
+async def test_fifteen_mistakes_get_fifteen_sentences(orchestrator: Orchestrator) -> None:
+    values = {"text": {"type": "integer", "value": 1}} | {
+        f"none-{number}": {"type": "text", "value": "x"} for number in range(3)
+    }
+    resources = [
+        {"type": "text", "value": "not a resource"},
+        {"type": "file", "path": "/nowhere/file"},
+        {"type": "file", "path": "/elsewhere/file"},
+        {"type": "ingress", "id": "no-link"},
+        {"type": "network", "id": "no-ip"},
+        {"type": "peer", "hostname": "same", "jobId": "no-job"},
+        {"type": "peer", "hostname": "same", "jobId": "no-other-job"},
+    ]
+    wrong = orchestrator.specification(replicas=2, parameters=values, resources=resources, sshEnabled=True)
+    rejection = await refused(orchestrator.jobs, wrong)
+    sentences = {finding.message for finding in rejection.findings}
+    assert len(sentences) >= 15
+    assert all(sentence.endswith(".") for sentence in sentences)
+    fields = {finding.field for finding in rejection.findings}
+    assert fields >= {"replicas", "sshEnabled", "parameters.text", *(f"resources[{number}]" for number in range(7))}

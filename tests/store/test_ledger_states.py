@@ -1,0 +1,119 @@
+"""Random sequences of grants, admissions, charges, extensions and ends against a model of the books (Hypothesis)."""
+# ruff: noqa: PT017 - a model has to follow both outcomes
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from pathlib import Path
+
+import hypothesis.strategies as st
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+
+from models import ErrorCode
+from models.protocol import Charge
+from store import Holdings, Refused, Wallets, connect, upgrade
+from tests.store.books import check_the_books
+from tests.store.test_holdings import ALICE, CPU, HOUR, ended, holding, price
+
+
+class Books(RuleBasedStateMachine):
+    """`available` and `held` are what a person would have written down; every job costs 60 credits an hour."""
+
+    jobs = Bundle("jobs")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.folder = tempfile.TemporaryDirectory()
+        self.engine = connect(f"sqlite+aiosqlite:///{Path(self.folder.name) / 'store.sqlite'}")
+        self.runner.run(upgrade(self.engine))
+        self.holdings, self.wallets = Holdings(self.engine), Wallets(self.engine)
+        self.available = self.spent = self.count = 0
+        self.held: dict[str, int] = {}
+        self.hours: dict[str, int] = {}
+        self.charged: dict[str, set[str]] = {}
+        self.runner.run(self.wallets.grant(ALICE, CPU, 1))
+        self.available = 1
+
+    @rule(amount=st.integers(1, 500), twice=st.booleans())
+    def grant(self, amount: int, twice: bool) -> None:
+        self.count += 1
+        for _ in range(1 + twice):
+            self.runner.run(self.wallets.grant(ALICE, CPU, amount, grant_id=str(self.count)))
+        self.available += amount
+
+    @rule(target=jobs, twice=st.booleans())
+    def admit(self, twice: bool) -> str:
+        self.count += 1
+        job_id = f"job-{self.count}"
+        for _ in range(1 + twice):
+            try:
+                self.runner.run(self.holdings.take([holding(job_id, price())]))
+            except Refused as refusal:
+                assert refusal.code is ErrorCode.INSUFFICIENT_FUNDS
+                assert self.available < 60
+                return job_id
+        self.available -= 60
+        self.held[job_id], self.hours[job_id], self.charged[job_id] = 60, 1, set()
+        return job_id
+
+    @rule(job_id=jobs, charge_id=st.sampled_from("abcde"), units=st.integers(0, 90))
+    def charge(self, job_id: str, charge_id: str, units: int) -> None:
+        charges = [Charge(charge_id=charge_id, units=units, periods=1)]
+        try:
+            answer = self.runner.run(self.wallets.charge(job_id, charges))
+        except Refused as refusal:
+            assert (refusal.code, job_id in self.held) == (ErrorCode.INVALID_STATE, False)
+            return
+        if charge_id in self.charged[job_id]:
+            assert answer.duplicate_charges == [charge_id]
+            return
+        beyond = max(0, units - self.held[job_id])
+        if beyond > self.available:
+            assert answer.insufficient_funds == [charge_id]
+            return
+        assert answer.insufficient_funds == answer.duplicate_charges == []
+        self.held[job_id] -= units - beyond
+        self.available -= beyond
+        self.spent += units
+        self.charged[job_id].add(charge_id)
+
+    @rule(job_id=jobs, hours=st.integers(1, 5))
+    def cover(self, job_id: str, hours: int) -> None:
+        try:
+            self.runner.run(self.wallets.cover(job_id, hours * HOUR))
+        except Refused as refusal:
+            if job_id in self.held:
+                assert refusal.code is ErrorCode.INSUFFICIENT_FUNDS
+                assert 60 * (hours - self.hours[job_id]) > self.available
+            return
+        change = max(60 * (hours - self.hours[job_id]), -self.held[job_id])
+        self.held[job_id] += change
+        self.available -= change
+        self.hours[job_id] = hours
+
+    @rule(job_id=consumes(jobs), refused=st.booleans(), twice=st.booleans())
+    def end(self, job_id: str, refused: bool, twice: bool) -> None:
+        for _ in range(1 + twice):
+            self.runner.run(self.holdings.withdraw([job_id]) if refused else self.holdings.settle(ended(job_id)))
+        self.available += self.held.pop(job_id, 0)
+
+    @invariant()
+    def the_books_add_up(self) -> None:
+        self.runner.run(check_the_books(self.engine))
+        (wallet,) = self.runner.run(self.wallets.browse(ALICE))
+        expected = (self.available, sum(self.held.values()), self.spent)
+        assert (wallet.available, wallet.reserved, wallet.spent) == expected
+
+    def teardown(self) -> None:
+        self.runner.run(self.engine.dispose())
+        self.runner.close()
+        self.folder.cleanup()
+
+
+Books.TestCase.settings = settings(
+    max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestBooks = Books.TestCase
