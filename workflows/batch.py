@@ -43,7 +43,8 @@ with workflow.unsafe.imports_passed_through():
     from models.names import BATCH_WORKFLOW, SIGNAL_BATCH_OUTCOME, provider_task_queue
     from models.search_attributes import initial_search_attributes
     from workflows import timeouts
-    from workflows.job import JobWorkflow, as_refusal
+    from workflows.job import JobWorkflow
+    from workflows.refusals import as_refusal
 
 
 @workflow.defn(name=BATCH_WORKFLOW)

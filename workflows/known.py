@@ -1,0 +1,150 @@
+"""What a job's workflow knows of its job, and what follows from it: the deadline's timer and what operators see."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.exceptions import ApplicationError
+
+with workflow.unsafe.imports_passed_through():
+    from models.job import Job, JobState, JobStatus, JobUpdate
+    from models.messages import (
+        BatchOutcome,
+        CarriedJob,
+        JobRequest,
+    )
+    from workflows import display, lifecycle
+
+HELD_UPDATE_BYTES = 512 * 1024
+"""With more than this in updates the workflow continues as new, well below Temporal's limit of 2 MB for one answer."""
+
+
+class KnownJob:
+    """The state of the workflow `Job`. All that is said of the job itself is in `self._job`."""
+
+    def __init__(self, request: JobRequest) -> None:
+        self._ignored_updates = 0
+        self._provider_generated_id: str | None = None
+        self._accepted = request.carried is not None
+        self._refusal: ApplicationError | None = None
+        self._cancel_requested = False
+        self._deadline_passed = False
+        self._deadline_timer: asyncio.Task[None] | None = None
+        self._deadline: int | None = None
+        self._submitted = self._accepted
+        self._batch = request.batch
+        self._batch_outcome: BatchOutcome | None = None
+        self._may_be_at_provider = self._accepted or request.batch is not None
+        self._has_been_reported = False
+        """Whether the provider has spoken of the job, which proves that it has it."""
+        self._stopping = False
+        self._settling = False
+        self._out_of_credits_since: int | None = None
+        self._grace_timer: asyncio.Task[None] | None = None
+        self._own_reason: str | None = None
+        """Why the orchestrator itself ends the job."""
+        self._requests = asyncio.Lock()
+        self._accounts = asyncio.Lock()
+        self._job = self._carried_job(request, request.carried) if request.carried else self._new_job(request)
+
+    def _new_job(self, request: JobRequest) -> Job:
+        created_at = now()
+        first = JobUpdate(timestamp=created_at, state=JobState.IN_QUEUE, status="Your job is now waiting in the queue.")
+        self._update_bytes = size(first)
+        return Job(
+            id=workflow.info().workflow_id,
+            owner=request.owner,
+            specification=request.specification,
+            status=JobStatus(state=JobState.IN_QUEUE),
+            created_at=created_at,
+            updates=[first],
+        )
+
+    def _carried_job(self, request: JobRequest, carried: CarriedJob) -> Job:
+        self._ignored_updates = carried.ignored_updates
+        self._provider_generated_id = carried.provider_generated_id
+        self._out_of_credits_since = carried.out_of_credits_since
+        self._update_bytes = sum(size(update) for update in carried.updates)
+        return Job(
+            id=workflow.info().workflow_id,
+            owner=request.owner,
+            specification=request.specification,
+            status=carried.status,
+            billing=carried.billing,
+            created_at=carried.created_at,
+            updates=carried.updates,
+            omitted_updates=carried.omitted_updates,
+            output=carried.output,
+            acl=carried.acl,
+        )
+
+    @property
+    def _provider(self) -> str:
+        return self._job.specification.product.provider
+
+    @property
+    def _has_ended(self) -> bool:
+        return self._job.status.state.is_terminal
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether the job has ended, or is to be ended."""
+        return self._has_ended or self._cancel_requested or self._deadline_passed or self._own_reason is not None
+
+    @property
+    def _is_due(self) -> bool:
+        return self._is_over or self._should_continue_as_new
+
+    @property
+    def _should_continue_as_new(self) -> bool:
+        return workflow.info().is_continue_as_new_suggested() or self._update_bytes > HELD_UPDATE_BYTES
+
+    @property
+    def _job_without_updates(self) -> Job:
+        return self._job.model_copy(update={"updates": [], "omitted_updates": 0})
+
+    def _apply(self, updates: Sequence[JobUpdate]) -> None:
+        outcome = lifecycle.apply(self._job, updates, now())
+        for update, verdict in zip(updates, outcome.verdicts, strict=True):
+            if verdict is not lifecycle.Verdict.APPLIED:
+                self._ignored_updates += 1
+                workflow.logger.info("An update to %s was ignored: %s.", update.state or "text", verdict)
+        self._adopt(outcome)
+
+    def _end(self, state: JobState, text: str) -> None:
+        if not self._has_ended:
+            self._adopt(lifecycle.apply(self._job, [JobUpdate(state=state, status=text)], now()))
+
+    def _adopt(self, outcome: lifecycle.Outcome) -> None:
+        for update in outcome.job.updates[len(self._job.updates) :]:
+            self._update_bytes += size(update)
+        self._job = outcome.job
+        self._show()
+
+    def _show(self) -> None:
+        """Let the deadline's timer and what operators see follow the job."""
+        display.show(self._job, self._provider_generated_id, self._ignored_updates)
+        expires_at = self._job.status.expires_at
+        if expires_at is None or expires_at == self._deadline or self._has_ended or self._stopping:
+            return
+        if self._deadline_timer is not None:
+            self._deadline_timer.cancel()
+        self._deadline = expires_at
+        self._deadline_passed = False
+        self._deadline_timer = asyncio.create_task(self._watch_deadline(expires_at))
+
+    async def _watch_deadline(self, expires_at: int) -> None:
+        remaining = timedelta(milliseconds=max(0, expires_at - now()))
+        await workflow.sleep(remaining, summary="The time allocation runs out")
+        self._deadline_passed = True
+
+
+def now() -> int:
+    return int(workflow.now().timestamp() * 1000)
+
+
+def size(update: JobUpdate) -> int:
+    return 100 + len((update.status or "").encode()) + len((update.output_folder or "").encode())
