@@ -166,6 +166,7 @@ class JobWorker:
         admission = AdmissionActivities(self._current_catalog, holdings, self._find_peer)
         settlement, accounting = SettlementActivities(holdings, archive), AccountingActivities(wallets)
         monitoring = MonitoringActivities(self._current_catalog, holdings, self._client)
+        directory = DirectoryActivities(self._current_catalog, holdings)
         finished, money = ArchiveActivities(archive), WalletActivities(wallets)
         return Worker(
             self._client,
@@ -186,7 +187,8 @@ class JobWorker:
                 finished.browse,
                 money.grant,
                 money.browse,
-                DirectoryActivities(self._current_catalog).memberships,
+                directory.memberships,
+                directory.holder,
             ],
             interceptors=[SurplusArguments()],
             workflow_runner=workflow_runner(),

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 
 from pydantic import ValidationError
 from temporalio.client import Client, WithStartWorkflowOperation, WorkflowExecutionStatus, WorkflowHandle
@@ -46,6 +46,8 @@ from models.messages import (
     BrowseRequest,
     ExtendRequest,
     GrantRequest,
+    HolderAnswer,
+    HolderRequest,
     JobRequest,
     MembershipsAnswer,
     MembershipsRequest,
@@ -287,6 +289,14 @@ class JobClient:
         grant_id = names.new_job_id()
         request = GrantRequest(grant_id=grant_id, owner=owner, category=category, amount=amount, note=note)
         await self._ask_worker(names.ACTIVITY_GRANT, request, None)
+
+    async def holder(self, kind: Literal["ingress", "network"], resource_id: str) -> str | None:
+        """The live job that holds a public link (`ingress`) or IP address (`network`), or None if it is free.
+
+        Raises `RequestRefused` with `NOT_FOUND` if the actor may not see the link or the address.
+        """
+        request = HolderRequest(username=self._actor.username, kind=kind, resource_id=resource_id)
+        return (await self._ask_worker(names.ACTIVITY_FIND_HOLDER, request, HolderAnswer)).job_id
 
     @property
     def workspace(self) -> Workspace:

@@ -20,13 +20,17 @@ from models.job import (
     JobStatus,
     JobUpdate,
     NameAndVersion,
+    Permission,
+    ProjectGroupEntity,
     ResourceAclEntry,
     ResourcePermissions,
     SimpleDuration,
+    UserEntity,
 )
 from models.product import BackendSupport, ComputeSupport, Product, ProductReference, ProductSupport
 from models.values import AppParameterValue
 from models.verification import verify
+from models.workspace import Workspace
 
 __all__ = [
     "TERMINAL_STATES",
@@ -47,14 +51,18 @@ __all__ = [
     "JobStatus",
     "JobUpdate",
     "NameAndVersion",
+    "Permission",
     "Product",
     "ProductReference",
     "ProductSupport",
+    "ProjectGroupEntity",
     "ResourceAclEntry",
     "ResourcePermissions",
     "SimpleDuration",
     "Tool",
     "ToolBackend",
+    "UserEntity",
+    "Workspace",
     "build_command_line",
     "build_environment",
     "verify",

@@ -5,6 +5,8 @@ All of it is stored in workflow histories, so fields are only ever added, with a
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from models.errors import ErrorCode
@@ -211,6 +213,20 @@ class WalletsAnswer(WireModel):
 
     wallets: list[Wallet]
     movements: list[Movement] = Field(default_factory=list)
+
+
+class HolderRequest(WireModel):
+    """The argument of `find_holder`: which link (`ingress`) or address (`network`), and who asks."""
+
+    username: str
+    kind: Literal["ingress", "network"]
+    resource_id: str
+
+
+class HolderAnswer(WireModel):
+    """The live job that holds it, if one does."""
+
+    job_id: str | None = None
 
 
 class MembershipsRequest(WireModel):

@@ -22,6 +22,7 @@ ACTIVITY_RETRIEVE_FROM_ARCHIVE = "retrieve_from_archive"
 ACTIVITY_BROWSE_ARCHIVE = "browse_archive"
 ACTIVITY_GRANT = "grant"
 ACTIVITY_BROWSE_WALLETS = "browse_wallets"
+ACTIVITY_FIND_HOLDER = "find_holder"
 ACTIVITY_BROWSE_MEMBERSHIPS = "browse_memberships"
 
 JOB_STATE = "JobState"

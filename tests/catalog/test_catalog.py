@@ -118,3 +118,53 @@ def test_changes_are_seen_and_mistakes_keep_the_last_good_version(
 
 def test_the_examples_have_no_problems() -> None:
     assert load(Path(__file__).parents[2] / "examples" / "catalog").problems == []
+
+
+def test_what_workspaces_own_must_fit_the_rest(tmp_path: Path) -> None:
+    (tmp_path / "catalog.yaml").write_text(
+        """
+provider: v1
+id: local
+address: http://127.0.0.1:1
+---
+project: v1
+id: ocean
+members: [{username: alice, role: PI}, {username: bob}]
+groups: {readers: [bob]}
+---
+drive: v1
+id: files
+provider: local
+owner: {project: nowhere}
+---
+publicLink: v1
+id: link
+domain: a.example.com
+provider: elsewhere
+owner: {user: alice}
+---
+license: v1
+id: solver
+address: a.example.com
+port: 1
+key: a-secret-key
+provider: local
+---
+publicIp: v1
+id: ip
+address: 192.0.2.1
+provider: local
+owner: {user: alice, project: ocean}
+"""
+    )
+    catalog = load(tmp_path)
+    assert {(problem.line, problem.message) for problem in catalog.problems} == {
+        (14, "there is no project nowhere."),
+        (19, "there is no provider elsewhere."),
+        (22, "it needs an owner, or permissions that are public."),
+        (33, "owner: needs either a user or a project."),
+    }
+    assert "a-secret-key" not in repr(catalog)
+    (membership,) = catalog.memberships("bob")
+    assert (membership.project, membership.role, membership.groups) == ("ocean", "USER", ["readers"])
+    assert catalog.memberships("mallory") == []

@@ -104,10 +104,14 @@ async def test_a_link_is_one_jobs_until_it_ends(orchestrator: Orchestrator) -> N
     rejection = await refused(orchestrator.jobs, server(orchestrator, resources=[LINK]))
     assert rejection.code is ErrorCode.RESOURCE_IN_USE
     assert f"in use by the job {first.id}" in str(rejection)
+    assert await orchestrator.jobs.holder("ingress", "app-link") == first.id
+    with pytest.raises(RequestRefused):
+        await client(orchestrator, "bob").holder("ingress", "app-link")
     foreign = await refused(client(orchestrator, "bob"), server(orchestrator, resources=[LINK]))
     assert foreign.code is ErrorCode.NOT_FOUND
     await orchestrator.report(first.id, JobState.FAILURE)
     await orchestrator.jobs.wait(first.id)
+    assert await orchestrator.jobs.holder("ingress", "app-link") is None
     orchestrator.provider.answers["create"] = [400]
     assert (
         await refused(orchestrator.jobs, server(orchestrator, resources=[LINK]))
