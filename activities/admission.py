@@ -15,6 +15,7 @@ from models.command_line import build_command_line, build_environment
 from models.errors import ErrorCode, Finding
 from models.holdings import Holding, holding_of
 from models.job import JobSpecification
+from models.limits import size_findings
 from models.messages import Admission, AdmissionRequest, BatchAdmission, BatchAdmissionRequest
 from models.money import Price
 from models.product import Product
@@ -53,7 +54,7 @@ class AdmissionActivities:
     async def admit_batch(self, request: BatchAdmissionRequest) -> BatchAdmission:
         """Admit all jobs or none. The findings of each name its place in the batch."""
         examined: list[tuple[Admission, Holding]] = []
-        findings: list[Finding] = []
+        findings = size_findings([job.specification for job in request.jobs])
         for index, job in enumerate(request.jobs):
             try:
                 examined.append(await self._examine(job))
@@ -75,6 +76,7 @@ class AdmissionActivities:
         around = await surroundings_of(catalog, self._find_peer, request.owner, specification)
         findings = [
             *_name_findings(request),
+            *size_findings([specification]),
             *verify(specification, application, tool, product, support),
             *verify_resources(request.owner, specification, application, around),
         ]

@@ -35,6 +35,7 @@ from models.job import (
     ResourceAclEntry,
     SimpleDuration,
 )
+from models.limits import size_findings
 from models.messages import (
     MAXIMUM_BATCH,
     AclRequest,
@@ -117,6 +118,7 @@ class JobClient:
 
         Raises `JobRejected` with a code and all findings, or `Unreachable`, after which a repeat is right.
         """
+        _refuse_too_much([specification])
         job_id = job_id or self.new_job_id()
         owner = JobOwner(created_by=self._actor.username, project=self._actor.project)
         attributes = [
@@ -161,6 +163,7 @@ class JobClient:
         With the same `batch_id` (see `new_job_id`) the call can be repeated. Raises `JobRejected` with all findings,
         each with the place of its job, or `Unreachable`, after which a repeat is right.
         """
+        _refuse_too_much(specifications)
         batch_id = batch_id or self.new_job_id()
         owner = JobOwner(created_by=self._actor.username, project=self._actor.project)
         try:
@@ -450,6 +453,11 @@ class JobClient:
 
 def _with_updates(job: Job, updates: list[JobUpdate]) -> Job:
     return job.model_copy(update={"updates": updates, "omitted_updates": 0})
+
+
+def _refuse_too_much(specifications: Sequence[JobSpecification]) -> None:
+    if findings := size_findings(specifications):
+        raise JobRejected(ErrorCode.VERIFICATION_FAILED, findings[0].message, findings)
 
 
 def _look_at_errors_of(start: WithStartWorkflowOperation[Any, Any]) -> None:

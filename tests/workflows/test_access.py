@@ -9,6 +9,8 @@ import pytest
 from client import Actor, JobClient, JobClosed, JobNotFound, JobRejected, ProviderClient, RequestRefused
 from models import ErrorCode, Job, JobSpecification, JobState, JobUpdate, ResourceAclEntry, SimpleDuration
 from models.job import Permission, ProjectGroupEntity, UserEntity
+from models.messages import JobRequest
+from models.names import TASK_QUEUE
 from tests.conftest import Orchestrator
 
 SERVER = {"name": "server", "version": "1"}
@@ -195,3 +197,20 @@ async def test_fifteen_mistakes_get_fifteen_sentences(orchestrator: Orchestrator
     assert all(sentence.endswith(".") for sentence in sentences)
     fields = {finding.field for finding in rejection.findings}
     assert fields >= {"replicas", "sshEnabled", "parameters.text", *(f"resources[{number}]" for number in range(7))}
+
+
+async def test_what_is_too_large_for_one_message_is_refused(orchestrator: Orchestrator) -> None:
+    def text(size: int) -> JobSpecification:
+        return orchestrator.specification(parameters={"text": {"type": "text", "value": size * "x"}})
+
+    job = await orchestrator.jobs.create(text(1_000_000))
+    assert orchestrator.provider.calls_for(job.id) == ["create"]
+    assert "put data into files" in str(await refused(orchestrator.jobs, text(2_000_000)))
+    with pytest.raises(JobRejected):
+        await orchestrator.jobs.create_many([text(300_000)] * 4)
+    # Another program may not ask the client.
+    request = JobRequest(owner=job.owner, specification=text(1_100_000))
+    handle = await orchestrator.temporal.start_workflow(
+        "Job", request, id=orchestrator.jobs.new_job_id(), task_queue=TASK_QUEUE
+    )
+    assert await orchestrator.outcome(handle.id) == "FAILED"
