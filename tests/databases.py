@@ -17,9 +17,9 @@ KINDS = ("sqlite", "postgresql")
 
 
 @asynccontextmanager
-async def new_database(kind: str, folder: Path, postgresql: PostgresServer) -> AsyncIterator[str]:
+async def new_database(kind: str, folder: Path, postgresql: PostgresServer | None) -> AsyncIterator[str]:
     """The URL of an empty database; one on PostgreSQL is dropped at the end."""
-    if kind == "sqlite":
+    if kind == "sqlite" or postgresql is None:
         yield f"sqlite+aiosqlite:///{folder / 'store.sqlite'}"
         return
     administration = make_url(postgresql.get_uri()).set(drivername="postgresql+asyncpg")

@@ -12,6 +12,7 @@ from models.job import Permission, ProjectGroupEntity, UserEntity
 from models.messages import JobRequest
 from models.names import TASK_QUEUE
 from tests.conftest import Orchestrator
+from tests.databases import KINDS
 
 SERVER = {"name": "server", "version": "1"}
 LINK = {"type": "ingress", "id": "app-link"}
@@ -101,6 +102,7 @@ async def test_a_project_sees_its_jobs_by_role(orchestrator: Orchestrator) -> No
     assert rejection.code is ErrorCode.FORBIDDEN
 
 
+@pytest.mark.parametrize("database_kind", KINDS)
 async def test_a_link_is_one_jobs_until_it_ends(orchestrator: Orchestrator) -> None:
     first = await orchestrator.jobs.create(server(orchestrator, resources=[LINK]))
     rejection = await refused(orchestrator.jobs, server(orchestrator, resources=[LINK]))

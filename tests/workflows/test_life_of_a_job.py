@@ -7,8 +7,10 @@ import pytest
 from client import JobRejected
 from models import ErrorCode, JobState
 from tests.conftest import Orchestrator
+from tests.databases import KINDS
 
 
+@pytest.mark.parametrize("database_kind", KINDS)
 async def test_a_job_that_runs_and_succeeds(orchestrator: Orchestrator) -> None:
     job = await orchestrator.created()
     assert job.status.state is JobState.IN_QUEUE

@@ -16,6 +16,7 @@ from models.protocol import Charge
 from models.workspace import Workspace
 from tests.conditions import eventually
 from tests.conftest import Orchestrator
+from tests.databases import KINDS
 from workflows import timeouts
 
 PAID = {"id": "paid-1", "category": "paid", "provider": "local"}
@@ -39,6 +40,7 @@ def charge(charge_id: str, units: int, periods: int = 1) -> Charge:
     return Charge(charge_id=charge_id, units=units, periods=periods)
 
 
+@pytest.mark.parametrize("database_kind", KINDS)
 async def test_a_job_holds_its_price_and_gives_back_what_it_did_not_use(orchestrator: Orchestrator) -> None:
     job = await paid_job(orchestrator, HOUR + 20)
     assert job.billing.price_per_unit == 3
