@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import sys
 import tempfile
@@ -36,6 +37,23 @@ TEST_CATALOG = Path(__file__).parent / "workflows" / "catalog"
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The option of `tests/workflows/test_replay.py`."""
     parser.addoption("--record-histories", action="store_true", help="add the histories of today's code")
+
+
+_EXIT_STATUS = pytest.StashKey[int]()
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Keep the status for the end."""
+    session.config.stash[_EXIT_STATUS] = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave without the interpreter's shutdown, in which the Temporal SDK may abort (decision 0006)."""
+    if _EXIT_STATUS in config.stash:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(config.stash[_EXIT_STATUS])
 
 
 @pytest.fixture(scope="session")
