@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from models.job import Job, JobUpdate
+from models.protocol import Charge
 
 
 class Table(DeclarativeBase):
@@ -42,6 +43,26 @@ class Report(Table):
     """An update that the orchestrator has not taken yet."""
 
     __tablename__ = "reports"
+
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    job_id: Mapped[str] = mapped_column(String, index=True)
+    document: Mapped[str] = mapped_column(Text)
+
+
+class Meter(Table):
+    """Since when a job has run (milliseconds since the epoch), and how many units of it have become charges."""
+
+    __tablename__ = "meters"
+
+    job_id: Mapped[str] = mapped_column(String, primary_key=True)
+    started_at: Mapped[int] = mapped_column(Integer)
+    charged: Mapped[int] = mapped_column(Integer)
+
+
+class DueCharge(Table):
+    """A charge that the orchestrator has not taken yet."""
+
+    __tablename__ = "due_charges"
 
     number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
     job_id: Mapped[str] = mapped_column(String, index=True)
@@ -120,16 +141,44 @@ class Ledger:
         async with self._engine.begin() as connection:
             await connection.execute(update(TakenJob).where(TakenJob.id == job.id).values(document=_document(job)))
 
-    async def note_running(self, job_id: str) -> None:
-        """Note that the job runs; this is said in the answer to `create`."""
+    async def note_running(self, job_id: str, now: int, report: JobUpdate | None) -> None:
+        """Note that the job runs, and what is to be reported of it; None if the answer to `create` says it."""
+        meter = {"job_id": job_id, "started_at": now, "charged": 0}
         async with self._engine.begin() as connection:
             await connection.execute(update(TakenJob).where(TakenJob.id == job_id).values(running_reported=True))
+            await connection.execute(insert(Meter).values(meter).on_conflict_do_nothing())
+            if report is not None:
+                await connection.execute(insert(Report).values(_report(job_id, report)))
 
-    async def report_running(self, job_id: str, report: JobUpdate) -> None:
-        """Note that the job runs, and that this is to be reported."""
+    async def meter(self, job_id: str) -> tuple[int, int] | None:
+        """Since when the job has run (milliseconds since the epoch), and how many units have become charges."""
+        statement = select(Meter.started_at, Meter.charged).where(Meter.job_id == job_id)
+        async with self._engine.connect() as connection:
+            row = (await connection.execute(statement)).first()
+        return None if row is None else (row.started_at, row.charged)
+
+    async def add_charge(self, job_id: str, charge: Charge) -> None:
+        """Note a charge that is to be sent."""
+        row = {"job_id": job_id, "document": charge.model_dump_json(by_alias=True)}
         async with self._engine.begin() as connection:
-            await connection.execute(update(TakenJob).where(TakenJob.id == job_id).values(running_reported=True))
-            await connection.execute(insert(Report).values(_report(job_id, report)))
+            await connection.execute(
+                update(Meter).where(Meter.job_id == job_id).values(charged=Meter.charged + charge.units)
+            )
+            await connection.execute(insert(DueCharge).values(row))
+
+    async def due_charges(self) -> dict[str, list[tuple[int, Charge]]]:
+        """The charges of each job that were not taken yet, with the numbers under which they are kept."""
+        async with self._engine.connect() as connection:
+            rows = (await connection.execute(select(DueCharge.__table__).order_by(DueCharge.number))).all()
+        due: dict[str, list[tuple[int, Charge]]] = {}
+        for row in rows:
+            due.setdefault(row.job_id, []).append((row.number, Charge.model_validate_json(row.document)))
+        return due
+
+    async def forget_charges(self, numbers: Sequence[int]) -> None:
+        """Delete charges that were taken or refused."""
+        async with self._engine.begin() as connection:
+            await connection.execute(delete(DueCharge).where(DueCharge.number.in_(numbers)))
 
     async def report_end(self, job_id: str, reports: Sequence[JobUpdate]) -> None:
         """Note that the job has ended, and what is to be reported of it, oldest first."""

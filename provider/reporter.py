@@ -8,8 +8,9 @@ import logging
 from collections.abc import Sequence
 from typing import Protocol
 
-from client import JobClosed, ProviderClient
+from client import JobClosed, ProviderClient, RequestRefused
 from models.job import JobUpdate
+from models.protocol import Charge, ChargeAnswer
 from provider.ledger import Ledger
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,9 @@ class Reports(Protocol):
 
     async def update(self, job_id: str, updates: Sequence[JobUpdate]) -> None:
         """Take the updates of one job. Raises `JobClosed` if nobody wants them any more."""
+
+    async def charge(self, job_id: str, charges: Sequence[Charge]) -> ChargeAnswer:
+        """Take the charges of one job. Raises `JobClosed` or `RequestRefused` if they cannot be counted any more."""
 
 
 class Reporter:
@@ -53,15 +57,18 @@ class Reporter:
             await self._waiting.wait()
 
     async def _send_all(self) -> None:
-        pending = await self._ledger.pending_reports()
-        if not pending:
+        pending, due = await self._ledger.pending_reports(), await self._ledger.due_charges()
+        if not pending and not due:
             return
         if self._reports is None:
             self._reports = await ProviderClient.connect(self._provider_id)
         failures = [
             error
             for error in await asyncio.gather(
-                *(self._send(self._reports, job_id, numbered) for job_id, numbered in pending.items()),
+                *(
+                    self._send(self._reports, job_id, due.get(job_id, []), pending.get(job_id, []))
+                    for job_id in pending.keys() | due.keys()
+                ),
                 return_exceptions=True,
             )
             if error is not None
@@ -69,7 +76,31 @@ class Reporter:
         if failures:
             raise failures[0]
 
-    async def _send(self, reports: Reports, job_id: str, numbered: Sequence[tuple[int, JobUpdate]]) -> None:
-        with contextlib.suppress(JobClosed):  # nobody wants to hear it any more
-            await reports.update(job_id, [update for _, update in numbered])
-        await self._ledger.forget_reports([number for number, _ in numbered])
+    async def _send(
+        self,
+        reports: Reports,
+        job_id: str,
+        charges: Sequence[tuple[int, Charge]],
+        updates: Sequence[tuple[int, JobUpdate]],
+    ) -> None:
+        """The charges first: after a job's last report nothing is counted any more."""
+        if charges:
+            await self._charge(reports, job_id, [charge for _, charge in charges])
+            await self._ledger.forget_charges([number for number, _ in charges])
+        if updates:
+            with contextlib.suppress(JobClosed):  # nobody wants to hear it any more
+                await reports.update(job_id, [update for _, update in updates])
+            await self._ledger.forget_reports([number for number, _ in updates])
+
+    async def _charge(self, reports: Reports, job_id: str, charges: Sequence[Charge]) -> None:
+        try:
+            answer = await reports.charge(job_id, charges)
+        except (JobClosed, RequestRefused) as error:
+            log.error("Charges of job %s were not counted: %s", job_id, error)
+            return
+        if answer.insufficient_funds:
+            log.warning("Job %s is stopped: there are no more credits.", job_id)
+            await self._ledger.request_stop([job_id])
+            text = "Your job has been terminated (No more credits)."
+            await self._ledger.report(job_id, JobUpdate(status=text))
+            self._waiting.set()

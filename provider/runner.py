@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 import signal
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ from models.values import FileValue
 from provider import sandbox
 from provider.drives import Drives
 from provider.ledger import Ledger, Taken
+from provider.metering import due_charge
 from provider.replica import Condition, Phase, Replica
 from provider.settings import HOME_DRIVE, ProviderSettings
 
@@ -156,6 +158,7 @@ class Runner:
             conditions = [replica.condition() for replica in live.replicas]
         if not live.taken.running_reported and all(c.phase is not Phase.NOT_STARTED for c in conditions):
             await self._tell_running(live)
+        await self._charge(job, self._settings.charge_interval)
         lost = _first_lost(conditions)
         if live.taken.stop_requested or lost is not None:
             for replica, condition in zip(live.replicas, conditions, strict=True):
@@ -173,10 +176,10 @@ class Runner:
         job_id = live.taken.job.id
         if (answer := self._answers.get(job_id)) is not None and not answer.done():
             live.told_in_answer = True
-            await self._ledger.note_running(job_id)
+            await self._ledger.note_running(job_id, _now(), None)
             answer.set_result(None)
             return
-        await self._ledger.report_running(job_id, RUNNING)
+        await self._ledger.note_running(job_id, _now(), RUNNING)
         self.reports_waiting.set()
 
     async def _start(self, live: LiveJob, conditions: Sequence[Condition]) -> None:
@@ -219,6 +222,7 @@ class Runner:
         if (self._job_folder(job.id)).is_dir():
             await asyncio.to_thread(self._collect, job)
             report = report.model_copy(update={"output_folder": f"/{HOME_DRIVE}/Jobs/{job.id}"})
+        await self._charge(job, None)
         live = self._live.pop(job.id, None)
         # The answer to `create` may still be under way: then this must not be the first thing that is heard.
         was_told_in_answer = live is not None and live.told_in_answer
@@ -226,6 +230,18 @@ class Runner:
         await asyncio.to_thread(shutil.rmtree, self._job_folder(job.id), ignore_errors=True)
         log.info("Job %s ended: %s %s", job.id, report.state, report.status)
         self.reports_waiting.set()
+
+    async def _charge(self, job: Job, interval: float | None) -> None:
+        """Note what is due since the last charge; at the end (no interval) all that is left."""
+        meter = await self._ledger.meter(job.id)
+        if meter is None:
+            return
+        started_at, charged = meter
+        milliseconds = None if interval is None else int(interval * 1000)
+        charge = due_charge(job, _now() - started_at, charged, milliseconds)
+        if charge is not None:
+            await self._ledger.add_charge(job.id, charge)
+            self.reports_waiting.set()
 
     def _collect(self, job: Job) -> None:
         application, _ = resolved(job)
@@ -276,6 +292,10 @@ def resolved(job: Job) -> tuple[Application, Tool]:
     """The application and the tool that the orchestrator sends along with a job. Raises `pydantic.ValidationError`."""
     document = job.status.resolved_application if isinstance(job.status.resolved_application, dict) else {}
     return Application.model_validate(document.get("application")), Tool.model_validate(document.get("tool"))
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
 
 
 def _cores(job: Job) -> int:

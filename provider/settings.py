@@ -40,6 +40,8 @@ class ProviderSettings(BaseSettings):
     """What it offers; without an entry, one product `cpu-1` of category `cpu`."""
     system_folders: list[Path] = []
     """More folders of this machine that every job may read, for example where a centre keeps its software."""
+    charge_interval: float = Field(default=900.0, gt=0)
+    """Seconds between two charges of a running job; the rest is charged at its end."""
     log_level: str = "INFO"
 
     @classmethod

@@ -164,8 +164,9 @@ def test_credits(stack: Stack) -> None:
     assert answer["result"] == {"insufficientFunds": [{"id": "2"}], "duplicateCharges": []}
     assert "There are no more credits" in stack.json("show", job_id, "--user", "alice")["updates"][-1]["status"]
     cancelled(stack, job_id)
-    assert stack.json("wallet", "--user", "alice")[0]["available"] == 45
-    assert [line["amount"] for line in stack.json("wallet", "ledger", "--user", "alice")] == [45, 15, 60, 60]
+    # The provider itself charges the minute that was begun.
+    assert stack.json("wallet", "--user", "alice")[0]["available"] == 44
+    assert [line["amount"] for line in stack.json("wallet", "ledger", "--user", "alice")] == [44, 1, 15, 60, 60]
 
 
 def test_extending_and_ending_early(stack: Stack) -> None:
@@ -179,7 +180,7 @@ def test_extending_and_ending_early(stack: Stack) -> None:
     assert stack.json("wallet", "--user", "carol")[0]["reserved"] == 120
     assert stack.run("cancel", job_id, "--user", "carol").returncode == 0
     ended(stack, job_id, "carol")
-    assert stack.json("wallet", "--user", "carol")[0]["available"] == 240
+    assert stack.json("wallet", "--user", "carol")[0]["available"] == 239
 
 
 def test_others_find_nothing(stack: Stack) -> None:

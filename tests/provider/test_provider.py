@@ -23,6 +23,7 @@ from websockets.exceptions import InvalidStatus
 from client import JobClosed
 from models import JobState, JobUpdate
 from models.names import new_job_id
+from models.protocol import Charge, ChargeAnswer, ChargeId
 from provider.server import create_server
 from provider.settings import ProviderSettings
 from tests.conditions import eventually
@@ -34,7 +35,9 @@ class Reports:
 
     def __init__(self) -> None:
         self.taken: dict[str, list[JobUpdate]] = {}
+        self.charges: dict[str, list[Charge]] = {}
         self.is_down = False
+        self.is_broke = False
         self.closed: set[str] = set()
 
     async def update(self, job_id: str, updates: Sequence[JobUpdate]) -> None:
@@ -43,6 +46,13 @@ class Reports:
         if job_id in self.closed:
             raise JobClosed("closed")
         self.taken.setdefault(job_id, []).extend(updates)
+
+    async def charge(self, job_id: str, charges: Sequence[Charge]) -> ChargeAnswer:
+        if self.is_down:
+            raise ConnectionError("down")
+        self.charges.setdefault(job_id, []).extend(charges)
+        lacking = [ChargeId(id=charge.charge_id) for charge in charges] if self.is_broke else []
+        return ChargeAnswer(insufficient_funds=lacking, duplicate_charges=[])
 
     def ended(self, job_id: str) -> JobUpdate | None:
         return next(
@@ -393,3 +403,34 @@ async def test_a_bad_body_is_a_400_that_says_why(provider: Served, call: str, bo
         answer = await client.post(f"{provider.url}/ucloud/local/jobs/{call}", content=body)
     assert answer.status_code == 400
     assert answer.json()["why"]
+
+
+PRICED = {"name": "cpu-1", "category": {"name": "cpu", "provider": "local"}, "pricePerUnit": 1}
+
+
+def paid(job: dict[str, Any]) -> dict[str, Any]:
+    return job | {"status": job["status"] | {"resolvedProduct": PRICED}}
+
+
+async def test_a_job_is_charged_before_its_end_is_reported(provider: Served) -> None:
+    job, free = paid(shell("true", replicas=2)), shell("true")
+    provider.reports.is_down = True
+    await provider.call("", job, free)
+    await eventually(lambda: not (provider.folder / "provider" / "jobs" / job["id"]).exists())
+    provider.reports.is_down = False
+    await provider.end_of(job)
+    await provider.end_of(free)
+    assert provider.reports.charges == {job["id"]: [Charge(charge_id="1-1", units=1, periods=2)]}
+
+
+async def test_a_job_without_credits_is_stopped(tmp_path: Path) -> None:
+    served = Served(tmp_path, Reports())
+    served.settings = served.settings.model_copy(update={"charge_interval": 0.5})
+    served.reports.is_broke = True
+    job = paid(shell("sleep 300"))
+    async with serving(served):
+        await served.call("", job)
+        await served.end_of(job)
+        texts = [update.status for update in served.reports.taken[job["id"]]]
+        assert "Your job has been terminated (No more credits)." in texts
+        assert served.processes_of(job) == []
