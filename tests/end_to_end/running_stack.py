@@ -128,13 +128,17 @@ class Stack:
         file.write_text(json.dumps(document))
         return file
 
-    def state(self, job_id: str) -> str:
-        done = self.run("show", job_id, "--json")
-        return str(json.loads(done.stdout)["status"]["state"]) if done.returncode == 0 else ""
+    def reached(self, job_id: str, state: str, user: str | None = None) -> dict[str, Any]:
+        """Wait until the job is in that state, and get it."""
+        options = ["--user", user] if user else []
 
-    def reached(self, job_id: str, state: str) -> dict[str, Any]:
-        eventually(lambda: self.state(job_id) == state)
-        job: dict[str, Any] = self.json("show", job_id)
+        def there() -> dict[str, Any] | None:
+            done = self.run("show", job_id, "--json", *options)
+            job: dict[str, Any] = json.loads(done.stdout) if done.returncode == 0 else {"status": {"state": ""}}
+            return job if job["status"]["state"] == state else None
+
+        job = eventually(there)
+        assert job is not None
         return job
 
     def output(self, job_id: str, name: str) -> str:

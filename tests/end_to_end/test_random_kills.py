@@ -1,6 +1,6 @@
 """`kill -9` of the worker at random moments, while jobs of every kind are admitted, refused and settled.
 
-`UCLOUD_TEST_KILLS` says how often (4 unless set), `UCLOUD_TEST_SEED` repeats the schedule of a run.
+`UCLOUD_TEST_KILLS` says how often (3 unless set), `UCLOUD_TEST_SEED` repeats the schedule of a run.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.acknowledging_provider import AcknowledgingProvider
 from tests.end_to_end.test_killed_worker import WorkerProcess, worker  # noqa: F401 - a fixture
 from tests.store.books import check_the_books
 
-KILLS = int(os.environ.get("UCLOUD_TEST_KILLS", "4"))
+KILLS = int(os.environ.get("UCLOUD_TEST_KILLS", "3"))
 CREDITS = 100_000
 PAID = {"id": "paid-1", "category": "paid", "provider": "local"}
 FREE = {"id": "cpu-1", "category": "cpu", "provider": "local"}

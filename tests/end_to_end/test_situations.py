@@ -73,14 +73,13 @@ def submitted(stack: Stack, file: Path, user: str = "alice") -> str:
 
 
 def ended(stack: Stack, job_id: str, user: str = "alice") -> dict[str, Any]:
-    eventually(lambda: stack.json("show", job_id, "--user", user)["status"]["state"] == "SUCCESS")
+    job = stack.reached(job_id, "SUCCESS", user)
     eventually(lambda: stack.nothing_is_left_of(job_id))
-    shown: dict[str, Any] = stack.json("show", job_id, "--user", user)
-    return shown
+    return job
 
 
 def running(stack: Stack, job_id: str) -> None:
-    eventually(lambda: stack.json("show", job_id, "--user", "alice")["status"]["state"] == "RUNNING")
+    stack.reached(job_id, "RUNNING", "alice")
 
 
 def cancelled(stack: Stack, job_id: str) -> None:

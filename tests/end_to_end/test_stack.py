@@ -98,24 +98,18 @@ def test_an_extension_moves_the_deadline(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("part", ["worker", "provider", "temporal"])
-def test_a_killed_process_loses_no_running_job(stack: Stack, part: str) -> None:
-    job_id = stack.sleeping(4)
-    stack.reached(job_id, "RUNNING")
+def test_a_killed_process_loses_no_job_and_no_cancel(stack: Stack, part: str) -> None:
+    running, cancelled = stack.sleeping(4), stack.sleeping(300)
+    for job_id in (cancelled, running):
+        stack.reached(job_id, "RUNNING")
+    stack.run("cancel", cancelled)
     stack.kill(part)
-    job = stack.reached(job_id, "SUCCESS")
+    job = stack.reached(running, "SUCCESS")
     assert "exit code 0" in job["updates"][-1]["status"]
-    assert stack.output(job_id, "stdout-0.txt").splitlines() == ["I sleep for 4 seconds.", "I am awake."]
-    eventually(lambda: stack.nothing_is_left_of(job_id))
-
-
-@pytest.mark.parametrize("part", ["worker", "provider", "temporal"])
-def test_a_killed_process_loses_no_cancel(stack: Stack, part: str) -> None:
-    job_id = stack.sleeping(300)
-    stack.reached(job_id, "RUNNING")
-    stack.run("cancel", job_id)
-    stack.kill(part)
-    stack.reached(job_id, "SUCCESS")
-    eventually(lambda: stack.nothing_is_left_of(job_id))
+    assert stack.output(running, "stdout-0.txt").splitlines() == ["I sleep for 4 seconds.", "I am awake."]
+    stack.reached(cancelled, "SUCCESS")
+    for job_id in (running, cancelled):
+        eventually(lambda job_id=job_id: stack.nothing_is_left_of(job_id))
 
 
 @pytest.mark.parametrize("parts", [("provider", "worker"), ("temporal",)], ids="-".join)
