@@ -240,7 +240,8 @@ class JobClient:
             await asyncio.sleep(FOLLOW_INTERVAL)
 
     async def wait(self, job_id: str) -> Job:
-        """Wait until the job has ended and everything that it held is free, and get it."""
+        """Wait until the job has ended and everything that it held is free, and get it. Raises `JobNotFound`."""
+        await self._require(job_id, Permission.READ)
         with suppress(OrchestratorError), translated():
             # However the workflow ends, the job says how the job ended.
             await self._handle(job_id).result()

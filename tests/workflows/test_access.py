@@ -38,6 +38,7 @@ async def test_a_stranger_finds_nothing(orchestrator: Orchestrator) -> None:
     stranger = client(orchestrator, "mallory")
     for asking in (
         stranger.retrieve(job.id),
+        stranger.wait(job.id),
         stranger.cancel(job.id),
         stranger.extend(job.id, SimpleDuration(hours=1)),
         stranger.suspend(job.id),
