@@ -37,7 +37,8 @@ class Holdings:
     async def take(self, holdings: Sequence[Holding]) -> None:
         """Hold what the jobs need: for all of them or for none. Raises `Refused` with every reason.
 
-        The order of all locks is the same in every transaction, so none waits for one that waits for it.
+        Locks are taken in the order of live jobs, bindings, wallets. `withdraw` of several jobs does not keep to it
+        yet: PostgreSQL then ends one of two transactions, and it is repeated.
         """
         async with writing(self._engine) as connection:
             findings: list[Finding] = []

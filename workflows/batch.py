@@ -172,9 +172,8 @@ class JobBatchWorkflow:
             for provider in providers
         ]
         results: dict[str, SubmitResult] = {}
-        for finished in asyncio.as_completed(
-            [_labelled(provider, call) for provider, call in zip(providers, calls, strict=True)]
-        ):
+        answers = [asyncio.create_task(_labelled(*both)) for both in zip(providers, calls, strict=True)]
+        for finished in workflow.as_completed(answers):
             try:
                 provider, answer = await finished
             except FailureError as error:
