@@ -34,7 +34,7 @@ from temporalio.client import (
     SchedulePolicy,
     ScheduleSpec,
     ScheduleUpdate,
-    WorkflowExecutionStatus,
+    WorkflowQueryFailedError,
 )
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
@@ -49,21 +49,16 @@ from activities.provider_http import ProviderHttp
 from activities.settlement import ArchiveActivities, SettlementActivities
 from catalog import Catalog, ReloadingCatalog
 from models.connection import connect_to_temporal
-from models.job import JobOwner, JobState
+from models.job import Job
 from models.messages import MonitorRequest
 from models.names import (
-    JOB_OWNER,
-    JOB_PROJECT,
-    JOB_STATE,
     MONITOR_WORKFLOW,
+    QUERY_JOB,
     SEARCH_ATTRIBUTES,
     TASK_QUEUE,
-    WORKFLOW,
     monitor_id,
     provider_task_queue,
 )
-from models.resource_verification import Peer
-from models.workspace import Workspace
 from store import Archive, Holdings, SchemaOutdated, Wallets, connect, require_current, upgrade
 from workflows import JobBatchWorkflow, JobWorkflow, ProviderMonitorWorkflow
 from workflows.surplus import SurplusArguments
@@ -75,7 +70,7 @@ GRACEFUL_STOP = timedelta(seconds=20)
 CATALOG_INTERVAL = 5.0
 """Seconds between two looks for providers that have come into the catalog."""
 PEER_PATIENCE = timedelta(seconds=5)
-"""How long Temporal may take to tell of a job that another wants to connect to."""
+"""How long a job that another wants to connect to may take to answer."""
 PASSED_THROUGH = ("models", "activities", "workflows", "catalog", "store", "pydantic", "pydantic_core", "httpx", "jwt")
 """Modules that the workflow sandbox need not load anew for each workflow: they are pure, or only name activities."""
 
@@ -92,6 +87,8 @@ class WorkerSettings(BaseSettings):
     provider_addresses: dict[str, str] = {}
     """Addresses that take the place of those in the catalog, by the provider's id."""
     issuer: str = "cloud.sdu.dk"
+    operators: list[str] = []
+    """Who may grant credits, by username."""
     monitor_interval: float = Field(default=900.0, gt=0)
     """Seconds between two checks of a provider's live jobs; `setup` puts it into the schedules."""
     max_cached_workflows: int = 1000
@@ -143,20 +140,17 @@ class JobWorker:
         """Take no more work, finish what runs, and let `run` return."""
         self._stop.set()
 
-    async def _find_peer(self, job_id: str) -> Peer | None:
-        """A live job, as its search attributes have it; no worker has to answer for it."""
+    async def _find_peer(self, job_id: str) -> Job | None:
+        """A job that has not left its workflow; None if there is none of this id."""
         try:
-            description = await self._client.get_workflow_handle(job_id).describe(rpc_timeout=PEER_PATIENCE)
+            handle = self._client.get_workflow_handle(job_id)
+            return Job.model_validate(await handle.query(QUERY_JOB, result_type=dict, rpc_timeout=PEER_PATIENCE))
+        except WorkflowQueryFailedError:  # another workflow than a job's
+            return None
         except RPCError as error:
             if error.status in {RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT}:
                 return None
             raise
-        found = {pair.key.name: pair.value for pair in description.typed_search_attributes}
-        is_job = description.workflow_type == WORKFLOW and description.status is WorkflowExecutionStatus.RUNNING
-        if not is_job or JOB_STATE not in found or JOB_OWNER not in found:
-            return None
-        owner = JobOwner(created_by=found[JOB_OWNER], project=found.get(JOB_PROJECT))
-        return Peer(workspace=Workspace.of(owner), state=JobState(found[JOB_STATE]))
 
     def _current_catalog(self) -> Catalog:
         return self._catalog.current
@@ -167,7 +161,7 @@ class JobWorker:
         settlement, accounting = SettlementActivities(holdings, archive), AccountingActivities(wallets)
         monitoring = MonitoringActivities(self._current_catalog, holdings, self._client)
         directory = DirectoryActivities(self._current_catalog, holdings)
-        finished, money = ArchiveActivities(archive), WalletActivities(wallets)
+        finished, money = ArchiveActivities(archive), WalletActivities(wallets, self._settings.operators)
         return Worker(
             self._client,
             task_queue=TASK_QUEUE,

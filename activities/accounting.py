@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from temporalio import activity
 
-from activities.refusal import refusals_of_the_store
+from activities.refusal import refusal, refusals_of_the_store
+from models.errors import ErrorCode
 from models.messages import ChargeCall, CoverCall, GrantRequest, WalletsAnswer, WalletsRequest
 from models.money import ChargeResult
 from models.names import ACTIVITY_BROWSE_WALLETS, ACTIVITY_GRANT
@@ -33,12 +36,16 @@ class AccountingActivities:
 class WalletActivities:
     """Standalone activities, for clients, who have no database of their own."""
 
-    def __init__(self, wallets: Wallets) -> None:
+    def __init__(self, wallets: Wallets, operators: Collection[str]) -> None:
         self._wallets = wallets
+        self._operators = operators
 
     @activity.defn(name=ACTIVITY_GRANT)
     async def grant(self, request: GrantRequest) -> None:
-        """Put credits into a wallet, once for each id."""
+        """Put credits into a wallet, once for each id. Raises `FORBIDDEN` if it is not an operator who grants them."""
+        if request.granted_by not in self._operators:
+            text = f"{request.granted_by} may not grant credits: the operators of this orchestrator do that."
+            raise refusal(ErrorCode.FORBIDDEN, text)
         with refusals_of_the_store():
             await self._wallets.grant(
                 request.owner, request.category, request.amount, request.note, grant_id=request.grant_id

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities.context import own_workflow_id
 from activities.refusal import refusal, refusals_of_the_store
 from activities.surroundings import FindPeer, surroundings_of
 from catalog import Catalog
@@ -45,28 +45,45 @@ class AdmissionActivities:
         Raises an `ApplicationError` with every finding in its details. Its type is the code of the first, such as
         `VERIFICATION_FAILED`, `RESOURCE_IN_USE`, `INSUFFICIENT_FUNDS` or `DUPLICATE_JOB`.
         """
-        admission, holding = await self._examine(request)
-        with refusals_of_the_store():
-            await self._holdings.take([holding])
-        return admission
+        return (await self._admit([request]))[0]
 
     @activity.defn
     async def admit_batch(self, request: BatchAdmissionRequest) -> BatchAdmission:
         """Admit all jobs or none. The findings of each name its place in the batch."""
-        examined: list[tuple[Admission, Holding]] = []
-        findings = size_findings([job.specification for job in request.jobs])
-        for index, job in enumerate(request.jobs):
-            try:
-                examined.append(await self._examine(job))
-            except ApplicationError as error:
-                findings += [_in_batch(index, finding) for finding in error.details[0]]
-        if findings:
-            raise refusal(_common_code(findings), " ".join(finding.message for finding in findings), findings)
-        with refusals_of_the_store():
-            await self._holdings.take([holding for _, holding in examined])
-        return BatchAdmission(jobs=[admission for admission, _ in examined])
+        return BatchAdmission(jobs=await self._admit(request.jobs, in_batch=True))
 
-    async def _examine(self, request: AdmissionRequest) -> tuple[Admission, Holding]:
+    async def _admit(self, requests: Sequence[AdmissionRequest], in_batch: bool = False) -> list[Admission]:
+        taken_by = own_workflow_id()
+        taken = [await self._holdings.taken(request.job_id, taken_by) for request in requests]
+        if all(taken):
+            # An attempt before this one was through, and its answer was lost; what it took decides.
+            return [_admission(holding) for holding in taken if holding]
+        try:
+            holdings = await self._examine_all(requests, in_batch)
+            with refusals_of_the_store():
+                await self._holdings.take(holdings)
+        except ApplicationError:
+            # An attempt that is only slow must not take anything after this refusal.
+            await self._holdings.withdraw(taken_by, [request.job_id for request in requests])
+            raise
+        return [_admission(holding) for holding in holdings]
+
+    async def _examine_all(self, requests: Sequence[AdmissionRequest], in_batch: bool) -> list[Holding]:
+        """Examine each. Raises a refusal with the findings of all."""
+        holdings: list[Holding] = []
+        findings: list[Finding] = []
+        for index, request in enumerate(requests):
+            holding, found = await self._examine(request)
+            findings += [_in_batch(index, finding) for finding in found] if in_batch else found
+            holdings += [holding] if holding else []
+        if not findings:
+            # Defaults may have made the requests larger than they came.
+            findings = size_findings([holding.specification for holding in holdings])
+        if findings:
+            raise refusal(_common_code(findings), findings=findings)
+        return holdings
+
+    async def _examine(self, request: AdmissionRequest) -> tuple[Holding | None, list[Finding]]:
         catalog = self._catalog()
         specification = request.specification
         application = catalog.application(specification.application)
@@ -85,15 +102,18 @@ class AdmissionActivities:
                 Finding(field="product.provider", message=f"There is no provider {specification.product.provider}.")
             )
         if findings or application is None or tool is None or product is None:
-            raise refusal(_common_code(findings), " ".join(finding.message for finding in findings), findings)
+            return None, findings
         completed = with_forced_read_only(request.owner, complete(specification, application, tool), around)
         # Built here only to be sure that it can be: the provider builds its own from the same rules.
         build_command_line(application, completed.parameters)
         build_environment(application, completed.parameters)
         price = _price(product, completed)
-        admission = Admission(specification=completed, price_per_unit=price.price_per_unit if price else 0)
-        taken_by = activity.info().workflow_id
-        return admission, holding_of(request.job_id, request.owner, completed, price, taken_by)
+        return holding_of(request.job_id, request.owner, completed, price, own_workflow_id()), []
+
+
+def _admission(holding: Holding) -> Admission:
+    price = holding.price.price_per_unit if holding.price else 0
+    return Admission(specification=holding.specification, price_per_unit=price)
 
 
 def _common_code(findings: Sequence[Finding]) -> ErrorCode:
@@ -101,8 +121,7 @@ def _common_code(findings: Sequence[Finding]) -> ErrorCode:
     return codes.pop() if len(codes) == 1 else ErrorCode.VERIFICATION_FAILED
 
 
-def _in_batch(index: int, document: Any) -> Finding:
-    finding = Finding.model_validate(document)
+def _in_batch(index: int, finding: Finding) -> Finding:
     where = f"[{index}].{finding.field}"
     return finding.model_copy(update={"field": where, "message": f"[{index}] {finding.message}"})
 

@@ -10,9 +10,10 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.surroundings import catalog_surroundings
 from catalog import Catalog
+from models.errors import shortened
 from models.messages import JobsToCancel, JobToCancel, MonitorRequest
-from models.resource_verification import access_findings
-from store import Holdings
+from models.resource_verification import lost_access_findings
+from store import LIVE_PAGE, Holdings
 
 
 class MonitoringActivities:
@@ -25,23 +26,32 @@ class MonitoringActivities:
 
     @activity.defn
     async def find_lost_access(self, request: MonitorRequest) -> JobsToCancel:
-        """The live jobs that use what their owners may not use any more, and what that is."""
+        """Of a page of live jobs those that use what their owners may not use any more, and what that is."""
         catalog = self._catalog()
         lost = []
-        for holding in await self._holdings.live(request.provider):
+        page = await self._holdings.live(request.provider, request.after)
+        for holding in page:
             around = catalog_surroundings(catalog, holding.owner)
-            findings = access_findings(holding.owner, holding.specification, around)
+            findings = lost_access_findings(holding.owner, holding.specification, around)
             if findings:
                 reason = " ".join(finding.message for finding in findings)
-                lost.append(JobToCancel(job_id=holding.job_id, reason=f"system initiated (lost permissions). {reason}"))
-        return JobsToCancel(jobs=lost)
+                text = shortened(f"system initiated (lost permissions). {reason}")
+                lost.append(JobToCancel(job_id=holding.job_id, reason=text))
+        return JobsToCancel(jobs=lost, last=page[-1].job_id if len(page) == LIVE_PAGE else None)
 
     @activity.defn
     async def cancel_jobs(self, request: JobsToCancel) -> None:
-        """Cancel jobs, each with its reason; one that has ended meanwhile stays so."""
+        """Cancel jobs, each with its reason; one that has ended meanwhile stays so.
+
+        Raises the last error, after all the others were cancelled.
+        """
+        failed: RPCError | None = None
         for job in request.jobs:
             try:
                 await self._client.get_workflow_handle(job.job_id).cancel(reason=job.reason)
             except RPCError as error:
                 if error.status is not RPCStatusCode.NOT_FOUND:
-                    raise
+                    activity.logger.error("The job %s could not be cancelled: %s", job.job_id, error)
+                    failed = error
+        if failed is not None:
+            raise failed

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from temporalio.exceptions import ApplicationError
 
 from activities.refusal import refusal
-from models.errors import ErrorCode
+from models.errors import ErrorCode, shortened
 from models.job import Job
 from models.protocol import BulkResponse, CreateResponse, ProviderError
 from models.wire import WireModel
@@ -22,6 +22,8 @@ TOKEN_LIFETIME = 300
 """Seconds that a token is good for; minutes, as UCloud's own."""
 SUBJECT = "_UCloud"
 ROLE = "SERVICE"
+MAXIMUM_ANSWER = 1024 * 1024
+"""Bytes of an answer that is read: it becomes a Temporal message, and there is nothing in it that must be known."""
 RETRIED_STATUS = frozenset({408, 429})
 
 
@@ -90,6 +92,8 @@ def _try_again(message: str) -> ApplicationError:
 
 
 def _json(response: httpx.Response) -> Any:
+    if len(response.content) > MAXIMUM_ANSWER:
+        return None
     try:
         return response.json()
     except ValueError:
@@ -98,6 +102,6 @@ def _json(response: httpx.Response) -> Any:
 
 def _why(response: httpx.Response) -> str:
     try:
-        return ProviderError.model_validate_json(response.content).why
+        return shortened(ProviderError.model_validate_json(response.content).why)
     except ValidationError:
         return response.text[:200] or response.reason_phrase

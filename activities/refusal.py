@@ -7,14 +7,16 @@ from contextlib import contextmanager
 
 from temporalio.exceptions import ApplicationError
 
-from models.errors import ErrorCode, Finding
+from models.errors import ErrorCode, Finding, shortened, told
 from store import Refused
 
 
-def refusal(code: ErrorCode, message: str, findings: Sequence[Finding] = ()) -> ApplicationError:
-    """An error that ends the attempts; `code` is its type, and the findings are its details."""
+def refusal(code: ErrorCode, message: str = "", findings: Sequence[Finding] = ()) -> ApplicationError:
+    """An error that ends the attempts; `code` is its type. With findings, its text is theirs, and they its details."""
+    findings = told(findings)
     details = [[finding.to_wire() for finding in findings]] if findings else []
-    return ApplicationError(message, *details, type=code, non_retryable=True)
+    text = " ".join(finding.message for finding in findings) or shortened(message)
+    return ApplicationError(text, *details, type=code, non_retryable=True)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from temporalio import activity
 
+from activities.context import own_workflow_id
 from models.messages import (
     ArchiveAnswer,
     ArchiveRequest,
@@ -32,12 +33,12 @@ class SettlementActivities:
     @activity.defn
     async def withdraw(self, job_id: str) -> None:
         """Remove every trace of a job that was never accepted."""
-        await self._holdings.withdraw([job_id])
+        await self._holdings.withdraw(own_workflow_id(), [job_id])
 
     @activity.defn
     async def withdraw_batch(self, withdrawal: BatchWithdrawal) -> None:
         """Remove every trace of the jobs of a batch that is refused, in one transaction."""
-        await self._holdings.withdraw(withdrawal.job_ids)
+        await self._holdings.withdraw(own_workflow_id(), withdrawal.job_ids)
 
     @activity.defn
     async def keep_updates(self, spilled: SpilledUpdates) -> None:

@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable
 
 from catalog import Catalog
 from models.holdings import fields_and_values
-from models.job import JobOwner, JobSpecification
+from models.job import Job, JobOwner, JobSpecification
 from models.paths import OutsideDrive, resolve_inside, split
-from models.resource_verification import FileKind, Peer, Surroundings
+from models.resource_verification import FileKind, Surroundings
 from models.values import PeerValue
 from models.workspace import Drive
 
-FindPeer = Callable[[str], Awaitable[Peer | None]]
+FindPeer = Callable[[str], Awaitable[Job | None]]
 """Finds a live job by its id."""
 
 
@@ -25,7 +25,7 @@ async def surroundings_of(
     return catalog_surroundings(catalog, owner, peers)
 
 
-def catalog_surroundings(catalog: Catalog, owner: JobOwner, peers: dict[str, Peer] | None = None) -> Surroundings:
+def catalog_surroundings(catalog: Catalog, owner: JobOwner, peers: dict[str, Job] | None = None) -> Surroundings:
     """What the catalog alone says; enough to see whether access was lost."""
     return Surroundings(
         memberships=catalog.memberships(owner.created_by),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import getpass
 import json
 import os
 import signal
@@ -161,6 +162,7 @@ class Stack:
             "UCLOUD_CATALOG": str(self._catalog),
             "UCLOUD_DATABASE_URL": f"sqlite+aiosqlite:///{self.data_dir / 'store.sqlite'}",
             "UCLOUD_KEYS_DIR": str(self.data_dir / "keys"),
+            "UCLOUD_OPERATORS": json.dumps([getpass.getuser()]),
             "UCLOUD_PROVIDER_ADDRESSES": json.dumps({PROVIDER_ID: self.provider_url}),
         }
 

@@ -60,21 +60,26 @@ def ledger(
 def grant(
     amount: Annotated[int, typer.Argument(metavar="CREDITS", min=1, help="How many credits.")],
     category: Annotated[str, typer.Argument(metavar="CATEGORY@PROVIDER", help="What they pay for.")],
+    for_user: Annotated[str | None, typer.Option(help="Whose wallet; by default your own.")] = None,
+    for_project: Annotated[str | None, typer.Option(help="The project whose wallet it is.")] = None,
     note: Annotated[str, typer.Option(help="Why; the ledger will say it.")] = "",
     as_json: Json = False,
     user: User = None,
     project: Project = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Put credits into the wallet of the user, or of the project; for operators."""
+    """Put credits into a wallet of a user or of a project; for operators."""
     name, _, provider = category.partition("@")
     if not name or not provider:
         raise typer.BadParameter("must be CATEGORY@PROVIDER, such as cpu@local", param_hint="CATEGORY@PROVIDER")
+    if for_user and for_project:
+        raise typer.BadParameter("is for a user or for a project, not for both", param_hint="--for-project")
 
     async def work() -> Workspace:
         client = await connect(data_dir, user, project)
-        await client.grant(client.workspace, ProductCategory(name=name, provider=provider), amount, note)
-        return client.workspace
+        given = Workspace(user=for_user, project=for_project) if for_user or for_project else client.workspace
+        await client.grant(given, ProductCategory(name=name, provider=provider), amount, note)
+        return given
 
     owner = asyncio.run(work())
     if as_json:

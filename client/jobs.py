@@ -24,7 +24,7 @@ from client.errors import JobClosed, JobNotFound, JobRejected, OrchestratorError
 from models import names
 from models.access import for_reader
 from models.connection import connect_to_temporal
-from models.errors import ErrorCode
+from models.errors import MAXIMUM_SENTENCE, ErrorCode
 from models.job import (
     Job,
     JobOwner,
@@ -58,7 +58,7 @@ from models.messages import (
 )
 from models.product import ProductCategory
 from models.search_attributes import initial_search_attributes
-from models.wire import WireModel
+from models.wire import WireModel, sentences
 from models.workspace import Membership, Workspace
 
 FOLLOW_INTERVAL = 0.5
@@ -150,7 +150,10 @@ class JobClient:
             job = await self.retrieve(job_id)
         if job.owner != owner:
             raise JobRejected(ErrorCode.DUPLICATE_JOB, f"The id {job_id} is taken by another job.")
-        return await self._for_reader(job)
+        job = await self._for_reader(job)
+        if not _may(job, Permission.READ):  # the repeat of somebody who has left the project meanwhile
+            raise JobNotFound(job_id)
+        return job
 
     async def create_many(
         self,
@@ -168,7 +171,7 @@ class JobClient:
         owner = JobOwner(created_by=self._actor.username, project=self._actor.project)
         try:
             jobs = [
-                BatchedJob(job_id=f"{batch_id}-{number}", specification=specification)
+                BatchedJob(job_id=f"{batch_id}-{number:03}", specification=specification)
                 for number, specification in enumerate(specifications)
             ]
             request = BatchRequest(owner=owner, jobs=jobs)
@@ -248,7 +251,13 @@ class JobClient:
         return [job async for job in self.follow(job_id)][-1]
 
     async def cancel(self, job_id: str, reason: str = "") -> None:
-        """Ask for the end of a job. Cancelling one that has ended has no effect. Raises `JobNotFound`."""
+        """Ask for the end of a job. Cancelling one that has ended has no effect.
+
+        Raises `JobNotFound`, or `RequestRefused` if the reason is longer than a sentence.
+        """
+        if len(reason) > MAXIMUM_SENTENCE:
+            text = f"The reason must have at most {MAXIMUM_SENTENCE} characters, not {len(reason)}."
+            raise RequestRefused(ErrorCode.VERIFICATION_FAILED, text)
         await self._require(job_id, Permission.EDIT)
         try:
             with translated():
@@ -270,11 +279,11 @@ class JobClient:
 
     async def rename(self, job_id: str, name: str | None) -> None:
         """Give a live job another name. Raises `RequestRefused`, or `JobClosed` if the job has ended."""
-        await self._update(job_id, names.UPDATE_RENAME, RenameRequest(name=name))
+        await self._update(job_id, names.UPDATE_RENAME, _request(RenameRequest, name=name))
 
     async def update_acl(self, job_id: str, acl: Sequence[ResourceAclEntry]) -> None:
         """Set who else may read, change or share a live job. Raises `RequestRefused`, or `JobClosed`."""
-        await self._update(job_id, names.UPDATE_ACL, AclRequest(acl=list(acl)), Permission.ADMIN)
+        await self._update(job_id, names.UPDATE_ACL, _request(AclRequest, acl=list(acl)), Permission.ADMIN)
 
     async def wallets(self, movements: int = 0) -> WalletsAnswer:
         """The wallets that pay for the actor's jobs, with that many of the newest lines of their ledger.
@@ -289,9 +298,18 @@ class JobClient:
         )
 
     async def grant(self, owner: Workspace, category: ProductCategory, amount: int, note: str = "") -> None:
-        """Put credits into a wallet; for operators. Every call is a grant of its own. Raises `RequestRefused`."""
-        grant_id = names.new_job_id()
-        request = GrantRequest(grant_id=grant_id, owner=owner, category=category, amount=amount, note=note)
+        """Put credits into a wallet. Every call is a grant of its own.
+
+        Raises `RequestRefused`, with `FORBIDDEN` if the actor is not an operator.
+        """
+        request = GrantRequest(
+            grant_id=names.new_job_id(),
+            granted_by=self._actor.username,
+            owner=owner,
+            category=category,
+            amount=amount,
+            note=note,
+        )
         await self._ask_worker(names.ACTIVITY_GRANT, request, None)
 
     async def holder(self, kind: Literal["ingress", "network"], resource_id: str) -> str | None:
@@ -459,6 +477,14 @@ def _with_updates(job: Job, updates: list[JobUpdate]) -> Job:
 def _refuse_too_much(specifications: Sequence[JobSpecification]) -> None:
     if findings := size_findings(specifications):
         raise JobRejected(ErrorCode.VERIFICATION_FAILED, findings[0].message, findings)
+
+
+def _request(model: type[Answer], **fields: Any) -> Answer:
+    """The argument of an update. Raises `RequestRefused` with a sentence for each wrong field."""
+    try:
+        return model(**fields)
+    except ValidationError as error:
+        raise RequestRefused(ErrorCode.VERIFICATION_FAILED, " ".join(sentences(error))) from error
 
 
 def _look_at_errors_of(start: WithStartWorkflowOperation[Any, Any]) -> None:

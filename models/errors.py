@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 from models.wire import WireModel
@@ -27,3 +28,23 @@ class Finding(WireModel):
     field: str
     message: str
     code: ErrorCode = ErrorCode.VERIFICATION_FAILED
+
+
+MAXIMUM_FINDINGS = 50
+MAXIMUM_SENTENCE = 500
+"""Characters. What is told travels in Temporal's messages, which have bounds."""
+
+
+def shortened(text: str, length: int = MAXIMUM_SENTENCE) -> str:
+    """The text, cut to that many characters."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def told(findings: Sequence[Finding]) -> list[Finding]:
+    """What is told of many findings: the first of them, each cut to a sensible length, and how many more there are."""
+    first = [
+        finding.model_copy(update={"field": shortened(finding.field), "message": shortened(finding.message)})
+        for finding in findings[:MAXIMUM_FINDINGS]
+    ]
+    more = len(findings) - len(first)
+    return [*first, Finding(field="", message=f"And {more} more.", code=findings[-1].code)] if more else first

@@ -9,7 +9,7 @@ import re
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Union
 
-from pydantic import AfterValidator, ConfigDict, Field, GetCoreSchemaHandler, NonNegativeInt, field_validator
+from pydantic import AfterValidator, ConfigDict, Field, GetCoreSchemaHandler, field_validator
 from pydantic_core import CoreSchema
 
 from models.product import ProductReference
@@ -19,6 +19,9 @@ from models.wire import WireModel
 MILLISECONDS_PER_SECOND = 1000
 MAXIMUM_NAME_LENGTH = 200
 MAXIMUM_REPLICAS = 10_000
+MAXIMUM_HOURS = 876_000
+"""A hundred years: any deadline has a date, and any price fits into a database."""
+MAXIMUM_FOLDER_LENGTH = 4096
 _NAME = re.compile(r"^[\w -]+$")
 
 
@@ -52,7 +55,7 @@ TERMINAL_STATES = frozenset({JobState.SUCCESS, JobState.FAILURE, JobState.EXPIRE
 class SimpleDuration(WireModel):
     """A length of time as UCloud writes it."""
 
-    hours: NonNegativeInt = 0
+    hours: int = Field(default=0, ge=0, le=MAXIMUM_HOURS)
     minutes: int = Field(default=0, ge=0, le=59)
     seconds: int = Field(default=0, ge=0, le=59)
 
@@ -139,8 +142,8 @@ class JobUpdate(WireModel):
     timestamp: int = 0
     state: JobState | None = None
     status: str | None = None
-    output_folder: str | None = None
-    new_time_allocation: int | None = Field(default=None, gt=0)
+    output_folder: str | None = Field(default=None, max_length=MAXIMUM_FOLDER_LENGTH)
+    new_time_allocation: int | None = Field(default=None, gt=0, le=MAXIMUM_HOURS * 3_600_000)
     expected_state: JobState | None = None
     expected_different_state: bool | None = None
 

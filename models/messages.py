@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from models.errors import ErrorCode
 from models.job import (
@@ -31,6 +31,9 @@ from models.workspace import Membership, Workspace
 
 MAXIMUM_BATCH = 500
 """Jobs of one batch: they travel in one Temporal payload of at most 2 MB."""
+
+MAXIMUM_ACL_CHARACTERS = 64 * 1024
+"""An access list travels with its job in every message."""
 
 
 class CarriedJob(WireModel):
@@ -79,10 +82,20 @@ class BatchRequest(WireModel):
 
 
 class BatchOutcome(WireModel):
-    """The payload of the signal `batch_outcome`: what the provider answered, or why the batch was refused."""
+    """The payload of the signal `batch_outcome`: what the provider answered, or why the batch was refused.
+
+    A cancel of the batch is a cancel of each job, with this reason.
+    """
 
     result: SubmitResult | None = None
+    cancelled: str | None = None
     refusal: Refusal | None = None
+
+
+class LeaveRequest(WireModel):
+    """The payload of the batch's signal `leave`: a job of it that must end before the batch is through."""
+
+    job_id: str
 
 
 class Refusal(WireModel):
@@ -195,6 +208,7 @@ class GrantRequest(WireModel):
     """The argument of `grant`. A `grant_id` counts once."""
 
     grant_id: str
+    granted_by: str
     owner: Workspace
     category: ProductCategory
     amount: int
@@ -252,11 +266,20 @@ class AclRequest(WireModel):
 
     acl: list[ResourceAclEntry] = Field(max_length=1000)
 
+    @field_validator("acl")
+    @classmethod
+    def _check_size(cls, acl: list[ResourceAclEntry]) -> list[ResourceAclEntry]:
+        size = sum(len(entry.model_dump_json()) for entry in acl)
+        if size > MAXIMUM_ACL_CHARACTERS:
+            raise ValueError(f"may have {MAXIMUM_ACL_CHARACTERS} characters at most, not {size}")
+        return acl
+
 
 class MonitorRequest(WireModel):
-    """The argument of the workflow `ProviderMonitor`."""
+    """The argument of the workflow `ProviderMonitor`; `after` is the id of the last job of the page before."""
 
     provider: str
+    after: str | None = None
 
 
 class JobToCancel(WireModel):
@@ -267,9 +290,10 @@ class JobToCancel(WireModel):
 
 
 class JobsToCancel(WireModel):
-    """Jobs that lost what they use."""
+    """Jobs that lost what they use; `last` is the last job of the page that was looked at, None after the last page."""
 
     jobs: list[JobToCancel]
+    last: str | None = None
 
 
 class ArchiveRequest(WireModel):

@@ -63,3 +63,5 @@ class ChargeResult(WireModel):
     insufficient_funds: list[str] = Field(default_factory=list)
     duplicate_charges: list[str] = Field(default_factory=list)
     credits_charged: int = 0
+    newly_charged: int | None = None
+    """What these charges added to the bill; None in the histories of older releases."""

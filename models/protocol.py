@@ -37,7 +37,7 @@ class CreateResponse(WireModel):
     message of its own. Nobody has to give it or to read it.
     """
 
-    id: str | None = None
+    id: str | None = Field(default=None, max_length=255)
     updates: list[JobUpdate] = Field(default_factory=list)
 
 

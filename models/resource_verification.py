@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from models.access import resource_permissions
+from models.access import job_permissions, resource_permissions
 from models.application import Application, ApplicationParameter
 from models.errors import ErrorCode, Finding
 from models.holdings import fields_and_values
-from models.job import JobOwner, JobSpecification, JobState, Permission
+from models.job import Job, JobOwner, JobSpecification, JobState, Permission
 from models.paths import split
 from models.values import AppParameterValue, FileValue, IngressValue, LicenseServerValue, NetworkValue, PeerValue
 from models.workspace import Drive, License, Membership, PublicIp, PublicLink, Resource, Workspace
@@ -32,14 +32,6 @@ _WANTED = {"input_file": FileKind.FILE, "input_directory": FileKind.DIRECTORY}
 
 
 @dataclass(frozen=True)
-class Peer:
-    """What admission needs to know of a job that another wants to connect to."""
-
-    workspace: Workspace
-    state: JobState
-
-
-@dataclass(frozen=True)
 class Surroundings:
     """Everything around a job that its values may name, by their ids."""
 
@@ -48,7 +40,7 @@ class Surroundings:
     licenses: Mapping[str, License] = field(default_factory=dict)
     links: Mapping[str, PublicLink] = field(default_factory=dict)
     addresses: Mapping[str, PublicIp] = field(default_factory=dict)
-    peers: Mapping[str, Peer] = field(default_factory=dict)
+    peers: Mapping[str, Job] = field(default_factory=dict)
     kind_of: Callable[[Drive, str], FileKind] = lambda _drive, _path: FileKind.UNKNOWN
 
 
@@ -69,14 +61,28 @@ def verify_resources(
     return findings
 
 
-def access_findings(owner: JobOwner, specification: JobSpecification, surroundings: Surroundings) -> list[Finding]:
-    """What the owner may not use; asked again while the job runs, because access can be lost."""
+def lost_access_findings(owner: JobOwner, specification: JobSpecification, surroundings: Surroundings) -> list[Finding]:
+    """What the owner of a live job may not use any more, or not in the way in which the job got it."""
+    return access_findings(owner, specification, surroundings, Permission.EDIT)
+
+
+def access_findings(
+    owner: JobOwner,
+    specification: JobSpecification,
+    surroundings: Surroundings,
+    for_writing: Permission = Permission.READ,
+) -> list[Finding]:
+    """What the owner may not use. `for_writing` is what he needs for a file that is not marked as read-only.
+
+    A new job gets such a file read-only (`with_forced_read_only`); one that runs has it for writing.
+    """
     if owner.project is not None and all(one.project != owner.project for one in surroundings.memberships):
         message = f"{owner.created_by} is not a member of a project {owner.project}."
         return [Finding(field="project", message=message, code=ErrorCode.FORBIDDEN)]
     findings: list[Finding] = []
     for where, value in fields_and_values(specification):
-        findings += _access_findings(where, value, owner, specification.product.provider, surroundings)
+        needed = for_writing if isinstance(value, FileValue) and not value.read_only else Permission.READ
+        findings += _access_findings(where, value, needed, owner, specification.product.provider, surroundings)
     return findings
 
 
@@ -102,18 +108,23 @@ def with_forced_read_only(
 
 
 def _access_findings(
-    where: str, value: AppParameterValue, owner: JobOwner, provider: str, surroundings: Surroundings
+    where: str,
+    value: AppParameterValue,
+    needed: Permission,
+    owner: JobOwner,
+    provider: str,
+    surroundings: Surroundings,
 ) -> Iterator[Finding]:
     found: Resource | None
     match value:
         case FileValue(path=path):
-            found, name, needed = surroundings.drives.get(split(path)[0]), f"file {path}", Permission.READ
+            found, name = surroundings.drives.get(split(path)[0]), f"file {path}"
         case IngressValue(id=id_):
             found, name, needed = surroundings.links.get(id_), f"public link {id_}", Permission.EDIT
         case NetworkValue(id=id_):
             found, name, needed = surroundings.addresses.get(id_), f"public IP address {id_}", Permission.EDIT
         case LicenseServerValue(id=id_):
-            found, name, needed = surroundings.licenses.get(id_), f"license {id_}", Permission.READ
+            found, name = surroundings.licenses.get(id_), f"license {id_}"
         case _:
             return
     if found is None or needed not in _permissions(owner, found, surroundings):
@@ -151,11 +162,15 @@ def _file_findings(
 
 def _peer_findings(where: str, value: PeerValue, owner: JobOwner, surroundings: Surroundings) -> Iterator[Finding]:
     peer = surroundings.peers.get(value.job_id)
-    if peer is None or peer.workspace != Workspace.of(owner):
+    if (
+        peer is None
+        or Workspace.of(peer.owner) != Workspace.of(owner)
+        or Permission.EDIT not in job_permissions(owner.created_by, surroundings.memberships, peer)
+    ):
         message = f"There is no job {value.job_id} for the peer {value.hostname}."
         yield Finding(field=where, message=message, code=ErrorCode.NOT_FOUND)
-    elif peer.state is not JobState.RUNNING:
-        message = f"The peer {value.hostname} (job {value.job_id}) is in state {peer.state}; it must be RUNNING."
+    elif peer.status.state is not JobState.RUNNING:
+        message = f"The peer {value.hostname} (job {value.job_id}) is in state {peer.status.state}; it must be RUNNING."
         yield Finding(field=where, message=message)
 
 

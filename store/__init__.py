@@ -2,8 +2,18 @@
 
 from store.archive import Archive
 from store.database import connect
-from store.holdings import Holdings, Refused
+from store.holdings import LIVE_PAGE, Holdings, Refused
 from store.schema import SchemaOutdated, require_current, upgrade
 from store.wallets import Wallets
 
-__all__ = ["Archive", "Holdings", "Refused", "SchemaOutdated", "Wallets", "connect", "require_current", "upgrade"]
+__all__ = [
+    "LIVE_PAGE",
+    "Archive",
+    "Holdings",
+    "Refused",
+    "SchemaOutdated",
+    "Wallets",
+    "connect",
+    "require_current",
+    "upgrade",
+]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, event, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -32,6 +32,16 @@ async def writing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """One transaction that will write. SQLite takes its lock at once: a later upgrade of a read lock may not wait."""
     async with engine.execution_options(**{_WRITES: True}).begin() as connection:
         yield connection
+
+
+async def one_at_a_time(connection: AsyncConnection, names: Iterable[str]) -> None:
+    """Wait for every other transaction that does this with one of the names; the end of the transaction lets go.
+
+    SQLite has one writer at a time anyway.
+    """
+    if connection.dialect.name == "postgresql":
+        for name in sorted(names):
+            await connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
 
 
 def insert_once(connection: AsyncConnection, table: type[Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from sqlalchemy import delete, select
@@ -10,13 +11,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from models.errors import ErrorCode, Finding
 from models.holdings import Holding
 from models.job import Job
-from models.money import Account, Price
+from models.money import Account
 from models.price import price_of
 from models.workspace import Workspace
 from store.archive import archive
-from store.database import insert_once, writing
+from store.database import insert_once, one_at_a_time, writing
 from store.ledger import NotEnough, find_wallet, move
-from store.tables import ArchivedUpdate, Binding, FinishedJob, LiveJob, Reservation
+from store.tables import ArchivedUpdate, Binding, FinishedJob, LiveJob, Reservation, WithdrawnJob
+
+LIVE_PAGE = 500
+"""Jobs; what is found out about all of them is one Temporal message."""
+WITHDRAWAL_MILLISECONDS = 7 * 24 * 3_600_000
+"""How long a withdrawal is remembered; no attempt of an admission is under way for a week."""
 
 
 class Refused(Exception):
@@ -37,34 +43,55 @@ class Holdings:
     async def take(self, holdings: Sequence[Holding]) -> None:
         """Hold what the jobs need: for all of them or for none. Raises `Refused` with every reason.
 
-        Locks are taken in the order of live jobs, bindings, wallets. `withdraw` of several jobs does not keep to it
-        yet: PostgreSQL then ends one of two transactions, and it is repeated.
+        Locks are taken in the order of job ids, live jobs, bindings, wallets, as by all that gives back.
         """
         async with writing(self._engine) as connection:
+            await one_at_a_time(connection, [holding.job_id for holding in holdings])
             findings: list[Finding] = []
-            new = [holding for holding in holdings if not await self._is_known(connection, holding)]
+            new = [holding for holding in holdings if not await _is_known(connection, holding)]
             for holding in sorted(new, key=lambda one: one.fingerprint):
                 findings += await _enter(connection, holding)
             wanted = [(kind, id_, holding) for holding in new for kind, id_ in holding.bindings]
             for kind, id_, holding in sorted(wanted, key=lambda one: one[:2]):
                 findings += await _bind(connection, kind, id_, holding)
-            for holding in sorted(new, key=lambda one: f"{Workspace.of(one.owner)} {one.price}"):
-                if holding.price is not None:
-                    findings += await _reserve(connection, holding, holding.price)
+            paid = [
+                (await find_wallet(connection, Workspace.of(holding.owner), holding.price.category) or 0, holding)
+                for holding in new
+                if holding.price is not None
+            ]
+            for wallet, holding in sorted(paid, key=lambda one: one[0]):
+                findings += await _reserve(connection, wallet, holding)
             if findings:
                 raise Refused(findings[0].code, " ".join(finding.message for finding in findings), findings)
 
-    async def withdraw(self, job_ids: Sequence[str]) -> None:
-        """Give back all that is held for jobs that were never accepted, and forget them."""
+    async def taken(self, job_id: str, taken_by: str) -> Holding | None:
+        """What that workflow has taken for a live job; None if it has not."""
+        statement = select(LiveJob.document).where(LiveJob.id == job_id, LiveJob.taken_by == taken_by)
+        async with self._engine.connect() as connection:
+            document = await connection.scalar(statement)
+        return None if document is None else Holding.model_validate_json(document)
+
+    async def withdraw(self, taken_by: str, job_ids: Sequence[str]) -> None:
+        """Give back all that a workflow has taken for jobs that were never accepted, and forget them.
+
+        An attempt to take it that is still under way, however slow, is refused from then on.
+        """
+        now = int(time.time() * 1000)
         async with writing(self._engine) as connection:
-            for job_id in sorted(job_ids):
-                await _release(connection, job_id)
-                await connection.execute(delete(ArchivedUpdate).where(ArchivedUpdate.job_id == job_id))
+            await one_at_a_time(connection, job_ids)
+            for job_id in job_ids:
+                row = {"id": job_id, "taken_by": taken_by, "at": now}
+                await connection.execute(insert_once(connection, WithdrawnJob).values(row))
+            own = select(LiveJob.id).where(LiveJob.id.in_(job_ids), LiveJob.taken_by == taken_by)
+            released = list((await connection.scalars(own)).all())
+            await _release(connection, released)
+            await connection.execute(delete(ArchivedUpdate).where(ArchivedUpdate.job_id.in_(released)))
+            await connection.execute(delete(WithdrawnJob).where(WithdrawnJob.at < now - WITHDRAWAL_MILLISECONDS))
 
     async def settle(self, job: Job) -> None:
         """Give back all that is held for a job that has ended, and archive it."""
         async with writing(self._engine) as connection:
-            await _release(connection, job.id)
+            await _release(connection, [job.id])
             await archive(connection, job)
 
     async def holder(self, kind: str, resource_id: str) -> str | None:
@@ -74,21 +101,29 @@ class Holdings:
             holder: str | None = await connection.scalar(statement)
         return holder
 
-    async def live(self, provider: str) -> list[Holding]:
-        """What is held for each live job of a provider."""
+    async def live(self, provider: str, after: str | None = None) -> list[Holding]:
+        """What is held for the live jobs of a provider: a page of `LIVE_PAGE` of them, in the order of their ids."""
+        statement = select(LiveJob.document).where(LiveJob.provider == provider).order_by(LiveJob.id).limit(LIVE_PAGE)
+        if after is not None:
+            statement = statement.where(LiveJob.id > after)
         async with self._engine.connect() as connection:
-            documents = await connection.scalars(select(LiveJob.document).where(LiveJob.provider == provider))
+            documents = await connection.scalars(statement)
         return [Holding.model_validate_json(document) for document in documents]
 
-    @staticmethod
-    async def _is_known(connection: AsyncConnection, holding: Holding) -> bool:
-        """Whether this is the repeat of an admission. Raises `Refused` if the job has ended."""
-        if await connection.scalar(select(FinishedJob.id).where(FinishedJob.id == holding.job_id)):
-            raise Refused(ErrorCode.DUPLICATE_JOB, f"A job with the id {holding.job_id} has already ended.")
-        taken_by = await connection.scalar(select(LiveJob.taken_by).where(LiveJob.id == holding.job_id))
-        if taken_by not in {None, holding.taken_by}:
-            raise Refused(ErrorCode.DUPLICATE_JOB, f"The id {holding.job_id} is taken by another job.")
-        return taken_by is not None
+
+async def _is_known(connection: AsyncConnection, holding: Holding) -> bool:
+    """Whether this is the repeat of an admission. Raises `Refused` if the job has ended, or was withdrawn."""
+    if await connection.scalar(select(FinishedJob.id).where(FinishedJob.id == holding.job_id)):
+        raise Refused(ErrorCode.DUPLICATE_JOB, f"A job with the id {holding.job_id} has already ended.")
+    taken_by = await connection.scalar(select(LiveJob.taken_by).where(LiveJob.id == holding.job_id))
+    if taken_by not in {None, holding.taken_by}:
+        raise Refused(ErrorCode.DUPLICATE_JOB, f"The id {holding.job_id} is taken by another job.")
+    withdrawn = select(WithdrawnJob.id).where(
+        WithdrawnJob.id == holding.job_id, WithdrawnJob.taken_by == holding.taken_by
+    )
+    if await connection.scalar(withdrawn):
+        raise Refused(ErrorCode.DUPLICATE_JOB, f"A job with the id {holding.job_id} was refused before.")
+    return taken_by is not None
 
 
 async def _enter(connection: AsyncConnection, holding: Holding) -> list[Finding]:
@@ -125,12 +160,12 @@ async def _bind(connection: AsyncConnection, kind: str, resource_id: str, holdin
     return [Finding(field=holding.field_of(kind, resource_id), message=message, code=ErrorCode.RESOURCE_IN_USE)]
 
 
-async def _reserve(connection: AsyncConnection, holding: Holding, price: Price) -> list[Finding]:
-    owner = Workspace.of(holding.owner)
+async def _reserve(connection: AsyncConnection, wallet: int, holding: Holding) -> list[Finding]:
+    owner, price = Workspace.of(holding.owner), holding.price
+    assert price is not None
     amount = price_of(price.price_per_unit, price.unit_of_price, price.milliseconds, price.replicas)
-    wallet = await find_wallet(connection, owner, price.category)
     category = f"{price.category.name}@{price.category.provider}"
-    if wallet is None:
+    if not wallet:
         message = f"The {owner} has no wallet for {category}, but the job may cost {amount} credits."
         return [Finding(field="product", message=message, code=ErrorCode.INSUFFICIENT_FUNDS)]
     try:
@@ -151,21 +186,14 @@ async def _reserve(connection: AsyncConnection, holding: Holding, price: Price) 
     return []
 
 
-async def _release(connection: AsyncConnection, job_id: str) -> None:
-    # The row of the live job is the lock: no charge can come in between.
-    await connection.execute(select(LiveJob.id).where(LiveJob.id == job_id).with_for_update())
-    await connection.execute(delete(Binding).where(Binding.job_id == job_id))
-    held = select(Reservation.wallet_id, Reservation.amount).where(Reservation.job_id == job_id)
-    reservation = (await connection.execute(held)).first()
-    if reservation is not None:
-        await move(
-            connection,
-            reservation.wallet_id,
-            reservation.amount,
-            Account.RESERVED,
-            Account.AVAILABLE,
-            job_id=job_id,
-            note="not used",
-        )
-        await connection.execute(delete(Reservation).where(Reservation.job_id == job_id))
-    await connection.execute(delete(LiveJob).where(LiveJob.id == job_id))
+async def _release(connection: AsyncConnection, job_ids: Sequence[str]) -> None:
+    # The row of a live job is its lock: no charge can come in between.
+    live = select(LiveJob.id).where(LiveJob.id.in_(job_ids)).order_by(LiveJob.id).with_for_update()
+    await connection.execute(live)
+    await connection.execute(delete(Binding).where(Binding.job_id.in_(job_ids)))
+    held = select(Reservation.__table__).where(Reservation.job_id.in_(job_ids)).order_by(Reservation.wallet_id)
+    for row in (await connection.execute(held)).all():
+        about = {"job_id": row.job_id, "note": "not used"}
+        await move(connection, row.wallet_id, row.amount, Account.RESERVED, Account.AVAILABLE, **about)
+    await connection.execute(delete(Reservation).where(Reservation.job_id.in_(job_ids)))
+    await connection.execute(delete(LiveJob).where(LiveJob.id.in_(job_ids)))

@@ -69,6 +69,16 @@ class LiveJob(Table):
     document: Mapped[str] = mapped_column(Text)
 
 
+class WithdrawnJob(Table):
+    """An admission that was undone: an attempt of it that was only slow must not take anything afterwards."""
+
+    __tablename__ = "withdrawn_jobs"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    taken_by: Mapped[str] = mapped_column(String(255), primary_key=True)
+    at: Mapped[int] = mapped_column(BigInteger, index=True)
+
+
 class Binding(Table):
     """A public link or IP address, and the live job that holds it."""
 

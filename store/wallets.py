@@ -8,7 +8,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from models.errors import ErrorCode
-from models.money import Account, ChargeResult, Movement, Wallet
+from models.money import MAXIMUM_AMOUNT, Account, ChargeResult, Movement, Wallet
 from models.price import price_of
 from models.product import ProductCategory, UnitOfPrice
 from models.protocol import Charge
@@ -38,14 +38,15 @@ class Wallets:
             raise Refused(ErrorCode.VERIFICATION_FAILED, "A grant must be of one credit or more.")
         async with writing(self._engine) as connection:
             wallet = await open_wallet(connection, owner, category)
-            await connection.execute(select(WalletRow.id).where(WalletRow.id == wallet).with_for_update())
+            held = select(WalletRow.available, WalletRow.reserved, WalletRow.spent).where(WalletRow.id == wallet)
+            amounts = (await connection.execute(held.with_for_update())).one()
             if grant_id is not None and await _is_granted(connection, wallet, grant_id):
                 return
+            # All of it together, so that whatever is moved between the accounts later has its place.
+            if sum(amounts) + amount > MAXIMUM_AMOUNT:
+                raise Refused(ErrorCode.VERIFICATION_FAILED, "The wallet cannot hold that much.")
             about = {"note": note[:255] or None, "charge_id": grant_id}
-            try:
-                await move(connection, wallet, amount, Account.GRANTED, Account.AVAILABLE, **about)
-            except NotEnough as error:
-                raise Refused(ErrorCode.VERIFICATION_FAILED, "The wallet cannot hold that much.") from error
+            await move(connection, wallet, amount, Account.GRANTED, Account.AVAILABLE, **about)
 
     async def browse(self, owner: Workspace) -> list[Wallet]:
         """All wallets of an owner."""
@@ -95,7 +96,7 @@ class Wallets:
         A charge that cannot be paid in full is not counted, and may be repeated. Raises `Refused` with
         `INVALID_STATE` if the job is not live.
         """
-        insufficient, duplicates = [], []
+        insufficient, duplicates, newly_charged = [], [], 0
         async with writing(self._engine) as connection:
             reservation = await _reservation(connection, job_id)
             for charge in charges:
@@ -111,11 +112,15 @@ class Wallets:
                     continue
                 row = {"job_id": job_id, "charge_id": charge.charge_id, "amount": amount}
                 await connection.execute(insert_once(connection, ChargeRow).values(row))
+                newly_charged += amount
             billed = await connection.scalar(
                 select(func.coalesce(func.sum(ChargeRow.amount), 0)).where(ChargeRow.job_id == job_id)
             )
         return ChargeResult(
-            insufficient_funds=insufficient, duplicate_charges=duplicates, credits_charged=int(billed or 0)
+            insufficient_funds=insufficient,
+            duplicate_charges=duplicates,
+            credits_charged=int(billed or 0),
+            newly_charged=newly_charged,
         )
 
     async def cover(self, job_id: str, milliseconds: int) -> None:

@@ -221,6 +221,7 @@ async def orchestrator(
         catalog=catalog,
         database_url=database_url,
         keys_dir=tmp_path / "keys",
+        operators=["alice"],
         provider_addresses=dict.fromkeys(("local", "second"), provider.url),
     )
     for served in settings.provider_addresses:

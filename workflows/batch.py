@@ -7,7 +7,8 @@ tells all of them the same: accepted, or refused with everything undone.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeAlias
 
 from temporalio import workflow
 from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes, WorkflowIDReusePolicy
@@ -21,10 +22,12 @@ from temporalio.exceptions import (
 from temporalio.workflow import ActivityCancellationType, ChildWorkflowHandle, ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
+    from pydantic import ValidationError
+
     from activities.admission import AdmissionActivities
     from activities.provider import ProviderActivities
     from activities.settlement import SettlementActivities
-    from models.errors import ErrorCode
+    from models.errors import ErrorCode, shortened
     from models.job import Job, JobState, JobStatus
     from models.messages import (
         AdmissionRequest,
@@ -37,14 +40,18 @@ with workflow.unsafe.imports_passed_through():
         BatchSubmitResult,
         BatchWithdrawal,
         JobRequest,
+        LeaveRequest,
         Refusal,
         SubmitResult,
     )
     from models.names import BATCH_WORKFLOW, SIGNAL_BATCH_OUTCOME, provider_task_queue
     from models.search_attributes import initial_search_attributes
+    from models.wire import sentences
     from workflows import timeouts
     from workflows.job import JobWorkflow
     from workflows.refusals import as_refusal
+
+Child: TypeAlias = ChildWorkflowHandle[Any, Any]
 
 
 @workflow.defn(name=BATCH_WORKFLOW)
@@ -57,25 +64,44 @@ class JobBatchWorkflow:
         self._job_ids = [job.job_id for job in request.jobs]
         self._is_decided = False
         self._refusal: ApplicationError | None = None
+        self._cancelled: str | None = None
+        self._leaving: set[str] = set()
+        self._in_flight: set[str] = set()
+        self._told: set[str] = set()
+        self._is_submitted = False
+        self._results: dict[str, SubmitResult] = {}
 
     @workflow.run
     async def run(self, request: BatchRequest) -> list[str]:
         """Bring all jobs to their providers, or none; returns their ids. Fails with the first refusal."""
         story = asyncio.create_task(self._live())
-        cancelled = False
+        was_cancelled = False
         while not story.done():
             try:
                 await asyncio.shield(story)
             except asyncio.CancelledError:
-                if cancelled or workflow.cancellation_reason() is None:
+                reason = workflow.cancellation_reason()
+                if was_cancelled or reason is None:
                     raise
-                cancelled = True  # a batch is finished or undone, never left in between
+                was_cancelled = True  # a batch is handed over or undone, never left in between
+                if workflow.patched("cancel-a-batch"):
+                    self._cancelled = "Its batch was cancelled" + (f": {shortened(reason)}" if reason else ".")
         story.result()
         self._is_decided = True
         await workflow.wait_condition(workflow.all_handlers_finished)
         if self._refusal is not None:
             raise self._refusal
+        if self._cancelled is not None:
+            raise asyncio.CancelledError
         return self._job_ids
+
+    @workflow.signal(description="For the batch's jobs alone: one that must end before the batch is through.")
+    def leave(self, message: Any = None) -> None:
+        """Submit that job no more, and tell it when that is sure."""
+        try:
+            self._leaving.add(LeaveRequest.model_validate(message).job_id)
+        except ValidationError as error:
+            workflow.logger.warning("A malformed message was ignored: %s", " ".join(sentences(error, message)))
 
     @workflow.update(description="Wait until all jobs are accepted, and get their ids. A refusal is an error.")
     async def accepted(self) -> list[str]:
@@ -89,16 +115,30 @@ class JobBatchWorkflow:
         jobs = await self._admit()
         if jobs is None:
             return
-        children = await self._start(jobs)
-        results: dict[str, SubmitResult] = {}
+        children = dict(zip(self._job_ids, await self._start(jobs), strict=True))
         if self._refusal is None:
-            results = await self._submit(jobs)
+            letting_go = asyncio.create_task(self._let_go(children))
+            await self._submit(jobs)
+            self._is_submitted = True
+            await letting_go
+            jobs = [job for job in jobs if job.id not in self._told]
             if self._refusal is not None:
                 await self._stop(jobs)
         if self._refusal is not None:
-            await self._withdraw()
-        outcomes = [self._outcome(results.get(job.id)) for job in jobs]
-        await asyncio.gather(*(_tell(child, outcome) for child, outcome in zip(children, outcomes, strict=True)))
+            await self._withdraw([job.id for job in jobs])
+        await asyncio.gather(*(_tell(children[job.id], self._outcome(job.id)) for job in jobs))
+
+    async def _let_go(self, children: Mapping[str, Child | None]) -> None:
+        """Hand over each job that must end early, as soon as no call about it is under way; it stops itself."""
+
+        def ready() -> list[str]:
+            return sorted((self._leaving & children.keys()) - self._in_flight - self._told)
+
+        while not self._is_submitted:
+            await workflow.wait_condition(lambda: bool(ready()) or self._is_submitted)
+            for job_id in ready():
+                self._told.add(job_id)
+                await _tell(children[job_id], BatchOutcome(result=self._results.get(job_id)))
 
     async def _admit(self) -> list[Job] | None:
         request = self._request
@@ -130,11 +170,11 @@ class JobBatchWorkflow:
             jobs.append(job.model_copy(update={"billing": billing}))
         return jobs
 
-    async def _start(self, jobs: list[Job]) -> list[ChildWorkflowHandle[Any, Any] | None]:
+    async def _start(self, jobs: list[Job]) -> list[Child | None]:
         """Start the workflow of each job; it waits for the outcome. An id that is taken refuses the batch."""
         return list(await asyncio.gather(*map(self._start_one, jobs)))
 
-    async def _start_one(self, job: Job) -> ChildWorkflowHandle[Any, Any] | None:
+    async def _start_one(self, job: Job) -> Child | None:
         attributes = [
             SearchAttributePair(SearchAttributeKey.for_keyword(name), value)
             for name, value in initial_search_attributes(job.owner, job.specification).items()
@@ -155,46 +195,59 @@ class JobBatchWorkflow:
             self._refusal = ApplicationError(message, type=ErrorCode.DUPLICATE_JOB, non_retryable=True)
             return None
 
-    async def _submit(self, jobs: list[Job]) -> dict[str, SubmitResult]:
+    async def _submit(self, jobs: list[Job]) -> None:
         """One call to each provider, at the same time. The first refusal ends the others."""
         providers = sorted({job.specification.product.provider for job in jobs})
-        calls = [
-            workflow.start_activity_method(
-                ProviderActivities.submit_batch,
-                BatchCall(jobs=_of(provider, jobs)),
-                task_queue=provider_task_queue(provider),
-                start_to_close_timeout=timeouts.PROVIDER_ATTEMPT,
-                heartbeat_timeout=timeouts.PROVIDER_HEARTBEAT,
-                retry_policy=timeouts.PROVIDER_RETRY,
-                cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-                summary=f"Submit {len(_of(provider, jobs))} jobs to {provider}",
-            )
-            for provider in providers
-        ]
-        results: dict[str, SubmitResult] = {}
-        answers = [asyncio.create_task(_labelled(*both)) for both in zip(providers, calls, strict=True)]
-        for finished in workflow.as_completed(answers):
-            try:
-                provider, answer = await finished
-            except FailureError as error:
-                if self._refusal is None and not is_cancelled_exception(error):
-                    self._refusal = as_refusal(error)
-                    for call in calls:
-                        call.cancel()
-                continue
-            results |= {job.id: result for job, result in zip(_of(provider, jobs), answer.results, strict=True)}
-        return results
+        await asyncio.gather(*(self._submit_to(provider, _of(provider, jobs)) for provider in providers))
+
+    async def _submit_to(self, provider: str, jobs: list[Job]) -> None:
+        """Call one provider until it has answered, without the jobs that leave meanwhile."""
+        while wanted := [job for job in jobs if job.id not in self._leaving]:
+            self._in_flight |= {job.id for job in wanted}
+            answer = await self._call(provider, wanted)
+            self._in_flight -= {job.id for job in wanted}
+            if answer is not None:
+                self._results |= {job.id: result for job, result in zip(wanted, answer.results, strict=True)}
+            if answer is not None or self._is_given_up:
+                return
+
+    @property
+    def _is_given_up(self) -> bool:
+        return self._refusal is not None or self._cancelled is not None
+
+    async def _call(self, provider: str, jobs: list[Job]) -> BatchSubmitResult | None:
+        """One call; None if it was refused, or broken off because the batch is given up or a job leaves."""
+        call = workflow.start_activity_method(
+            ProviderActivities.submit_batch,
+            BatchCall(jobs=jobs),
+            task_queue=provider_task_queue(provider),
+            start_to_close_timeout=timeouts.PROVIDER_ATTEMPT,
+            heartbeat_timeout=timeouts.PROVIDER_HEARTBEAT,
+            retry_policy=timeouts.PROVIDER_RETRY,
+            cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+            summary=f"Submit {len(jobs)} jobs to {provider}",
+        )
+        ids = {job.id for job in jobs}
+        await workflow.wait_condition(lambda: call.done() or self._is_given_up or bool(self._leaving & ids))
+        if not call.done():
+            call.cancel()
+        try:
+            return await call
+        except FailureError as error:
+            if self._refusal is None and not is_cancelled_exception(error):
+                self._refusal = as_refusal(error)
+            return None
 
     async def _stop(self, jobs: list[Job]) -> None:
         """Stop at every provider whatever may have reached it."""
         providers = sorted({job.specification.product.provider for job in jobs})
         await asyncio.gather(*(self._terminate(provider, _of(provider, jobs)) for provider in providers))
 
-    async def _withdraw(self) -> None:
+    async def _withdraw(self, job_ids: list[str]) -> None:
         """Release what admission took."""
         await workflow.execute_local_activity_method(
             SettlementActivities.withdraw_batch,
-            BatchWithdrawal(job_ids=self._job_ids),
+            BatchWithdrawal(job_ids=job_ids),
             start_to_close_timeout=timeouts.BATCH_STORE_ATTEMPT,
             retry_policy=timeouts.STORE_RETRY,
         )
@@ -214,18 +267,14 @@ class JobBatchWorkflow:
         except ActivityError as error:
             workflow.logger.error("The provider %s did not stop a refused batch: %s", provider, error.cause)
 
-    def _outcome(self, result: SubmitResult | None) -> BatchOutcome:
+    def _outcome(self, job_id: str) -> BatchOutcome:
         if self._refusal is None:
-            return BatchOutcome(result=result)
+            return BatchOutcome(result=self._results.get(job_id), cancelled=self._cancelled)
         code = ErrorCode(self._refusal.type or ErrorCode.PROVIDER_REJECTED)
         return BatchOutcome(refusal=Refusal(code=code, message=f"Its batch was refused: {self._refusal.message}"))
 
 
-async def _labelled(provider: str, call: Any) -> tuple[str, BatchSubmitResult]:
-    return provider, await call
-
-
-async def _tell(child: ChildWorkflowHandle[Any, Any] | None, outcome: BatchOutcome) -> None:
+async def _tell(child: Child | None, outcome: BatchOutcome) -> None:
     if child is None:
         return
     try:

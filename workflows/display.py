@@ -65,4 +65,7 @@ def _details(job: Job, provider_generated_id: str | None, ignored_updates: int) 
 def _time(milliseconds: int | None) -> str:
     if milliseconds is None:
         return ""
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (ValueError, OverflowError, OSError):  # after the year 9999; nothing that is shown may stop a job
+        return f"{milliseconds} ms after 1970"

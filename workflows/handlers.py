@@ -17,7 +17,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.accounting import AccountingActivities
     from activities.provider import ProviderActivities
     from models.errors import ErrorCode
-    from models.job import JobUpdate
+    from models.job import MAXIMUM_HOURS, TERMINAL_STATES, JobUpdate
     from models.messages import (
         AclRequest,
         BatchOutcome,
@@ -33,7 +33,7 @@ with workflow.unsafe.imports_passed_through():
     from models.protocol import ChargeAnswer, ChargeId, ChargeMessage, UpdateMessage
     from models.wire import sentences
     from workflows import lifecycle, timeouts
-    from workflows.known import KnownJob, now
+    from workflows.known import HELD_UPDATE_BYTES, KnownJob, now
     from workflows.refusals import as_refusal, checked, refusal_of
 
 
@@ -59,6 +59,7 @@ class JobHandlers(KnownJob):
             )
             return
         self._has_been_reported = True
+        self._has_reported_end |= any(update.state in TERMINAL_STATES for update in report.updates)
         self._apply(report.updates)
 
     @workflow.signal(description="For the job's batch alone: what came of its submission.")
@@ -84,11 +85,15 @@ class JobHandlers(KnownJob):
 
     @workflow.update(description="Wait until the job is accepted, and get it. A refusal is an error with its code.")
     async def accepted(self) -> dict[str, Any]:
-        """The `Job` once the provider has it. Raises an `ApplicationError` whose type is the code of the refusal."""
+        """The `Job` once the provider has it, without its updates if they are too large for an answer that is kept.
+
+        Raises an `ApplicationError` whose type is the code of the refusal.
+        """
         await workflow.wait_condition(lambda: self._accepted or self._refusal is not None)
         if self._refusal is not None:
             raise ApplicationError(self._refusal.message, *self._refusal.details, type=self._refusal.type)
-        return self._job.to_wire()
+        is_large = self._update_bytes > HELD_UPDATE_BYTES
+        return (self._job_without_updates if is_large else self._job).to_wire()
 
     @workflow.update(description='Add to the time allocation: {"requestedTime": {"hours": 1}}')
     async def extend(self, request: Any = None) -> dict[str, Any]:
@@ -98,6 +103,9 @@ class JobHandlers(KnownJob):
             self._check_is_live()
             allocation = self._job.specification.time_allocation
             before = allocation.milliseconds if allocation else 0
+            if before + requested.milliseconds > MAXIMUM_HOURS * 3_600_000:
+                text = f"The whole time allocation can be {MAXIMUM_HOURS} hours at most."
+                raise refusal_of(ErrorCode.VERIFICATION_FAILED, text)
             is_paid = workflow.patched("extension-is-paid")
             if is_paid:
                 await self._cover(before + requested.milliseconds)
@@ -216,6 +224,8 @@ class JobHandlers(KnownJob):
 
     def _follow_credits(self, result: ChargeResult) -> None:
         if not result.insufficient_funds:
+            if result.newly_charged == 0:
+                return  # a repeat, or a charge of nothing, says nothing about the wallet
             if self._grace_timer is not None:
                 self._grace_timer.cancel()
             self._grace_timer = self._out_of_credits_since = None

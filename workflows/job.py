@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exception
@@ -18,17 +20,19 @@ with workflow.unsafe.imports_passed_through():
     from activities.admission import AdmissionActivities
     from activities.provider import ProviderActivities
     from activities.settlement import SettlementActivities
+    from models.errors import shortened
     from models.job import JobState, JobUpdate
     from models.messages import (
         AdmissionRequest,
         CarriedJob,
         JobRequest,
+        LeaveRequest,
         ProviderCall,
         Settlement,
         SpilledUpdates,
         SubmitResult,
     )
-    from models.names import WORKFLOW, provider_task_queue
+    from models.names import SIGNAL_LEAVE, WORKFLOW, provider_task_queue
     from workflows import display, lifecycle, timeouts
     from workflows.handlers import JobHandlers
     from workflows.known import HELD_UPDATE_BYTES, now, size
@@ -92,12 +96,33 @@ class JobWorkflow(JobHandlers):
             return await self._admit() and await self._submit()
         billing = self._job.billing.model_copy(update={"price_per_unit": self._batch.price_per_unit})
         self._job = self._job.model_copy(update={"billing": billing})
-        await workflow.wait_condition(lambda: self._batch_outcome is not None)
-        assert self._batch_outcome is not None
+        await workflow.wait_condition(lambda: self._batch_outcome is not None or self._is_over)
+        if self._batch_outcome is None:
+            may_wait = not workflow.patched("leave-the-batch") or await self._leave(self._batch.batch_id)
+            await workflow.wait_condition(lambda: self._batch_outcome is not None or not may_wait)
+        if self._batch_outcome is None:
+            return True
+        if self._batch_outcome.cancelled is not None:
+            self._own_reason = self._batch_outcome.cancelled
         if self._batch_outcome.refusal is not None:
             self._refusal = refusal_of(self._batch_outcome.refusal.code, self._batch_outcome.refusal.message)
             return False
-        self._took(self._batch_outcome.result or SubmitResult())
+        if self._batch_outcome.result is not None:
+            self._took(self._batch_outcome.result)
+        return True
+
+    async def _leave(self, batch_id: str) -> bool:
+        """Ask the batch not to submit this job any more: it must not end while it is still being submitted.
+
+        False: there is no batch any more, so nobody submits.
+        """
+        try:
+            await workflow.get_external_workflow_handle(batch_id).signal(
+                SIGNAL_LEAVE, LeaveRequest(job_id=self._job.id).to_wire()
+            )
+        except FailureError as error:
+            workflow.logger.warning("The batch %s is gone: %s", batch_id, error)
+            return False
         return True
 
     async def _admit(self) -> bool:
@@ -142,6 +167,8 @@ class JobWorkflow(JobHandlers):
                 return True
             if not workflow.patched("refusal-after-withdrawal"):
                 self._refusal = as_refusal(error)
+            if workflow.patched("refusal-after-stop"):
+                await self._terminate()  # an attempt before the refused one may have got through
             await self._withdraw()
             self._refusal = as_refusal(error)  # whoever hears of it finds nothing held any more
             return False
@@ -163,14 +190,24 @@ class JobWorkflow(JobHandlers):
             return False
         if self._cancel_requested:
             reason = workflow.cancellation_reason()
-            text = f"Your job is being cancelled: {reason}" if reason else "Your job is being cancelled."
+            text = f"Your job is being cancelled: {shortened(reason)}" if reason else "Your job is being cancelled."
             self._adopt(lifecycle.cancel(self._job, text, now()))
             await self._stop_after_cancel()
             return True
         text = "Your job was stopped because its time allocation ran out."
         self._adopt(lifecycle.pass_deadline(self._job, text, now()))
-        await self._terminate()
+        if await self._terminate() and self._job.billing.price_per_unit and workflow.patched("last-word-before-bill"):
+            await self._hear_last_word()
         return False
+
+    async def _hear_last_word(self) -> None:
+        """Let the provider charge what was used until the stop: it says the end after its last charge."""
+        with suppress(TimeoutError):
+            await workflow.wait_condition(
+                lambda: self._has_reported_end,
+                timeout=timeouts.FINAL_STATE_PATIENCE,
+                timeout_summary="Wait for the provider's last charge",
+            )
 
     async def _stop_after_cancel(self) -> None:
         was_submitted = self._submitted or self._has_been_reported
@@ -231,6 +268,13 @@ class JobWorkflow(JobHandlers):
     async def _continue_as_new(self) -> None:
         await self._spill()
         await workflow.wait_condition(lambda: workflow.all_handlers_finished() or self._has_ended)
+        if workflow.patched("continue-after-a-timer"):
+            # A cancel that came with the same task as a signal is seen only after it, and would be lost. What comes
+            # with a timer is seen with it, before a condition.
+            await workflow.sleep(timedelta(milliseconds=1), summary="Before continuing as new")
+            await workflow.wait_condition(lambda: True)
+            if not workflow.all_handlers_finished():
+                return  # and come back at once
         if self._is_over:
             return
         job = self._job

@@ -40,6 +40,7 @@ class KnownJob:
         self._may_be_at_provider = self._accepted or request.batch is not None
         self._has_been_reported = False
         """Whether the provider has spoken of the job, which proves that it has it."""
+        self._has_reported_end = False
         self._stopping = False
         self._settling = False
         self._out_of_credits_since: int | None = None

@@ -18,19 +18,24 @@ class ProviderMonitorWorkflow:
     @workflow.run
     async def run(self, request: MonitorRequest) -> int:
         """Cancel the jobs whose owners lost access to what they use; returns how many."""
-        lost: JobsToCancel = await workflow.execute_activity_method(
-            MonitoringActivities.find_lost_access,
-            request,
-            start_to_close_timeout=timeouts.MONITOR_ATTEMPT,
-            retry_policy=timeouts.STORE_RETRY,
-            summary="Check what live jobs use",
-        )
-        if lost.jobs:
-            await workflow.execute_activity_method(
-                MonitoringActivities.cancel_jobs,
-                lost,
+        cancelled, last = 0, request.after
+        while True:
+            lost: JobsToCancel = await workflow.execute_activity_method(
+                MonitoringActivities.find_lost_access,
+                MonitorRequest(provider=request.provider, after=last),
                 start_to_close_timeout=timeouts.MONITOR_ATTEMPT,
                 retry_policy=timeouts.STORE_RETRY,
-                summary=f"Cancel {len(lost.jobs)} jobs",
+                summary="Check what live jobs use",
             )
-        return len(lost.jobs)
+            if lost.jobs:
+                await workflow.execute_activity_method(
+                    MonitoringActivities.cancel_jobs,
+                    lost,
+                    start_to_close_timeout=timeouts.MONITOR_ATTEMPT,
+                    schedule_to_close_timeout=timeouts.MONITOR_PATIENCE,
+                    retry_policy=timeouts.STORE_RETRY,
+                    summary=f"Cancel {len(lost.jobs)} jobs",
+                )
+            cancelled, last = cancelled + len(lost.jobs), lost.last
+            if last is None:
+                return cancelled

@@ -10,7 +10,7 @@ from temporalio.exceptions import ApplicationError, FailureError
 with workflow.unsafe.imports_passed_through():
     from pydantic import ValidationError
 
-    from models.errors import ErrorCode
+    from models.errors import MAXIMUM_FINDINGS, MAXIMUM_SENTENCE, ErrorCode, shortened
     from models.wire import WireModel, sentences
 
 Message = TypeVar("Message", bound=WireModel)
@@ -25,7 +25,7 @@ def checked(model: type[Message], message: Any) -> Message:
 
 
 def refusal_of(code: ErrorCode, message: str) -> ApplicationError:
-    return ApplicationError(message, type=code, non_retryable=True)
+    return ApplicationError(shortened(message, MAXIMUM_FINDINGS * MAXIMUM_SENTENCE), type=code, non_retryable=True)
 
 
 def as_refusal(error: FailureError) -> ApplicationError:

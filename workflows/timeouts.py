@@ -38,3 +38,6 @@ CREDIT_GRACE = timedelta(minutes=2)
 
 MONITOR_ATTEMPT = timedelta(minutes=5)
 """Far longer than ten thousand live jobs take."""
+
+MONITOR_PATIENCE = timedelta(minutes=10)
+"""How long jobs that cannot be cancelled are tried; the next check finds them again."""

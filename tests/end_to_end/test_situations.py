@@ -151,7 +151,7 @@ def test_credits(stack: Stack) -> None:
     refused = stack.run("submit", str(file), "--user", "alice")
     assert refused.returncode == 2
     assert "has no wallet for paid@local" in refused.stderr
-    stack.json("wallet", "grant", "60", "paid@local", "--user", "alice")
+    stack.json("wallet", "grant", "60", "paid@local", "--for-user", "alice")
     job_id = submitted(stack, file)
     assert stack.json("wallet", "--user", "alice")[0]["reserved"] == 60
     running(stack, job_id)
@@ -169,7 +169,7 @@ def test_credits(stack: Stack) -> None:
 
 
 def test_extending_and_ending_early(stack: Stack) -> None:
-    stack.json("wallet", "grant", "240", "paid@local", "--user", "carol")
+    stack.json("wallet", "grant", "240", "paid@local", "--for-user", "carol")
     file = job_file(stack, "paid-1", timeAllocation={"hours": 1, "minutes": 0, "seconds": 0})
     job_id = submitted(stack, file, "carol")
     eventually(lambda: stack.json("show", job_id, "--user", "carol")["status"]["state"] == "RUNNING")

@@ -9,15 +9,15 @@ import pytest
 
 from models import Application, ErrorCode, Job, JobOwner, JobSpecification, JobState, JobStatus
 from models.access import for_reader, job_permissions
-from models.job import Permission, ResourceAclEntry
+from models.job import Permission, ResourceAclEntry, UserEntity
 from models.resource_verification import (
     FileKind,
-    Peer,
     Surroundings,
+    lost_access_findings,
     verify_resources,
     with_forced_read_only,
 )
-from models.workspace import Drive, License, Membership, Project, PublicIp, PublicLink, Workspace
+from models.workspace import Drive, License, Membership, Project, PublicIp, PublicLink
 
 ALICE = JobOwner(created_by="alice")
 IN_OCEAN = JobOwner(created_by="alice", project="ocean")
@@ -61,8 +61,12 @@ def specification(resources: list[dict[str, Any]] | None = None, **parameters: A
     )
 
 
+def live_job(owner: JobOwner, state: JobState, *for_alice: Permission) -> Job:
+    acl = [ResourceAclEntry(entity=UserEntity(username="alice"), permissions=list(for_alice))]
+    return Job(id="p", owner=owner, specification=specification(), status=JobStatus(state=state), created_at=1, acl=acl)
+
+
 def surroundings(memberships: list[Membership] | None = None) -> Surroundings:
-    mine, ocean = Workspace(user="alice"), Workspace(project="ocean")
     drives = [
         Drive.model_validate({"id": "mine"} | OF_ALICE),
         Drive.model_validate(
@@ -94,9 +98,12 @@ def surroundings(memberships: list[Membership] | None = None) -> Surroundings:
         addresses={address.id: address for address in addresses},
         licenses={license_.id: license_ for license_ in licenses},
         peers={
-            "running": Peer(mine, JobState.RUNNING),
-            "queued": Peer(mine, JobState.IN_QUEUE),
-            "foreign": Peer(ocean, JobState.RUNNING),
+            "running": live_job(ALICE, JobState.RUNNING),
+            "queued": live_job(ALICE, JobState.IN_QUEUE),
+            "foreign": live_job(IN_OCEAN, JobState.RUNNING),
+            "carols": live_job(JobOwner(created_by="carol", project="ocean"), JobState.RUNNING),
+            "shared": live_job(JobOwner(created_by="carol", project="ocean"), JobState.RUNNING, Permission.EDIT),
+            "shown": live_job(JobOwner(created_by="carol", project="ocean"), JobState.RUNNING, Permission.READ),
         },
         kind_of=lambda drive, path: (
             FileKind.UNKNOWN if drive.id == "ocean" else FILES.get(path.rstrip("/"), FileKind.MISSING)
@@ -228,6 +235,24 @@ def test_files_are_read_only_where_their_owner_may_not_write() -> None:
     forced = with_forced_read_only(ALICE, job, surroundings()).to_wire()
     assert forced["resources"][0]["readOnly"] is True
     assert forced["parameters"]["file"]["readOnly"] is False
+
+
+def test_a_job_that_had_a_file_for_writing_must_be_able_to_write() -> None:
+    written, read = specification([file("/shared/file")]), specification([file("/shared/file", readOnly=True)])
+    assert verify_resources(ALICE, written, application(), surroundings()) == []
+    assert [one.message for one in lost_access_findings(ALICE, written, surroundings())] == [
+        CANNOT.format("file /shared/file")
+    ]
+    assert lost_access_findings(ALICE, read, surroundings()) == []
+
+
+@pytest.mark.parametrize(("job_id", "may_connect"), [("carols", False), ("shown", False), ("shared", True)])
+def test_a_peer_is_a_job_that_one_may_change(job_id: str, may_connect: bool) -> None:
+    member = surroundings([Membership.model_validate({"project": "ocean", "role": "USER"})])
+    found = verify_resources(IN_OCEAN, specification([peer(job_id)]), application(), member)
+    assert (found == []) == may_connect
+    administrator = surroundings([Membership.model_validate({"project": "ocean", "role": "ADMIN"})])
+    assert verify_resources(IN_OCEAN, specification([peer(job_id)]), application(), administrator) == []
 
 
 def job_of(owner: JobOwner, acl: list[Mapping[str, Any]] | None = None) -> Job:

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from models import ErrorCode, Job, JobOwner, JobSpecification, JobState, JobStatus
 from models.holdings import Holding, holding_of
-from models.money import Price
+from models.money import ChargeResult, Price
 from models.product import ProductCategory, UnitOfPrice
 from models.protocol import Charge
 from models.workspace import Workspace
@@ -206,4 +206,80 @@ async def test_a_grant_beyond_what_a_wallet_can_hold_is_refused(engine: AsyncEng
         with pytest.raises(Refused):
             await wallets.grant(ALICE, CPU, amount)
     assert [wallet.available for wallet in await wallets.browse(ALICE)] == [2**63 - 1]
+    await check_the_books(engine)
+
+
+async def test_what_is_held_or_spent_counts_towards_what_a_wallet_can_hold(engine: AsyncEngine) -> None:
+    holdings, wallets = Holdings(engine), Wallets(engine)
+    await wallets.grant(ALICE, CPU, 2**63 - 1)
+    await holdings.take([holding("1", price())])
+    await wallets.charge("1", [Charge(charge_id="1", units=10, periods=1)])
+    with pytest.raises(Refused):
+        await wallets.grant(ALICE, CPU, 1)
+    await holdings.settle(ended("1"))
+    wallet = (await wallets.browse(ALICE))[0]
+    assert (wallet.available, wallet.spent) == (2**63 - 1 - 10, 10)
+    await check_the_books(engine)
+
+
+async def test_overlapping_attempts_of_one_admission_take_once(engine: AsyncEngine) -> None:
+    holdings, wallets = Holdings(engine), Wallets(engine)
+    await wallets.grant(ALICE, CPU, 1000)
+    one = holding("1", price(), resources=[{"type": "ingress", "id": "app"}])
+    assert await asyncio.gather(*(taken(holdings, one) for _ in range(10))) == [None] * 10
+    wallet = (await wallets.browse(ALICE))[0]
+    assert (wallet.available, wallet.reserved) == (940, 60)
+    assert await holdings.taken("1", "1") == one
+    assert await holdings.taken("1", "another workflow") is None
+    await check_the_books(engine)
+
+
+async def test_a_slow_attempt_takes_nothing_after_the_withdrawal(engine: AsyncEngine) -> None:
+    holdings, wallets = Holdings(engine), Wallets(engine)
+    await wallets.grant(ALICE, CPU, 1000)
+    wanted = [holding(f"job-{number}", price()) for number in range(20)]
+    attempts = [taken(holdings, one) for one in wanted for _ in range(2)]
+    withdrawals = [holdings.withdraw(one.taken_by, [one.job_id]) for one in wanted]
+    await asyncio.gather(
+        *(work for pair in zip(attempts[::2], withdrawals, attempts[1::2], strict=True) for work in pair)
+    )
+    for one in wanted:
+        refusal = await taken(holdings, one)
+        assert refusal is not None
+        assert refusal.code is ErrorCode.DUPLICATE_JOB
+    assert (await wallets.browse(ALICE))[0].available == 1000
+    async with engine.connect() as connection:
+        assert (await connection.execute(text("SELECT id FROM live_jobs"))).all() == []
+    await check_the_books(engine)
+
+
+async def test_a_withdrawal_leaves_what_another_workflow_has_taken(engine: AsyncEngine) -> None:
+    holdings = Holdings(engine)
+    await holdings.take([holding("1")])
+    await holdings.withdraw("batch", ["1"])
+    assert await holdings.taken("1", "1") is not None
+    assert await taken(holdings, holding("1")) is None
+
+
+async def test_taking_giving_back_and_charging_never_wait_for_each_other(engine: AsyncEngine) -> None:
+    """PostgreSQL would end one of two transactions that do."""
+    holdings, wallets = Holdings(engine), Wallets(engine)
+    users = ["alice", "bob", "carol"]
+    for user in users:
+        await wallets.grant(Workspace(user=user), CPU, 100_000)
+
+    async def batch(name: str) -> list[object]:
+        jobs = [holding(f"{name}-{number}", price(), users[number % 3]) for number in range(6)]
+        jobs = [one.model_copy(update={"taken_by": name}) for one in jobs]
+        await holdings.take(jobs if name[-1] in "02468" else jobs[::-1])
+        charges = [
+            wallets.charge(one.job_id, [Charge(charge_id="1", units=number, periods=1)])
+            for number, one in enumerate(jobs)
+        ]
+        ids = [one.job_id for one in jobs]
+        return await asyncio.gather(*charges, holdings.withdraw(name, ids[::-1]), return_exceptions=True)
+
+    answers = await asyncio.gather(*(batch(str(number)) for number in range(12)))
+    # A charge may come after its job was withdrawn; nothing else may go wrong.
+    assert {type(answer) for of_one in answers for answer in of_one} <= {type(None), ChargeResult, Refused}
     await check_the_books(engine)

@@ -97,7 +97,10 @@ class Books(RuleBasedStateMachine):
     @rule(job_id=consumes(jobs), refused=st.booleans(), twice=st.booleans())
     def end(self, job_id: str, refused: bool, twice: bool) -> None:
         for _ in range(1 + twice):
-            self.runner.run(self.holdings.withdraw([job_id]) if refused else self.holdings.settle(ended(job_id)))
+            if refused:
+                self.runner.run(self.holdings.withdraw(job_id, [job_id]))
+            else:
+                self.runner.run(self.holdings.settle(ended(job_id)))
         self.available += self.held.pop(job_id, 0)
 
     @invariant()

@@ -11,6 +11,7 @@ from models import ErrorCode, Job, JobSpecification, JobState, JobUpdate, Resour
 from models.job import Permission, ProjectGroupEntity, UserEntity
 from models.messages import JobRequest
 from models.names import TASK_QUEUE
+from tests.conditions import eventually
 from tests.conftest import Orchestrator
 from tests.databases import KINDS
 
@@ -217,3 +218,25 @@ async def test_what_is_too_large_for_one_message_is_refused(orchestrator: Orches
         "Job", request, id=orchestrator.jobs.new_job_id(), task_queue=TASK_QUEUE
     )
     assert await orchestrator.outcome(handle.id) == "FAILED"
+
+
+async def test_an_old_id_shows_nothing_to_somebody_who_has_left(orchestrator: Orchestrator) -> None:
+    bob = client(orchestrator, "bob", OCEAN)
+    job = await bob.create(orchestrator.specification())
+    file = orchestrator.catalog / "workspaces.yaml"
+    file.write_text(file.read_text().replace("  - {username: bob}\n", ""))
+
+    async def has_left() -> bool:
+        return not await client(orchestrator, "bob", OCEAN).browse()
+
+    await eventually(has_left)
+    with pytest.raises(JobNotFound):
+        await client(orchestrator, "bob", OCEAN).create(orchestrator.specification(), job.id)
+
+
+async def test_an_access_list_has_a_bound(orchestrator: Orchestrator) -> None:
+    job = await orchestrator.created()
+    entry = ResourceAclEntry(entity=UserEntity(username="b" * 70_000), permissions=[Permission.READ])
+    with pytest.raises(RequestRefused) as refusal:
+        await orchestrator.jobs.update_acl(job.id, [entry])
+    assert "65536 characters at most" in str(refusal.value)

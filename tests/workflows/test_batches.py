@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from client import Actor, JobClient, JobRejected
-from models import ErrorCode, JobSpecification, JobState
+from client import Actor, JobClient, JobRejected, OrchestratorError
+from models import ErrorCode, Job, JobSpecification, JobState
 from tests.conditions import eventually
 from tests.conftest import Orchestrator
 
@@ -51,7 +51,7 @@ async def test_one_refusal_undoes_the_whole_batch(orchestrator: Orchestrator, re
     assert {"terminate", "second:terminate"} <= set(orchestrator.provider.requests)
     assert await nothing_is_held(orchestrator, batch_id)
     for number in range(4):
-        assert await orchestrator.outcome(f"{batch_id}-{number}") == "FAILED"
+        assert await orchestrator.outcome(f"{batch_id}-{number:03}") == "FAILED"
 
 
 async def test_every_finding_of_a_batch_is_told(orchestrator: Orchestrator) -> None:
@@ -82,7 +82,7 @@ async def test_a_batch_goes_on_without_its_client(orchestrator: Orchestrator) ->
     await asyncio.gather(creating, return_exceptions=True)
     orchestrator.provider.open["second:create"].set()
     jobs = await orchestrator.jobs.create_many(jobs_of(orchestrator, 1, 1), batch_id)
-    assert [job.id for job in jobs] == [f"{batch_id}-0", f"{batch_id}-1"]
+    assert [job.id for job in jobs] == [f"{batch_id}-000", f"{batch_id}-001"]
     again = await orchestrator.jobs.create_many(jobs_of(orchestrator, 1, 1), batch_id)
     assert [job.id for job in again] == [job.id for job in jobs]
     assert sorted(orchestrator.provider.requests) == ["create", "second:create"]
@@ -93,19 +93,19 @@ async def test_a_job_of_a_batch_may_end_before_the_batch_is_through(orchestrator
     batch_id = orchestrator.jobs.new_job_id()
     creating = asyncio.create_task(orchestrator.jobs.create_many(jobs_of(orchestrator, 2, 1), batch_id))
     await eventually(lambda: "second:create" in orchestrator.provider.requests)
-    await orchestrator.report(f"{batch_id}-0", JobState.SUCCESS)
-    await orchestrator.jobs.cancel(f"{batch_id}-1")
+    await orchestrator.report(f"{batch_id}-000", JobState.SUCCESS)
+    await orchestrator.jobs.cancel(f"{batch_id}-001")
     orchestrator.provider.open["second:create"].set()
     await creating
-    await orchestrator.report(f"{batch_id}-1", JobState.SUCCESS)
-    assert (await orchestrator.jobs.wait(f"{batch_id}-0")).status.state is JobState.SUCCESS
-    assert (await orchestrator.jobs.wait(f"{batch_id}-1")).status.state is JobState.SUCCESS
-    assert await orchestrator.outcome(f"{batch_id}-1") == "CANCELED"
+    await orchestrator.report(f"{batch_id}-001", JobState.SUCCESS)
+    assert (await orchestrator.jobs.wait(f"{batch_id}-000")).status.state is JobState.SUCCESS
+    assert (await orchestrator.jobs.wait(f"{batch_id}-001")).status.state is JobState.SUCCESS
+    assert await orchestrator.outcome(f"{batch_id}-001") == "CANCELED"
 
 
 async def test_a_batch_does_not_touch_a_job_with_the_same_id(orchestrator: Orchestrator) -> None:
     batch_id = orchestrator.jobs.new_job_id()
-    job = await orchestrator.jobs.create(orchestrator.specification(), f"{batch_id}-1")
+    job = await orchestrator.jobs.create(orchestrator.specification(), f"{batch_id}-001")
     with pytest.raises(JobRejected) as refused:
         await orchestrator.jobs.create_many(jobs_of(orchestrator, 2, 0), batch_id)
     assert refused.value.code is ErrorCode.DUPLICATE_JOB
@@ -121,3 +121,56 @@ async def test_a_batch_has_bounds(orchestrator: Orchestrator, count: int) -> Non
     with pytest.raises(JobRejected) as refused:
         await orchestrator.jobs.create_many(jobs_of(orchestrator, count, 0))
     assert f"not {count}" in str(refused.value)
+
+
+async def submitted_to_one(orchestrator: Orchestrator) -> tuple[str, asyncio.Task[list[Job]]]:
+    """A batch of two jobs here, which are submitted, and one at a provider that does not answer."""
+    orchestrator.provider.answers["second:create"] = [503] * 1000
+    batch_id = orchestrator.jobs.new_job_id()
+    creating = asyncio.create_task(orchestrator.jobs.create_many(jobs_of(orchestrator, 2, 1), batch_id))
+    await eventually(lambda: {"create", "second:create"} <= set(orchestrator.provider.requests))
+    return batch_id, creating
+
+
+async def test_a_batch_is_cancelled_while_a_provider_is_away(orchestrator: Orchestrator) -> None:
+    batch_id, creating = await submitted_to_one(orchestrator)
+    await orchestrator.temporal.get_workflow_handle(f"batch-{batch_id}").cancel(reason="by a test")
+    await creating
+    for number in range(2):
+        await orchestrator.report(f"{batch_id}-{number:03}", JobState.SUCCESS)
+    for number in range(3):
+        ended = await orchestrator.jobs.wait(f"{batch_id}-{number:03}")
+        assert "Its batch was cancelled: by a test" in [update.status for update in ended.updates]
+    assert await orchestrator.outcome(f"batch-{batch_id}") == "CANCELED"
+    assert {"terminate", "second:terminate"} <= set(orchestrator.provider.requests)
+    assert await nothing_is_held(orchestrator, batch_id)
+
+
+@pytest.mark.parametrize("number", [0, 2])
+async def test_a_job_leaves_its_batch_while_a_provider_is_away(orchestrator: Orchestrator, number: int) -> None:
+    batch_id, creating = await submitted_to_one(orchestrator)
+    job_id = f"{batch_id}-{number:03}"
+    await orchestrator.jobs.cancel(job_id)
+    await eventually(lambda: "terminate" in " ".join(orchestrator.provider.calls_for(job_id)))
+    await orchestrator.report(job_id, JobState.SUCCESS)
+    assert (await orchestrator.jobs.wait(job_id)).status.state is JobState.SUCCESS
+    assert await orchestrator.outcome(job_id) == "CANCELED"
+    orchestrator.provider.answers["second:create"].clear()
+    jobs = await creating
+    assert len(jobs) == 3
+    others = [job for job in jobs if job.id != job_id]
+    assert {job.status.state for job in others} == {JobState.IN_QUEUE}
+    assert orchestrator.provider.calls_for(job_id)[-1].endswith("terminate")
+
+
+async def test_a_job_whose_batch_was_ended_by_force_can_be_cancelled(orchestrator: Orchestrator) -> None:
+    batch_id, creating = await submitted_to_one(orchestrator)
+    await orchestrator.temporal.get_workflow_handle(f"batch-{batch_id}").terminate()
+    with pytest.raises(OrchestratorError):
+        await creating
+    for number in range(3):
+        await orchestrator.jobs.cancel(f"{batch_id}-{number:03}")
+        await orchestrator.report(f"{batch_id}-{number:03}", JobState.SUCCESS)
+    for number in range(3):
+        assert (await orchestrator.jobs.wait(f"{batch_id}-{number:03}")).status.state is JobState.SUCCESS
+    assert await nothing_is_held(orchestrator, batch_id)

@@ -6,6 +6,7 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+from pydantic import ValidationError
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
@@ -237,3 +238,49 @@ async def test_a_change_of_an_ended_job_is_refused(orchestrator: Orchestrator) -
     assert refused.value.code is ErrorCode.INVALID_STATE
     await orchestrator.report(job.id, JobState.SUCCESS)
     await orchestrator.jobs.wait(job.id)
+
+
+async def test_a_refusal_after_a_lost_answer_stops_what_may_run(orchestrator: Orchestrator) -> None:
+    orchestrator.provider.answers["create"] = [503, 403]
+    job_id = orchestrator.jobs.new_job_id()
+    with pytest.raises(JobRejected):
+        await orchestrator.jobs.create(orchestrator.specification(), job_id)
+    assert orchestrator.provider.calls_for(job_id) == ["create", "create", "terminate"]
+
+
+async def test_a_cancel_in_the_task_in_which_a_job_continues_as_new(orchestrator: Orchestrator) -> None:
+    job = await orchestrator.created()
+    await orchestrator.stop_worker()
+    handle = orchestrator.handle(job.id)
+    for _ in range(45):  # more events than Temporal suggests a workflow should have
+        await asyncio.gather(*(handle.signal("no such signal") for _ in range(100)))
+    await handle.cancel()
+    async with orchestrator.another_worker():
+        await eventually(lambda: "terminate" in orchestrator.provider.calls_for(job.id))
+        await orchestrator.report(job.id, JobState.SUCCESS)
+        assert await orchestrator.outcome(job.id) == "CANCELED"
+
+
+async def test_a_deadline_far_away(orchestrator: Orchestrator) -> None:
+    century = {"hours": 876_000, "minutes": 0, "seconds": 0}
+    job = await orchestrator.created(timeAllocation=century)
+    await orchestrator.report(job.id, JobState.RUNNING)
+    await orchestrator.reached(job.id, JobState.RUNNING)
+    with pytest.raises(RequestRefused) as refused:
+        await orchestrator.jobs.extend(job.id, SimpleDuration(seconds=1))
+    assert refused.value.code is ErrorCode.VERIFICATION_FAILED
+    too_long = {"provider": "local", "updates": [{"newTimeAllocation": 10**17}]}
+    await orchestrator.handle(job.id).signal("update", too_long)
+    await orchestrator.report(job.id, text="still there")
+    assert (await orchestrator.eventually_said(job.id, "still there")).status.state is JobState.RUNNING
+    with pytest.raises(ValidationError):
+        SimpleDuration(hours=876_001)
+
+
+async def test_a_reason_is_a_sentence(orchestrator: Orchestrator) -> None:
+    job = await orchestrator.created()
+    with pytest.raises(RequestRefused):
+        await orchestrator.jobs.cancel(job.id, "x" * 501)
+    await orchestrator.handle(job.id).cancel(reason="y" * 100_000)
+    canceling = await orchestrator.reached(job.id, JobState.CANCELING)
+    assert len(canceling.updates[-1].status or "") < 1000

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from temporalio.client import WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 
-from client import JobClosed, JobRejected, ProviderClient, RequestRefused
+from client import Actor, JobClient, JobClosed, JobRejected, ProviderClient, RequestRefused
 from models import ErrorCode, Job, JobState, SimpleDuration
 from models.product import ProductCategory
 from models.protocol import Charge
@@ -114,6 +115,43 @@ async def test_a_job_without_credits_is_stopped_after_a_while(orchestrator: Orch
     assert [update.status for update in ended.updates][-2] == "Your job is being terminated (No more credits)."
     assert ended.status.state is JobState.SUCCESS
     assert await wallet(orchestrator) == (HOUR, 0, 0)
+
+
+@pytest.mark.parametrize("says_the_end", [True, False])
+async def test_what_an_expired_job_used_until_its_stop_is_charged(
+    orchestrator: Orchestrator, says_the_end: bool
+) -> None:
+    job = await paid_job(orchestrator, HOUR, timeAllocation={"hours": 0, "minutes": 1, "seconds": 0})
+    await orchestrator.report(job.id, JobState.RUNNING)
+    await orchestrator.reached(job.id, JobState.RUNNING)
+    await orchestrator.skip(job.id, timedelta(minutes=1))
+    await eventually(lambda: "terminate" in orchestrator.provider.calls_for(job.id))
+    await orchestrator.reports.charge(job.id, [charge("last", 1)])
+    if says_the_end:
+        await orchestrator.report(job.id, JobState.SUCCESS)
+    else:
+        await orchestrator.skip(job.id, timeouts.FINAL_STATE_PATIENCE)
+    ended = await orchestrator.jobs.wait(job.id)
+    assert (ended.status.state, ended.billing.credits_charged) == (JobState.EXPIRED, 3)
+    assert await wallet(orchestrator) == (HOUR - 3, 0, 3)
+
+
+async def test_only_a_paid_charge_gives_a_job_more_time(orchestrator: Orchestrator) -> None:
+    job = await paid_job(orchestrator, HOUR)
+    await orchestrator.reports.charge(job.id, [charge("paid", 1)])
+    await orchestrator.reports.charge(job.id, [charge("too much", 61)])
+    for sent in (charge("paid", 1), charge("nothing", 0)):
+        assert (await orchestrator.reports.charge(job.id, [sent])).insufficient_funds == []
+    await orchestrator.skip(job.id, timeouts.CREDIT_GRACE)
+    await eventually(lambda: "terminate" in orchestrator.provider.calls_for(job.id))
+
+
+async def test_only_an_operator_grants_credits(orchestrator: Orchestrator) -> None:
+    bob = JobClient(orchestrator.temporal, Actor(username="bob"))
+    with pytest.raises(RequestRefused) as refused:
+        await bob.grant(Workspace(user="bob"), CATEGORY, 1)
+    assert refused.value.code is ErrorCode.FORBIDDEN
+    assert (await bob.wallets()).wallets == []
 
 
 async def test_new_credits_keep_a_job_alive(orchestrator: Orchestrator) -> None:

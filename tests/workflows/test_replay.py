@@ -92,12 +92,13 @@ async def expiry(orchestrator: Orchestrator) -> str:
 
 async def continuation(orchestrator: Orchestrator) -> str:
     job = await orchestrator.created()
+    first_run = (await orchestrator.handle(job.id).describe()).run_id
     texts = [JobUpdate(status=f"{number} " + 10_000 * "x") for number in range(60)]
     for start in range(0, len(texts), 10):
         await orchestrator.reports.update(job.id, texts[start : start + 10])
 
     async def has_continued() -> bool:
-        return "omittedUpdates" in await orchestrator.handle(job.id).query("job")
+        return (await orchestrator.handle(job.id).describe()).run_id != first_run
 
     await eventually(has_continued)
     await orchestrator.report(job.id, JobState.SUCCESS)
@@ -119,11 +120,11 @@ async def charges(orchestrator: Orchestrator) -> str:
 async def batch(orchestrator: Orchestrator) -> str:
     jobs = await orchestrator.jobs.create_many([orchestrator.specification() for _ in range(2)])
     await orchestrator.report(jobs[0].id, JobState.SUCCESS)
-    return "batch-" + jobs[0].id.removesuffix("-0")
+    return "batch-" + jobs[0].id.removesuffix("-000")
 
 
 async def job_of_a_batch(orchestrator: Orchestrator) -> str:
-    return (await batch(orchestrator)).removeprefix("batch-") + "-0"
+    return (await batch(orchestrator)).removeprefix("batch-") + "-000"
 
 
 LIVES: list[Callable[[Orchestrator], Awaitable[str]]] = [

@@ -1,0 +1,148 @@
+"""Repeats of an admission, and requests that are too much for one message, by the activities themselves."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+from temporalio.client import Client
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError
+from temporalio.testing import ActivityEnvironment, WorkflowEnvironment
+
+from activities.admission import AdmissionActivities
+from activities.monitoring import MonitoringActivities
+from catalog import Catalog, load
+from models import ErrorCode, Job, JobOwner, JobSpecification
+from models.errors import MAXIMUM_FINDINGS
+from models.holdings import Holding, holding_of
+from models.messages import AdmissionRequest, JobsToCancel, JobToCancel, MonitorRequest
+from store import LIVE_PAGE, Holdings, connect, upgrade
+from tests.conftest import TEST_CATALOG, Orchestrator
+
+ALICE = JobOwner(created_by="alice")
+
+
+def specification(**changes: Any) -> JobSpecification:
+    product = {"id": "cpu-1", "category": "cpu", "provider": "local"}
+    document = {"application": {"name": "server", "version": "1"}, "product": product}
+    return JobSpecification.model_validate(document | changes)
+
+
+@pytest.fixture
+async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
+    connected = connect(f"sqlite+aiosqlite:///{tmp_path / 'store.sqlite'}")
+    await upgrade(connected)
+    yield connected
+    await connected.dispose()
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(TEST_CATALOG, tmp_path / "catalog"))
+
+
+@pytest.fixture
+def admission(engine: AsyncEngine, catalog: Path) -> AdmissionActivities:
+    async def no_peer(_job_id: str) -> Job | None:
+        return None
+
+    def current() -> Catalog:
+        return load(catalog)
+
+    return AdmissionActivities(current, Holdings(engine), no_peer)
+
+
+async def admit(admission: AdmissionActivities, wanted: JobSpecification) -> Any:
+    request = AdmissionRequest(job_id="1", owner=ALICE, specification=wanted)
+    return await ActivityEnvironment().run(admission.admit, request)
+
+
+async def refused(admission: AdmissionActivities, wanted: JobSpecification) -> ApplicationError:
+    with pytest.raises(ApplicationError) as refusal:
+        await admit(admission, wanted)
+    return refusal.value
+
+
+async def test_a_repeat_gets_what_was_taken_whatever_has_changed(
+    admission: AdmissionActivities, engine: AsyncEngine, catalog: Path
+) -> None:
+    wanted = specification(resources=[{"type": "ingress", "id": "app-link"}])
+    first = await admit(admission, wanted)
+    file = catalog / "workspaces.yaml"
+    file.write_text(file.read_text().replace("id: app-link", "id: another-link"))
+    assert await admit(admission, wanted) == first
+    assert await Holdings(engine).holder("ingress", "app-link") == "1"
+
+
+async def test_nothing_is_taken_after_a_refusal(
+    admission: AdmissionActivities, engine: AsyncEngine, catalog: Path
+) -> None:
+    wanted = specification(resources=[{"type": "ingress", "id": "app-link"}])
+    file = catalog / "workspaces.yaml"
+    before = file.read_text()
+    file.write_text(before.replace("id: app-link", "id: another-link"))
+    assert (await refused(admission, wanted)).type == ErrorCode.NOT_FOUND
+    file.write_text(before)
+    # This is what a slow attempt does that had looked at the catalog earlier.
+    assert (await refused(admission, wanted)).type == ErrorCode.DUPLICATE_JOB
+    assert await Holdings(engine).holder("ingress", "app-link") is None
+
+
+async def test_thousands_of_mistakes_are_told_in_a_short_message(admission: AdmissionActivities) -> None:
+    files = [{"type": "file", "path": f"/nowhere/{'x' * 1000}/{number}"} for number in range(900)]
+    refusal = await refused(admission, specification(resources=files))
+    (findings,) = refusal.details
+    assert len(findings) == MAXIMUM_FINDINGS + 1
+    assert refusal.message.endswith("more.")
+    assert len(refusal.message) + len(str(findings)) < 128 * 1024
+
+
+async def test_defaults_that_make_a_request_too_large(admission: AdmissionActivities, catalog: Path) -> None:
+    file = catalog / "catalog.yaml"
+    default = f"  text: {{type: text, optional: true, defaultValue: {{type: text, value: {'x' * 1_100_000}}}}}"
+    file.write_text(file.read_text().replace("  text: {type: text}", default))
+    wanted = specification(application={"name": "echo", "version": "1"})
+    assert "at most 1048576 are possible" in (await refused(admission, wanted)).message
+
+
+def lost(number: int) -> Holding:
+    wanted = specification(resources=[{"type": "file", "path": f"/gone/{'x' * 2000}/{number}"}])
+    return holding_of(f"job-{number:04}", ALICE, wanted, None)
+
+
+async def test_the_check_of_many_jobs_goes_by_pages(
+    engine: AsyncEngine, catalog: Path, environment: WorkflowEnvironment
+) -> None:
+    holdings = Holdings(engine)
+    await holdings.take([lost(number) for number in range(LIVE_PAGE + 1)])
+    monitoring = MonitoringActivities(lambda: load(catalog), holdings, environment.client)
+    found, last, pages = [], None, []
+    while True:
+        request = MonitorRequest(provider="local", after=last)
+        page = await ActivityEnvironment().run(monitoring.find_lost_access, request)
+        assert len(page.model_dump_json()) < 1024 * 1024
+        found += [job.job_id for job in page.jobs]
+        pages.append(len(page.jobs))
+        last = page.last
+        if last is None:
+            break
+    assert pages == [LIVE_PAGE, 1]
+    assert len(set(found)) == LIVE_PAGE + 1
+
+
+async def test_a_job_that_cannot_be_cancelled_does_not_keep_the_others(
+    orchestrator: Orchestrator, environment: WorkflowEnvironment
+) -> None:
+    job = await orchestrator.created()
+    temporal: Client = environment.client
+    monitoring = MonitoringActivities(lambda: load(orchestrator.catalog), Holdings(orchestrator.engine), temporal)
+    wanted = [JobToCancel(job_id=job_id, reason="lost") for job_id in ("", "unknown", job.id)]
+    with pytest.raises(RPCError):
+        await ActivityEnvironment().run(monitoring.cancel_jobs, JobsToCancel(jobs=wanted))
+    await orchestrator.report(job.id)
+    assert await orchestrator.outcome(job.id) == "CANCELED"
