@@ -1,5 +1,6 @@
 """How programs talk to the orchestrator: `JobClient` for users, `ProviderClient` for providers."""
 
+from client.acting import Actor
 from client.errors import (
     JobClosed,
     JobNotFound,
@@ -9,8 +10,9 @@ from client.errors import (
     RequestRefused,
     Unreachable,
 )
-from client.jobs import Actor, JobClient, JobFilter
+from client.jobs import JobClient
 from client.provider import ProviderClient
+from client.reading import JobFilter
 
 __all__ = [
     "Actor",
