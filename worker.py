@@ -46,6 +46,7 @@ from activities.directory import DirectoryActivities
 from activities.monitoring import MonitoringActivities
 from activities.provider import ProviderActivities
 from activities.provider_http import ProviderHttp
+from activities.reconciliation import ReconciliationActivities
 from activities.settlement import ArchiveActivities, SettlementActivities
 from catalog import Catalog, ReloadingCatalog
 from models.connection import connect_to_temporal
@@ -160,6 +161,7 @@ class JobWorker:
         admission = AdmissionActivities(self._current_catalog, holdings, self._find_peer)
         settlement, accounting = SettlementActivities(holdings, archive), AccountingActivities(wallets)
         monitoring = MonitoringActivities(self._current_catalog, holdings, self._client)
+        reconciliation = ReconciliationActivities(holdings, self._client)
         directory = DirectoryActivities(self._current_catalog, holdings)
         finished, money = ArchiveActivities(archive), WalletActivities(wallets, self._settings.operators)
         return Worker(
@@ -177,6 +179,9 @@ class JobWorker:
                 accounting.cover,
                 monitoring.find_lost_access,
                 monitoring.cancel_jobs,
+                reconciliation.find_abandoned,
+                reconciliation.retrieve_abandoned,
+                reconciliation.settle_abandoned,
                 finished.retrieve,
                 finished.browse,
                 money.grant,

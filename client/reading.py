@@ -105,31 +105,32 @@ class JobReader(ActingClient):
 
     async def _retrieve(self, job_id: str) -> Job:
         """The job, whoever asks. Raises `JobNotFound`."""
-        live = await self._ask_workflow(job_id)
-        if live is not None and not live.omitted_updates:
+        live, is_closed = await self._ask_workflow(job_id)
+        if live is not None and not live.omitted_updates and (not is_closed or live.status.state.is_terminal):
             return live
         ended, stored = await self._ask_archive(job_id)
-        if live is not None:
+        # A workflow that was ended by force does not know how its job ended; until the next check nobody does.
+        if live is not None and (ended is None or live.status.state.is_terminal):
             # The store may have moved on since the workflow answered.
             return _with_updates(live, [*stored[: live.omitted_updates], *live.updates])
         if ended is None:
             raise JobNotFound(job_id)
         return _with_updates(ended, stored)
 
-    async def _ask_workflow(self, job_id: str) -> Job | None:
-        """What the workflow knows; None if there is none, or if it ended without a job (a refusal)."""
+    async def _ask_workflow(self, job_id: str) -> tuple[Job | None, bool]:
+        """What the workflow knows, and whether it is closed; None if there is none, or if the job was refused."""
         handle = self._handle(job_id)
         try:
             with translated():
                 answer = await handle.query(names.QUERY_JOB, result_type=dict, rpc_timeout=ANSWER_PATIENCE)
                 job = Job.model_validate(answer)
-                if not job.status.state.is_terminal:
-                    status = (await handle.describe()).status
-                    if status is WorkflowExecutionStatus.FAILED:
-                        return None
-                return job
+                if job.status.state.is_terminal:
+                    return job, True
+                status = (await handle.describe()).status
+                is_refused = status is WorkflowExecutionStatus.FAILED
+                return None if is_refused else job, status is not WorkflowExecutionStatus.RUNNING
         except JobClosed:
-            return None
+            return None, True
 
     async def _ask_archive(self, job_id: str) -> tuple[Job | None, list[JobUpdate]]:
         """What the store has: the job, if it has ended, and its updates."""
@@ -162,7 +163,7 @@ class JobReader(ActingClient):
             async for execution in self._temporal.list_workflows(" AND ".join(clauses), limit=limit):
                 ids.append(execution.id)
         answers = await asyncio.gather(*map(self._ask_workflow, ids))
-        return [_with_updates(job, []) for job in answers if job is not None]
+        return [_with_updates(job, []) for job, _ in answers if job is not None]
 
     async def _browse_archive(self, filters: JobFilter, limit: int, before: str | None) -> list[Job]:
         if filters.state is not None and not filters.state.is_terminal:

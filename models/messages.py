@@ -296,6 +296,20 @@ class JobsToCancel(WireModel):
     last: str | None = None
 
 
+class AbandonedJob(WireModel):
+    """A job whose workflow is closed, and who had taken what is still held for it."""
+
+    job_id: str
+    taken_by: str
+
+
+class AbandonedJobs(WireModel):
+    """Jobs of a page whose workflows are closed; `last` is as in `JobsToCancel`."""
+
+    jobs: list[AbandonedJob]
+    last: str | None = None
+
+
 class ArchiveRequest(WireModel):
     """The argument of `retrieve_from_archive`; `first_position` is the number of the first update to give."""
 

@@ -6,8 +6,11 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from activities.monitoring import MonitoringActivities
-    from models.messages import JobsToCancel, MonitorRequest
-    from models.names import MONITOR_WORKFLOW
+    from activities.provider import ProviderActivities
+    from activities.reconciliation import ReconciliationActivities
+    from models.job import Job
+    from models.messages import AbandonedJob, AbandonedJobs, JobsToCancel, MonitorRequest, ProviderCall
+    from models.names import MONITOR_WORKFLOW, provider_task_queue
     from workflows import timeouts
 
 
@@ -17,12 +20,17 @@ class ProviderMonitorWorkflow:
 
     @workflow.run
     async def run(self, request: MonitorRequest) -> int:
-        """Cancel the jobs whose owners lost access to what they use; returns how many."""
-        cancelled, last = 0, request.after
+        """Cancel the jobs whose owners lost access to what they use; returns how many. Then end abandoned ones."""
+        cancelled = await self._cancel_lost(request.provider)
+        await self._reconcile(request.provider)
+        return cancelled
+
+    async def _cancel_lost(self, provider: str) -> int:
+        cancelled, last = 0, None
         while True:
             lost: JobsToCancel = await workflow.execute_activity_method(
                 MonitoringActivities.find_lost_access,
-                MonitorRequest(provider=request.provider, after=last),
+                MonitorRequest(provider=provider, after=last),
                 start_to_close_timeout=timeouts.MONITOR_ATTEMPT,
                 retry_policy=timeouts.STORE_RETRY,
                 summary="Check what live jobs use",
@@ -39,3 +47,48 @@ class ProviderMonitorWorkflow:
             cancelled, last = cancelled + len(lost.jobs), lost.last
             if last is None:
                 return cancelled
+
+    async def _reconcile(self, provider: str) -> None:
+        """Stop the jobs whose workflows were ended by force, and give back what they hold."""
+        last = None
+        while True:
+            found: AbandonedJobs = await workflow.execute_activity_method(
+                ReconciliationActivities.find_abandoned,
+                MonitorRequest(provider=provider, after=last),
+                start_to_close_timeout=timeouts.MONITOR_ATTEMPT,
+                retry_policy=timeouts.STORE_RETRY,
+                summary="Look for jobs without a workflow",
+            )
+            for abandoned in found.jobs:
+                await self._end(provider, abandoned)
+            last = found.last
+            if last is None:
+                return
+
+    async def _end(self, provider: str, abandoned: AbandonedJob) -> None:
+        job: Job | None = await workflow.execute_activity_method(
+            ReconciliationActivities.retrieve_abandoned,
+            abandoned,
+            start_to_close_timeout=timeouts.MONITOR_ATTEMPT,
+            retry_policy=timeouts.STORE_RETRY,
+        )
+        if job is None:
+            return
+        # If it cannot be stopped, the check fails, and the next one tries again: until then it is not free.
+        await workflow.execute_activity_method(
+            ProviderActivities.terminate,
+            ProviderCall(job=job),
+            task_queue=provider_task_queue(provider),
+            start_to_close_timeout=timeouts.PROVIDER_ATTEMPT,
+            schedule_to_close_timeout=timeouts.MONITOR_PATIENCE,
+            heartbeat_timeout=timeouts.PROVIDER_HEARTBEAT,
+            retry_policy=timeouts.PROVIDER_RETRY,
+            summary=f"Stop {job.id} at {provider}",
+        )
+        await workflow.execute_activity_method(
+            ReconciliationActivities.settle_abandoned,
+            abandoned,
+            start_to_close_timeout=timeouts.MONITOR_ATTEMPT,
+            retry_policy=timeouts.STORE_RETRY,
+            summary=f"Settle {job.id}",
+        )

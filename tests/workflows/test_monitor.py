@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+from temporalio.client import WorkflowFailureError
 from temporalio.common import WorkflowIDConflictPolicy
 
+from activities.reconciliation import ENDED_BY_FORCE
 from client import Actor, JobClient
-from models import JobState
+from models import JobOwner, JobState
+from models.holdings import holding_of
 from models.messages import MonitorRequest
 from models.names import MONITOR_WORKFLOW, TASK_QUEUE, monitor_id, new_job_id
+from models.product import ProductCategory
+from models.protocol import Charge
+from models.workspace import Workspace
+from store import Holdings
 from tests.conditions import eventually
 from tests.conftest import Orchestrator
 from worker import schedule_monitor
 
+PAID = {"id": "paid-1", "category": "paid", "provider": "local"}
 FILE = {"type": "file", "path": "/alices/data.csv", "readOnly": True}
 
 
@@ -71,3 +80,50 @@ async def test_a_schedule_starts_the_check(orchestrator: Orchestrator) -> None:
 
     await eventually(checked)
     await schedule.delete()
+
+
+async def test_a_workflow_that_was_ended_by_force_leaves_nothing(orchestrator: Orchestrator) -> None:
+    category = ProductCategory(name="paid", provider="local")
+    await orchestrator.jobs.grant(Workspace(user="alice"), category, 180)
+    link = {"type": "ingress", "id": "app-link"}
+    job = await orchestrator.created(
+        application={"name": "server", "version": "1"}, parameters={}, resources=[link], product=PAID
+    )
+    kept = await orchestrator.created()
+    await orchestrator.report(job.id, JobState.RUNNING, "running")
+    await orchestrator.eventually_said(job.id, "running")
+    await orchestrator.reports.charge(job.id, [Charge(charge_id="1", units=10, periods=1)])
+    await orchestrator.handle(job.id).terminate("by a test")
+    orchestrator.provider.answers["terminate"] = [503]
+    assert await check(orchestrator) == 0
+    assert orchestrator.provider.calls_for(job.id) == ["create", "terminate", "terminate"]
+    assert await orchestrator.jobs.holder("ingress", "app-link") is None
+    wallet = (await orchestrator.jobs.wallets()).wallets[0]
+    assert (wallet.available, wallet.reserved, wallet.spent) == (150, 0, 30)
+    ended = await orchestrator.jobs.retrieve(job.id)
+    assert [update.status for update in ended.updates][1:] == ["running", ENDED_BY_FORCE]
+    assert (ended.status.state, ended.billing.credits_charged) == (JobState.FAILURE, 30)
+    assert await check(orchestrator) == 0
+    assert orchestrator.provider.calls_for(kept.id) == ["create"]
+    assert len(orchestrator.provider.calls_for(job.id)) == 3
+
+
+async def test_an_abandoned_job_stays_held_until_its_provider_has_stopped_it(orchestrator: Orchestrator) -> None:
+    job = await orchestrator.created()
+    await orchestrator.handle(job.id).terminate()
+    orchestrator.provider.answers["terminate"] = [403]
+    with pytest.raises(WorkflowFailureError):
+        await check(orchestrator)
+    assert [one.job_id for one in await Holdings(orchestrator.engine).live("local")] == [job.id]
+    await check(orchestrator)
+    assert await Holdings(orchestrator.engine).live("local") == []
+
+
+async def test_jobs_of_a_batch_that_was_ended_by_force_before_they_were_started(orchestrator: Orchestrator) -> None:
+    owner, specification = JobOwner(created_by="alice"), orchestrator.specification()
+    await Holdings(orchestrator.engine).take([holding_of("never-started", owner, specification, None, "batch-none")])
+    await check(orchestrator)
+    assert await Holdings(orchestrator.engine).live("local") == []
+    ended = await orchestrator.archive.retrieve("never-started")
+    assert ended is not None
+    assert ended.updates[-1].status == ENDED_BY_FORCE
