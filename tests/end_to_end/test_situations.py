@@ -204,3 +204,15 @@ def test_a_batch_from_one_file(stack: Stack) -> None:
     for job_id in job_ids:
         running(stack, job_id)
         cancelled(stack, job_id)
+
+
+def test_a_workflow_that_was_ended_by_force(stack: Stack) -> None:
+    link = [{"type": "ingress", "id": "my-app"}]
+    job_id = submitted(stack, job_file(stack, resources=link))
+    running(stack, job_id)
+    eventually(lambda: stack.processes_of(job_id))
+    stack.temporal("workflow", "terminate", "-w", job_id)
+    stack.temporal("schedule", "trigger", "--schedule-id", "monitor-local")
+    eventually(lambda: stack.nothing_is_left_of(job_id))
+    stack.reached(job_id, "FAILURE", "alice")
+    cancelled(stack, submitted(stack, job_file(stack, resources=link)))
