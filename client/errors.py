@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
+from temporalio.api.errordetails.v1 import WorkflowNotReadyFailure
 from temporalio.client import (
     ActivityFailureError,
     WorkflowFailureError,
@@ -121,6 +122,8 @@ def _findings(details: Sequence[Any]) -> list[Finding]:
 def _from_rpc(error: RPCError) -> OrchestratorError:
     if error.status is RPCStatusCode.NOT_FOUND:
         return JobClosed("The job has ended, or there is none of this id.")
+    if any(detail.Is(WorkflowNotReadyFailure.DESCRIPTOR) for detail in error.grpc_status.details):
+        return Unreachable("The job cannot answer now, because its workers have failed several times; ask again.")
     if error.status in _NO_ANSWER:
         return Unreachable(f"Temporal did not answer: {error.message}.")
     if error.status is RPCStatusCode.INVALID_ARGUMENT and "search attribute" in error.message.lower():

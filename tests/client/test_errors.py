@@ -1,0 +1,41 @@
+"""What Temporal's errors become for a caller."""
+
+from __future__ import annotations
+
+import pytest
+from google.protobuf.any_pb2 import Any as Detail
+from temporalio.api.common.v1 import GrpcStatus
+from temporalio.api.errordetails.v1 import WorkflowNotReadyFailure
+from temporalio.service import RPCError, RPCStatusCode
+
+from client import JobClosed, NotSetUp, OrchestratorError, Unreachable
+from client.errors import translated
+
+
+def failure(status: RPCStatusCode, message: str = "no", details: list[Detail] | None = None) -> RPCError:
+    return RPCError(message, status, GrpcStatus(message=message, details=details or []).SerializeToString())
+
+
+def not_ready() -> RPCError:
+    """As the server gave it while a worker was killed again and again."""
+    detail = Detail()
+    detail.Pack(WorkflowNotReadyFailure())
+    return failure(RPCStatusCode.FAILED_PRECONDITION, "Workflow Task in failed state.", [detail])
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (not_ready(), Unreachable),
+        (failure(RPCStatusCode.UNAVAILABLE), Unreachable),
+        (failure(RPCStatusCode.RESOURCE_EXHAUSTED), Unreachable),
+        (OSError("refused"), Unreachable),
+        (failure(RPCStatusCode.NOT_FOUND), JobClosed),
+        (failure(RPCStatusCode.INVALID_ARGUMENT, "no mapping for search attribute JobState"), NotSetUp),
+        (failure(RPCStatusCode.PERMISSION_DENIED), OrchestratorError),
+    ],
+)
+def test_an_error_of_temporal(error: Exception, expected: type[OrchestratorError]) -> None:
+    with pytest.raises(OrchestratorError) as raised, translated():
+        raise error
+    assert type(raised.value) is expected
