@@ -1,0 +1,152 @@
+"""A provider that is served, who takes its reports, and a job for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jwt
+import psutil
+import uvicorn
+
+from client import JobClosed
+from models import JobUpdate
+from models.names import new_job_id
+from models.protocol import Charge, ChargeAnswer, ChargeId
+from provider.server import create_server
+from provider.settings import ProviderSettings
+from tests.conditions import eventually
+from worker import make_keys
+
+
+class Reports:
+    """Takes reports, unless told not to."""
+
+    def __init__(self) -> None:
+        self.taken: dict[str, list[JobUpdate]] = {}
+        self.charges: dict[str, list[Charge]] = {}
+        self.is_down = False
+        self.is_broke = False
+        self.closed: set[str] = set()
+
+    async def update(self, job_id: str, updates: Sequence[JobUpdate]) -> None:
+        if self.is_down:
+            raise ConnectionError("down")
+        if job_id in self.closed:
+            raise JobClosed("closed")
+        self.taken.setdefault(job_id, []).extend(updates)
+
+    async def charge(self, job_id: str, charges: Sequence[Charge]) -> ChargeAnswer:
+        if self.is_down:
+            raise ConnectionError("down")
+        self.charges.setdefault(job_id, []).extend(charges)
+        lacking = [ChargeId(id=charge.charge_id) for charge in charges] if self.is_broke else []
+        return ChargeAnswer(insufficient_funds=lacking, duplicate_charges=[])
+
+    def ended(self, job_id: str) -> JobUpdate | None:
+        return next(
+            (update for update in self.taken.get(job_id, []) if update.state and update.state.is_terminal), None
+        )
+
+
+class Served:
+    """A provider that is served, and how to speak to it."""
+
+    def __init__(self, folder: Path, reports: Reports) -> None:
+        self.folder = folder
+        self.reports = reports
+        self.url = ""
+        make_keys(folder / "keys", "local")
+        (folder / "drive").mkdir(exist_ok=True)
+        self.settings = ProviderSettings(
+            data_dir=folder / "provider",
+            public_key_file=folder / "keys" / "local.public.pem",
+            drives={"data": folder / "drive"},
+        )
+
+    def token(self, algorithm: str = "RS256", key: Any = None, **changes: Any) -> str:
+        now = int(time.time())
+        claims = {"iss": "cloud.sdu.dk", "sub": "_UCloud", "role": "SERVICE", "iat": now, "exp": now + 60} | changes
+        claims = {name: value for name, value in claims.items() if value is not None}
+        key = (self.folder / "keys" / "local.private.pem").read_text() if key is None else key
+        return jwt.encode(claims, key, algorithm=algorithm)
+
+    async def call(self, call: str, *items: Any, token: str | None = None) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {self.token() if token is None else token}"}
+        async with httpx.AsyncClient(base_url=f"{self.url}/ucloud/local/jobs", headers=headers) as client:
+            if call.startswith("retrieve"):
+                return await client.get(f"/{call}")
+            return await client.post(f"/{call}", json={"items": list(items)})
+
+    async def end_of(self, job: dict[str, Any]) -> JobUpdate:
+        update = await eventually(lambda: self.reports.ended(job["id"]))
+        assert update is not None
+        return update
+
+    def output(self, job: dict[str, Any], name: str) -> str:
+        return (self.folder / "provider" / "drives" / "home" / "Jobs" / job["id"] / name).read_text()
+
+    def processes_of(self, job: dict[str, Any]) -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter(["cmdline"]):
+            if any(job["id"] in word for word in process.info["cmdline"] or ()):
+                found.append(process)
+        return found
+
+
+@contextlib.asynccontextmanager
+async def serving(served: Served) -> AsyncIterator[Served]:
+    config = uvicorn.Config(create_server(served.settings, served.reports), host="127.0.0.1", port=0, log_level="error")
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server._serve())  # without uvicorn's signal handlers
+    await eventually(lambda: server.started)
+    served.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    try:
+        yield served
+    finally:
+        server.should_exit = True
+        await task
+
+
+def shell(script: str, replicas: int = 1, **changes: Any) -> dict[str, Any]:
+    """A job that runs a script of `sh`."""
+    application = {
+        "title": "t",
+        "name": "a",
+        "version": "1",
+        "authors": [],
+        "description": "",
+        "tool": {"name": "t", "version": "1"},
+        "invocation": ["sh", "-c", script],
+        "allowMultiNode": True,
+        "parameters": {
+            "input": {"type": "input_file", "optional": True},
+            "more": {"type": "input_file", "optional": True},
+        },
+    }
+    tool = {
+        "title": "t",
+        "name": "t",
+        "version": "1",
+        "authors": [],
+        "backend": "NATIVE",
+        "defaultMaxTime": {"hours": 1},
+    }
+    specification = {
+        "application": {"name": "a", "version": "1"},
+        "product": {"id": "cpu-1", "category": "cpu", "provider": "local"},
+        "replicas": replicas,
+        "timeAllocation": {"hours": 1},
+    }
+    return {
+        "id": new_job_id(),
+        "owner": {"createdBy": "alice"},
+        "createdAt": 1,
+        "specification": specification | changes,
+        "status": {"state": "IN_QUEUE", "resolvedApplication": {"application": application, "tool": tool}},
+    }
