@@ -6,6 +6,7 @@ that is there already stays as it is.
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import re
 from collections.abc import Awaitable, Callable
@@ -28,7 +29,7 @@ from workflows import JobBatchWorkflow, JobWorkflow
 from workflows.surplus import SurplusArguments
 
 HISTORIES = Path(__file__).parent / "histories"
-RELEASE = "0.2"
+RELEASE = "0.3"
 
 
 def replayer() -> Replayer:
@@ -127,6 +128,43 @@ async def job_of_a_batch(orchestrator: Orchestrator) -> str:
     return (await batch(orchestrator)).removeprefix("batch-") + "-000"
 
 
+async def paid_expiry(orchestrator: Orchestrator) -> str:
+    category = ProductCategory(name="paid", provider="local")
+    await orchestrator.jobs.grant(Workspace(user="alice"), category, 200)
+    job = await orchestrator.created(
+        product={"id": "paid-1", "category": "paid", "provider": "local"},
+        timeAllocation={"hours": 0, "minutes": 0, "seconds": 1},
+    )
+    await orchestrator.report(job.id, JobState.RUNNING)
+    await orchestrator.reached(job.id, JobState.EXPIRED)
+    await orchestrator.reports.charge(job.id, [Charge(charge_id="1", units=1, periods=1)])
+    await orchestrator.report(job.id, JobState.SUCCESS)
+    return job.id
+
+
+async def cancelled_batch(orchestrator: Orchestrator) -> str:
+    """One job leaves while a provider is away, then the whole batch is cancelled."""
+    orchestrator.provider.answers["second:create"] = [503] * 1000
+    second = orchestrator.specification(product={"id": "cpu-2", "category": "cpu", "provider": "second"})
+    batch_id = orchestrator.jobs.new_job_id()
+    creating = asyncio.create_task(orchestrator.jobs.create_many([orchestrator.specification(), second], batch_id))
+    await eventually(lambda: {"create", "second:create"} <= set(orchestrator.provider.requests))
+    await orchestrator.jobs.cancel(f"{batch_id}-000")
+    await eventually(lambda: "terminate" in orchestrator.provider.calls_for(f"{batch_id}-000"))
+    await orchestrator.temporal.get_workflow_handle(f"batch-{batch_id}").cancel()
+    await creating
+    await orchestrator.report(f"{batch_id}-000", JobState.SUCCESS)
+    return f"batch-{batch_id}"
+
+
+async def job_that_left_its_batch(orchestrator: Orchestrator) -> str:
+    return (await cancelled_batch(orchestrator)).removeprefix("batch-") + "-000"
+
+
+async def job_of_a_cancelled_batch(orchestrator: Orchestrator) -> str:
+    return (await cancelled_batch(orchestrator)).removeprefix("batch-") + "-001"
+
+
 LIVES: list[Callable[[Orchestrator], Awaitable[str]]] = [
     success,
     refusal,
@@ -136,6 +174,10 @@ LIVES: list[Callable[[Orchestrator], Awaitable[str]]] = [
     charges,
     batch,
     job_of_a_batch,
+    paid_expiry,
+    cancelled_batch,
+    job_that_left_its_batch,
+    job_of_a_cancelled_batch,
 ]
 
 
@@ -164,9 +206,10 @@ def recorded(file: Path) -> WorkflowHistory:
 
 
 def record(history: WorkflowHistory, file: Path) -> None:
-    """Write a history without the name of the machine that it comes from, which is in the worker's identity."""
+    """Write a history without what tells of the machine that it comes from: the worker's identity, and stack traces."""
     if file.exists():
         return
     file.parent.mkdir(parents=True, exist_ok=True)
     anonymous = re.sub(r'"\d+@[^"]+"', '"worker"', history.to_json())
+    anonymous = re.sub(r'"stackTrace":\s*"(\\.|[^"\\])*"', '"stackTrace": ""', anonymous)
     file.write_bytes(gzip.compress(anonymous.encode(), mtime=0))
