@@ -128,7 +128,7 @@ class Stack:
         file.write_text(json.dumps(document))
         return file
 
-    def reached(self, job_id: str, state: str, user: str | None = None) -> dict[str, Any]:
+    def reached(self, job_id: str, state: str, user: str | None = None, seconds: float = 40.0) -> dict[str, Any]:
         """Wait until the job is in that state, and get it."""
         options = ["--user", user] if user else []
 
@@ -137,7 +137,7 @@ class Stack:
             job: dict[str, Any] = json.loads(done.stdout) if done.returncode == 0 else {"status": {"state": ""}}
             return job if job["status"]["state"] == state else None
 
-        job = eventually(there)
+        job = eventually(there, seconds)
         assert job is not None
         return job
 

@@ -55,9 +55,11 @@ acl: [{entity: {type: user, username: alice}, permissions: [READ]}]
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("situations")
-    running = Stack(folder, CATALOG)
-    yield running
-    running.stop()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UCLOUD_PROVIDER_CHARGE_INTERVAL", "10")
+        running = Stack(folder, CATALOG)
+        yield running
+        running.stop()
 
 
 def job_file(stack: Stack, product: str = "cpu-1", **changes: Any) -> Path:
@@ -166,6 +168,21 @@ def test_credits(stack: Stack) -> None:
     # The provider itself charges the minute that was begun.
     assert stack.json("wallet", "--user", "alice")[0]["available"] == 44
     assert [line["amount"] for line in stack.json("wallet", "ledger", "--user", "alice")] == [44, 1, 15, 60, 60]
+
+
+def test_out_of_credits(stack: Stack) -> None:
+    stack.json("wallet", "grant", "60", "paid@local", "--for-user", "dave")
+    file = job_file(stack, "paid-1", timeAllocation={"hours": 1, "minutes": 0, "seconds": 0})
+    job_id = submitted(stack, file, "dave")
+    left = stack.json("wallet", "--user", "dave")[0]["reserved"]
+    payload = json.dumps({"provider": "local", "charges": [{"chargeId": "all", "units": left, "periods": 1}]})
+    stack.temporal("workflow", "update", "execute", "-w", job_id, "--name", "charge", "--input", payload)
+    # The provider's own next charge finds an empty wallet, so it stops the job.
+    job = stack.reached(job_id, "SUCCESS", "dave", 90)
+    assert "Your job has been terminated (No more credits)." in [update.get("status") for update in job["updates"]]
+    eventually(lambda: stack.nothing_is_left_of(job_id))
+    wallet = stack.json("wallet", "--user", "dave")[0]
+    assert (wallet["available"], wallet["reserved"], wallet["spent"]) == (0, 0, 60)
 
 
 def test_extending_and_ending_early(stack: Stack) -> None:

@@ -45,7 +45,7 @@ NOW = int(time.time())
         {"exp": NOW - 120},
         {"iat": NOW + 3600, "exp": NOW + 7200},
     ],
-    ids=str,
+    ids=" ".join,
 )
 async def test_another_token_is_refused(provider: Served, changes: dict[str, Any]) -> None:
     answer = await provider.call("retrieveProducts", token=provider.token(**changes))

@@ -17,7 +17,7 @@ from temporalio.testing import ActivityEnvironment, WorkflowEnvironment
 from activities.admission import AdmissionActivities
 from activities.monitoring import MonitoringActivities
 from catalog import Catalog, load
-from models import ErrorCode, Job, JobOwner, JobSpecification
+from models import ErrorCode, Job, JobOwner, JobSpecification, JobState
 from models.errors import MAXIMUM_FINDINGS
 from models.holdings import Holding, holding_of
 from models.messages import AdmissionRequest, JobsToCancel, JobToCancel, MonitorRequest
@@ -144,5 +144,6 @@ async def test_a_job_that_cannot_be_cancelled_does_not_keep_the_others(
     wanted = [JobToCancel(job_id=job_id, reason="lost") for job_id in ("", "unknown", job.id)]
     with pytest.raises(RPCError):
         await ActivityEnvironment().run(monitoring.cancel_jobs, JobsToCancel(jobs=wanted))
-    await orchestrator.report(job.id)
+    await orchestrator.reached(job.id, JobState.CANCELING)
+    await orchestrator.report(job.id, JobState.SUCCESS)
     assert await orchestrator.outcome(job.id) == "CANCELED"
