@@ -202,13 +202,12 @@ class JobBatchWorkflow:
 
     async def _submit_to(self, provider: str, jobs: list[Job]) -> None:
         """Call one provider until it has answered, without the jobs that leave meanwhile."""
-        while wanted := [job for job in jobs if job.id not in self._leaving]:
+        while wanted := [job for job in jobs if job.id not in self._leaving and not self._is_given_up]:
             self._in_flight |= {job.id for job in wanted}
             answer = await self._call(provider, wanted)
             self._in_flight -= {job.id for job in wanted}
             if answer is not None:
                 self._results |= {job.id: result for job, result in zip(wanted, answer.results, strict=True)}
-            if answer is not None or self._is_given_up:
                 return
 
     @property

@@ -109,6 +109,8 @@ class JobWorkflow(JobHandlers):
             return False
         if self._batch_outcome.result is not None:
             self._took(self._batch_outcome.result)
+        elif not self._is_over:  # somebody else made the batch let go of it: it was never submitted
+            self._own_reason = "Your job is being cancelled: it was taken out of its batch."
         return True
 
     async def _leave(self, batch_id: str) -> bool:

@@ -174,3 +174,13 @@ async def test_a_job_whose_batch_was_ended_by_force_can_be_cancelled(orchestrato
     for number in range(3):
         assert (await orchestrator.jobs.wait(f"{batch_id}-{number:03}")).status.state is JobState.SUCCESS
     assert await nothing_is_held(orchestrator, batch_id)
+
+
+async def test_a_job_that_is_taken_out_of_its_batch_ends(orchestrator: Orchestrator) -> None:
+    batch_id, creating = await submitted_to_one(orchestrator)
+    batch = orchestrator.temporal.get_workflow_handle(f"batch-{batch_id}")
+    for payload in (None, {}, {"jobId": "another"}, {"jobId": f"{batch_id}-002"}):
+        await batch.signal("leave", payload)
+    ended = await orchestrator.jobs.wait(f"{batch_id}-002")
+    assert ended.updates[-1].status == "Your job was cancelled before it was started."
+    assert [job.status.state for job in await creating] == [JobState.IN_QUEUE, JobState.IN_QUEUE, JobState.SUCCESS]
