@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from temporalio.api.errordetails.v1 import WorkflowNotReadyFailure
+from temporalio.api.errordetails.v1 import MultiOperationExecutionFailure, WorkflowNotReadyFailure
 from temporalio.client import (
     ActivityFailureError,
     WorkflowFailureError,
@@ -119,10 +119,21 @@ def _findings(details: Sequence[Any]) -> list[Finding]:
         return []
 
 
+def _details(error: RPCError) -> Iterator[Any]:
+    """What the server says beside the message, for an update-with-start of both of its parts."""
+    for detail in error.grpc_status.details:
+        both = MultiOperationExecutionFailure()
+        if detail.Unpack(both):
+            for part in both.statuses:
+                yield from part.details
+        else:
+            yield detail
+
+
 def _from_rpc(error: RPCError) -> OrchestratorError:
     if error.status is RPCStatusCode.NOT_FOUND:
         return JobClosed("The job has ended, or there is none of this id.")
-    if any(detail.Is(WorkflowNotReadyFailure.DESCRIPTOR) for detail in error.grpc_status.details):
+    if any(detail.Is(WorkflowNotReadyFailure.DESCRIPTOR) for detail in _details(error)):
         return Unreachable("The job cannot answer now, because its workers have failed several times; ask again.")
     if error.status in _NO_ANSWER:
         return Unreachable(f"Temporal did not answer: {error.message}.")

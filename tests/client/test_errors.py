@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from google.protobuf.any_pb2 import Any as Detail
 from temporalio.api.common.v1 import GrpcStatus
-from temporalio.api.errordetails.v1 import WorkflowNotReadyFailure
+from temporalio.api.errordetails.v1 import MultiOperationExecutionFailure, WorkflowNotReadyFailure
 from temporalio.service import RPCError, RPCStatusCode
 
 from client import JobClosed, NotSetUp, OrchestratorError, Unreachable
@@ -23,10 +23,20 @@ def not_ready() -> RPCError:
     return failure(RPCStatusCode.FAILED_PRECONDITION, "Workflow Task in failed state.", [detail])
 
 
+def not_ready_to_create() -> RPCError:
+    """The same for an update-with-start, whose first part, the start, was not the reason."""
+    detail, both = Detail(), Detail()
+    detail.Pack(WorkflowNotReadyFailure())
+    status = MultiOperationExecutionFailure.OperationStatus
+    both.Pack(MultiOperationExecutionFailure(statuses=[status(code=10), status(code=9, details=[detail])]))
+    return failure(RPCStatusCode.FAILED_PRECONDITION, "Workflow Task in failed state.", [both])
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
         (not_ready(), Unreachable),
+        (not_ready_to_create(), Unreachable),
         (failure(RPCStatusCode.UNAVAILABLE), Unreachable),
         (failure(RPCStatusCode.RESOURCE_EXHAUSTED), Unreachable),
         (OSError("refused"), Unreachable),
