@@ -28,6 +28,7 @@ from models.job import (
     UserEntity,
 )
 from models.product import BackendSupport, ComputeSupport, Product, ProductReference, ProductSupport
+from models.session import LogsSession, OpenSession, SessionType, ShellSession, VncSession, WebSession
 from models.values import AppParameterValue
 from models.verification import verify
 from models.workspace import Workspace
@@ -50,7 +51,9 @@ __all__ = [
     "JobState",
     "JobStatus",
     "JobUpdate",
+    "LogsSession",
     "NameAndVersion",
+    "OpenSession",
     "Permission",
     "Product",
     "ProductReference",
@@ -58,10 +61,14 @@ __all__ = [
     "ProjectGroupEntity",
     "ResourceAclEntry",
     "ResourcePermissions",
+    "SessionType",
+    "ShellSession",
     "SimpleDuration",
     "Tool",
     "ToolBackend",
     "UserEntity",
+    "VncSession",
+    "WebSession",
     "Workspace",
     "build_command_line",
     "build_environment",

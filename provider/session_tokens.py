@@ -1,0 +1,84 @@
+"""Tokens of sessions: short-lived, for one job, one rank and one purpose; they open nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import jwt
+
+from models.session import SessionType
+
+ALGORITHM = "HS256"
+AUDIENCE = "ucloud-session"
+LIFETIME = 300
+"""Seconds in which a session must be opened; one that is open may last longer."""
+
+
+class NotOpened(Exception):
+    """The token does not open what was asked for; `is_known` tells a wrong token from one for something else."""
+
+    def __init__(self, why: str, is_known: bool = False) -> None:
+        super().__init__(why)
+        self.is_known = is_known
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a token is good for."""
+
+    job_id: str
+    rank: int
+    session_type: SessionType
+
+
+class SessionTokens:
+    """Makes and checks tokens with a secret that only this provider has, kept in a file of its own (mode 0600)."""
+
+    def __init__(self, secret_file: Path) -> None:
+        self._secret = _secret(secret_file)
+
+    def issue(self, session: Session, lifetime: int = LIFETIME) -> str:
+        """A token for that session, for `lifetime` seconds."""
+        claims = {
+            "aud": AUDIENCE,
+            "sub": session.job_id,
+            "rank": session.rank,
+            "type": session.session_type.value,
+            "exp": int(time.time()) + lifetime,
+        }
+        return jwt.encode(claims, self._secret, algorithm=ALGORITHM)
+
+    def check(self, token: str | None, session_type: SessionType) -> Session:
+        """What the token opens. Raises `NotOpened` if it is missing, wrong, expired, or for another purpose."""
+        try:
+            claims = jwt.decode(
+                token or "",
+                self._secret,
+                algorithms=[ALGORITHM],
+                audience=AUDIENCE,
+                options={"require": ["exp", "sub", "aud"]},
+            )
+            session = Session(claims["sub"], int(claims["rank"]), SessionType(claims["type"]))
+        except (jwt.InvalidTokenError, KeyError, TypeError, ValueError) as error:
+            raise NotOpened("The session's token is not valid, or has expired.") from error
+        if session.session_type is not session_type:
+            raise NotOpened(f"The token is for {session.session_type}, not for {session_type}.", is_known=True)
+        return session
+
+
+def _secret(file: Path) -> bytes:
+    """The secret in the file, which is made if it is missing; two processes that make it at once agree."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    new = file.with_name(f"{file.name}.{os.getpid()}")
+    if not file.exists():
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as opened:
+            opened.write(secrets.token_bytes(32))
+        with contextlib.suppress(FileExistsError):  # another process was faster
+            os.link(new, file)
+        new.unlink()
+    return file.read_bytes()
