@@ -23,7 +23,7 @@ from models.names import new_job_id
 from provider import namespaces
 from provider.endpoint import Endpoint
 from provider.ledger import Ledger
-from provider.networks import Networks
+from provider.networks import Networks, NoNetwork
 from tests.conditions import eventually
 from tests.provider.served import Reports, Served, serving, shell
 
@@ -102,6 +102,10 @@ def address_of(served: Served, job: dict[str, Any], rank: int = 0) -> str:
     holder = namespaces.find(jobs_folder(served) / job["id"] / "network" / str(rank))
     assert holder is not None
     return namespaces.address(holder)
+
+
+def held_by(served: Served) -> list[tuple[Path, psutil.Process]]:
+    return list(namespaces.holders(jobs_folder(served)))
 
 
 async def listen(served: Served, *jobs: dict[str, Any]) -> None:
@@ -256,8 +260,11 @@ async def test_nothing_is_left_of_jobs_that_ended_without_the_provider(tmp_path:
     await served.call("", *asking, shell("exit 3", replicas=2), long, shell("no-such-program"))
     process.kill()
     process.wait()
-    held = {holder.pid for _, holder in namespaces.holders(jobs_folder(served))}
-    assert len(held) >= 4
+    # The networks of jobs that end without a provider end with them; those of the others are kept.
+    living = {database["id"], long["id"]}
+    await eventually(lambda: {folder.parent.parent.name for folder, _ in held_by(served)} == living, 40)
+    held = {holder.pid for _, holder in held_by(served)}
+    assert len(held) == 4
     # A crash may also have left a network whose job has ended and whose folder is gone.
     gone = jobs_folder(served) / "gone"
     held.add(namespaces.hold(gone / "network" / "0", min(held)))
@@ -265,7 +272,7 @@ async def test_nothing_is_left_of_jobs_that_ended_without_the_provider(tmp_path:
     async with serving(served):
         await eventually(lambda: {job["id"] for job in asking} <= served.reports.taken.keys(), 40)
         await stop_all(served)
-    assert list(namespaces.holders(jobs_folder(served))) == []
+    assert held_by(served) == []
     # Neither is there a process that gave one of them its way out.
     await eventually(lambda: not [line for line in processes() if any(f"/proc/{one}/" in line for one in held)], 40)
 
@@ -290,6 +297,20 @@ def serve_apart(served: Served) -> tuple[subprocess.Popen[str], str]:
     line = process.stdout.readline()
     process.stdout.close()
     return process, json.loads(line)["url"]
+
+
+@separate
+async def test_a_replica_whose_network_was_killed_before_it_began_does_not_begin(tmp_path: Path) -> None:
+    served = with_python(Served(tmp_path, Reports()))
+    job = Job.model_validate(shell("true"))
+    networks = Networks(served.settings)
+    await networks.begin(job)
+    ((_, holder),) = held_by(served)
+    holder.kill()
+    await eventually(lambda: not held_by(served))
+    with pytest.raises(NoNetwork):
+        networks.entrance(job.id, 0)
+    await networks.end(job.id)
 
 
 @separate
