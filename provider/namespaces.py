@@ -33,8 +33,10 @@ HOLDER = """
 link set lo up
 addr add 100.$((64 + ($$ >> 16))).$((($$ >> 8) & 255)).$(($$ & 255))/32 dev lo
 END
+echo 0 2> /dev/null > /proc/sys/net/ipv4/ip_forward
 echo $$ > "$1/pid.new" && mv "$1/pid.new" "$1/pid" && exec 3<> "$3" cat "$1/hold" > /dev/null 2>&1
 """
+"""Nothing is forwarded: a machine that forwards, as one with Docker does, hands that on to its namespaces."""
 ADDRESSES = ipaddress.IPv4Network("100.64.0.0/10")
 """As many addresses as Linux can have processes (2^22): a namespace has the one with its holder's number."""
 WAY_OUT = ipaddress.IPv4Network("198.18.0.0/24")

@@ -42,13 +42,20 @@ while True:
     connection.close()
 """
 CONNECT = """
-import socket, sys, time
+import socket, sys
 def answer(target):
-    try:
-        with socket.create_connection(target.rsplit(":", 1), 3) as connection:
-            return connection.makefile().read() or "closed"
-    except OSError as error:
-        return "refused"
+    host, port = target.rsplit(":", 1)
+    # A program may also insist on an interface, and does not need a route then.
+    for interface in ("", *(name for _, name in socket.if_nameindex())):
+        try:
+            with socket.socket() as connection:
+                connection.settimeout(1)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
+                connection.connect((host, int(port)))
+                return connection.makefile().read() or "closed"
+        except OSError:
+            pass
+    return "refused"
 for target in sys.argv[1:]:
     print(target, answer(target), flush=True)
 """
@@ -125,7 +132,8 @@ def written(served: Served, job: dict[str, Any], rank: int) -> str:
 
 async def answers(served: Served, job: dict[str, Any], rank: int = 0) -> dict[str, str]:
     """What a job that connects was answered, by target."""
-    end = await served.end_of(job)
+    end = await eventually(lambda: served.reports.ended(job["id"]), 60)
+    assert end is not None
     assert end.status == "The job has finished with exit code 0." or "rank" in (end.status or ""), end.status
     lines = served.output(job, f"stdout-{rank}.txt").splitlines()
     return dict(line.split(" ", 1) for line in lines)
@@ -177,17 +185,20 @@ async def test_services_of_the_machine_are_not_reached(networked: Served) -> Non
     here.listen()
     name = here.getsockname().decode()
     code = f"import socket; socket.socket(socket.AF_UNIX).connect({name!r})"
+    # Neither does the network hand on what is not meant for it, whatever this machine does.
     job = connecting(
         f"127.0.0.1:{port}",
         f"localhost:{port}",
         f"{socket.gethostname()}:{port}",
         f"{namespaces.WAY_OUT[2]}:{port}",
-        before=f"{PYTHON} -c {shlex.quote(code)} 2>&1 | grep -q ConnectionRefused && echo abstract refused;",
+        before=f"{PYTHON} -c {shlex.quote(code)} 2>&1 | grep -q ConnectionRefused && echo abstract refused;"
+        "echo forwards $(cat /proc/sys/net/ipv4/ip_forward); ",
     )
     await networked.call("", job)
     said = await answers(networked, job)
     here.close()
     assert said.pop("abstract") == "refused"
+    assert said.pop("forwards") == "0"
     assert len(said) == 4
     assert set(said.values()) == {"refused"}
 
