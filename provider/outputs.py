@@ -33,6 +33,15 @@ def make_folder(drive: Path, inside: str) -> Path:
     return folder
 
 
+def make_log(file: Path) -> Path:
+    """The file for a replica's log, made if it is not there. Raises `OutputRefused` where there is a link."""
+    try:
+        os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644))
+    except OSError as error:
+        raise OutputRefused(f"The log {file.name} cannot be written: {error.strerror}.") from error
+    return file
+
+
 def collect(work: Path, output: Path, patterns: Sequence[str], mounts: Collection[str]) -> list[str]:
     """Move what matches a pattern from the work folder to the output; returns what could not be moved.
 

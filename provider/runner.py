@@ -218,7 +218,9 @@ class Runner:
                 etc=entrance.etc,
             )
             command = sandbox.enclosed(build_command_line(application, job.specification.parameters, licenses), room)
-            stdout, stderr = (output / f"{stream}-{replica.rank}.txt" for stream in ("stdout", "stderr"))
+            stdout, stderr = (
+                outputs.make_log(output / f"{stream}-{replica.rank}.txt") for stream in ("stdout", "stderr")
+            )
             live.psij_jobs.append(
                 await asyncio.to_thread(replica.start, self._executor, command, folder / "work", stdout, stderr)
             )

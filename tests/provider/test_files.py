@@ -141,6 +141,16 @@ async def test_files_of_a_job_end_with_it(provider: Served, end: str) -> None:
         assert "is not a folder" in (update.status or "")
 
 
+async def test_a_log_is_not_written_through_a_link(provider: Served) -> None:
+    job = shell("echo harm")
+    victim = provider.folder / "victim"
+    victim.write_text("whole")
+    output_folder(provider, job).mkdir(parents=True)
+    (output_folder(provider, job) / "stdout-0.txt").symlink_to(victim)
+    assert "The log stdout-0.txt cannot be written" in await ended(provider, job)
+    assert victim.read_text() == "whole"
+
+
 async def test_closed_folders_are_kept_too(provider: Served) -> None:
     job = shell("mkdir out; echo x > out/x; chmod 500 out")
     await ended(provider, job)
