@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import sys
+from pathlib import Path
 
 PIECE = 64 * 1024
 """Bytes that are passed on at a time."""
@@ -56,4 +57,5 @@ async def serve(socket: str, holder: int, port: int) -> None:
 
 if __name__ == "__main__":
     with contextlib.suppress(OSError):
+        Path(f"{sys.argv[1]}.pid").write_text(str(os.getpid()))
         asyncio.run(serve(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))

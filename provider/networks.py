@@ -12,7 +12,6 @@ import logging
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,8 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import psutil
 
 from models.job import Job
 from models.values import PeerValue
@@ -134,8 +135,8 @@ class Networks:
     def _hold(self, job_id: str, rank: int) -> int:
         last = namespaces.find(self._last_holder) if self._last_holder else None
         if last is None:  # after a start of this process, or when the last one has ended
-            found = next(namespaces.holders(self._jobs), None)
-            last = None if found is None else found[1].pid
+            folders = self._jobs.glob("*/network/*/")
+            last = next((holder for one in folders if (holder := namespaces.find(one)) is not None), None)
         folder = self._rank_folder(job_id, rank)
         # The bridge between the replicas is in the network of rank 0.
         holder = namespaces.hold(folder, last, self._rank_folder(job_id, 0) if rank else None)
@@ -178,7 +179,7 @@ class Networks:
 
     def _forward(self, job_id: str, rank: int, port: int, holder: int) -> Path:
         file = self._sockets(job_id) / f"{rank}-{port}"
-        if _listens(file):
+        if _is_served(file):
             return file
         file.unlink(missing_ok=True)
         command = [sys.executable, "-I", str(Path(forwarder.__file__)), str(file), str(holder), str(port)]
@@ -190,7 +191,7 @@ class Networks:
             check=True,
         )
         until = time.monotonic() + FORWARDER_PATIENCE
-        while not _listens(file):
+        while not _is_served(file):
             if time.monotonic() > until:
                 raise NoNetwork(f"The port {port} of rank {rank} of the job {job_id} could not be opened.")
             time.sleep(0.02)
@@ -270,10 +271,11 @@ def _routes(link: str, source: int, targets: Sequence[int]) -> list[str]:
     return [f"route replace {namespaces.address(target)}/32 dev {link} src {own}" for target in targets]
 
 
-def _listens(file: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as tried, contextlib.suppress(OSError):
-        tried.connect(str(file))
-        return True
+def _is_served(file: Path) -> bool:
+    """Whether a forwarder listens at the socket; asked without connecting, which the job's program would see."""
+    with contextlib.suppress(OSError, ValueError, psutil.Error):
+        forwarder_id = int(file.with_name(f"{file.name}.pid").read_text())
+        return file.exists() and str(file) in psutil.Process(forwarder_id).cmdline()
     return False
 
 

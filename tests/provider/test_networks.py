@@ -400,6 +400,34 @@ def processes() -> list[str]:
     return [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
 
 
+@pytest.mark.parametrize("choice", ["separate", "auto"])
+def test_a_machine_that_cannot_separate_networks_says_so(tmp_path: Path, choice: str) -> None:
+    served = Served(tmp_path, Reports())
+    environment = {
+        "PATH": "/nonexistent",  # there is no nsenter
+        "UCLOUD_PROVIDER_DATA_DIR": str(served.settings.data_dir),
+        "UCLOUD_PROVIDER_PUBLIC_KEY_FILE": str(served.settings.public_key_file),
+        "UCLOUD_PROVIDER_PORT": "0",
+        "UCLOUD_PROVIDER_NETWORK": choice,
+        "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+    }
+    command = [sys.executable, "-m", "provider"]
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        ready = process.stdout.readline()
+        process.terminate()
+        said = process.stderr.read()
+    if choice == "separate":
+        assert (process.returncode, ready) == (3, "")
+        assert "Jobs cannot have networks of their own on this machine: " in said
+    else:
+        assert "serves at" in ready
+        assert "All jobs share this machine's network" in said
+
+
 async def test_without_networks_of_their_own_a_port_is_at_the_loopback(tmp_path: Path) -> None:
     async with serving(with_python(Served(tmp_path, Reports()), network="host")) as served:
         job = listening()
