@@ -78,7 +78,9 @@ class Served:
 
     async def call(self, call: str, *items: Any, token: str | None = None) -> httpx.Response:
         headers = {"Authorization": f"Bearer {self.token() if token is None else token}"}
-        async with httpx.AsyncClient(base_url=f"{self.url}/ucloud/local/jobs", headers=headers) as client:
+        # Without certificates, which cost each client a megabyte and are not used on the loopback.
+        base = f"{self.url}/ucloud/local/jobs"
+        async with httpx.AsyncClient(base_url=base, headers=headers, verify=False) as client:
             if call.startswith("retrieve"):
                 return await client.get(f"/{call}")
             return await client.post(f"/{call}", json={"items": list(items)})
