@@ -7,11 +7,15 @@ from datetime import timedelta
 
 import pytest
 from pydantic import ValidationError
+from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
-from client import JobNotFound, JobRejected, RequestRefused
-from models import ErrorCode, JobState, SimpleDuration
+from client import Actor, JobClient, JobNotFound, JobRejected, RequestRefused
+from models import ErrorCode, JobOwner, JobState, SimpleDuration
+from models.messages import JobRequest
+from models.names import TASK_QUEUE, WORKFLOW
+from models.search_attributes import initial_search_attributes
 from tests.conditions import eventually
 from tests.conftest import Orchestrator
 from workflows import timeouts
@@ -198,6 +202,31 @@ async def test_a_refused_job_is_not_there(orchestrator: Orchestrator) -> None:
     assert await orchestrator.outcome(job_id) == "FAILED"
     described = await orchestrator.handle(job_id).describe()
     assert "JobState" not in described.search_attributes
+
+
+async def test_a_refusal_whose_answer_was_lost_is_told_again(orchestrator: Orchestrator) -> None:
+    orchestrator.provider.answers["create"] = [422]
+    job_id = orchestrator.jobs.new_job_id()
+    request = JobRequest(owner=JobOwner(created_by="alice"), specification=orchestrator.specification())
+    # As the server knows a `create` whose update was lost with the connection: it has started the workflow alone.
+    attributes = [
+        SearchAttributePair(SearchAttributeKey.for_keyword(name), value)
+        for name, value in initial_search_attributes(request.owner, request.specification).items()
+    ]
+    await orchestrator.temporal.start_workflow(
+        WORKFLOW,
+        request,
+        id=job_id,
+        task_queue=TASK_QUEUE,
+        search_attributes=TypedSearchAttributes(attributes),
+    )
+    assert await orchestrator.outcome(job_id) == "FAILED"
+    with pytest.raises(JobRejected) as refused:
+        await orchestrator.jobs.create(orchestrator.specification(), job_id)
+    assert refused.value.code is ErrorCode.PROVIDER_REJECTED
+    others = JobClient(orchestrator.temporal, Actor(username="bob"))
+    with pytest.raises(JobNotFound):
+        await others.create(orchestrator.specification(), job_id)
 
 
 async def test_a_batch_is_accepted_as_a_whole_or_not(orchestrator: Orchestrator) -> None:
