@@ -25,6 +25,7 @@ from client.reading import JobReader, may
 from client.wallets import WalletClient
 from models import names
 from models.connection import connect_to_temporal
+from models.description import details_of, summary_of
 from models.errors import MAXIMUM_SENTENCE, ErrorCode
 from models.job import (
     Job,
@@ -91,7 +92,8 @@ class JobClient(JobReader, WalletClient):
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
             search_attributes=TypedSearchAttributes(attributes),
-            static_summary=f"{specification.application} for {owner.created_by}",
+            static_summary=summary_of(owner, specification),
+            static_details=details_of(owner, specification),
         )
         try:
             with translated(refused=JobRejected):

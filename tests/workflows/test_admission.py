@@ -17,6 +17,7 @@ from temporalio.testing import ActivityEnvironment, WorkflowEnvironment
 from activities.admission import AdmissionActivities
 from activities.monitoring import MonitoringActivities
 from catalog import Catalog, load
+from client import JobRejected
 from models import ErrorCode, Job, JobOwner, JobSpecification, JobState
 from models.errors import MAXIMUM_FINDINGS
 from models.holdings import Holding, holding_of
@@ -147,3 +148,11 @@ async def test_a_job_that_cannot_be_cancelled_does_not_keep_the_others(
     await orchestrator.reached(job.id, JobState.CANCELING)
     await orchestrator.report(job.id, JobState.SUCCESS)
     assert await orchestrator.outcome(job.id) == "CANCELED"
+
+
+async def test_the_longest_description_is_taken_by_the_server(orchestrator: Orchestrator) -> None:
+    files = [{"type": "file", "path": f"/data/{'ø' * 500}{number}"} for number in range(100)]
+    name = {"name": "å" * 255, "version": "æ" * 255}
+    with pytest.raises(JobRejected) as refused:
+        await orchestrator.created(name="ø" * 200, application=name, resources=files)
+    assert f"There is no application {name['name']}" in refused.value.findings[0].message
