@@ -50,6 +50,7 @@ from activities.reconciliation import ReconciliationActivities
 from activities.settlement import ArchiveActivities, SettlementActivities
 from catalog import Catalog, ReloadingCatalog
 from models.connection import connect_to_temporal
+from models.encryption_keys import UnusableKeys
 from models.job import Job
 from models.messages import MonitorRequest
 from models.names import (
@@ -348,7 +349,7 @@ def main(arguments: Sequence[str] = ()) -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         asyncio.run((setup if chosen.command == "setup" else serve)(settings, chosen.json))
-    except (SchemaOutdated, RPCError, RuntimeError, OSError) as error:
+    except (SchemaOutdated, RPCError, RuntimeError, OSError, UnusableKeys) as error:
         log.error("%s", error)
         return 3
     return 0
