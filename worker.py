@@ -250,6 +250,11 @@ async def serve(settings: WorkerSettings, as_json: bool = False) -> None:
     try:
         await require_current(engine)
         client = await connect_to_temporal()
+        if missing := await missing_search_attributes(client):
+            # One that is not there would stop every job that is given a value for it.
+            raise RuntimeError(
+                f"Temporal has no search attribute {', '.join(missing)}: run 'ucloud-orchestrator setup'."
+            )
         worker = JobWorker(client, settings, catalog, engine)
         loop = asyncio.get_running_loop()
         for stop_signal in (signal.SIGTERM, signal.SIGINT):
@@ -305,12 +310,18 @@ def make_keys(folder: Path, provider: str) -> None:
     )
 
 
+async def missing_search_attributes(client: Client) -> list[str]:
+    """The search attributes of jobs that the client's namespace does not have."""
+    known = await client.operator_service.list_search_attributes(
+        ListSearchAttributesRequest(namespace=client.namespace)
+    )
+    return [name for name in SEARCH_ATTRIBUTES if name not in known.custom_attributes]
+
+
 async def register_search_attributes(client: Client) -> None:
     """Register the search attributes of jobs in the client's namespace; those that are there stay."""
     namespace = client.namespace
-    known = await client.operator_service.list_search_attributes(ListSearchAttributesRequest(namespace=namespace))
-    missing = [name for name in SEARCH_ATTRIBUTES if name not in known.custom_attributes]
-    if missing:
+    if missing := await missing_search_attributes(client):
         keyword = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
         await client.operator_service.add_search_attributes(
             AddSearchAttributesRequest(namespace=namespace, search_attributes=dict.fromkeys(missing, keyword))

@@ -11,7 +11,7 @@ from temporalio.exceptions import ApplicationError
 with workflow.unsafe.imports_passed_through():
     from models.description import code, table
     from models.job import Job, JobState
-    from models.names import JOB_STATE, SEARCH_ATTRIBUTES
+    from models.names import JOB_PROVIDER_GENERATED_ID, JOB_STATE, SEARCH_ATTRIBUTES
     from models.search_attributes import search_attributes
 
 _MEANING = {
@@ -32,8 +32,11 @@ def show(job: Job, waits_for: str, provider_generated_id: str | None, ignored_up
     wanted = search_attributes(job)
     for name in SEARCH_ATTRIBUTES:
         key, value = SearchAttributeKey.for_keyword(name), wanted.get(name)
-        if shown.get(key) != value:
+        if name != JOB_PROVIDER_GENERATED_ID and shown.get(key) != value:
             changes.append(key.value_unset() if value is None else key.value_set(value))
+    if changes and provider_generated_id not in {None, job.id}:
+        # Only along with another change: it is not worth an event of its own.
+        changes.append(SearchAttributeKey.for_keyword(JOB_PROVIDER_GENERATED_ID).value_set(provider_generated_id[:255]))
     if changes:
         workflow.upsert_search_attributes(changes)
     workflow.set_current_details(_details(job, waits_for, provider_generated_id, ignored_updates))
