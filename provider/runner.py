@@ -28,6 +28,7 @@ from provider import sandbox
 from provider.drives import Drives
 from provider.ledger import Ledger, Taken
 from provider.metering import due_charge
+from provider.networks import Networks
 from provider.replica import Condition, Phase, Replica
 from provider.settings import HOME_DRIVE, ProviderSettings
 
@@ -38,8 +39,6 @@ LOOK_INTERVAL = 0.2
 ANSWER_PATIENCE = 1.0
 """Seconds that the answer to `create` may wait for the job's start, so that it can say so."""
 RUNNING = JobUpdate(state=JobState.RUNNING, status="Your job is now running.")
-RANK_HOST = "127.0.0.1"
-"""All replicas of a job are on this machine."""
 
 
 @dataclass
@@ -60,6 +59,7 @@ class Runner:
         self._settings = settings
         self._ledger = ledger
         self.drives = Drives(settings.all_drives)
+        self.networks = Networks(settings)
         self._executor = psij.JobExecutor.get_instance("local")
         self._live: dict[str, LiveJob] = {}
         self._news = asyncio.Event()
@@ -122,6 +122,7 @@ class Runner:
     async def _sweep(self) -> None:
         """Delete what a crash left of jobs that had ended."""
         live = {entry.job.id for entry in await self._ledger.live()}
+        await self.networks.sweep(live)
         folder = self._settings.data_dir / "jobs"
         for entry in os.scandir(folder) if folder.is_dir() else ():
             if entry.name not in live:
@@ -189,6 +190,7 @@ class Runner:
         mounts = self.drives.mounts(job)
         output.mkdir(parents=True, exist_ok=True)
         sandbox.prepare_work(folder / "work", mounts)
+        await self.networks.begin(job)
         for replica, condition in zip(live.replicas, conditions, strict=True):
             if condition.phase is not Phase.NOT_STARTED:
                 continue
@@ -202,6 +204,7 @@ class Runner:
             }
             licenses = job.status.resolved_licenses or {}
             environment |= build_environment(application, job.specification.parameters, environment, licenses)
+            entrance = self.networks.entrance(job.id, replica.rank)
             room = sandbox.Room(
                 work=folder / "work",
                 ucloud=ucloud,
@@ -209,6 +212,8 @@ class Runner:
                 environment=environment,
                 changes_directory=application.container.change_working_directory,
                 system_folders=self._settings.system_folders,
+                network=entrance.words,
+                etc=entrance.etc,
             )
             command = sandbox.enclosed(build_command_line(application, job.specification.parameters, licenses), room)
             stdout, stderr = (output / f"{stream}-{replica.rank}.txt" for stream in ("stdout", "stderr"))
@@ -223,6 +228,7 @@ class Runner:
             await asyncio.to_thread(self._collect, job)
             report = report.model_copy(update={"output_folder": f"/{HOME_DRIVE}/Jobs/{job.id}"})
         await self._charge(job, None)
+        await self.networks.end(job.id)
         live = self._live.pop(job.id, None)
         # The answer to `create` may still be under way: then this must not be the first thing that is heard.
         was_told_in_answer = live is not None and live.told_in_answer
@@ -257,7 +263,7 @@ class Runner:
     def _write_ucloud_files(self, job: Job, rank: int) -> Path:
         folder = self._control(job.id, rank) / "ucloud"
         folder.mkdir(parents=True, exist_ok=True)
-        lines = {f"node-{other}.txt": RANK_HOST for other in range(job.specification.replicas)}
+        lines = {f"node-{other}.txt": address for other, address in enumerate(self.networks.addresses(job))}
         lines |= {
             "rank.txt": str(rank),
             "cores.txt": str(_cores(job)),

@@ -34,6 +34,7 @@ from provider.authentication import Authentication, NotAuthenticated
 from provider.drives import FileRefused
 from provider.ledger import Ledger, TerminatedBefore
 from provider.logs import stream
+from provider.networks import peers_of
 from provider.reporter import Reporter, Reports
 from provider.runner import Runner, resolved
 from provider.settings import ProviderSettings
@@ -95,6 +96,7 @@ def _calls(settings: ProviderSettings, ledger: Ledger, runner: Runner) -> APIRou
         """Take all jobs or none; a known one is a repeat."""
         for job in request.items:
             _check(job)
+            await _check_peers(job)
         try:
             await ledger.take(request.items)
         except TerminatedBefore as error:
@@ -119,6 +121,14 @@ def _calls(settings: ProviderSettings, ledger: Ledger, runner: Runner) -> APIRou
         if not tool.backend.support_in(support).enabled:
             why = f"{job.specification.product} does not run applications of type {tool.backend}."
             raise Refused(why, code=ErrorCode.FEATURE_NOT_SUPPORTED_BY_PROVIDER)
+
+    async def _check_peers(job: Job) -> None:
+        if await ledger.find(job.id) is not None:
+            return  # a repeat: it was checked when it came
+        for peer in peers_of(job):
+            taken = await ledger.find(peer.job_id)
+            if taken is None or taken.ended:
+                raise Refused(f"The peer {peer.hostname} (job {peer.job_id}) does not run at this provider.")
 
     @router.post("/terminate")
     async def terminate(request: BulkRequest[Job]) -> dict[str, Any]:

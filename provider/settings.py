@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -14,6 +15,7 @@ LOCAL_SUPPORT = ComputeSupport(
     native=BackendSupport(enabled=True, logs=True, time_extension=True, utilization=True, suspension=True)
 )
 """What this provider can do with programs that are on the machine."""
+NetworkChoice = Literal["auto", "separate", "host"]
 HOME_DRIVE = "home"
 """The drive that holds the output of jobs, below `Jobs/<job id>`."""
 
@@ -40,6 +42,9 @@ class ProviderSettings(BaseSettings):
     """What it offers; without an entry, one product `cpu-1` of category `cpu`."""
     system_folders: list[Path] = []
     """More folders of this machine that every job may read, for example where a centre keeps its software."""
+    network: NetworkChoice = "auto"
+    """`separate`: every job has a network of its own, or the provider does not start; `host`: all share this machine's;
+    `auto`: separate where the machine can do it."""
     charge_interval: float = Field(default=900.0, gt=0)
     """Seconds between two charges of a running job; the rest is charged at its end."""
     log_level: str = "INFO"
