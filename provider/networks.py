@@ -244,7 +244,10 @@ def _wire(holders: Sequence[int], peers: Sequence[int]) -> None:
             link = f"peer{peer}"
             lines = [f"link add {link} type veth peer name job{holder} netns {peer}", f"link set {link} up"]
             # After the peer's end there is an answer at once, instead of a packet that goes astray.
-            lines += [*_routes(link, holder, [peer]), f"route replace unreachable {namespaces.address(peer)} metric 9999"]
+            lines += [
+                *_routes(link, holder, [peer]),
+                f"route replace unreachable {namespaces.address(peer)} metric 9999",
+            ]
             namespaces.configure(holder, lines)
             back += [f"link set job{holder} up", *_routes(f"job{holder}", peer, [holder])]
         namespaces.configure(peer, back)
