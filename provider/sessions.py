@@ -34,12 +34,14 @@ class Sessions:
 
     def open(self, item: SessionItem, base_url: str) -> OpenSession:
         """The address of a session, with a new token. `base_url` is where clients reach this provider."""
-        token = self._tokens.issue(Session(item.job.id, item.rank, item.session_type))
+        session = Session(item.job.id, item.rank, item.session_type)
+        token = self._tokens.issue(session, challenge=item.challenge)
         query = urlencode({"token": token})
         http = f"{base_url.rstrip('/')}{self._prefix}"
         return ShellSession(
             job_id=item.job.id,
             rank=item.rank,
+            needs_verifier=item.challenge is not None,
             session_identifier=token,
             url=f"{_as_websocket(http)}/shell?{query}",
         )
@@ -73,7 +75,8 @@ class Sessions:
     async def _redeemed(self, socket: WebSocket, session_type: SessionType) -> Session | None:
         """What the socket's token opens; None if that is nothing, which the other side was told."""
         try:
-            return self._tokens.redeem(socket.query_params.get("token"), session_type)
+            query = socket.query_params
+            return self._tokens.redeem(query.get("token"), session_type, query.get("verifier"))
         except NotOpened as error:
             await _deny(socket, FORBIDDEN if error.is_known else UNAUTHENTICATED, str(error))
             return None

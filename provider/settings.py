@@ -12,7 +12,9 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from models.product import BackendSupport, ComputeSupport, ProductReference, ProductSupport
 
 LOCAL_SUPPORT = ComputeSupport(
-    native=BackendSupport(enabled=True, logs=True, time_extension=True, utilization=True, suspension=True)
+    native=BackendSupport(
+        enabled=True, logs=True, terminal=True, time_extension=True, utilization=True, suspension=True
+    )
 )
 """What this provider can do with programs that are on the machine."""
 NetworkChoice = Literal["auto", "separate", "host"]

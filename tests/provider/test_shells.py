@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -219,3 +220,18 @@ async def test_the_secret_of_tokens_is_for_the_provider_alone(provider: Served) 
     file = provider.settings.data_dir / "session-secret"
     assert file.stat().st_mode & 0o777 == 0o600
     assert len(file.read_bytes()) == 32
+
+
+async def test_a_token_with_a_challenge_wants_its_secret(provider: Served) -> None:
+    job = await running(provider)
+    challenge = hashlib.sha256(b"a secret").hexdigest()
+    item = {"job": job, "sessionType": "SHELL", "challenge": challenge}
+    (session,) = (await provider.call("interactiveSession", item)).json()["responses"]
+    assert session["needsVerifier"]
+    for wrong in ("", "&verifier=guess"):
+        with pytest.raises(InvalidStatus) as refused:
+            await connect_websocket(session["url"] + wrong)
+        assert refused.value.response.status_code == 401
+    async with terminal(f"{session['url']}&verifier=a+secret") as screen:
+        await screen.type("echo let''-in\n")
+        await screen.read_until("let-in")
