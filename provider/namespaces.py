@@ -1,8 +1,10 @@
 """Network namespaces of this machine: how one is held, entered, wired to others and given a way out.
 
 A namespace is held by a process that does nothing, `cat <folder>/hold` on a named pipe that nobody writes to: its
-arguments tell whose it is, and it needs neither root nor this process to live on. Without root the first namespace
-makes a user namespace as well, and the others join it, since only then can they be wired to each other.
+arguments tell whose it is, and it needs neither root nor this process to live on. It ends when it is killed, or when
+the last of those that keep the pipe open for writing has ended, so that it outlives neither its job nor a provider
+that never comes back. Without root the first namespace makes a user namespace as well, and the others join it, since
+only then can they be wired to each other.
 """
 
 from __future__ import annotations
@@ -27,10 +29,11 @@ from provider import sandbox
 log = logging.getLogger(__name__)
 
 HOLDER = """
-"$2" -batch - <<END && echo $$ > "$1/pid.new" && mv "$1/pid.new" "$1/pid" && exec cat "$1/hold" > /dev/null 2>&1
+"$2" -batch - <<END || exit
 link set lo up
 addr add 100.$((64 + ($$ >> 16))).$((($$ >> 8) & 255)).$(($$ & 255))/32 dev lo
 END
+echo $$ > "$1/pid.new" && mv "$1/pid.new" "$1/pid" && exec 3<> "$3" cat "$1/hold" > /dev/null 2>&1
 """
 ADDRESSES = ipaddress.IPv4Network("100.64.0.0/10")
 """As many addresses as Linux can have processes (2^22): a namespace has the one with its holder's number."""
@@ -77,10 +80,11 @@ def address(holder: int) -> str:
     return str(ADDRESSES[holder])
 
 
-def hold(folder: Path, companion: int | None) -> int:
+def hold(folder: Path, companion: int | None, outlived_by: Path | None = None) -> int:
     """Make a namespace unless the folder's holder lives; returns the holder. Raises `NetworkFailed`.
 
-    `companion` is the holder of a namespace to which this one shall be wired, if there is one yet.
+    `companion` is the holder of a namespace to which this one shall be wired, if there is one yet; the namespace in
+    the folder `outlived_by` does not end before this one.
     """
     if (holder := find(folder)) is not None:
         return holder
@@ -91,6 +95,7 @@ def hold(folder: Path, companion: int | None) -> int:
     until, while_held = os.pipe()
     try:
         command = [*_creation(companion), "/bin/sh", "-c", HOLDER, "holder", str(folder), _program("ip") or "ip"]
+        command.append("/dev/null" if outlived_by is None else str(outlived_by / "hold"))
         done = _run(["setsid", "--fork", *command], pass_fds=(while_held,))
         os.close(while_held)
         while_held = -1
@@ -118,12 +123,18 @@ def _wait_for_holder(folder: Path) -> int | None:
 
 def find(folder: Path) -> int | None:
     """The living holder of a folder's namespace; another process with its number is not taken for it."""
-    try:
-        holder = int((folder / "pid").read_text())
-        words = psutil.Process(holder).cmdline()
-    except (OSError, ValueError, psutil.Error):
-        return None
-    return holder if words == ["cat", str(folder / "hold")] else None
+    holder = last(folder)
+    with contextlib.suppress(psutil.Error):
+        if holder is not None and psutil.Process(holder).cmdline() == ["cat", str(folder / "hold")]:
+            return holder
+    return None
+
+
+def last(folder: Path) -> int | None:
+    """The holder of a folder's namespace, whether it lives or not."""
+    with contextlib.suppress(OSError, ValueError):
+        return int((folder / "pid").read_text())
+    return None
 
 
 def holders(below: Path) -> Iterator[tuple[Path, psutil.Process]]:

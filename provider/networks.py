@@ -79,15 +79,16 @@ class Networks:
 
     def addresses(self, job: Job) -> list[str]:
         """Where each rank is reached from the job's other replicas."""
-        holders = [namespaces.find(self._rank_folder(job.id, rank)) for rank in range(job.specification.replicas)]
+        holders = [namespaces.last(self._rank_folder(job.id, rank)) for rank in range(job.specification.replicas)]
         return [LOOPBACK if holder is None else namespaces.address(holder) for holder in holders]
 
     def entrance(self, job_id: str, rank: int) -> Entrance:
-        """How a replica comes into its network, once that was made."""
+        """How a replica comes into its network, once that was made. Raises `NoNetwork` if it has ended since."""
         folder = self._rank_folder(job_id, rank)
         etc = {name: folder / name for name in ("hosts", "resolv.conf") if (folder / name).exists()}
-        holder = namespaces.find(folder)
-        return Entrance((), etc) if holder is None else Entrance(namespaces.entering(holder), etc)
+        if not (folder / "hold").exists():
+            return Entrance((), etc)
+        return Entrance(namespaces.entering(self._holder(job_id, rank)), etc)
 
     async def reach(self, job_id: str, rank: int, port: int) -> Endpoint:
         """Where a port of a replica is reached from this process. Raises `NoNetwork`.
@@ -100,9 +101,7 @@ class Networks:
         if not (folder / "hold").exists():
             return Endpoint(host=LOOPBACK, port=port)
         async with self._forwarding:
-            holder = namespaces.find(folder)
-            if holder is None:
-                raise NoNetwork(f"The network of rank {rank} of the job {job_id} has ended.")
+            holder = self._holder(job_id, rank)
             return Endpoint(socket=await asyncio.to_thread(self._forward, job_id, rank, port, holder))
 
     def _begin(self, job: Job) -> None:
@@ -113,7 +112,7 @@ class Networks:
         peers = _peers(job)
         if self.is_separate:
             names = {name: self._peer(job, peer) for name, peer in peers.items()}
-            holders = [self._hold(self._rank_folder(job.id, rank)) for rank in ranks]
+            holders = [self._hold(job.id, rank) for rank in ranks]
             others = sorted({holder for holder in names.values() if holder is not None} - {holders[0]})
             _wire(holders, others)
             known = {
@@ -132,13 +131,26 @@ class Networks:
                 (rank_folder / "resolv.conf").write_text(hosts.resolver(str(namespaces.NAME_SERVER)))
         (folder / "ready").touch()
 
-    def _hold(self, folder: Path) -> int:
+    def _hold(self, job_id: str, rank: int) -> int:
         last = namespaces.find(self._last_holder) if self._last_holder else None
         if last is None:  # after a start of this process, or when the last one has ended
             found = next(namespaces.holders(self._jobs), None)
             last = None if found is None else found[1].pid
-        holder = namespaces.hold(folder, last)
+        folder = self._rank_folder(job_id, rank)
+        # The bridge between the replicas is in the network of rank 0.
+        holder = namespaces.hold(folder, last, self._rank_folder(job_id, 0) if rank else None)
         self._last_holder = folder
+        # The replica's wrapper keeps the pipe open as long as it lives.
+        control = self._jobs / job_id / f"replica-{rank}"
+        control.mkdir(parents=True, exist_ok=True)
+        (control / "hold").unlink(missing_ok=True)
+        (control / "hold").symlink_to(folder / "hold")
+        return holder
+
+    def _holder(self, job_id: str, rank: int) -> int:
+        holder = namespaces.find(self._rank_folder(job_id, rank))
+        if holder is None:
+            raise NoNetwork(f"The network of rank {rank} of the job {job_id} has ended.")
         return holder
 
     def _peer(self, job: Job, peer: PeerValue) -> int | None:

@@ -24,10 +24,14 @@ control=$1 stdout=$2 stderr=$3
 shift 3
 mkdir "$control/started" || exit 0
 echo $$ > "$control/pid.new" && mv "$control/pid.new" "$control/pid"
-"$@" > "$stdout" 2> "$stderr" < /dev/null
+[ -p "$control/hold" ] && exec 3<> "$control/hold"
+"$@" > "$stdout" 2> "$stderr" < /dev/null 3<&-
 echo $? > "$control/exit-code.new" && mv "$control/exit-code.new" "$control/exit-code"
 """
-"""Runs the rest of its arguments as they are; nothing that a user gave is read by the shell."""
+"""Runs the rest of its arguments as they are; nothing that a user gave is read by the shell.
+
+What waits at the pipe `hold`, such as the replica's network, ends with the wrapper.
+"""
 
 STOP_GRACE = 2.0
 """Seconds between SIGTERM and SIGKILL."""

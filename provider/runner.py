@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fnmatch
 import logging
 import os
-import shutil
 import signal
 import time
 from collections.abc import Sequence
@@ -24,11 +22,12 @@ from models.application import Application, Tool
 from models.command_line import build_command_line, build_environment
 from models.job import Job, JobState, JobUpdate
 from models.values import FileValue
-from provider import sandbox
+from provider import outputs, sandbox
 from provider.drives import Drives
 from provider.ledger import Ledger, Taken
 from provider.metering import due_charge
 from provider.networks import Networks
+from provider.outputs import OutputRefused
 from provider.replica import Condition, Phase, Replica
 from provider.settings import HOME_DRIVE, ProviderSettings
 
@@ -133,7 +132,7 @@ class Runner:
         folder = self._settings.data_dir / "jobs"
         for entry in os.scandir(folder) if folder.is_dir() else ():
             if entry.name not in live:
-                await asyncio.to_thread(shutil.rmtree, entry.path, ignore_errors=True)
+                await asyncio.to_thread(outputs.delete, Path(entry.path))
 
     async def _look_at_all(self) -> None:
         taken = {entry.job.id: entry for entry in await self._ledger.live()}
@@ -144,7 +143,10 @@ class Runner:
             if live is None:
                 live = self._live[job_id] = LiveJob(entry, self._replicas(entry.job))
             live.taken = entry
-            await self._look_at(live)
+            try:
+                await self._look_at(live)
+            except Exception:  # one job must not hold up the others
+                log.exception("A look at the job %s failed; the next one follows.", job_id)
 
     async def _look_at(self, live: LiveJob) -> None:
         job = live.taken.job
@@ -195,7 +197,7 @@ class Runner:
         application, _ = resolved(job)
         folder, output = self._job_folder(job.id), self.output_folder(job.id)
         mounts = self.drives.mounts(job)
-        output.mkdir(parents=True, exist_ok=True)
+        outputs.make_folder(self._settings.all_drives[HOME_DRIVE], f"Jobs/{job.id}")
         sandbox.prepare_work(folder / "work", mounts)
         await self.networks.begin(job)
         for replica, condition in zip(live.replicas, conditions, strict=True):
@@ -232,15 +234,16 @@ class Runner:
     async def _end(self, job: Job, report: JobUpdate) -> None:
         """Keep the output, delete what belongs to the job alone, and note the end. May be repeated after a crash."""
         if (self._job_folder(job.id)).is_dir():
-            await asyncio.to_thread(self._collect, job)
-            report = report.model_copy(update={"output_folder": f"/{HOME_DRIVE}/Jobs/{job.id}"})
+            lost = await asyncio.to_thread(self._collect, job)
+            text = f"{report.status} Output that could not be kept: {', '.join(lost[:5])}." if lost else report.status
+            report = report.model_copy(update={"output_folder": f"/{HOME_DRIVE}/Jobs/{job.id}", "status": text})
         await self._charge(job, None)
         await self.networks.end(job.id)
         live = self._live.pop(job.id, None)
         # The answer to `create` may still be under way: then this must not be the first thing that is heard.
         was_told_in_answer = live is not None and live.told_in_answer
         await self._ledger.report_end(job.id, [RUNNING, report] if was_told_in_answer else [report])
-        await asyncio.to_thread(shutil.rmtree, self._job_folder(job.id), ignore_errors=True)
+        await asyncio.to_thread(outputs.delete, self._job_folder(job.id))
         log.info("Job %s ended: %s %s", job.id, report.state, report.status)
         self.reports_waiting.set()
 
@@ -256,16 +259,16 @@ class Runner:
             await self._ledger.add_charge(job.id, charge)
             self.reports_waiting.set()
 
-    def _collect(self, job: Job) -> None:
+    def _collect(self, job: Job) -> list[str]:
         application, _ = resolved(job)
-        work, output = self._job_folder(job.id) / "work", self.output_folder(job.id)
-        output.mkdir(parents=True, exist_ok=True)
         values = (*job.specification.parameters.values(), *job.specification.resources)
-        inputs = {value.path.rstrip("/").rpartition("/")[2] for value in values if isinstance(value, FileValue)}
-        for entry in os.scandir(work) if work.is_dir() else ():
-            wanted = any(fnmatch.fnmatchcase(entry.name, pattern) for pattern in application.output_file_globs)
-            if wanted and entry.name not in inputs and not (output / entry.name).exists():
-                shutil.move(entry.path, output / entry.name)
+        mounts = {value.path.rstrip("/").rpartition("/")[2] for value in values if isinstance(value, FileValue)}
+        try:
+            output = outputs.make_folder(self._settings.all_drives[HOME_DRIVE], f"Jobs/{job.id}")
+        except (OSError, OutputRefused) as error:
+            log.warning("Nothing of the job %s is kept: %s", job.id, error)
+            return ["all of it"]
+        return outputs.collect(self._job_folder(job.id) / "work", output, application.output_file_globs, mounts)
 
     def _write_ucloud_files(self, job: Job, rank: int) -> Path:
         folder = self._control(job.id, rank) / "ucloud"

@@ -112,7 +112,7 @@ def prepare_work(work: Path, mounts: Mapping[str, tuple[Path, bool]]) -> None:
         if not read_only:
             target.symlink_to(source)
         elif source.is_dir():
-            shutil.copytree(source, target)
+            shutil.copytree(source, target, symlinks=True)
         else:
             shutil.copy2(source, target)
 
