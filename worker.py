@@ -50,6 +50,7 @@ from activities.reconciliation import ReconciliationActivities
 from activities.settlement import ArchiveActivities, SettlementActivities
 from catalog import Catalog, ReloadingCatalog
 from models.connection import connect_to_temporal
+from models.encryption_keys import UnusableKeys
 from models.job import Job
 from models.messages import MonitorRequest
 from models.names import (
@@ -221,6 +222,7 @@ class JobWorker:
                     calls.extend,
                     calls.suspend,
                     calls.unsuspend,
+                    calls.open_session,
                 ],
                 max_concurrent_activities=provider.limits.maximum_concurrent_calls,
                 max_task_queue_activities_per_second=provider.limits.calls_per_second,
@@ -249,6 +251,11 @@ async def serve(settings: WorkerSettings, as_json: bool = False) -> None:
     try:
         await require_current(engine)
         client = await connect_to_temporal()
+        if missing := await missing_search_attributes(client):
+            # One that is not there would stop every job that is given a value for it.
+            raise RuntimeError(
+                f"Temporal has no search attribute {', '.join(missing)}: run 'ucloud-orchestrator setup'."
+            )
         worker = JobWorker(client, settings, catalog, engine)
         loop = asyncio.get_running_loop()
         for stop_signal in (signal.SIGTERM, signal.SIGINT):
@@ -304,12 +311,18 @@ def make_keys(folder: Path, provider: str) -> None:
     )
 
 
+async def missing_search_attributes(client: Client) -> list[str]:
+    """The search attributes of jobs that the client's namespace does not have."""
+    known = await client.operator_service.list_search_attributes(
+        ListSearchAttributesRequest(namespace=client.namespace)
+    )
+    return [name for name in SEARCH_ATTRIBUTES if name not in known.custom_attributes]
+
+
 async def register_search_attributes(client: Client) -> None:
     """Register the search attributes of jobs in the client's namespace; those that are there stay."""
     namespace = client.namespace
-    known = await client.operator_service.list_search_attributes(ListSearchAttributesRequest(namespace=namespace))
-    missing = [name for name in SEARCH_ATTRIBUTES if name not in known.custom_attributes]
-    if missing:
+    if missing := await missing_search_attributes(client):
         keyword = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
         await client.operator_service.add_search_attributes(
             AddSearchAttributesRequest(namespace=namespace, search_attributes=dict.fromkeys(missing, keyword))
@@ -348,7 +361,7 @@ def main(arguments: Sequence[str] = ()) -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         asyncio.run((setup if chosen.command == "setup" else serve)(settings, chosen.json))
-    except (SchemaOutdated, RPCError, RuntimeError, OSError) as error:
+    except (SchemaOutdated, RPCError, RuntimeError, OSError, UnusableKeys) as error:
         log.error("%s", error)
         return 3
     return 0

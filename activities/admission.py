@@ -97,10 +97,8 @@ class AdmissionActivities:
             *verify(specification, application, tool, product, support),
             *verify_resources(request.owner, specification, application, around),
         ]
-        if product is not None and catalog.provider(specification.product.provider) is None:
-            findings.append(
-                Finding(field="product.provider", message=f"There is no provider {specification.product.provider}.")
-            )
+        if product is not None:
+            findings += _provider_findings(specification.product.provider, catalog)
         if findings or application is None or tool is None or product is None:
             return None, findings
         completed = with_forced_read_only(request.owner, complete(specification, application, tool), around)
@@ -114,6 +112,15 @@ class AdmissionActivities:
 def _admission(holding: Holding) -> Admission:
     price = holding.price.price_per_unit if holding.price else 0
     return Admission(specification=holding.specification, price_per_unit=price)
+
+
+def _provider_findings(provider_id: str, catalog: Catalog) -> Iterator[Finding]:
+    provider = catalog.provider(provider_id)
+    if provider is None:
+        yield Finding(field="product.provider", message=f"There is no provider {provider_id}.")
+    elif provider.draining:
+        message = f"The provider {provider_id} takes no new jobs at the moment."
+        yield Finding(field="product.provider", message=message, code=ErrorCode.PROVIDER_REJECTED)
 
 
 def _common_code(findings: Sequence[Finding]) -> ErrorCode:

@@ -49,6 +49,8 @@ class ProviderEntry(WireModel):
     id: str = Field(min_length=1, pattern=r"^[a-zA-Z0-9_-]+$")
     address: str = Field(pattern=r"^https?://")
     limits: ProviderLimits = ProviderLimits()
+    draining: bool = False
+    """Whether it takes no new jobs; those that it has go on."""
 
 
 class ProductEntry(Product):

@@ -30,6 +30,7 @@ def add_to(app: typer.Typer) -> None:
     app.command()(worker)
     app.command()(provider)
     app.command()(setup)
+    app.command("codec-server")(codec_server)
     group = typer.Typer(help="The catalog of applications, tools, products and providers.", no_args_is_help=True)
     group.command("check")(check_catalog)
     group.callback()(lambda: None)
@@ -85,6 +86,11 @@ def provider(as_json: Json = False) -> None:
 def setup(as_json: Json = False) -> None:
     """Prepare the database, the key pairs and Temporal's search attributes. May be repeated."""
     _become("worker", as_json, "setup")
+
+
+def codec_server() -> None:
+    """Decrypt payloads for the Temporal Web UI in the foreground; settings come from `UCLOUD_CODEC_*`."""
+    _become("codec_server", False)
 
 
 def check_catalog(

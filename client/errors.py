@@ -27,6 +27,7 @@ from temporalio.client import (
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
+from models.encryption_keys import UnusableKeys
 from models.errors import ErrorCode, Finding
 
 
@@ -98,6 +99,8 @@ def translated(refused: type[RequestRefused] = RequestRefused) -> Iterator[None]
         raise Unreachable("There was no answer in time; the request may still be under way.") from error
     except RPCError as error:
         raise _from_rpc(error) from error
+    except UnusableKeys as error:
+        raise OrchestratorError(str(error)) from error
     except (OSError, RuntimeError) as error:
         raise Unreachable(f"Temporal cannot be reached: {error}") from error
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import hashlib
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
-from temporalio.client import WithStartWorkflowOperation
+from temporalio.client import WithStartWorkflowOperation, WorkflowExecutionStatus
 from temporalio.common import (
     SearchAttributeKey,
     SearchAttributePair,
@@ -24,6 +27,7 @@ from client.reading import JobReader, may
 from client.wallets import WalletClient
 from models import names
 from models.connection import connect_to_temporal
+from models.description import details_of, summary_of
 from models.errors import MAXIMUM_SENTENCE, ErrorCode
 from models.job import (
     Job,
@@ -44,6 +48,7 @@ from models.messages import (
     RenameRequest,
 )
 from models.search_attributes import initial_search_attributes
+from models.session import OPEN_SESSION, OpenSession, OpenSessionRequest, SessionType, with_verifier
 from models.wire import WireModel, sentences
 
 _ACCEPTED_UPDATE_ID = "accepted"
@@ -90,21 +95,22 @@ class JobClient(JobReader, WalletClient):
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
             search_attributes=TypedSearchAttributes(attributes),
-            static_summary=f"{specification.application} for {owner.created_by}",
+            static_summary=summary_of(owner, specification),
+            static_details=details_of(owner, specification),
         )
-        _look_at_errors_of(start)
         try:
             with translated(refused=JobRejected):
-                answer = await self._temporal.execute_update_with_start_workflow(
-                    names.UPDATE_ACCEPTED,
-                    start_workflow_operation=start,
-                    id=_ACCEPTED_UPDATE_ID,
-                    result_type=dict,
-                    rpc_timeout=patience,
-                )
+                async with _seeing_errors_of(start):
+                    answer = await self._temporal.execute_update_with_start_workflow(
+                        names.UPDATE_ACCEPTED,
+                        start_workflow_operation=start,
+                        id=_ACCEPTED_UPDATE_ID,
+                        result_type=dict,
+                        rpc_timeout=patience,
+                    )
             job = Job.model_validate(answer)
         except WorkflowAlreadyStartedError:
-            job = await self.retrieve(job_id)
+            job = await self._retrieve_closed(job_id, owner)
         if job.owner != owner:
             raise JobRejected(ErrorCode.DUPLICATE_JOB, f"The id {job_id} is taken by another job.")
         job = await self._for_reader(job)
@@ -144,16 +150,16 @@ class JobClient(JobReader, WalletClient):
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
             static_summary=f"{len(jobs)} jobs for {owner.created_by}",
         )
-        _look_at_errors_of(start)
         try:
             with translated(refused=JobRejected):
-                job_ids = await self._temporal.execute_update_with_start_workflow(
-                    names.UPDATE_ACCEPTED,
-                    start_workflow_operation=start,
-                    id=_ACCEPTED_UPDATE_ID,
-                    result_type=list[str],
-                    rpc_timeout=patience,
-                )
+                async with _seeing_errors_of(start):
+                    job_ids = await self._temporal.execute_update_with_start_workflow(
+                        names.UPDATE_ACCEPTED,
+                        start_workflow_operation=start,
+                        id=_ACCEPTED_UPDATE_ID,
+                        result_type=list[str],
+                        rpc_timeout=patience,
+                    )
         except WorkflowAlreadyStartedError:
             with translated(refused=JobRejected):
                 handle = self._temporal.get_workflow_handle(f"batch-{batch_id}", result_type=list[str])
@@ -187,6 +193,18 @@ class JobClient(JobReader, WalletClient):
         """Have the provider go on with a suspended job. Raises `RequestRefused`, or `JobClosed` if it has ended."""
         await self._update(job_id, names.UPDATE_UNSUSPEND)
 
+    async def open_session(self, job_id: str, session_type: SessionType, rank: int = 0) -> OpenSession:
+        """Get the address of a terminal, a web application or a desktop of a running job; it is good for minutes.
+
+        What Temporal keeps of the answer opens nothing: this client alone has the secret that the addresses get here.
+        Raises `RequestRefused`, or `JobClosed` if the job has ended.
+        """
+        verifier = secrets.token_urlsafe(32)
+        challenge = hashlib.sha256(verifier.encode()).hexdigest()
+        request = _request(OpenSessionRequest, session_type=session_type, rank=rank, challenge=challenge)
+        answer = await self._update(job_id, names.UPDATE_OPEN_SESSION, request)
+        return with_verifier(OPEN_SESSION.validate_python(answer), verifier)
+
     async def rename(self, job_id: str, name: str | None) -> None:
         """Give a live job another name. Raises `RequestRefused`, or `JobClosed` if the job has ended."""
         await self._update(job_id, names.UPDATE_RENAME, _request(RenameRequest, name=name))
@@ -200,17 +218,31 @@ class JobClient(JobReader, WalletClient):
         """An id for `create`, chosen by the caller so that he can repeat the call."""
         return names.new_job_id()
 
+    async def _retrieve_closed(self, job_id: str, owner: JobOwner) -> Job:
+        """The job of a `create` whose answer was lost and whose workflow has closed since.
+
+        Raises `JobRejected` if it was refused, as the lost answer did.
+        """
+        handle = self._handle(job_id)
+        with translated(refused=JobRejected):
+            description = await handle.describe()
+            found = {pair.key.name: pair.value for pair in description.typed_search_attributes}
+            is_own = (found.get(names.JOB_OWNER), found.get(names.JOB_PROJECT)) == (owner.created_by, owner.project)
+            if is_own and description.status is WorkflowExecutionStatus.FAILED:
+                await handle.result()
+        return await self.retrieve(job_id)
+
     async def _update(
         self,
         job_id: str,
         name: str,
         argument: WireModel | None = None,
         permission: Permission = Permission.EDIT,
-    ) -> None:
+    ) -> Any:
         await self._require(job_id, permission)
         arguments = [] if argument is None else [argument.to_wire()]
         with translated():
-            await self._handle(job_id).execute_update(name, args=arguments)
+            return await self._handle(job_id).execute_update(name, args=arguments)
 
 
 def _refuse_too_much(specifications: Sequence[JobSpecification]) -> None:
@@ -226,7 +258,13 @@ def _request(model: type[Message], **fields: Any) -> Message:
         raise RequestRefused(ErrorCode.VERIFICATION_FAILED, " ".join(sentences(error))) from error
 
 
-def _look_at_errors_of(start: WithStartWorkflowOperation[Any, Any]) -> None:
+@asynccontextmanager
+async def _seeing_errors_of(start: WithStartWorkflowOperation[Any, Any]) -> AsyncIterator[None]:
     """An error comes twice, and asyncio complains of one that nobody has looked at."""
-    handle = asyncio.ensure_future(start.workflow_handle())
-    handle.add_done_callback(lambda done: done.cancelled() or done.exception())
+    try:
+        yield
+    except BaseException:
+        handle = asyncio.ensure_future(start.workflow_handle())
+        await asyncio.wait([handle], timeout=0)
+        _ = handle.exception() if handle.done() and not handle.cancelled() else handle.cancel()
+        raise

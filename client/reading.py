@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
-from temporalio.client import WorkflowExecutionStatus
+from temporalio.client import WorkflowExecutionStatus, WorkflowQueryFailedError
 
 from client.acting import ANSWER_PATIENCE, ActingClient
-from client.errors import JobClosed, JobNotFound, OrchestratorError, RequestRefused, translated
+from client.errors import JobClosed, JobNotFound, OrchestratorError, RequestRefused, Unreachable, translated
 from models import names
 from models.access import for_reader
 from models.errors import ErrorCode
@@ -105,7 +105,14 @@ class JobReader(ActingClient):
 
     async def _retrieve(self, job_id: str) -> Job:
         """The job, whoever asks. Raises `JobNotFound`."""
-        live, is_closed = await self._ask_workflow(job_id)
+        try:
+            live, is_closed = await self._ask_workflow(job_id)
+        except Unreachable:
+            # Somebody has reset it after its end, or its code has changed: what was archived stays true.
+            ended, stored = await self._ask_archive(job_id)
+            if ended is None:
+                raise
+            return _with_updates(ended, stored)
         if live is not None and not live.omitted_updates and (not is_closed or live.status.state.is_terminal):
             return live
         ended, stored = await self._ask_archive(job_id)
@@ -131,6 +138,11 @@ class JobReader(ActingClient):
                 return None if is_refused else job, status is not WorkflowExecutionStatus.RUNNING
         except JobClosed:
             return None, True
+        except WorkflowQueryFailedError as error:
+            with translated():
+                if (await handle.describe()).workflow_type != names.WORKFLOW:
+                    return None, True
+            raise Unreachable(f"The workflow of the job {job_id} cannot answer: {error}") from error
 
     async def _ask_archive(self, job_id: str) -> tuple[Job | None, list[JobUpdate]]:
         """What the store has: the job, if it has ended, and its updates."""

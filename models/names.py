@@ -15,6 +15,7 @@ UPDATE_ACCEPTED = "accepted"
 UPDATE_EXTEND = "extend"
 UPDATE_SUSPEND = "suspend"
 UPDATE_UNSUSPEND = "unsuspend"
+UPDATE_OPEN_SESSION = "open_session"
 UPDATE_CHARGE = "charge"
 UPDATE_RENAME = "rename"
 UPDATE_ACL = "update_acl"
@@ -33,7 +34,17 @@ JOB_PROVIDER = "JobProvider"
 JOB_PRODUCT = "JobProduct"
 JOB_APPLICATION = "JobApplication"
 JOB_NAME = "JobName"
-SEARCH_ATTRIBUTES = (JOB_STATE, JOB_OWNER, JOB_PROJECT, JOB_PROVIDER, JOB_PRODUCT, JOB_APPLICATION, JOB_NAME)
+JOB_PROVIDER_GENERATED_ID = "JobProviderGeneratedId"
+SEARCH_ATTRIBUTES = (
+    JOB_STATE,
+    JOB_OWNER,
+    JOB_PROJECT,
+    JOB_PROVIDER,
+    JOB_PRODUCT,
+    JOB_APPLICATION,
+    JOB_NAME,
+    JOB_PROVIDER_GENERATED_ID,
+)
 """All of type Keyword; `ucloud-orchestrator setup` registers them."""
 
 

@@ -153,9 +153,7 @@ def _file_findings(
     kind = surroundings.kind_of(drive, value.path)
     if kind is FileKind.MISSING:
         yield Finding(field=where, message=f"There is no file {value.path}.", code=ErrorCode.NOT_FOUND)
-    wanted = {"input_file": FileKind.FILE, "input_directory": FileKind.DIRECTORY}.get(
-        parameter.type if parameter else ""
-    )
+    wanted = _WANTED.get(parameter.type if parameter else "")
     if wanted is not None and kind in {FileKind.FILE, FileKind.DIRECTORY} and kind is not wanted:
         yield Finding(field=where, message=f"{value.path} is a {kind}, and {where} takes a {wanted}.")
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from models import names
 from models.job import Job, JobOwner, JobSpecification, JobState
 
+MAXIMUM_LENGTH = 255
+"""Characters of a Keyword in Temporal's SQL visibility."""
+
 
 def search_attributes(job: Job) -> dict[str, str]:
     """The job's search attributes, by their names; those without a value are left out."""
@@ -22,4 +25,4 @@ def initial_search_attributes(owner: JobOwner, specification: JobSpecification) 
         names.JOB_APPLICATION: str(specification.application),
         names.JOB_NAME: specification.name,
     }
-    return {name: value for name, value in values.items() if value}
+    return {name: value[:MAXIMUM_LENGTH] for name, value in values.items() if value}

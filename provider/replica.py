@@ -113,6 +113,12 @@ class Replica:
         patience = 1.0 if (self._control / "pid").exists() else START_PATIENCE
         return Condition(Phase.VANISHED if now - self._missing_since > patience else Phase.RUNNING)
 
+    @property
+    def wrapper(self) -> int | None:
+        """The process id of its wrapper, while it runs."""
+        process = self._wrapper()
+        return None if process is None else process.pid
+
     def stop(self) -> None:
         """Ask its processes to end; ask again after a grace period, and they are killed. To be called repeatedly."""
         wrapper = self._wrapper()

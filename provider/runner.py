@@ -109,6 +109,13 @@ class Runner:
         """Let all replicas go on; False if the job does not run."""
         return await self._signal(job_id, signal.SIGCONT, JobState.RUNNING, "Your job is running again.")
 
+    async def wrapper_of(self, job_id: str, rank: int) -> int | None:
+        """The process id of the wrapper of a running replica; None if it does not run."""
+        live, taken = self._live.get(job_id), await self._ledger.find(job_id)
+        if live is None or taken is None or taken.ended or taken.stop_requested or not taken.running_reported:
+            return None
+        return live.replicas[rank].wrapper if 0 <= rank < len(live.replicas) else None
+
     def counts(self) -> tuple[int, int]:
         """How many jobs run, and how many wait to be started."""
         running = sum(job.taken.running_reported for job in self._live.values())

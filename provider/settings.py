@@ -12,7 +12,9 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from models.product import BackendSupport, ComputeSupport, ProductReference, ProductSupport
 
 LOCAL_SUPPORT = ComputeSupport(
-    native=BackendSupport(enabled=True, logs=True, peers=True, time_extension=True, utilization=True, suspension=True)
+    native=BackendSupport(
+        enabled=True, logs=True, peers=True, terminal=True, time_extension=True, utilization=True, suspension=True
+    )
 )
 """What this provider can do with programs that are on the machine."""
 NetworkChoice = Literal["auto", "separate", "host"]
@@ -42,6 +44,9 @@ class ProviderSettings(BaseSettings):
     """What it offers; without an entry, one product `cpu-1` of category `cpu`."""
     system_folders: list[Path] = []
     """More folders of this machine that every job may read, for example where a centre keeps its software."""
+    public_url: str | None = None
+    """Where clients and browsers reach this provider, such as `https://provider.example.com`; without it, the address
+    at which the orchestrator does."""
     network: NetworkChoice = "auto"
     """`separate`: every job has a network of its own, or the provider does not start; `host`: all share this machine's;
     `auto`: separate where the machine can do it."""

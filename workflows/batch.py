@@ -27,6 +27,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.admission import AdmissionActivities
     from activities.provider import ProviderActivities
     from activities.settlement import SettlementActivities
+    from models.description import details_of, summary_of
     from models.errors import ErrorCode, shortened
     from models.job import Job, JobState, JobStatus
     from models.messages import (
@@ -188,7 +189,8 @@ class JobBatchWorkflow:
                 parent_close_policy=ParentClosePolicy.ABANDON,
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 search_attributes=TypedSearchAttributes(attributes),
-                static_summary=f"{job.specification.application} for {job.owner.created_by}",
+                static_summary=summary_of(job.owner, job.specification),
+                static_details=details_of(job.owner, job.specification),
             )
         except WorkflowAlreadyStartedError:
             message = f"The id {job.id} is taken by another job."

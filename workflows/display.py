@@ -6,10 +6,12 @@ from datetime import UTC, datetime
 
 from temporalio import workflow
 from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
+from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
+    from models.description import code, table
     from models.job import Job, JobState
-    from models.names import JOB_STATE, SEARCH_ATTRIBUTES
+    from models.names import JOB_PROVIDER_GENERATED_ID, JOB_STATE, SEARCH_ATTRIBUTES
     from models.search_attributes import search_attributes
 
 _MEANING = {
@@ -23,46 +25,53 @@ _MEANING = {
 }
 
 
-def show(job: Job, provider_generated_id: str | None, ignored_updates: int) -> None:
+def show(job: Job, waits_for: str, provider_generated_id: str | None, ignored_updates: int) -> None:
     """Let the search attributes follow the job (an event only where one changes), and write its details anew."""
     shown = workflow.info().typed_search_attributes
     changes: list[SearchAttributeUpdate[str]] = []
     wanted = search_attributes(job)
     for name in SEARCH_ATTRIBUTES:
         key, value = SearchAttributeKey.for_keyword(name), wanted.get(name)
-        if shown.get(key) != value:
+        if name != JOB_PROVIDER_GENERATED_ID and shown.get(key) != value:
             changes.append(key.value_unset() if value is None else key.value_set(value))
+    if changes and provider_generated_id not in {None, job.id}:
+        # Only along with another change: it is not worth an event of its own.
+        changes.append(SearchAttributeKey.for_keyword(JOB_PROVIDER_GENERATED_ID).value_set(provider_generated_id[:255]))
     if changes:
         workflow.upsert_search_attributes(changes)
-    workflow.set_current_details(_details(job, provider_generated_id, ignored_updates))
+    workflow.set_current_details(_details(job, waits_for, provider_generated_id, ignored_updates))
 
 
-def show_refusal(job: Job) -> None:
+def show_refusal(job: Job, refusal: ApplicationError) -> None:
     """A refused job has no state: it must not be found among the queued ones."""
     workflow.upsert_search_attributes([SearchAttributeKey.for_keyword(JOB_STATE).value_unset()])
-    workflow.set_current_details(f"**Refused.** {job.specification.application} on {job.specification.product}")
+    workflow.set_current_details(
+        f"**Refused** ({code(refusal.type)}): {code(refusal.message)}\n\n"
+        "Nothing is held for the job, and it does not run anywhere. Its owner was told the same."
+    )
 
 
-def _details(job: Job, provider_generated_id: str | None, ignored_updates: int) -> str:
+def _details(job: Job, waits_for: str, provider_generated_id: str | None, ignored_updates: int) -> str:
     status, last = job.status, job.updates[-1] if job.updates else None
+    since = next((update.timestamp for update in reversed(job.updates) if update.state is status.state), None)
     rows = {
-        "Application": str(job.specification.application),
-        "Product": str(job.specification.product),
-        "Owner": job.owner.created_by + (f" in {job.owner.project}" if job.owner.project else ""),
-        "Since": _time(last.timestamp) if last else "",
-        "Started": _time(status.started_at),
-        "Expires": _time(status.expires_at),
-        "Last word": (last.status or "").replace("|", "\\|").replace("\n", " ")[:500] if last else "",
-        "Credits": str(job.billing.credits_charged) if job.billing.price_per_unit else "",
-        "Output": (job.output.output_folder or "") if job.output else "",
-        "Name at the provider": provider_generated_id or "",
+        "Waits for": waits_for,
+        "In this state since": time_of(since),
+        "Started": time_of(status.started_at),
+        "Runs out of time at": "" if status.state.is_terminal else time_of(status.expires_at),
+        "Last word": code((last.status or "")[:500]) if last else "",
+        "Said at": time_of(last.timestamp) if last and last.status else "",
+        "Credits charged": str(job.billing.credits_charged) if job.billing.price_per_unit else "",
+        "Price per unit": str(job.billing.price_per_unit) if job.billing.price_per_unit else "",
+        "Output folder": code(job.output.output_folder or "") if job.output else "",
+        "Name at the provider": code(provider_generated_id) if provider_generated_id else "",
         "Ignored updates": str(ignored_updates) if ignored_updates else "",
     }
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items() if value)
-    return f"**{status.state}**: {_MEANING[status.state]}\n\n| | |\n|---|---|\n{table}"
+    return f"**{status.state}**: {_MEANING[status.state]}\n\n{table(rows)}"
 
 
-def _time(milliseconds: int | None) -> str:
+def time_of(milliseconds: int | None) -> str:
+    """A time as a person reads it; empty for none."""
     if milliseconds is None:
         return ""
     try:

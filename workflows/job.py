@@ -75,7 +75,8 @@ class JobWorkflow(JobHandlers):
         """The whole life; returns whether a cancel ended it."""
         self._show()
         if is_new and not await self._enter():
-            display.show_refusal(self._job)
+            assert self._refusal is not None
+            display.show_refusal(self._job, self._refusal)
             return False
         self._accepted = True
         self._show()
@@ -148,6 +149,7 @@ class JobWorkflow(JobHandlers):
         if self._cancel_requested:
             return True
         self._may_be_at_provider = True
+        self._show()
         submission = workflow.start_activity_method(
             ProviderActivities.submit,
             ProviderCall(job=self._job_without_updates),
@@ -257,6 +259,7 @@ class JobWorkflow(JobHandlers):
                 start_to_close_timeout=timeouts.STORE_ATTEMPT,
                 retry_policy=timeouts.STORE_RETRY,
             )
+        self._show()
 
     async def _withdraw(self) -> None:
         """Undo what admission did for a job that was never accepted."""

@@ -96,6 +96,25 @@ class KnownJob:
         return self._has_ended or self._cancel_requested or self._deadline_passed or self._own_reason is not None
 
     @property
+    def _waits_for(self) -> str:
+        """What comes next, for operators."""
+        if self._has_ended:
+            return "nothing: it is in the archive" if self._settling else "the settlement: release, bill, archive"
+        if self._batch is not None and not self._accepted:
+            return f"its batch `{self._batch.batch_id}`"
+        if not self._may_be_at_provider:
+            return "admission: whether all that it asks for is there"
+        if not self._accepted:
+            return f"the answer of `{self._provider}` to its submission, which is repeated until there is one"
+        if self._out_of_credits_since is not None:
+            return "credits, or its stop: the wallet is empty"
+        return {
+            JobState.IN_QUEUE: f"`{self._provider}` to start it",
+            JobState.RUNNING: "its end, or its time to run out",
+            JobState.SUSPENDED: "somebody to resume it; its time goes on",
+        }.get(self._job.status.state, f"`{self._provider}` to confirm that it has stopped")
+
+    @property
     def _is_due(self) -> bool:
         return self._is_over or self._should_continue_as_new
 
@@ -127,7 +146,7 @@ class KnownJob:
 
     def _show(self) -> None:
         """Let the deadline's timer and what operators see follow the job."""
-        display.show(self._job, self._provider_generated_id, self._ignored_updates)
+        display.show(self._job, self._waits_for, self._provider_generated_id, self._ignored_updates)
         expires_at = self._job.status.expires_at
         if expires_at is None or expires_at == self._deadline or self._has_ended or self._stopping:
             return

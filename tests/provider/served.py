@@ -78,7 +78,9 @@ class Served:
 
     async def call(self, call: str, *items: Any, token: str | None = None) -> httpx.Response:
         headers = {"Authorization": f"Bearer {self.token() if token is None else token}"}
-        async with httpx.AsyncClient(base_url=f"{self.url}/ucloud/local/jobs", headers=headers) as client:
+        # Without certificates, which cost each client a megabyte and are not used on the loopback.
+        base = f"{self.url}/ucloud/local/jobs"
+        async with httpx.AsyncClient(base_url=base, headers=headers, verify=False) as client:
             if call.startswith("retrieve"):
                 return await client.get(f"/{call}")
             return await client.post(f"/{call}", json={"items": list(items)})
@@ -87,6 +89,11 @@ class Served:
         update = await eventually(lambda: self.reports.ended(job["id"]))
         assert update is not None
         return update
+
+    async def still_runs(self, job: dict[str, Any]) -> bool:
+        """Whether the provider says that the job still runs."""
+        item = {"job": job, "rank": 0, "sessionType": "SHELL"}
+        return (await self.call("interactiveSession", item)).status_code == 200
 
     def output(self, job: dict[str, Any], name: str) -> str:
         return (self.folder / "provider" / "drives" / "home" / "Jobs" / job["id"] / name).read_text()

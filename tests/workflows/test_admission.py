@@ -17,11 +17,13 @@ from temporalio.testing import ActivityEnvironment, WorkflowEnvironment
 from activities.admission import AdmissionActivities
 from activities.monitoring import MonitoringActivities
 from catalog import Catalog, load
+from client import JobRejected
 from models import ErrorCode, Job, JobOwner, JobSpecification, JobState
 from models.errors import MAXIMUM_FINDINGS
 from models.holdings import Holding, holding_of
 from models.messages import AdmissionRequest, JobsToCancel, JobToCancel, MonitorRequest
 from store import LIVE_PAGE, Holdings, connect, upgrade
+from tests.conditions import eventually
 from tests.conftest import TEST_CATALOG, Orchestrator
 
 ALICE = JobOwner(created_by="alice")
@@ -147,3 +149,33 @@ async def test_a_job_that_cannot_be_cancelled_does_not_keep_the_others(
     await orchestrator.reached(job.id, JobState.CANCELING)
     await orchestrator.report(job.id, JobState.SUCCESS)
     assert await orchestrator.outcome(job.id) == "CANCELED"
+
+
+async def test_a_provider_that_drains_takes_no_new_jobs(orchestrator: Orchestrator) -> None:
+    running = await orchestrator.created()
+    file = orchestrator.catalog / "catalog.yaml"
+    before = file.read_text()
+    file.write_text(before.replace("id: local\n", "id: local\ndraining: true\n", 1))
+    assert file.read_text() != before
+
+    async def refusal() -> JobRejected | None:
+        try:
+            await orchestrator.created()
+        except JobRejected as error:
+            return error
+        return None
+
+    refused = await eventually(refusal)
+    assert refused is not None
+    assert str(refused) == "The provider local takes no new jobs at the moment."
+    assert refused.code is ErrorCode.PROVIDER_REJECTED
+    await orchestrator.report(running.id, JobState.SUCCESS)
+    assert (await orchestrator.jobs.wait(running.id)).status.state is JobState.SUCCESS
+
+
+async def test_the_longest_description_is_taken_by_the_server(orchestrator: Orchestrator) -> None:
+    files = [{"type": "file", "path": f"/data/{'ø' * 500}{number}"} for number in range(100)]
+    name = {"name": "å" * 255, "version": "æ" * 255}
+    with pytest.raises(JobRejected) as refused:
+        await orchestrator.created(name="ø" * 200, application=name, resources=files)
+    assert f"There is no application {name['name']}" in refused.value.findings[0].message

@@ -7,11 +7,17 @@ from datetime import timedelta
 
 import pytest
 from pydantic import ValidationError
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
+from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
-from client import JobNotFound, JobRejected, RequestRefused
-from models import ErrorCode, JobState, SimpleDuration
+from client import Actor, JobClient, JobNotFound, JobRejected, RequestRefused
+from models import ErrorCode, JobOwner, JobState, SimpleDuration
+from models.messages import JobRequest
+from models.names import TASK_QUEUE, WORKFLOW
+from models.search_attributes import initial_search_attributes
 from tests.conditions import eventually
 from tests.conftest import Orchestrator
 from workflows import timeouts
@@ -198,6 +204,58 @@ async def test_a_refused_job_is_not_there(orchestrator: Orchestrator) -> None:
     assert await orchestrator.outcome(job_id) == "FAILED"
     described = await orchestrator.handle(job_id).describe()
     assert "JobState" not in described.search_attributes
+
+
+async def test_a_refusal_whose_answer_was_lost_is_told_again(orchestrator: Orchestrator) -> None:
+    orchestrator.provider.answers["create"] = [422]
+    job_id = orchestrator.jobs.new_job_id()
+    request = JobRequest(owner=JobOwner(created_by="alice"), specification=orchestrator.specification())
+    # As the server knows a `create` whose update was lost with the connection: it has started the workflow alone.
+    attributes = [
+        SearchAttributePair(SearchAttributeKey.for_keyword(name), value)
+        for name, value in initial_search_attributes(request.owner, request.specification).items()
+    ]
+    await orchestrator.temporal.start_workflow(
+        WORKFLOW,
+        request,
+        id=job_id,
+        task_queue=TASK_QUEUE,
+        search_attributes=TypedSearchAttributes(attributes),
+    )
+    assert await orchestrator.outcome(job_id) == "FAILED"
+    with pytest.raises(JobRejected) as refused:
+        await orchestrator.jobs.create(orchestrator.specification(), job_id)
+    assert refused.value.code is ErrorCode.PROVIDER_REJECTED
+    others = JobClient(orchestrator.temporal, Actor(username="bob"))
+    with pytest.raises(JobNotFound):
+        await others.create(orchestrator.specification(), job_id)
+
+
+async def test_a_job_that_was_reset_after_its_end_stays_as_it_ended(orchestrator: Orchestrator) -> None:
+    job = await orchestrator.created()
+    await orchestrator.report(job.id, JobState.SUCCESS)
+    ended = await orchestrator.jobs.wait(job.id)
+    before = await orchestrator.handle(job.id).describe()
+    await orchestrator.temporal.workflow_service.reset_workflow_execution(
+        ResetWorkflowExecutionRequest(
+            namespace=orchestrator.temporal.namespace,
+            workflow_execution=WorkflowExecution(workflow_id=job.id, run_id=before.run_id),
+            workflow_task_finish_event_id=4,
+            reason="a test",
+            request_id=job.id,
+        )
+    )
+    assert await orchestrator.outcome(job.id) == "FAILED"
+    assert (await orchestrator.handle(job.id).describe()).run_id != before.run_id
+    assert await orchestrator.jobs.retrieve(job.id) == ended
+    assert orchestrator.provider.calls_for(job.id) == ["create"]
+
+
+async def test_what_is_no_job_is_not_found(orchestrator: Orchestrator) -> None:
+    batch_id = orchestrator.jobs.new_job_id()
+    await orchestrator.jobs.create_many([orchestrator.specification()], batch_id)
+    with pytest.raises(JobNotFound):
+        await orchestrator.jobs.retrieve(f"batch-{batch_id}")
 
 
 async def test_a_batch_is_accepted_as_a_whole_or_not(orchestrator: Orchestrator) -> None:

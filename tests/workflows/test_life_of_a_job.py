@@ -6,6 +6,7 @@ import pytest
 
 from client import JobRejected
 from models import ErrorCode, JobState
+from tests.conditions import eventually
 from tests.conftest import Orchestrator
 from tests.databases import KINDS
 
@@ -25,6 +26,17 @@ async def test_a_job_that_runs_and_succeeds(orchestrator: Orchestrator) -> None:
     assert orchestrator.provider.calls_for(job.id) == ["create"]
     assert await orchestrator.outcome(job.id) == "COMPLETED"
     assert await orchestrator.is_archived(ended)
+
+
+async def test_a_job_is_found_by_its_name_at_the_provider(orchestrator: Orchestrator) -> None:
+    job = await orchestrator.created()
+    await orchestrator.report(job.id, JobState.RUNNING)
+
+    async def found() -> bool:
+        query = f"JobProviderGeneratedId = 'native-{job.id}'"
+        return [one.id async for one in orchestrator.temporal.list_workflows(query)] == [job.id]
+
+    await eventually(found)
 
 
 async def test_a_refused_job_leaves_nothing(orchestrator: Orchestrator) -> None:
