@@ -59,3 +59,8 @@ if __name__ == "__main__":
     with contextlib.suppress(OSError):
         Path(f"{sys.argv[1]}.pid").write_text(str(os.getpid()))
         asyncio.run(serve(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+    # The job has ended: nothing is left, also if the provider is not there to tidy up.
+    for left in (f"{sys.argv[1]}.pid", sys.argv[1]):
+        Path(left).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # others forward to the job too
+        Path(sys.argv[1]).parent.rmdir()

@@ -396,6 +396,21 @@ async def test_a_port_of_each_rank_is_reached_from_the_provider(networked: Serve
     await eventually(lambda: not folder.exists() and not [p for p in processes() if str(folder) in p])
 
 
+@separate
+async def test_a_door_into_a_job_closes_with_it_also_without_the_provider(tmp_path: Path) -> None:
+    served = with_python(Served(tmp_path, Reports()))
+    job = listening()
+    async with serving(served):
+        await listen(served, job)
+        endpoint = await Networks(served.settings).reach(job["id"], 0, 5000)
+    assert endpoint.socket is not None
+    folder = endpoint.socket.parent
+    assert folder.is_dir()
+    for process in served.processes_of(job):
+        process.kill()
+    await eventually(lambda: not folder.exists(), 40)
+
+
 def processes() -> list[str]:
     return [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
 
