@@ -89,11 +89,11 @@ def to_browser(headers: Sequence[tuple[bytes, bytes]], place: Place) -> Headers:
         if name in dropped:
             continue
         if name == b"location":
-            value = _inside(value, place)  # noqa: PLW2901
+            value = _inside(value, place)
         elif name == b"set-cookie":
             if value.partition(b"=")[0].strip() == COOKIE.encode():
                 continue
-            value = _kept_cookie(value, place)  # noqa: PLW2901
+            value = _kept_cookie(value, place)
         passed.append((name, value))
     return passed
 
@@ -117,7 +117,7 @@ def _kept_cookie(cookie: bytes, place: Place) -> bytes:
         if number and prefix and name.lower() == b"path":
             has_path = True
             path = value if value == prefix or value.startswith(prefix + b"/") else prefix + b"/" + value.lstrip(b"/")
-            part = b"Path=" + path  # noqa: PLW2901
+            part = b"Path=" + path
         kept.append(part.strip())
     if prefix and not has_path:
         kept.append(b"Path=" + prefix + b"/")

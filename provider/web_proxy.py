@@ -1,4 +1,4 @@
-"""HTTP requests that are passed on to the application of a replica, and its answers; neither is ever held as a whole."""
+"""HTTP requests that are passed on to a replica's application, and its answers; neither is ever held as a whole."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Awaitable, Callable
 from http.cookies import SimpleCookie
 from typing import Protocol
-from urllib.parse import parse_qs, unquote, urlencode, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -144,9 +144,9 @@ class WebSessions:
         query = {name: values[0] for name, values in parse_qs(scope["query_string"].decode("latin-1")).items()}
         if scope["method"] != "GET":
             raise Denied(FORBIDDEN, "A session is opened by GET.")
-        token = query.get("token")
-        _same(self._tokens.check(token, SessionType.WEB), place)
-        session = self._tokens.redeem(token, SessionType.WEB)
+        token, verifier = query.get("token"), query.get("verifier")
+        _same(self._tokens.check(token, SessionType.WEB, verifier), place)
+        session = self._tokens.redeem(token, SessionType.WEB, verifier)
         log.info("The web application of rank %s of job %s was opened.", session.rank, session.job_id)
         cookie: SimpleCookie = SimpleCookie({COOKIE: self._cookies.issue(session, COOKIE_LIFETIME)})
         cookie[COOKIE] |= {"path": f"{place.prefix}/", "httponly": True, "samesite": "Lax", "max-age": COOKIE_LIFETIME}
@@ -171,11 +171,6 @@ class WebSessions:
         if self._public_url is not None:
             return urlsplit(self._public_url).scheme
         return {"ws": "http", "wss": "https"}.get(scope["scheme"], str(scope["scheme"]))
-
-
-def entrance(address: str, token: str) -> str:
-    """The address with the token."""
-    return f"{address}?{urlencode({'token': token})}"
 
 
 def _same(session: Session, place: Place) -> None:
