@@ -65,7 +65,7 @@ async def pass_socket_on(
         )
     except InvalidStatus as error:
         status = error.response.status_code
-        answer = Response(error.response.body or b"", status if status >= 400 else BAD_GATEWAY)
+        answer = Response(bytes(error.response.body or b""), status if status >= 400 else BAD_GATEWAY)
         await browser.send_denial_response(answer)
         return
     except (OSError, WebSocketException, ValueError) as error:
