@@ -15,8 +15,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from models.session import SessionType
 from provider.session_tokens import Session, SessionTokens
 from tests.conditions import eventually
-from tests.provider.served import Served, serving
-from tests.provider.web_jobs import free_port, opened, provider_in, python_job, start
+from tests.provider.served import Served
+from tests.provider.web_jobs import free_port, opened, python_job, serving_web_jobs, start
 
 ECHO = """
 import socketserver, sys
@@ -34,7 +34,7 @@ socketserver.ThreadingTCPServer(("127.0.0.1", int(sys.argv[1])), Echo).serve_for
 
 @pytest.fixture
 async def provider(tmp_path: Path) -> AsyncIterator[Served]:
-    async with serving(provider_in(tmp_path)) as served:
+    async with serving_web_jobs(tmp_path) as served:
         yield served
 
 

@@ -16,15 +16,15 @@ from models.session import SessionType
 from provider.networks import Networks
 from provider.session_tokens import Session, SessionTokens
 from tests.conditions import eventually
-from tests.provider.served import Served, serving, shell
-from tests.provider.web_jobs import Browser, opened, provider_in, start, web_job
+from tests.provider.served import Served, shell
+from tests.provider.web_jobs import Browser, opened, serving_web_jobs, start, web_job
 
 LINK = "speeches.example.com"
 
 
 @pytest.fixture
 async def provider(tmp_path: Path) -> AsyncIterator[Served]:
-    async with serving(provider_in(tmp_path)) as served:
+    async with serving_web_jobs(tmp_path) as served:
         yield served
 
 
@@ -282,8 +282,8 @@ async def test_a_public_link_lets_everybody_in_to_rank_0_while_its_job_runs(prov
 
 
 async def test_a_web_domain_gives_every_session_a_host_of_its_own(tmp_path: Path, browser: Browser) -> None:
-    served = provider_in(tmp_path, web_domain="apps.localhost", public_url="https://provider.localhost")
-    async with serving(served) as provider:
+    names = {"web_domain": "apps.localhost", "public_url": "https://provider.localhost"}
+    async with serving_web_jobs(tmp_path, **names) as provider:
         job = web_job()
         await start(provider, job)
         address = httpx.URL((await opened(provider, job, "WEB"))["redirectClientTo"])

@@ -7,22 +7,26 @@ import shutil
 import socket
 import sys
 import sysconfig
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from tests.conditions import eventually
-from tests.provider.served import Reports, Served, shell
+from tests.provider.served import Reports, Served, serving, shell
 
 PACKAGES = Path(sysconfig.get_path("purelib"))
 PYTHON = os.path.realpath(sys.executable)
 USUAL_FOLDERS = ("/usr/", "/opt/")
 """What every job can read anyway."""
+_started: dict[str, list[dict[str, Any]]] = {}
 
 
-def provider_in(folder: Path, **settings: Any) -> Served:
-    """A provider whose jobs can use this Python and its packages."""
+@asynccontextmanager
+async def serving_web_jobs(folder: Path, **settings: Any) -> AsyncIterator[Served]:
+    """A provider whose jobs can use this Python and its packages; those that `start` started are ended at last."""
     served = Served(folder, Reports())
     shutil.copy(Path(__file__).with_name("web_application.py"), folder / "drive")
     is_usual = PYTHON.startswith(USUAL_FOLDERS)
@@ -31,7 +35,14 @@ def provider_in(folder: Path, **settings: Any) -> Served:
         "system_folders": [] if is_usual else [Path(sys.base_prefix)],
     }
     served.settings = served.settings.model_copy(update=more | settings)
-    return served
+    async with serving(served):
+        try:
+            yield served
+        finally:
+            left = [job for job in _started.pop(served.url, []) if served.reports.ended(job["id"]) is None]
+            await served.call("terminate", *left)
+            for job in left:
+                await served.end_of(job)
 
 
 def free_port() -> int:
@@ -74,6 +85,7 @@ async def start(provider: Served, job: dict[str, Any]) -> None:
     """Start the job, and wait until sessions can be had."""
     answer = await provider.call("", job)
     assert answer.status_code == 200, answer.text
+    _started.setdefault(provider.url, []).append(job)
     await eventually(lambda: provider.still_runs(job), 40)
 
 
