@@ -126,7 +126,8 @@ class Runner:
     def job_at(self, host: str) -> str | None:
         """The id of the live job whose public link has that domain."""
         for job_id, live in self._live.items():
-            if host in (live.taken.job.status.resolved_links or {}).values():
+            domains = (live.taken.job.status.resolved_links or {}).values()
+            if any(host == domain.lower() for domain in domains):
                 return job_id
         return None
 

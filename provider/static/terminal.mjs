@@ -2,8 +2,8 @@ import { Terminal } from "./third_party/xterm/xterm.mjs";
 import { FitAddon } from "./third_party/addon-fit/addon-fit.mjs";
 import { takeAddress, tell } from "./session.mjs";
 
-// Characters that the terminal may still have to draw before more is taken from the socket's messages.
-const LIMIT = 1_000_000;
+// Messages that the terminal may still have to draw; the provider holds the rest back.
+const WINDOW = 64;
 
 const terminal = new Terminal({ cursorBlink: true, fontSize: 14 });
 const fit = new FitAddon();
@@ -15,24 +15,13 @@ terminal.focus();
 const socket = new WebSocket(takeAddress("shell"));
 const send = (message) => socket.readyState === WebSocket.OPEN && socket.send(JSON.stringify(message));
 const size = () => ({ cols: terminal.cols, rows: terminal.rows });
-let waiting = 0;
 let ended = false;
 
-function write(data) {
-  waiting += data.length;
-  if (waiting > LIMIT) {
-    // A browser cannot slow a WebSocket down, so a flood is cut off instead of filling its memory.
-    waiting -= data.length;
-    return;
-  }
-  terminal.write(data, () => (waiting -= data.length));
-}
-
-socket.addEventListener("open", () => send({ type: "initialize", ...size() }));
+socket.addEventListener("open", () => send({ type: "initialize", ...size(), window: WINDOW }));
 socket.addEventListener("message", (event) => {
   const message = JSON.parse(event.data);
   if (message.type === "data") {
-    write(message.data);
+    terminal.write(message.data, () => send({ type: "ack", count: 1 }));
   } else if (message.type === "exit") {
     ended = true;
     tell(`The shell has ended with exit code ${message.code}.`);
