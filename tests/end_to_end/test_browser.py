@@ -9,10 +9,11 @@ import httpx
 import pytest
 from selenium.webdriver import ActionChains
 
+from models.session import OpenSession, ShellSession, VncSession, WebSession
 from tests.conditions import eventually
 from tests.end_to_end.chromium import Chromium, chromium, need
 from tests.provider.served import Served, shell
-from tests.provider.web_jobs import free_port, opened, python_job, serving_web_jobs, start, web_job
+from tests.provider.web_jobs import free_port, opened_with_proof, python_job, serving_web_jobs, start, web_job
 
 SPEECHES = """
 import sqlite3
@@ -43,16 +44,24 @@ async def browser(tmp_path: Path) -> AsyncIterator[Chromium]:
         yield browser
 
 
-def here(provider: Served, address: str) -> str:
+def here(provider: Served, session: OpenSession) -> str:
     """The address with this provider's port, which the settings could not know before it was served."""
-    return str(httpx.URL(address).copy_with(port=httpx.URL(provider.url).port))
+    assert isinstance(session, WebSession)
+    return str(httpx.URL(session.redirect_client_to).copy_with(port=httpx.URL(provider.url).port))
+
+
+def page_of(session: OpenSession) -> str:
+    """The provider's page for it."""
+    assert isinstance(session, ShellSession | VncSession)
+    assert session.page is not None
+    return session.page
 
 
 @pytest.mark.timeout(180)
 async def test_a_command_is_typed_in_a_terminal_and_its_output_read(provider: Served, browser: Chromium) -> None:
     job = shell("exec sleep 300")
     await start(provider, job)
-    page = (await opened(provider, job, "SHELL"))["page"]
+    page = page_of(await opened_with_proof(provider, job, "SHELL"))
     await browser.go(page)
     await browser.type("echo $((6*7)) in $UCLOUD_JOB_ID; stty size\n", ".xterm-helper-textarea")
 
@@ -83,7 +92,7 @@ async def test_a_real_web_application_is_used_through_the_proxy(provider: Served
     command = f"$PYTHON -c '{SPEECHES}'; exec $PYTHON -m datasette serve speeches.db --host 127.0.0.1 --port {port}"
     job = python_job(command, applicationType="WEB", web={"port": port})
     await start(provider, job)
-    await browser.go(here(provider, (await opened(provider, job, "WEB"))["redirectClientTo"]))
+    await browser.go(here(provider, await opened_with_proof(provider, job, "WEB")))
 
     async def shows(text: str) -> bool:
         return text in await browser.text()
@@ -103,7 +112,7 @@ async def test_a_real_web_application_is_used_through_the_proxy(provider: Served
 async def test_a_page_of_an_application_speaks_by_websocket(provider: Served, browser: Chromium) -> None:
     job = web_job()
     await start(provider, job)
-    await browser.go(here(provider, (await opened(provider, job, "WEB"))["redirectClientTo"]))
+    await browser.go(here(provider, await opened_with_proof(provider, job, "WEB")))
 
     async def shows(text: str) -> bool:
         return text in await browser.text()
@@ -131,7 +140,7 @@ async def test_a_desktop_is_seen_and_typed_into(provider: Served, browser: Chrom
     work = provider.folder / "provider" / "jobs" / job["id"] / "work"
 
     async def is_connected() -> bool:
-        await browser.go((await opened(provider, job, "VNC"))["page"])
+        await browser.go(page_of(await opened_with_proof(provider, job, "VNC")))
 
         async def state() -> str:
             script = "return document.documentElement.dataset.state || ''"

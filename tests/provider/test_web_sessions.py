@@ -12,12 +12,12 @@ import pytest
 from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from models.session import SessionType
+from models.session import SessionType, WebSession
 from provider.networks import Networks
 from provider.session_tokens import Session, SessionTokens
 from tests.conditions import eventually
 from tests.provider.served import Served, shell
-from tests.provider.web_jobs import Browser, opened, serving_web_jobs, start, web_job
+from tests.provider.web_jobs import Browser, opened, opened_with_proof, serving_web_jobs, start, web_job
 
 LINK = "speeches.example.com"
 
@@ -159,6 +159,17 @@ async def test_wrong_expired_and_foreign_tokens_open_nothing(provider: Served, b
         assert (await stranger.get(place.replace("/0/", "/1/"), headers=headers)).status_code == 403
         assert (await stranger.get(place.replace("/0/", "/x/"), headers=headers)).status_code == 403
         assert (await stranger.get(place.replace(job["id"], other["id"]), headers=headers)).status_code == 403
+
+
+async def test_an_address_is_useless_without_the_secret_of_its_challenge(provider: Served, browser: Browser) -> None:
+    job = web_job()
+    await start(provider, job)
+    session = await opened_with_proof(provider, job, "WEB")
+    assert isinstance(session, WebSession)
+    address = httpx.URL(session.redirect_client_to)
+    for without in (address.copy_remove_param("verifier"), address.copy_set_param("verifier", "x" * 43)):
+        assert (await browser.get(without)).status_code == 401
+    assert (await browser.get(address)).status_code == 303
 
 
 async def test_pages_of_other_hosts_may_not_use_the_cookie(provider: Served, browser: Browser) -> None:

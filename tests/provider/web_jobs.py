@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import secrets
 import shutil
 import socket
 import sys
@@ -14,6 +16,7 @@ from typing import Any
 
 import httpx
 
+from models.session import OPEN_SESSION, OpenSession, with_verifier
 from tests.conditions import eventually
 from tests.provider.served import Reports, Served, serving, shell
 
@@ -79,6 +82,17 @@ async def opened(provider: Served, job: dict[str, Any], session_type: str, rank:
     assert answer.status_code == 200, answer.text
     (session,) = answer.json()["responses"]
     return dict(session)
+
+
+async def opened_with_proof(provider: Served, job: dict[str, Any], session_type: str, rank: int = 0) -> OpenSession:
+    """A new session as `JobClient` asks for it: its addresses open nothing without the secret, which is in them."""
+    verifier = secrets.token_urlsafe(32)
+    challenge = hashlib.sha256(verifier.encode()).hexdigest()
+    item = {"job": job, "rank": rank, "sessionType": session_type, "challenge": challenge}
+    answer = await provider.call("interactiveSession", item)
+    assert answer.status_code == 200, answer.text
+    assert verifier not in answer.text
+    return with_verifier(OPEN_SESSION.validate_python(answer.json()["responses"][0]), verifier)
 
 
 async def start(provider: Served, job: dict[str, Any]) -> None:
