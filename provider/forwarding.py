@@ -75,7 +75,9 @@ def to_application(scope: Scope, place: Place, scheme: str, left_out: Iterable[b
     headers += [(b"x-forwarded-proto", scheme.encode())]
     if place.prefix:
         headers.append((b"x-forwarded-prefix", place.prefix.encode()))
-    if addresses := [*_values(scope["headers"], b"x-forwarded-for"), *_client(scope)]:
+    addresses = [one.strip() for value in _values(scope["headers"], b"x-forwarded-for") for one in value.split(",")]
+    addresses += [one for one in _client(scope) if addresses[-1:] != [one]]  # the server may have taken it from there
+    if addresses:
         headers.append((b"x-forwarded-for", ", ".join(addresses).encode("latin-1")))
     return headers
 

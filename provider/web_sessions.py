@@ -33,8 +33,11 @@ ENTRANCE = "/.ucloud/open"
 COOKIE_LIFETIME = 24 * 3600
 """Seconds after which a browser needs a new session; its job may end before."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-HOST_LABEL = re.compile(r"[a-z0-9][a-z0-9-]{0,60}")
-"""Job ids that can be part of a host name; others have a path."""
+HOST_LABEL = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+"""`<job>-<rank>` as it can be part of a host name; other jobs have a path."""
+RANK = re.compile(r"[0-9]{1,6}")
+NOWHERE = -1
+"""The rank in an address that names none; no token is for it."""
 UNAUTHENTICATED, FORBIDDEN, GONE = 401, 403, 404
 
 
@@ -79,7 +82,7 @@ class WebSessions:
 
     def address(self, job_id: str, rank: int, base_url: str) -> str:
         """Where a browser that has a token for it comes in; `base_url` is where clients reach this provider."""
-        if self._web_domain and HOST_LABEL.fullmatch(job_id):
+        if self._web_domain and HOST_LABEL.fullmatch(f"{job_id}-{rank}"):
             return f"{urlsplit(base_url).scheme}://{job_id}-{rank}.{self._web_domain}{ENTRANCE}"
         return f"{base_url.rstrip('/')}{self._path}/{job_id}/{rank}{ENTRANCE}"
 
@@ -108,11 +111,11 @@ class WebSessions:
             return Place(job_id, 0, is_public=True)
         if self._web_domain and host.endswith(domain := f".{host_name(self._web_domain)}"):
             job_id, _, rank = host.removesuffix(domain).rpartition("-")
-            return Place(job_id, int(rank) if rank.isdecimal() else -1)
+            return Place(job_id, _rank(rank))
         if scope["path"].startswith(f"{self._path}/"):
             words = scope["path"].removeprefix(f"{self._path}/").split("/")
             rank = words[1] if len(words) > 1 else ""
-            return Place(words[0], int(rank) if rank.isdecimal() else -1, f"{self._path}/{words[0]}/{rank}")
+            return Place(words[0], _rank(rank), f"{self._path}/{words[0]}/{rank}")
         return None
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, place: Place) -> Response | None:
@@ -178,12 +181,21 @@ def _same(session: Session, place: Place) -> None:
         raise Denied(FORBIDDEN, "The session is for another job or rank.")
 
 
+def _rank(text: str) -> int:
+    return int(text) if RANK.fullmatch(text) else NOWHERE
+
+
 def _target(scope: Scope, place: Place) -> bytes:
-    """Path and query for the application, as the browser wrote them; the path is empty if its slash is missing."""
+    """Path and query for the application, as the browser wrote them; the path is empty if its slash is missing.
+
+    Raises `Denied` for a prefix that is written in another way than ours.
+    """
     raw: bytes = scope.get("raw_path") or scope["path"].encode()
     path = raw.partition(b"?")[0]
-    if place.prefix:  # its words have no character that could have been written in two ways
-        path = path[len(place.prefix.encode()) :]
+    prefix = place.prefix.encode()
+    if not path.startswith(prefix) or path[len(prefix) : len(prefix) + 1] not in {b"", b"/"}:
+        raise Denied(GONE, "There is no such address.")
+    path = path[len(prefix) :]
     query: bytes = scope["query_string"]
     return path + b"?" + query if query else path
 

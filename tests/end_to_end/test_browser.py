@@ -109,6 +109,30 @@ async def test_a_real_web_application_is_used_through_the_proxy(provider: Served
 
 
 @pytest.mark.timeout(180)
+async def test_a_real_web_application_is_used_below_a_path(tmp_path: Path, browser: Chromium) -> None:
+    port = free_port()
+    command = (
+        f"$PYTHON -c '{SPEECHES}'; exec $PYTHON -m datasette serve speeches.db --host 127.0.0.1 --port {port} "
+        "--setting base_url /ucloud/local/sessions/web/$UCLOUD_JOB_ID/$UCLOUD_RANK/"
+    )
+    async with serving_web_jobs(tmp_path) as provider:
+        job = python_job(command, applicationType="WEB", web={"port": port})
+        await start(provider, job)
+        await browser.go(here(provider, await opened_with_proof(provider, job, "WEB")))
+
+        async def shows(text: str) -> bool:
+            return text in await browser.text()
+
+        await eventually(lambda: shows("2 rows in 1 table"), 90)
+        for link in ("speeches", "speeches"):  # the database, then its table
+            await browser.do(lambda name=link: browser.driver.find_element("link text", name).click())
+        await eventually(lambda: shows("2 rows"), 30)
+        base = f"{provider.url}/ucloud/local/sessions/web/{job['id']}/0/"
+        assert (await browser.do(lambda: browser.driver.current_url)).startswith(base)
+        await browser.picture("datasette-below-a-path")
+
+
+@pytest.mark.timeout(180)
 async def test_a_page_of_an_application_speaks_by_websocket(provider: Served, browser: Chromium) -> None:
     job = web_job()
     await start(provider, job)

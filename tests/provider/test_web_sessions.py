@@ -105,6 +105,8 @@ async def test_the_application_gets_nothing_of_the_session(provider: Served, bro
     assert "domain" not in cookie.lower()
     assert f"Path=/ucloud/local/sessions/web/{job['id']}/0/" in cookie
     assert "keep-alive" not in answer.headers
+    through_another = await browser.get(place, headers={"X-Forwarded-For": "192.0.2.1, 192.0.2.2"})
+    assert dict(through_another.json()["headers"])["x-forwarded-for"].startswith("192.0.2.1, 192.0.2.2")
     assert dict((await browser.get(place)).json()["headers"])["cookie"] == "flavour=vanilla"
 
 
@@ -158,6 +160,8 @@ async def test_wrong_expired_and_foreign_tokens_open_nothing(provider: Served, b
         assert (await stranger.get(place, headers=headers)).status_code == 200
         assert (await stranger.get(place.replace("/0/", "/1/"), headers=headers)).status_code == 403
         assert (await stranger.get(place.replace("/0/", "/x/"), headers=headers)).status_code == 403
+        assert (await stranger.get(place.replace("/0/", f"/{'9' * 5000}/"), headers=headers)).status_code == 403
+        assert (await stranger.get(place.replace("/local/", "/%6cocal/"), headers=headers)).status_code == 404
         assert (await stranger.get(place.replace(job["id"], other["id"]), headers=headers)).status_code == 403
 
 
