@@ -18,7 +18,7 @@ from models.messages import BatchCall, BatchSubmitResult, ExtendCall, OpenSessio
 from models.product import BackendSupport
 from models.protocol import ExtendItem, JobReference
 from models.session import OpenSession, SessionItem, SessionType
-from models.values import LicenseServerValue
+from models.values import IngressValue, LicenseServerValue
 
 HEARTBEAT_INTERVAL = 3.0
 """Seconds; a third of the heartbeat timeout, so that one lost heartbeat does not end an attempt."""
@@ -128,6 +128,12 @@ class ProviderActivities:
                     value.id: catalog.licenses[value.id].text
                     for _, value in fields_and_values(job.specification)
                     if isinstance(value, LicenseServerValue) and value.id in catalog.licenses
+                }
+                or None,
+                "resolved_links": {
+                    value.id: catalog.links[value.id].domain
+                    for _, value in fields_and_values(job.specification)
+                    if isinstance(value, IngressValue) and value.id in catalog.links
                 }
                 or None,
             }

@@ -166,6 +166,8 @@ class JobStatus(WireModel):
     resolved_support: Any = None
     resolved_licenses: dict[str, str] | None = None
     """For the provider alone: what each license is in the command line. It may be a secret."""
+    resolved_links: dict[str, str] | None = None
+    """For the provider alone: the domain of each public link that is bound to the job."""
 
 
 class JobOutput(WireModel):

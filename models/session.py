@@ -63,12 +63,14 @@ class AnySession(WireModel):
 class ShellSession(AnySession):
     """A terminal: `session_identifier` is the token with which the provider's shell WebSocket is opened.
 
-    `url` is ours, not UCloud's: the WebSocket's whole address with the token, so that nothing has to be put together.
+    Ours, not UCloud's: `url`, the WebSocket's whole address with the token, so that nothing has to be put together, and
+    `page`, a page of the provider that shows the terminal in a browser.
     """
 
     type: Literal["shell"] = "shell"
     session_identifier: str
     url: str | None = None
+    page: str | None = None
 
 
 class WebSession(AnySession):

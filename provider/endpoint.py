@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket as sockets
 from dataclasses import dataclass
 from pathlib import Path
+
+DIAL_PATIENCE = 5.0
+"""Seconds; the other side is on this machine or close to it."""
 
 
 @dataclass(frozen=True)
@@ -13,3 +18,22 @@ class Endpoint:
     host: str = ""
     port: int = 0
     socket: Path | None = None
+
+
+async def dial(endpoint: Endpoint) -> sockets.socket:
+    """A connected socket, which does not block. Raises `OSError` (also `TimeoutError`) if nothing answers."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(DIAL_PATIENCE):
+        if endpoint.socket is not None:
+            connected = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
+            address: str | tuple[str, int] = str(endpoint.socket)
+        else:
+            connected = sockets.socket(sockets.AF_INET6 if ":" in endpoint.host else sockets.AF_INET)
+            address = (endpoint.host, endpoint.port)
+        connected.setblocking(False)
+        try:
+            await loop.sock_connect(connected, address)
+        except BaseException:
+            connected.close()
+            raise
+    return connected

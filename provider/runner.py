@@ -116,6 +116,21 @@ class Runner:
             return None
         return live.replicas[rank].wrapper if 0 <= rank < len(live.replicas) else None
 
+    async def running_job(self, job_id: str) -> Job | None:
+        """The job, while it runs; None before and after."""
+        taken = await self._ledger.find(job_id)
+        if taken is None or taken.ended or taken.stop_requested or not taken.running_reported:
+            return None
+        return taken.job
+
+    def job_at(self, host: str) -> str | None:
+        """The id of the live job whose public link has that domain."""
+        for job_id, live in self._live.items():
+            domains = (live.taken.job.status.resolved_links or {}).values()
+            if any(host == domain.lower() for domain in domains):
+                return job_id
+        return None
+
     def counts(self) -> tuple[int, int]:
         """How many jobs run, and how many wait to be started."""
         running = sum(job.taken.running_reported for job in self._live.values())

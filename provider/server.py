@@ -36,11 +36,13 @@ from provider.drives import FileRefused
 from provider.ledger import Ledger, TerminatedBefore
 from provider.logs import stream
 from provider.networks import peers_of
+from provider.pages import Assets
 from provider.reporter import Reporter, Reports
 from provider.runner import Runner, resolved
 from provider.session_tokens import SessionTokens
-from provider.sessions import Sessions
+from provider.sessions import NoSuchSession, Sessions
 from provider.settings import ProviderSettings
+from provider.web_sessions import WebSessions
 
 
 class Refused(Exception):
@@ -88,9 +90,21 @@ def create_server(settings: ProviderSettings, reports: Reports | None = None) ->
         return await proceed(request)
 
     tokens = SessionTokens(settings.data_dir / "session-secret")
-    sessions = Sessions(sessions_prefix, tokens, runner.wrapper_of)
+    cookies = SessionTokens(settings.data_dir / "cookie-secret")
+    web = WebSessions(
+        f"{sessions_prefix}/web",
+        settings.public_url,
+        settings.web_domain,
+        tokens,
+        cookies,
+        runner,
+        runner.networks.reach,
+    )
+    sessions = Sessions(sessions_prefix, tokens, runner, runner.networks.reach, web)
     app.include_router(_calls(settings, ledger, runner, sessions))
     app.include_router(sessions.router())
+    app.mount(f"{sessions_prefix}/static", Assets())
+    app.add_middleware(web.middleware)
     _add_follow(app, settings, ledger, runner, authentication)
     return app
 
@@ -183,9 +197,13 @@ def _calls(settings: ProviderSettings, ledger: Ledger, runner: Runner, sessions:
         base_url = settings.public_url or str(http.base_url)
         opened = []
         for item in request.items:
-            if await runner.wrapper_of(item.job.id, item.rank) is None:
+            job = await runner.running_job(item.job.id)
+            if job is None or await runner.wrapper_of(job.id, item.rank) is None:
                 raise Refused(f"Rank {item.rank} of the job {item.job.id} does not run here.", 404)
-            opened.append(sessions.open(item, base_url).to_wire())
+            try:
+                opened.append(sessions.open(item, job, base_url).to_wire())
+            except NoSuchSession as error:
+                raise Refused(str(error), code=error.code) from error
         return {"responses": opened}
 
     @router.post("/verify")

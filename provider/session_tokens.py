@@ -68,8 +68,6 @@ class SessionTokens:
         session, claims = self._read(token, session_type, verifier)
         now = time.time()
         self._redeemed = {name: until for name, until in self._redeemed.items() if until > now}
-        if claims["jti"] in self._redeemed:
-            raise NotOpened("The session's token was used before; ask for a new session.")
         self._redeemed[claims["jti"]] = claims["exp"]
         return session
 
@@ -93,6 +91,8 @@ class SessionTokens:
             raise NotOpened("The token opens nothing without its verifier, which only the client has.")
         if session.session_type is not session_type:
             raise NotOpened(f"The token is for {session.session_type}, not for {session_type}.", is_known=True)
+        if claims["jti"] in self._redeemed:
+            raise NotOpened("The session's token was used before; ask for a new session.")
         return session, claims
 
 

@@ -13,7 +13,15 @@ from models.product import BackendSupport, ComputeSupport, ProductReference, Pro
 
 LOCAL_SUPPORT = ComputeSupport(
     native=BackendSupport(
-        enabled=True, logs=True, peers=True, terminal=True, time_extension=True, utilization=True, suspension=True
+        enabled=True,
+        web=True,
+        vnc=True,
+        logs=True,
+        peers=True,
+        terminal=True,
+        time_extension=True,
+        utilization=True,
+        suspension=True,
     )
 )
 """What this provider can do with programs that are on the machine."""
@@ -47,6 +55,9 @@ class ProviderSettings(BaseSettings):
     public_url: str | None = None
     """Where clients and browsers reach this provider, such as `https://provider.example.com`; without it, the address
     at which the orchestrator does."""
+    web_domain: str | None = None
+    """The domain below which every web session has a host name of its own, such as `apps.provider.example.com` (with
+    its port if that is not the usual one); without it, sessions are paths of `public_url`, which they share."""
     network: NetworkChoice = "auto"
     """`separate`: every job has a network of its own, or the provider does not start; `host`: all share this machine's;
     `auto`: separate where the machine can do it."""

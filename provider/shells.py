@@ -4,6 +4,9 @@ The client sends JSON texts, first `{"type": "initialize", "cols": 80, "rows": 2
 `{"type": "input", "data": ...}` and `{"type": "resize", "cols": ..., "rows": ...}`. It gets
 `{"type": "data", "data": ...}` and, when the shell ends, `{"type": "exit", "code": ...}`. All but the last are the
 messages of UCloud's `Shells` API.
+
+A browser takes all that a WebSocket brings, faster than it can draw. So a client may say in `initialize` how many
+messages of data it wants ahead (`"window": 64`), and then that it has dealt with some: `{"type": "ack", "count": 1}`.
 """
 
 from __future__ import annotations
@@ -28,17 +31,46 @@ MAXIMUM_INPUT = 1024 * 1024
 class ShellRequest(WireModel):
     """What a client sends."""
 
-    type: Literal["initialize", "input", "resize"]
+    type: Literal["initialize", "input", "resize", "ack"]
     cols: int = Field(default=80, ge=1, le=1000)
     rows: int = Field(default=24, ge=1, le=1000)
     data: str = Field(default="", max_length=MAXIMUM_INPUT)
+    window: int | None = Field(default=None, ge=1)
+    count: int = Field(default=1, ge=1)
+
+
+class Window:
+    """How many messages may be under way before the client has dealt with earlier ones; None: any number."""
+
+    def __init__(self, size: int | None) -> None:
+        self._free = size
+        self._changed = asyncio.Event()
+
+    async def take(self) -> None:
+        """Wait until one more may be sent."""
+        if self._free is None:
+            return
+        while self._free <= 0:
+            self._changed.clear()
+            await self._changed.wait()
+        self._free -= 1
+
+    def give_back(self, count: int) -> None:
+        """The client has dealt with so many."""
+        if self._free is not None:
+            self._free += count
+            self._changed.set()
 
 
 async def serve_shell(socket: WebSocket, wrapper: int) -> None:
     """Run a shell in the replica of that wrapper until it, the client or the replica ends. Raises `NotEntered`."""
     first = await asyncio.wait_for(_request(socket), INITIALIZE_PATIENCE)
     terminal = Terminal(wrapper, first.cols, first.rows)
-    tasks = [asyncio.create_task(_say(socket, terminal)), asyncio.create_task(_listen(socket, terminal))]
+    window = Window(first.window)
+    tasks = [
+        asyncio.create_task(_say(socket, terminal, window)),
+        asyncio.create_task(_listen(socket, terminal, window)),
+    ]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -48,20 +80,23 @@ async def serve_shell(socket: WebSocket, wrapper: int) -> None:
         await asyncio.shield(terminal.close())
 
 
-async def _say(socket: WebSocket, terminal: Terminal) -> None:
+async def _say(socket: WebSocket, terminal: Terminal, window: Window) -> None:
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     while piece := await terminal.read():
         if text := decoder.decode(piece):
+            await window.take()
             await socket.send_json({"type": "data", "data": text})
     await socket.send_json({"type": "exit", "code": await terminal.exit_code()})
 
 
-async def _listen(socket: WebSocket, terminal: Terminal) -> None:
+async def _listen(socket: WebSocket, terminal: Terminal, window: Window) -> None:
     with contextlib.suppress(WebSocketDisconnect):
         while True:
             request = await _request(socket)
             if request.type == "input":
                 await terminal.write(request.data.encode())
+            elif request.type == "ack":
+                window.give_back(request.count)
             else:
                 terminal.resize(request.cols, request.rows)
 

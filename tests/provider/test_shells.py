@@ -235,3 +235,20 @@ async def test_a_token_with_a_challenge_wants_its_secret(provider: Served) -> No
     async with terminal(f"{session['url']}&verifier=a+secret") as screen:
         await screen.type("echo let''-in\n")
         await screen.read_until("let-in")
+
+
+async def test_a_client_gets_no_more_ahead_than_it_wants(provider: Served) -> None:
+    job = await running(provider)
+    async with connect_websocket((await opened(provider, job))["url"]) as socket:
+        await socket.send(json.dumps({"type": "initialize", "cols": 80, "rows": 24, "window": 3}))
+        await socket.send(json.dumps({"type": "input", "data": "yes\n"}))
+        for _ in range(3):
+            await asyncio.wait_for(socket.recv(), 30)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(socket.recv(), 1)
+        await socket.send(json.dumps({"type": "ack", "count": 2}))
+        for _ in range(2):
+            await asyncio.wait_for(socket.recv(), 30)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(socket.recv(), 1)
+    await eventually(lambda: not shells_of(provider))

@@ -107,6 +107,8 @@ async def test_a_project_sees_its_jobs_by_role(orchestrator: Orchestrator) -> No
 @pytest.mark.parametrize("database_kind", KINDS)
 async def test_a_link_is_one_jobs_until_it_ends(orchestrator: Orchestrator) -> None:
     first = await orchestrator.jobs.create(server(orchestrator, resources=[LINK]))
+    sent = next(item for item in orchestrator.provider.items if item["id"] == first.id)
+    assert sent["status"]["resolvedLinks"] == {"app-link": "app.example.com"}
     rejection = await refused(orchestrator.jobs, server(orchestrator, resources=[LINK]))
     assert rejection.code is ErrorCode.RESOURCE_IN_USE
     assert f"in use by the job {first.id}" in str(rejection)

@@ -1,0 +1,37 @@
+import { Terminal } from "./third_party/xterm/xterm.mjs";
+import { FitAddon } from "./third_party/addon-fit/addon-fit.mjs";
+import { takeAddress, tell } from "./session.mjs";
+
+// Messages that the terminal may still have to draw; the provider holds the rest back.
+const WINDOW = 64;
+
+const terminal = new Terminal({ cursorBlink: true, fontSize: 14 });
+const fit = new FitAddon();
+terminal.loadAddon(fit);
+terminal.open(document.getElementById("screen"));
+fit.fit();
+terminal.focus();
+
+const socket = new WebSocket(takeAddress("shell"));
+const send = (message) => socket.readyState === WebSocket.OPEN && socket.send(JSON.stringify(message));
+const size = () => ({ cols: terminal.cols, rows: terminal.rows });
+let ended = false;
+
+socket.addEventListener("open", () => send({ type: "initialize", ...size(), window: WINDOW }));
+socket.addEventListener("message", (event) => {
+  const message = JSON.parse(event.data);
+  if (message.type === "data") {
+    terminal.write(message.data, () => send({ type: "ack", count: 1 }));
+  } else if (message.type === "exit") {
+    ended = true;
+    tell(`The shell has ended with exit code ${message.code}.`);
+  }
+});
+socket.addEventListener("close", (event) => {
+  if (!ended) {
+    tell(event.reason || "The terminal is closed. Open a new session to go on.");
+  }
+});
+terminal.onData((data) => send({ type: "input", data }));
+terminal.onResize(() => send({ type: "resize", ...size() }));
+new ResizeObserver(() => fit.fit()).observe(document.getElementById("screen"));

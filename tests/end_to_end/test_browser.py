@@ -1,0 +1,205 @@
+"""Sessions in a real browser: a terminal, web applications and a desktop of jobs that run in real sandboxes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+from selenium.webdriver import ActionChains
+
+from models.session import OpenSession, ShellSession, VncSession, WebSession
+from tests.conditions import eventually
+from tests.end_to_end.chromium import Chromium, chromium, need
+from tests.provider.served import Served, shell
+from tests.provider.web_jobs import free_port, opened_with_proof, python_job, serving_web_jobs, start, web_job
+
+SPEECHES = """
+import sqlite3
+with sqlite3.connect("speeches.db") as connection:
+    connection.execute("create table speeches (id integer primary key, speaker text)")
+    connection.executemany("insert into speeches (speaker) values (?)", [("Ada",), ("Grace",)])
+"""
+DESKTOP = """
+export HOME=/work DISPLAY=:{display} XAUTHORITY=/work/.Xauthority
+printf 'secret12\\nsecret12\\n' | vncpasswd -f > password
+Xvnc :{display} -geometry 800x600 -depth 24 -rfbport {port} -localhost=1 -SecurityTypes VncAuth \\
+  -PasswordFile password -desktop Speeches &
+until xsetroot -solid steelblue 2>/dev/null; do sleep 0.2; done
+xterm -geometry 60x15+40+40 -e sh -c 'echo Who speaks?; read speaker; echo "$speaker" > speaker; sleep 300' &
+wait
+"""
+
+
+@pytest.fixture
+async def provider(tmp_path: Path) -> AsyncIterator[Served]:
+    async with serving_web_jobs(tmp_path, web_domain="apps.localhost") as served:
+        yield served
+
+
+@pytest.fixture
+async def browser(tmp_path: Path) -> AsyncIterator[Chromium]:
+    async with chromium(tmp_path / "profile") as browser:
+        yield browser
+
+
+def here(provider: Served, session: OpenSession) -> str:
+    """The address with this provider's port, which the settings could not know before it was served."""
+    assert isinstance(session, WebSession)
+    return str(httpx.URL(session.redirect_client_to).copy_with(port=httpx.URL(provider.url).port))
+
+
+def page_of(session: OpenSession) -> str:
+    """The provider's page for it."""
+    assert isinstance(session, ShellSession | VncSession)
+    assert session.page is not None
+    return session.page
+
+
+@pytest.mark.timeout(180)
+async def test_a_command_is_typed_in_a_terminal_and_its_output_read(provider: Served, browser: Chromium) -> None:
+    job = shell("exec sleep 300")
+    await start(provider, job)
+    page = page_of(await opened_with_proof(provider, job, "SHELL"))
+    await browser.go(page)
+    await browser.type("echo $((6*7)) in $UCLOUD_JOB_ID; stty size\n", ".xterm-helper-textarea")
+
+    async def shows(text: str) -> bool:
+        return text in (await browser.text(".xterm-rows")).replace("\xa0", " ")
+
+    await eventually(lambda: shows(f"42 in {job['id']}"), 60)
+    size = await browser.do(
+        browser.driver.execute_script, "return document.querySelector('.xterm-rows').children.length"
+    )
+    await eventually(lambda: shows(f"{size} "), 30)
+    await browser.picture("terminal")
+    # More than the terminal takes ahead: it comes only because what was drawn is acknowledged.
+    await browser.type("yes | head -c 5000000; echo all-$((1+1))\n", ".xterm-helper-textarea")
+    await eventually(lambda: shows("all-2"), 90)
+    assert "token" not in await browser.do(lambda: browser.driver.current_url)
+    await browser.type("exit 3\n", ".xterm-helper-textarea")
+    await eventually(lambda: browser.text("#message"), 30)
+    assert await browser.text("#message") == "The shell has ended with exit code 3."
+    await browser.go(page)
+    assert "used before" in await browser.text()
+    await browser.picture("terminal-token-used-twice")
+
+
+@pytest.mark.timeout(180)
+async def test_a_real_web_application_is_used_through_the_proxy(provider: Served, browser: Chromium) -> None:
+    port = free_port()
+    command = f"$PYTHON -c '{SPEECHES}'; exec $PYTHON -m datasette serve speeches.db --host 127.0.0.1 --port {port}"
+    job = python_job(command, applicationType="WEB", web={"port": port})
+    await start(provider, job)
+    await browser.go(here(provider, await opened_with_proof(provider, job, "WEB")))
+
+    async def shows(text: str) -> bool:
+        return text in await browser.text()
+
+    await eventually(lambda: shows("2 rows in 1 table"), 90)  # it asks again by itself until the application answers
+    base = await browser.do(lambda: browser.driver.current_url)
+    assert base == f"http://{job['id']}-0.apps.localhost:{httpx.URL(provider.url).port}/"
+    await browser.go(f"{base}speeches/speeches?speaker=Grace")
+    await eventually(lambda: shows('1 row where speaker = "Grace"'), 30)
+    await browser.picture("datasette")
+    await browser.go(f"{base}speeches?sql=select+upper(speaker)+as+loud+from+speeches")
+    await eventually(lambda: shows("GRACE"), 30)
+    await browser.picture("datasette-query")
+
+
+@pytest.mark.timeout(180)
+async def test_a_real_web_application_is_used_below_a_path(tmp_path: Path, browser: Chromium) -> None:
+    port = free_port()
+    command = (
+        f"$PYTHON -c '{SPEECHES}'; exec $PYTHON -m datasette serve speeches.db --host 127.0.0.1 --port {port} "
+        "--setting base_url /ucloud/local/sessions/web/$UCLOUD_JOB_ID/$UCLOUD_RANK/"
+    )
+    async with serving_web_jobs(tmp_path) as provider:
+        job = python_job(command, applicationType="WEB", web={"port": port})
+        await start(provider, job)
+        await browser.go(here(provider, await opened_with_proof(provider, job, "WEB")))
+
+        async def shows(text: str) -> bool:
+            return text in await browser.text()
+
+        await eventually(lambda: shows("2 rows in 1 table"), 90)
+        for link in ("speeches", "speeches"):  # the database, then its table
+            await browser.do(lambda name=link: browser.driver.find_element("link text", name).click())
+        await eventually(lambda: shows("2 rows"), 30)
+        base = f"{provider.url}/ucloud/local/sessions/web/{job['id']}/0/"
+        assert (await browser.do(lambda: browser.driver.current_url)).startswith(base)
+        await browser.picture("datasette-below-a-path")
+
+
+@pytest.mark.timeout(180)
+async def test_a_page_of_an_application_speaks_by_websocket(provider: Served, browser: Chromium) -> None:
+    job = web_job()
+    await start(provider, job)
+    await browser.go(here(provider, await opened_with_proof(provider, job, "WEB")))
+
+    async def shows(text: str) -> bool:
+        return text in await browser.text()
+
+    await eventually(lambda: shows('"target":"/?"'), 90)
+    script = """
+    const [done] = arguments, heard = [];
+    const socket = new WebSocket(`ws://${location.host}/echo`);
+    socket.onopen = () => socket.send("hello");
+    socket.onerror = () => done("error");
+    socket.onmessage = (event) => heard.push(event.data) === 2 && done(heard[1] + document.cookie);
+    """
+    # The session's cookie opens the WebSocket, but no script can read it; the application's own can be read.
+    heard = await browser.do(browser.driver.execute_async_script, script)
+    assert heard == "helloflavour=vanilla"
+
+
+@pytest.mark.timeout(180)
+async def test_a_desktop_is_seen_and_typed_into(provider: Served, browser: Chromium) -> None:
+    need("Xvnc", "vncpasswd", "xsetroot", "xterm")
+    port = free_port()
+    script = DESKTOP.format(port=port, display=port)
+    job = python_job(script, applicationType="VNC", vnc={"port": port, "password": "secret12"})
+    await start(provider, job)
+    work = provider.folder / "provider" / "jobs" / job["id"] / "work"
+
+    async def is_connected() -> bool:
+        await browser.go(page_of(await opened_with_proof(provider, job, "VNC")))
+
+        async def state() -> str:
+            script = "return document.documentElement.dataset.state || ''"
+            return str(await browser.do(browser.driver.execute_script, script))
+
+        return await eventually(state, 30) == "connected"
+
+    await eventually(is_connected, 90)
+    assert await browser.do(lambda: browser.driver.title) == "Speeches"
+    await eventually(lambda: colours(browser), 60)
+    await browser.do(click, browser, 200, 150)  # the window under the pointer gets what is typed
+
+    async def is_typed() -> bool:
+        await browser.type("Ada\n", "#screen canvas")
+        return (work / "speaker").exists() and "Ada" in (work / "speaker").read_text()
+
+    await eventually(is_typed, 60)
+    await browser.picture("desktop")
+
+
+async def colours(browser: Chromium) -> bool:
+    """Whether the desktop's own colour and the window's white are both on the canvas."""
+    script = """
+    const canvas = document.querySelector("#screen canvas");
+    const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    const seen = new Set();
+    for (let at = 0; at < data.length; at += 4) seen.add(`${data[at]},${data[at + 1]},${data[at + 2]}`);
+    return [...seen];
+    """
+    seen = await browser.do(browser.driver.execute_script, script)
+    return {"70,130,180", "255,255,255"} <= set(seen)
+
+
+def click(browser: Chromium, x: int, y: int) -> None:
+    """Click at a place of the window."""
+    actions = ActionChains(browser.driver)
+    actions.w3c_actions.pointer_action.move_to_location(x, y)
+    actions.click().perform()
