@@ -30,6 +30,8 @@ from provider.local_replicas import RANK_HOST, LocalExecutor
 from provider.metering import due_charge
 from provider.replica import Condition, Phase
 from provider.settings import HOME_DRIVE, ProviderSettings
+from provider.slurm_queue import SlurmQueue
+from provider.slurm_replicas import SlurmExecutor
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +60,15 @@ class Runner:
         self._ledger = ledger
         self.drives = Drives(settings.all_drives)
         self._local = LocalExecutor(self._control)
-        self._by_product: dict[ProductReference, Executor] = {}
-        self._executors: list[Executor] = [self._local]
+        queue = SlurmQueue(settings.slurm_interval)
+        self._by_product: dict[ProductReference, Executor] = {
+            ProductReference(id=entry.product, category=entry.category, provider=settings.id): SlurmExecutor(
+                entry.slurm, self._job_folder, queue
+            )
+            for entry in settings.executors
+            if entry.executor == "slurm"
+        }
+        self._executors: list[Executor] = [self._local, *self._by_product.values()]
         self._live: dict[str, LiveJob] = {}
         self._news = asyncio.Event()
         self._answers: dict[str, asyncio.Future[None]] = {}
@@ -149,7 +158,10 @@ class Runner:
         for job_id, entry in taken.items():
             live = self._live.setdefault(job_id, LiveJob(entry))
             live.taken = entry
-            await self._look_at(live)
+            try:
+                await self._look_at(live)
+            except Exception:
+                log.exception("A look at the job %s failed; the next one follows.", job_id)
 
     async def _look_at(self, live: LiveJob) -> None:
         job, executor = live.taken.job, self.executor_of(live.taken.job)
@@ -173,7 +185,7 @@ class Runner:
             )
             return
         if standing.waits_again and live.taken.running_reported and not live.taken.stop_requested:
-            await self._tell_requeued(live, standing)
+            await self._tell_requeued(live)
         elif not live.taken.running_reported and all(c.phase is not Phase.NOT_STARTED for c in conditions):
             await self._tell_running(live)
         elif standing.waiting_text is not None and not live.taken.stop_requested:
@@ -206,10 +218,9 @@ class Runner:
         live.waiting_text = text
         await self._report(live.taken.job.id, None, text)
 
-    async def _tell_requeued(self, live: LiveJob, standing: Standing) -> None:
+    async def _tell_requeued(self, live: LiveJob) -> None:
         text = "Your job is back in the queue, and will start again from its beginning."
-        live.waiting_text = standing.waiting_text
-        text = f"{text} {standing.waiting_text}" if standing.waiting_text else text
+        live.told_in_answer = False
         await self._ledger.note_requeued(live.taken.job.id, JobUpdate(state=JobState.IN_QUEUE, status=text))
         self.reports_waiting.set()
 
@@ -297,7 +308,9 @@ class Runner:
             "job_id.txt": job.id,
         }
         for name, line in lines.items():
-            (folder / name).write_text(line + "\n")
+            file = folder / name
+            if not file.exists() or file.read_text() != line + "\n":  # a job that runs already may be reading it
+                file.write_text(line + "\n")
         return folder
 
     def _job_folder(self, job_id: str) -> Path:
