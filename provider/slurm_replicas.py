@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -61,7 +62,8 @@ class _Told:
 
     submitted_at: float = 0.0
     gone_since: float | None = None
-    stopped_at: float = -STOP_INTERVAL
+    stop_asked_at: float | None = None
+    stopped_at: float = -math.inf
     reason: str = ""
     text: str | None = None
     told_at: float = 0.0
@@ -104,13 +106,16 @@ class SlurmExecutor:
         all_ended = all(condition.phase is Phase.ENDED for condition in conditions)
         if not all_ended and now - told.gone_since < FILE_PATIENCE:
             return Standing(conditions, is_settled=False)
-        gone = [Condition(Phase.VANISHED) if c.phase is Phase.RUNNING else c for c in conditions]
+        was_stopped = (self._folder_of(job.id) / "stopped").exists()
+        # What was ended because of another rank, or by us, leaves no exit code where it had to be killed.
+        lost = Phase.ENDED if was_stopped or any(c.exit_code for c in conditions) else Phase.VANISHED
+        gone = [Condition(lost) if c.phase is Phase.RUNNING else c for c in conditions]
         end = None
-        if slurm_job is not None and slurm_job.meaning.end is not None and any(c.exit_code != 0 for c in gone):
-            end = JobUpdate(state=slurm_job.meaning.end, status=slurm_job.meaning.text)
-        elif any(condition.phase is Phase.NOT_STARTED for condition in gone) and told.submitted_at:
-            # It was submitted, is gone, and not all of it has run.
-            gone = [Condition(Phase.VANISHED) if c.phase is Phase.NOT_STARTED else c for c in gone]
+        if slurm_job is not None and any(c.exit_code != 0 for c in gone):
+            end = self._end(slurm_job, was_stopped)
+        if end is None and told.submitted_at:
+            # It was submitted, and what has not begun now never will.
+            gone = [Condition(lost) if c.phase is Phase.NOT_STARTED else c for c in gone]
         return Standing(gone, is_settled=True, end=end)
 
     async def start(self, job: Job, work: Path, replicas: Sequence[ReplicaStart]) -> bool:
@@ -144,10 +149,18 @@ class SlurmExecutor:
     async def stop(self, job: Job) -> None:
         """Cancel it in Slurm, which sends SIGTERM, and SIGKILL after its `KillWait`."""
         told, slurm_job = self._remembered(job.id), self._find(job.id)
+        told.stop_asked_at = told.stop_asked_at or time.monotonic()
+        if self._queue.looked_at <= told.stop_asked_at:
+            # Somebody else may be ending it: first see whether it is ending already.
+            self._queue.refresh(at_once=True)
+            return
         now = time.monotonic()
-        if slurm_job is None or slurm_job.is_over or now - told.stopped_at < STOP_INTERVAL:
+        if slurm_job is None or slurm_job.is_over or slurm_job.state == "COMPLETING":
+            return
+        if now - told.stopped_at < STOP_INTERVAL:
             return
         told.stopped_at = now
+        (self._folder_of(job.id) / "stopped").touch()
         with contextlib.suppress(ExecutorFailed):  # it is repeated
             if slurm_job.meaning.course is Course.IS_HELD:
                 with contextlib.suppress(ExecutorRefused):
@@ -225,7 +238,8 @@ class SlurmExecutor:
             duration=self._duration(job),
             queue_name=options.partition,
             account=options.account,
-            custom_attributes={"slurm.qos": options.qos} if options.qos else None,
+            # PSI/J's own name of a job does not reach Slurm.
+            custom_attributes={"slurm.job-name": NAME + job.id} | ({"slurm.qos": options.qos} if options.qos else {}),
         )
         specification = psij.JobSpec(
             executable="/bin/sh",
@@ -235,13 +249,20 @@ class SlurmExecutor:
             attributes=attributes,
             launcher="single",
         )
-        specification.name = NAME + job.id
         self._submitter.submit(psij.Job(specification))
 
     def _duration(self, job: Job) -> timedelta:
         allocation = job.specification.time_allocation
         milliseconds = allocation.milliseconds if allocation else 365 * 24 * 3600 * 1000
         return timedelta(milliseconds=milliseconds, seconds=self._options.time_margin)
+
+    @staticmethod
+    def _end(slurm_job: SlurmJob, was_stopped: bool) -> JobUpdate | None:
+        """What Slurm says of an end that is not told by the exit codes; a cancel of our own is none."""
+        meaning = slurm_job.meaning
+        if meaning.end is None or (was_stopped and slurm_job.state == "CANCELLED"):
+            return None
+        return JobUpdate(state=meaning.end, status=meaning.text)
 
     def _unfinished(
         self, job: Job, told: _Told, slurm_job: SlurmJob | None, conditions: Sequence[Condition]

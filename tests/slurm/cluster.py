@@ -93,7 +93,7 @@ class Cluster:
                 ports=f"{port + 1}-{port + len(NODES)}",
                 cores=CORES_OF_A_NODE,
                 node_patience=10,
-                minimum_age=5,
+                minimum_age=20,
             )
         )
         options = {
@@ -124,6 +124,20 @@ class Cluster:
         daemon.kill()
         daemon.wait()
 
+    def repair(self) -> None:
+        """Start again what was killed, and have all nodes work."""
+        if "slurmctld" not in self._daemons:
+            self.start_controller()
+        for node in NODES:
+            if node not in self._daemons:
+                self.start_node(node)
+        _wait(self._resume_nodes, "the nodes do not come back")
+
+    def release(self, name: str) -> None:
+        """Let a job that was put back into the queue start at once, which otherwise it does after some minutes."""
+        for number in self.run("squeue", f"--name={name}", "--noheader", "--format=%i").split():
+            self.run("scontrol", "update", f"JobId={number}", "StartTime=now")
+
     def run(self, *command: str) -> str:
         """The output of one of Slurm's commands. Raises `subprocess.CalledProcessError`."""
         return subprocess.run(
@@ -135,6 +149,15 @@ class Cluster:
         with contextlib.suppress(subprocess.CalledProcessError):
             return self.run("sinfo", "--noheader", "--Node", "--format=%T").split().count("idle")
         return 0
+
+    def _resume_nodes(self) -> bool:
+        with contextlib.suppress(subprocess.CalledProcessError):
+            seen = dict(line.split() for line in self.run("sinfo", "-h", "--Node", "--format=%n %T").splitlines())
+            for node, state in seen.items():
+                if state not in {"idle", "mixed", "allocated", "completing"}:
+                    self.run("scontrol", "update", f"NodeName={node}", "State=RESUME")
+            return all(state in {"idle", "mixed", "allocated", "completing"} for state in seen.values())
+        return False
 
     def stop(self) -> None:
         """Kill all jobs, then all daemons."""
