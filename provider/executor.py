@@ -55,6 +55,9 @@ class Executor(Protocol):
     assigns_hosts: bool
     """Whether it writes the replicas' `node-<rank>.txt` itself, because hosts are known only when they start."""
 
+    prefix: Sequence[str]
+    """What the program's command line begins with, inside its sandbox."""
+
     def tell(self, news: Callable[[], None]) -> None:
         """Call `news`, from any thread, whenever something may have changed."""
 

@@ -28,6 +28,7 @@ class LocalExecutor:
     """Runs replicas on this machine; `control` names the control folder of a job's rank."""
 
     assigns_hosts = False
+    prefix: Sequence[str] = ()
 
     def __init__(self, control: Callable[[str, int], Path]) -> None:
         self._control = control

@@ -250,7 +250,8 @@ class Runner:
                 changes_directory=application.container.change_working_directory,
                 system_folders=self._settings.system_folders,
             )
-            command = sandbox.enclosed(build_command_line(application, job.specification.parameters, licenses), room)
+            program = build_command_line(application, job.specification.parameters, licenses)
+            command = sandbox.enclosed([*executor.prefix, *program], room)
             stdout, stderr = (output / f"{stream}-{rank}.txt" for stream in ("stdout", "stderr"))
             replicas.append(ReplicaStart(rank, command, ucloud, stdout, stderr))
         if not await executor.start(job, folder / "work", replicas):

@@ -74,6 +74,8 @@ class SlurmExecutor:
     """Runs the replicas of one product's jobs in Slurm; `folder_of` names the folder of a job, shared by all nodes."""
 
     assigns_hosts = True
+    # The wrapper and bubblewrap ignore SIGTERM, so that they outlive it; the program does not.
+    prefix: Sequence[str] = ("/usr/bin/env", "--default-signal=TERM")
 
     def __init__(self, options: SlurmOptions, folder_of: Callable[[str], Path], queue: SlurmQueue) -> None:
         self._options = options
