@@ -30,7 +30,7 @@ class SlurmOptions(BaseModel):
     cores: int | None = Field(default=None, ge=1)
     """Of each node; the product's `cpu` otherwise."""
     memory: int | None = Field(default=None, ge=1)
-    """GB of each node; the product's `memoryInGigs` otherwise."""
+    """MB of each node; the product's `memoryInGigs` otherwise."""
     gpus: int | None = Field(default=None, ge=0)
     """Of each node; the product's `gpu` otherwise."""
     requeue: bool = False

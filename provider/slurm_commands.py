@@ -16,6 +16,18 @@ NAME = "ucloud-"
 """A Slurm job is named so, with our job's id after it; that is how it is found again."""
 COLUMNS = "%i|%T|%P|%Q|%N|%r|%j"
 _SEPARATOR = "|"
+UNANSWERED = (
+    "unable to contact",
+    "connection",
+    "timed out",
+    "zero bytes",
+    "transport endpoint",
+    "communication",
+    "temporarily",
+    "munge",
+    "authentication",
+)
+"""Words of complaints after which a repeat may succeed."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,11 @@ def position(jobs: Sequence[SlurmJob], job: SlurmJob) -> int:
     """The place of a waiting job among those that wait in its partition, from 1."""
     waiting = [other for other in jobs if other.state == "PENDING" and other.partition == job.partition]
     return 1 + sum((-other.priority, other.number) < (-job.priority, job.number) for other in waiting)
+
+
+def is_unanswered(complaint: str) -> bool:
+    """Whether a command complains that it could not reach Slurm, and not that Slurm has decided against it."""
+    return any(word in complaint.lower() for word in UNANSWERED)
 
 
 async def run(*command: str) -> str:

@@ -47,6 +47,15 @@ class SlurmQueue:
             self._is_urgent = False
             self._looking = asyncio.create_task(self._look())
 
+    async def look(self) -> None:
+        """Look now, and wait for the answer. Raises `ExecutorFailed` if there is none."""
+        while self._looking is not None and not self._looking.done():  # it may have begun too early for the caller
+            await asyncio.wait([self._looking])
+        self._looking = asyncio.create_task(self._look())
+        await asyncio.shield(self._looking)
+        if self.complaint is not None:
+            raise ExecutorFailed(self.complaint)
+
     def named(self, name: str) -> list[SlurmJob]:
         """The jobs of that name, those that are not over first, then the oldest."""
         found = [job for job in self.jobs.values() if job.name == name]

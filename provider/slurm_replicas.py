@@ -62,6 +62,7 @@ class _Told:
 
     submitted_at: float = 0.0
     gone_since: float | None = None
+    end: SlurmJob | None = None
     stop_asked_at: float | None = None
     stopped_at: float = -math.inf
     reason: str = ""
@@ -101,10 +102,12 @@ class SlurmExecutor:
         is_over = is_known and (slurm_job is None or slurm_job.is_over)
         conditions = [self._condition(self._control(job.id, rank)) for rank in range(job.specification.replicas)]
         if not is_over:
-            told.gone_since = None
+            told.gone_since = told.end = None
             return self._unfinished(job, told, slurm_job, conditions)
         now = time.monotonic()
         told.gone_since = told.gone_since or now
+        # Slurm forgets a job a while after its end (`MinJobAge`), which may be sooner than our patience.
+        slurm_job = told.end = slurm_job or told.end
         all_ended = all(condition.phase is Phase.ENDED for condition in conditions)
         if not all_ended and now - told.gone_since < FILE_PATIENCE:
             return Standing(conditions, is_settled=False)
@@ -140,6 +143,9 @@ class SlurmExecutor:
         try:
             await asyncio.to_thread(self._submit, job, folder, work)
         except psij.SubmitException as error:
+            if slurm_commands.is_unanswered(str(error)):
+                # It may have been taken: the name tells, once Slurm answers again.
+                raise ExecutorFailed("Your job waits to be submitted. Slurm does not answer at the moment.") from error
             (folder / "submitting").unlink(missing_ok=True)
             raise ExecutorRefused(f"Slurm did not take the job: {str(error).strip()}") from error
         (folder / "submitted").touch()
@@ -180,11 +186,10 @@ class SlurmExecutor:
 
     async def extend(self, job: Job) -> None:
         """Set the time limit to what the job may have now, so that a repeat changes nothing."""
-        slurm_job = self._find(job.id)
-        if slurm_job is None:
-            if not (self._folder_of(job.id) / "submitted").exists():
-                return  # it is submitted with its new time
-            raise ExecutorFailed("The job is not to be seen in Slurm's queue at the moment.")
+        folder = self._folder_of(job.id)
+        if not any((folder / marker).exists() for marker in ("submitting", "submitted", "begun")):
+            return  # it is submitted with its new time
+        slurm_job = await self._seen_now(job.id)
         limit = f"TimeLimit={_minutes(self._duration(job))}"
         await slurm_commands.run("scontrol", "update", f"JobId={slurm_job.number}", limit)
 
@@ -204,19 +209,24 @@ class SlurmExecutor:
 
         Raises `ExecutorFailed` if the replica does not run.
         """
-        slurm_job, control = self._find(job_id), self._control(job_id, rank)
-        if slurm_job is None or not (control / "host").exists():
+        number, control = self._begun(job_id), self._control(job_id, rank)
+        if number is None or not (control / "host").exists() or (control / "exit-code").exists():
             raise ExecutorFailed(f"Rank {rank} does not run.")
         node = (control / "host").read_text().strip()
-        place = [f"--jobid={slurm_job.number}", f"--nodelist={node}", "--nodes=1", "--ntasks=1"]
+        place = [f"--jobid={number}", f"--nodelist={node}", "--nodes=1", "--ntasks=1"]
         # A session takes nothing from the program: it shares the cores and memory that the job has.
         options = ["--overlap", "--pty", "--quiet", "--chdir=/", "--mem=0"]
         return ["srun", *place, *options, "/bin/sh", "-c", slurm_scripts.ENTER, "enter", str(control), *command]
 
-    async def _control_slurm(self, job: Job, verb: str, course: Course) -> None:
-        slurm_job = self._find(job.id)
+    async def _seen_now(self, job_id: str) -> SlurmJob:
+        await self._queue.look()
+        slurm_job = self._find(job_id)
         if slurm_job is None:
             raise ExecutorFailed("The job is not to be seen in Slurm's queue at the moment.")
+        return slurm_job
+
+    async def _control_slurm(self, job: Job, verb: str, course: Course) -> None:
+        slurm_job = await self._seen_now(job.id)
         if slurm_job.meaning.course is course:
             return
         await slurm_commands.run("scontrol", verb, str(slurm_job.number))
@@ -228,13 +238,13 @@ class SlurmExecutor:
         product = job.status.resolved_product if isinstance(job.status.resolved_product, dict) else {}
         options = self._options
         cores = options.cores or product.get("cpu") or 1
-        memory = options.memory or product.get("memoryInGigs")
+        memory = options.memory or (product.get("memoryInGigs") or 0) * 1024
         resources = psij.ResourceSpecV1(
             node_count=job.specification.replicas,
             processes_per_node=1,
             cpu_cores_per_process=cores,
             gpu_cores_per_process=product.get("gpu") or 0 if options.gpus is None else options.gpus,
-            memory=memory * 1024**3 if memory else None,
+            memory=memory * 1024**2 if memory else None,
         )
         attributes = psij.JobAttributes(
             duration=self._duration(job),
@@ -294,12 +304,16 @@ class SlurmExecutor:
 
     def _find(self, job_id: str) -> SlurmJob | None:
         """Our job in the queue as it was seen last; of two with its name, the one that has begun, or else the older."""
-        with contextlib.suppress(FileNotFoundError, ValueError):
-            number = int((self._folder_of(job_id) / "begun" / "slurm-job").read_text())
-            if number in self._queue.jobs:
-                return self._queue.jobs[number]
-            return None
+        number = self._begun(job_id)
+        if number is not None:
+            return self._queue.jobs.get(number)
         return next(iter(self._queue.named(NAME + job_id)), None)
+
+    def _begun(self, job_id: str) -> int | None:
+        """The number of the Slurm job that has begun to run it."""
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            return int((self._folder_of(job_id) / "begun" / "slurm-job").read_text())
+        return None
 
     def _waiting_text(self, told: _Told, job: SlurmJob) -> str | None:
         now = time.monotonic()

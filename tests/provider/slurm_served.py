@@ -37,7 +37,7 @@ def cluster() -> Iterator[Cluster]:
 def slurm_served(folder: Path, reports: Reports, options: SlurmOptions | None = None) -> Served:
     """A provider whose one product runs in Slurm."""
     served = Served(folder, reports)
-    options = options or SlurmOptions(partition="main", cores=1, memory=1)
+    options = options or SlurmOptions(partition="main", cores=1, memory=500)
     entry = ProductExecutor(product="cpu-1", category="cpu", executor="slurm", slurm=options)
     served.settings = served.settings.model_copy(update={"executors": [entry], "slurm_interval": 1.0})
     return served

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 from typing import Any
 
 import pytest
 
-from models import JobState
+from models import Job, JobState
+from provider.ledger import Ledger
+from provider.runner import Runner
+from provider.slurm_replicas import SlurmExecutor
 from tests.conditions import eventually
 from tests.provider.served import Served, shell
 from tests.provider.slurm_served import cluster, slurm
@@ -47,8 +52,10 @@ def states(served: Served, job: dict[str, Any]) -> list[JobState]:
 
 
 async def running(served: Served, job: dict[str, Any]) -> None:
-    await served.call("", job)
-    await eventually(lambda: JobState.RUNNING in states(served, job), 40)
+    """Create it, and wait until it is said to run: in the answer, or later."""
+    answer = (await served.call("", job)).json()["responses"][0]
+    if not answer.get("updates"):
+        await eventually(lambda: JobState.RUNNING in states(served, job), 40)
 
 
 async def ended(served: Served, job: dict[str, Any]) -> tuple[JobState | None, str]:
@@ -164,3 +171,35 @@ async def test_a_cancel_by_an_administrator_is_said_to_be_one(slurm: Served, clu
     state, text = await ended(slurm, job)
     assert state is JobState.FAILURE
     assert "administrator" in text
+
+
+async def test_a_command_enters_a_replica_on_its_node(slurm: Served, cluster: Cluster) -> None:
+    job = shell("sleep 300", replicas=2)
+    await running(slurm, job)
+    await eventually(lambda: len(slurm.processes_of(job)) > 1)
+    runner = Runner(slurm.settings, Ledger(slurm.folder / "unused.sqlite"))
+    executor = runner.executor_of(Job.model_validate(job))
+    assert isinstance(executor, SlurmExecutor)
+    script = "cat /etc/ucloud/rank.txt; pwd; echo $UCLOUD_RANK; tty; ls -d /proc/[0-9]* | wc -l; echo said $1"
+    arguments = executor.enter(job["id"], 1, ["sh", "-c", script, "sh", "two  words 'and' more"])
+    ours, theirs = os.openpty()
+    process = await asyncio.create_subprocess_exec(*arguments, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    heard = await asyncio.to_thread(_read_all, ours)
+    assert await process.wait() == 0, heard
+    rank, folder, variable, terminal, processes, said = heard.splitlines()
+    assert (rank, folder, variable) == ("1", "/work", "1")
+    assert "not a tty" not in terminal
+    assert int(processes) < 10
+    assert said == "said two  words 'and' more"
+    assert executor.host_of(job["id"], 1)
+    await slurm.call("terminate", job)
+    await ended(slurm, job)
+
+
+def _read_all(terminal: int) -> str:
+    heard = b""
+    with contextlib.suppress(OSError), open(terminal, "rb", buffering=0) as reading:
+        while part := reading.read(1000):
+            heard += part
+    return heard.decode()

@@ -1,4 +1,4 @@
-"""The provider on a real Slurm cluster when something is killed: what its users are told stays true, and comes to an end."""
+"""The provider on a real Slurm cluster when something is killed: what its users are told stays true."""
 
 from __future__ import annotations
 
