@@ -118,7 +118,8 @@ class SlurmExecutor:
         end = None
         if slurm_job is not None and any(c.exit_code != 0 for c in gone):
             end = self._end(slurm_job, was_stopped)
-        if end is None and told.submitted_at:
+        has_begun = any(condition.phase is not Phase.NOT_STARTED for condition in gone)
+        if end is None and told.submitted_at and (has_begun or not was_stopped):
             # It was submitted, and what has not begun now never will.
             gone = [Condition(lost) if c.phase is Phase.NOT_STARTED else c for c in gone]
         return Standing(gone, is_settled=True, end=end)

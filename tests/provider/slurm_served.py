@@ -46,5 +46,8 @@ def slurm_served(folder: Path, reports: Reports, options: SlurmOptions | None = 
 @pytest.fixture
 async def slurm(cluster: Cluster, tmp_path: Path) -> AsyncIterator[Served]:
     """Such a provider, served."""
-    async with serving(slurm_served(tmp_path, Reports())) as served:
-        yield served
+    try:
+        async with serving(slurm_served(tmp_path, Reports())) as served:
+            yield served
+    finally:
+        cluster.cancel_all()  # a test that failed may have left a job

@@ -159,6 +159,11 @@ class Cluster:
             return all(state in {"idle", "mixed", "allocated", "completing"} for state in seen.values())
         return False
 
+    def cancel_all(self) -> None:
+        """Cancel all jobs, if the controller answers."""
+        with contextlib.suppress(subprocess.SubprocessError):
+            self.run("scancel", "--user=root")
+
     def stop(self) -> None:
         """Kill all jobs, then all daemons."""
         with contextlib.suppress(subprocess.SubprocessError):
