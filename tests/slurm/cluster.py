@@ -152,7 +152,7 @@ class Cluster:
 
     def _resume_nodes(self) -> bool:
         with contextlib.suppress(subprocess.CalledProcessError):
-            seen = dict(line.split() for line in self.run("sinfo", "-h", "--Node", "--format=%n %T").splitlines())
+            seen = dict(line.split() for line in self.run("sinfo", "-h", "--Node", "--format=%N %T").splitlines())
             for node, state in seen.items():
                 if state not in {"idle", "mixed", "allocated", "completing"}:
                     self.run("scontrol", "update", f"NodeName={node}", "State=RESUME")
