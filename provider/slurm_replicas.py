@@ -18,7 +18,7 @@ from pathlib import Path
 import psij
 from psij.executors.batch.slurm import SlurmExecutorConfig, SlurmJobExecutor
 
-from models.job import Job, JobUpdate
+from models.job import Job, JobState, JobUpdate
 from provider import slurm_commands, slurm_scripts
 from provider.executor import ExecutorFailed, ExecutorRefused, ReplicaStart, Standing
 from provider.replica import Condition, Phase
@@ -34,6 +34,8 @@ SUBMISSION_PATIENCE = 15.0
 """Seconds for which a submission whose answer was lost may still reach Slurm."""
 FILE_PATIENCE = 5.0
 """Seconds that an exit code may take, after Slurm's job has ended, to be seen through a shared file system."""
+KILLED = 128
+"""From here on an exit code is the shell's word for a signal that ended the program."""
 STOP_INTERVAL = 5.0
 """Seconds between two requests to cancel the same job."""
 POSITION_INTERVAL = 60.0
@@ -117,7 +119,7 @@ class SlurmExecutor:
         gone = [Condition(lost) if c.phase is Phase.RUNNING else c for c in conditions]
         end = None
         if slurm_job is not None and any(c.exit_code != 0 for c in gone):
-            end = self._end(slurm_job, was_stopped)
+            end = self._end(slurm_job, was_stopped, gone)
         has_begun = any(condition.phase is not Phase.NOT_STARTED for condition in gone)
         if end is None and told.submitted_at and (has_begun or not was_stopped):
             # It was submitted, and what has not begun now never will.
@@ -270,10 +272,17 @@ class SlurmExecutor:
         return timedelta(milliseconds=milliseconds, seconds=self._options.time_margin)
 
     @staticmethod
-    def _end(slurm_job: SlurmJob, was_stopped: bool) -> JobUpdate | None:
-        """What Slurm says of an end that is not told by the exit codes; a cancel of our own is none."""
+    def _end(slurm_job: SlurmJob, was_stopped: bool, conditions: Sequence[Condition]) -> JobUpdate | None:
+        """What Slurm says of an end that is not told by the exit codes; a cancel of our own is none.
+
+        A controller that was killed may take jobs that have ended for new ones, and cancel them when a node refuses
+        to run them again: where every rank has ended by itself, the exit codes count, and not a fault after them.
+        """
         meaning = slurm_job.meaning
         if meaning.end is None or (was_stopped and slurm_job.state == "CANCELLED"):
+            return None
+        by_themselves = all(c.exit_code is not None and c.exit_code < KILLED for c in conditions)
+        if meaning.end is JobState.FAILURE and by_themselves:
             return None
         return JobUpdate(state=meaning.end, status=meaning.text)
 
@@ -307,7 +316,9 @@ class SlurmExecutor:
         """Our job in the queue as it was seen last; of two with its name, the one that has begun, or else the older."""
         number = self._begun(job_id)
         if number is not None:
-            return self._queue.jobs.get(number)
+            slurm_job = self._queue.jobs.get(number)
+            # A controller that has lost its memory gives numbers again.
+            return slurm_job if slurm_job is not None and slurm_job.name == NAME + job_id else None
         return next(iter(self._queue.named(NAME + job_id)), None)
 
     def _begun(self, job_id: str) -> int | None:

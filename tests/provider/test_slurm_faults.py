@@ -111,7 +111,7 @@ async def test_a_provider_killed_while_its_job_waits_finds_it_in_the_queue(clust
     assert served.output(job, "stdout-0.txt") == "once\n"
 
 
-async def test_a_restart_of_the_controller_changes_nothing(slurm: Served, cluster: Cluster) -> None:
+async def test_a_controller_killed_and_started_again_changes_nothing(slurm: Served, cluster: Cluster) -> None:
     job = shell("echo begun; sleep 8; exit 5")
     await running(slurm, job)
     cluster.kill("slurmctld")
@@ -124,7 +124,7 @@ async def test_a_restart_of_the_controller_changes_nothing(slurm: Served, cluste
 
 async def test_a_job_for_a_controller_that_is_down_waits_for_it(slurm: Served, cluster: Cluster) -> None:
     job = shell("echo once")
-    cluster.kill("slurmctld")
+    cluster.stop_controller()
     assert (await slurm.call("", job)).status_code == 200
     cluster.start_controller()
     assert await ended(slurm, job) == (JobState.SUCCESS, "The job has finished with exit code 0.")

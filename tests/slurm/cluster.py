@@ -124,6 +124,12 @@ class Cluster:
         daemon.kill()
         daemon.wait()
 
+    def stop_controller(self) -> None:
+        """Have slurmctld save what it knows, and end."""
+        daemon = self._daemons.pop("slurmctld")
+        daemon.terminate()
+        daemon.wait(60)
+
     def repair(self) -> None:
         """Start again what was killed, and have all nodes work."""
         if "slurmctld" not in self._daemons:
