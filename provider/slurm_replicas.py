@@ -249,12 +249,14 @@ class SlurmExecutor:
             gpu_cores_per_process=product.get("gpu") or 0 if options.gpus is None else options.gpus,
             memory=memory * 1024**2 if memory else None,
         )
+        more: dict[str, object] = {"slurm.job-name": NAME + job.id}  # PSI/J's own name of a job does not reach Slurm
+        if options.qos:
+            more["slurm.qos"] = options.qos
         attributes = psij.JobAttributes(
             duration=self._duration(job),
             queue_name=options.partition,
             account=options.account,
-            # PSI/J's own name of a job does not reach Slurm.
-            custom_attributes={"slurm.job-name": NAME + job.id} | ({"slurm.qos": options.qos} if options.qos else {}),
+            custom_attributes=more,
         )
         specification = psij.JobSpec(
             executable="/bin/sh",

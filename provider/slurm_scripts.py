@@ -58,9 +58,13 @@ program=${program:-${inner:-$outer}}
 list=$(mktemp)
 trap 'rm -f "$list"' EXIT
 { cat "/proc/$program/environ"; printf '%s\\0' "$@"; } > "$list"
-xargs -0 -x -a "$list" nsenter --target "$program" --all --wd="/proc/$program/cwd" -- env -i
+rights="--no-new-privs --inh-caps=-all"
+if [ "$(id -u)" = 0 ]; then rights="$rights --bounding-set=-all"; fi
+xargs -0 -x -a "$list" nsenter --target "$program" --all --preserve-credentials --wd="/proc/$program/cwd" -- \\
+  setpriv $rights env -i
 """
-"""Runs a command in the namespaces and with the environment of a replica's program, on the node where it runs."""
+"""Runs a command in the namespaces and with the environment of a replica's program, on the node where it runs, with
+none of root's rights over the node."""
 
 
 def write(folder: Path, replicas: Sequence[ReplicaStart]) -> None:

@@ -180,16 +180,18 @@ async def test_a_command_enters_a_replica_on_its_node(slurm: Served, cluster: Cl
     runner = Runner(slurm.settings, Ledger(slurm.folder / "unused.sqlite"))
     executor = runner.executor_of(Job.model_validate(job))
     assert isinstance(executor, SlurmExecutor)
-    script = "cat /etc/ucloud/rank.txt; pwd; echo $UCLOUD_RANK; test -t 0 && echo terminal; ls -d /proc/[0-9]* | wc -l; echo \"said $1\""
+    script = "cat /etc/ucloud/rank.txt; pwd; echo $UCLOUD_RANK; test -t 0 && echo terminal; grep CapEff /proc/self/status"
+    script += '; ls -d /proc/[0-9]* | wc -l; echo "said $1"'
     arguments = executor.enter(job["id"], 1, ["sh", "-c", script, "sh", "two  words 'and' more"])
     ours, theirs = os.openpty()
     process = await asyncio.create_subprocess_exec(*arguments, stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
     heard = await asyncio.to_thread(_read_all, ours)
     assert await process.wait() == 0, heard
-    rank, folder, variable, terminal, processes, said = heard.splitlines()
+    rank, folder, variable, terminal, rights, processes, said = heard.splitlines()
     assert (rank, folder, variable) == ("1", "/work", "1")
     assert terminal == "terminal"
+    assert int(rights.split()[1], 16) == 0
     assert int(processes) < 10
     assert said == "said two  words 'and' more"
     assert executor.host_of(job["id"], 1)
