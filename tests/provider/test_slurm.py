@@ -173,6 +173,15 @@ async def test_a_cancel_by_an_administrator_is_said_to_be_one(slurm: Served, clu
     assert "administrator" in text
 
 
+async def test_a_job_for_a_controller_that_is_down_waits_for_it(slurm: Served, cluster: Cluster) -> None:
+    job = shell("echo once")
+    cluster.stop_controller()
+    assert (await slurm.call("", job)).status_code == 200
+    cluster.start_controller()
+    assert await ended(slurm, job) == (JobState.SUCCESS, "The job has finished with exit code 0.")
+    assert slurm.output(job, "stdout-0.txt") == "once\n"
+
+
 async def test_a_command_enters_a_replica_on_its_node(slurm: Served, cluster: Cluster) -> None:
     job = shell("sleep 300", replicas=2)
     await running(slurm, job)
@@ -180,7 +189,9 @@ async def test_a_command_enters_a_replica_on_its_node(slurm: Served, cluster: Cl
     runner = Runner(slurm.settings, Ledger(slurm.folder / "unused.sqlite"))
     executor = runner.executor_of(Job.model_validate(job))
     assert isinstance(executor, SlurmExecutor)
-    script = "cat /etc/ucloud/rank.txt; pwd; echo $UCLOUD_RANK; test -t 0 && echo terminal; grep CapEff /proc/self/status"
+    script = (
+        "cat /etc/ucloud/rank.txt; pwd; echo $UCLOUD_RANK; test -t 0 && echo terminal; grep CapEff /proc/self/status"
+    )
     script += '; ls -d /proc/[0-9]* | wc -l; echo "said $1"'
     arguments = executor.enter(job["id"], 1, ["sh", "-c", script, "sh", "two  words 'and' more"])
     ours, theirs = os.openpty()

@@ -122,15 +122,6 @@ async def test_a_controller_killed_and_started_again_changes_nothing(slurm: Serv
     assert slurm.output(job, "stdout-0.txt") == "begun\n"
 
 
-async def test_a_job_for_a_controller_that_is_down_waits_for_it(slurm: Served, cluster: Cluster) -> None:
-    job = shell("echo once")
-    cluster.stop_controller()
-    assert (await slurm.call("", job)).status_code == 200
-    cluster.start_controller()
-    assert await ended(slurm, job) == (JobState.SUCCESS, "The job has finished with exit code 0.")
-    assert slurm.output(job, "stdout-0.txt") == "once\n"
-
-
 async def test_a_node_that_fails_is_named_as_the_reason(slurm: Served, cluster: Cluster) -> None:
     job = shell("sleep 300", replicas=4)
     await running(slurm, job)
