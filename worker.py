@@ -222,6 +222,7 @@ class JobWorker:
                     calls.extend,
                     calls.suspend,
                     calls.unsuspend,
+                    calls.open_session,
                 ],
                 max_concurrent_activities=provider.limits.maximum_concurrent_calls,
                 max_task_queue_activities_per_second=provider.limits.calls_per_second,

@@ -14,9 +14,10 @@ from catalog import Catalog
 from models.errors import ErrorCode
 from models.holdings import fields_and_values
 from models.job import Job
-from models.messages import BatchCall, BatchSubmitResult, ExtendCall, ProviderCall, SubmitResult
+from models.messages import BatchCall, BatchSubmitResult, ExtendCall, OpenSessionCall, ProviderCall, SubmitResult
 from models.product import BackendSupport
 from models.protocol import ExtendItem, JobReference
+from models.session import OpenSession, SessionItem, SessionType
 from models.values import LicenseServerValue
 
 HEARTBEAT_INTERVAL = 3.0
@@ -77,6 +78,34 @@ class ProviderActivities:
         self._require(call.job, "suspension", lambda support: support.suspension)
         async with _heartbeats():
             await self._http.post("/unsuspend", JobReference(job=call.job))
+
+    @activity.defn
+    async def open_session(self, call: OpenSessionCall) -> OpenSession:
+        """Ask for a session. Raises `FEATURE_NOT_SUPPORTED_BY_PROVIDER` before the provider is asked."""
+        request = call.request
+        self._require_session(call.job, request.session_type)
+        item = SessionItem(
+            job=call.job, rank=request.rank, session_type=request.session_type, challenge=request.challenge
+        )
+        async with _heartbeats():
+            return await self._http.open_session(item)
+
+    def _require_session(self, job: Job, session_type: SessionType) -> None:
+        application = self._catalog().application(job.specification.application)
+        match session_type:
+            case SessionType.SHELL:
+                self._require(job, "terminal", lambda support: support.terminal)
+            case SessionType.WEB:
+                self._require(job, "web", lambda support: support.web)
+                lacks = application is None or application.web is None
+            case SessionType.VNC:
+                self._require(job, "vnc", lambda support: support.vnc)
+                lacks = application is None or application.vnc is None
+            case SessionType.LOGS:
+                self._require(job, "logs", lambda support: support.logs)
+        if session_type in {SessionType.WEB, SessionType.VNC} and lacks:
+            text = f"The application {job.specification.application} has no interface of type {session_type}."
+            raise refusal(ErrorCode.VERIFICATION_FAILED, text)
 
     def _resolved(self, job: Job) -> Job:
         catalog = self._catalog()

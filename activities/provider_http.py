@@ -14,6 +14,7 @@ from activities.refusal import refusal
 from models.errors import ErrorCode, shortened
 from models.job import Job
 from models.protocol import BulkResponse, CreateResponse, ProviderError
+from models.session import OpenSession, SessionItem
 from models.wire import WireModel
 
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
@@ -54,6 +55,18 @@ class ProviderHttp:
             responses = []
         known = [response or CreateResponse() for response in responses[: len(jobs)]]
         return known + [CreateResponse()] * (len(jobs) - len(known))
+
+    async def open_session(self, item: SessionItem) -> OpenSession:
+        """Ask for a session. Raises as `post` does, and `PROVIDER_REJECTED` for an answer that is no session."""
+        answer = await self.post("/interactiveSession", item)
+        try:
+            responses = BulkResponse[OpenSession].model_validate(answer).responses
+        except ValidationError:
+            responses = []
+        if not responses:
+            text = f"The provider {self._provider} gave no session that can be used."
+            raise refusal(ErrorCode.PROVIDER_REJECTED, text)
+        return responses[0]
 
     async def post(self, path: str, *items: WireModel) -> Any:
         """Send a call with its items; returns the JSON of the answer.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -46,6 +48,7 @@ from models.messages import (
     RenameRequest,
 )
 from models.search_attributes import initial_search_attributes
+from models.session import OPEN_SESSION, OpenSession, OpenSessionRequest, SessionType, with_verifier
 from models.wire import WireModel, sentences
 
 _ACCEPTED_UPDATE_ID = "accepted"
@@ -190,6 +193,18 @@ class JobClient(JobReader, WalletClient):
         """Have the provider go on with a suspended job. Raises `RequestRefused`, or `JobClosed` if it has ended."""
         await self._update(job_id, names.UPDATE_UNSUSPEND)
 
+    async def open_session(self, job_id: str, session_type: SessionType, rank: int = 0) -> OpenSession:
+        """Get the address of a terminal, a web application or a desktop of a running job; it is good for minutes.
+
+        What Temporal keeps of the answer opens nothing: this client alone has the secret that the addresses get here.
+        Raises `RequestRefused`, or `JobClosed` if the job has ended.
+        """
+        verifier = secrets.token_urlsafe(32)
+        challenge = hashlib.sha256(verifier.encode()).hexdigest()
+        request = _request(OpenSessionRequest, session_type=session_type, rank=rank, challenge=challenge)
+        answer = await self._update(job_id, names.UPDATE_OPEN_SESSION, request)
+        return with_verifier(OPEN_SESSION.validate_python(answer), verifier)
+
     async def rename(self, job_id: str, name: str | None) -> None:
         """Give a live job another name. Raises `RequestRefused`, or `JobClosed` if the job has ended."""
         await self._update(job_id, names.UPDATE_RENAME, _request(RenameRequest, name=name))
@@ -223,11 +238,11 @@ class JobClient(JobReader, WalletClient):
         name: str,
         argument: WireModel | None = None,
         permission: Permission = Permission.EDIT,
-    ) -> None:
+    ) -> Any:
         await self._require(job_id, permission)
         arguments = [] if argument is None else [argument.to_wire()]
         with translated():
-            await self._handle(job_id).execute_update(name, args=arguments)
+            return await self._handle(job_id).execute_update(name, args=arguments)
 
 
 def _refuse_too_much(specifications: Sequence[JobSpecification]) -> None:

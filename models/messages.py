@@ -26,6 +26,7 @@ from models.job import (
 from models.money import Movement, Wallet
 from models.product import ProductCategory
 from models.protocol import Charge
+from models.session import OpenSessionRequest
 from models.wire import WireModel
 from models.workspace import Membership, Workspace
 
@@ -167,6 +168,13 @@ class ExtendCall(WireModel):
 
     job: Job
     requested_time: SimpleDuration
+
+
+class OpenSessionCall(WireModel):
+    """The argument of the activity `open_session`."""
+
+    job: Job
+    request: OpenSessionRequest
 
 
 class SubmitResult(WireModel):

@@ -43,6 +43,8 @@ class Drives:
             if not isinstance(value, FileValue):
                 continue
             name = value.path.rstrip("/").rpartition("/")[2]
+            if name == ".":
+                raise FileRefused(f"{value.path} does not end in the name of a file.")
             if name in mounts:
                 raise FileRefused(f"Two files are named {name!r}.")
             mounts[name] = (self.resolve(value.path), value.read_only)

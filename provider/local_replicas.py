@@ -93,6 +93,11 @@ class LocalExecutor:
         """This machine."""
         return RANK_HOST
 
+    def wrapper_of(self, job: Job, rank: int) -> int | None:
+        """The process id of a replica's wrapper; None if it does not run, or there is no such rank."""
+        replicas = self._local(job).replicas
+        return replicas[rank].wrapper if 0 <= rank < len(replicas) else None
+
     def _local(self, job: Job) -> _Local:
         if job.id not in self._jobs:
             ranks = range(job.specification.replicas)

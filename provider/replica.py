@@ -24,10 +24,14 @@ control=$1 stdout=$2 stderr=$3
 shift 3
 mkdir "$control/started" || exit 0
 echo $$ > "$control/pid.new" && mv "$control/pid.new" "$control/pid"
-"$@" > "$stdout" 2> "$stderr" < /dev/null
+[ -p "$control/hold" ] && exec 3<> "$control/hold"
+"$@" > "$stdout" 2> "$stderr" < /dev/null 3<&-
 echo $? > "$control/exit-code.new" && mv "$control/exit-code.new" "$control/exit-code"
 """
-"""Runs the rest of its arguments as they are; nothing that a user gave is read by the shell."""
+"""Runs the rest of its arguments as they are; nothing that a user gave is read by the shell.
+
+What waits at the pipe `hold`, such as the replica's network, ends with the wrapper.
+"""
 
 STOP_GRACE = 2.0
 """Seconds between SIGTERM and SIGKILL."""
@@ -108,6 +112,12 @@ class Replica:
         self._missing_since = self._missing_since or now
         patience = 1.0 if (self._control / "pid").exists() else START_PATIENCE
         return Condition(Phase.VANISHED if now - self._missing_since > patience else Phase.RUNNING)
+
+    @property
+    def wrapper(self) -> int | None:
+        """The process id of its wrapper, while it runs."""
+        process = self._wrapper()
+        return None if process is None else process.pid
 
     def stop(self) -> None:
         """Ask its processes to end; ask again after a grace period, and they are killed. To be called repeatedly."""

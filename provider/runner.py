@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fnmatch
 import logging
 import os
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,12 +20,14 @@ from models.command_line import build_command_line, build_environment
 from models.job import Job, JobState, JobUpdate
 from models.product import ProductReference
 from models.values import FileValue
-from provider import sandbox
+from provider import outputs, sandbox
 from provider.drives import Drives
 from provider.executor import Executor, ExecutorFailed, ReplicaStart, Standing
 from provider.ledger import Ledger, Taken
-from provider.local_replicas import RANK_HOST, LocalExecutor
+from provider.local_replicas import LocalExecutor
 from provider.metering import due_charge
+from provider.networks import Entrance, Networks
+from provider.outputs import OutputRefused
 from provider.replica import Condition, Phase
 from provider.settings import HOME_DRIVE, ProviderSettings
 from provider.slurm_queue import SlurmQueue
@@ -69,6 +69,7 @@ class Runner:
             if entry.executor == "slurm"
         }
         self._executors: list[Executor] = [self._local, *self._by_product.values()]
+        self.networks = Networks(settings)
         self._live: dict[str, LiveJob] = {}
         self._news = asyncio.Event()
         self._answers: dict[str, asyncio.Future[None]] = {}
@@ -132,6 +133,13 @@ class Runner:
         """Who runs the replicas of this job."""
         return self._by_product.get(job.specification.product, self._local)
 
+    async def wrapper_of(self, job_id: str, rank: int) -> int | None:
+        """The process id of the wrapper of a running replica; None if it does not run."""
+        job = await self._running(job_id)
+        if job is None or self.executor_of(job) is not self._local:
+            return None
+        return self._local.wrapper_of(job, rank)
+
     def counts(self) -> tuple[int, int]:
         """How many jobs run, and how many wait to be started."""
         running = sum(job.taken.running_reported for job in self._live.values())
@@ -144,10 +152,11 @@ class Runner:
     async def _sweep(self) -> None:
         """Delete what a crash left of jobs that had ended."""
         live = {entry.job.id for entry in await self._ledger.live()}
+        await self.networks.sweep(live)
         folder = self._settings.data_dir / "jobs"
         for entry in os.scandir(folder) if folder.is_dir() else ():
             if entry.name not in live:
-                await asyncio.to_thread(shutil.rmtree, entry.path, ignore_errors=True)
+                await asyncio.to_thread(outputs.delete, Path(entry.path))
 
     async def _look_at_all(self) -> None:
         taken = {entry.job.id: entry for entry in await self._ledger.live()}
@@ -160,7 +169,7 @@ class Runner:
             live.taken = entry
             try:
                 await self._look_at(live)
-            except Exception:
+            except Exception:  # one job must not hold up the others
                 log.exception("A look at the job %s failed; the next one follows.", job_id)
 
     async def _look_at(self, live: LiveJob) -> None:
@@ -228,10 +237,14 @@ class Runner:
         application, _ = resolved(job)
         folder, output = self._job_folder(job.id), self.output_folder(job.id)
         mounts = self.drives.mounts(job)
-        output.mkdir(parents=True, exist_ok=True)
+        outputs.make_folder(self._settings.all_drives[HOME_DRIVE], f"Jobs/{job.id}")
         sandbox.prepare_work(folder / "work", mounts)
+        if not executor.assigns_hosts:
+            await self.networks.begin(job)
         replicas = []
-        for rank in range(job.specification.replicas):
+        for rank, condition in enumerate(executor.standing(job).conditions):
+            if condition.phase is not Phase.NOT_STARTED:
+                continue
             ucloud = self._write_ucloud_files(job, rank, executor)
             environment = {
                 "PATH": sandbox.PATH,
@@ -242,6 +255,8 @@ class Runner:
             }
             licenses = job.status.resolved_licenses or {}
             environment |= build_environment(application, job.specification.parameters, environment, licenses)
+            # In Slurm the network is the node's own.
+            entrance = Entrance() if executor.assigns_hosts else self.networks.entrance(job.id, rank)
             room = sandbox.Room(
                 work=folder / "work",
                 ucloud=ucloud,
@@ -249,6 +264,8 @@ class Runner:
                 environment=environment,
                 changes_directory=application.container.change_working_directory,
                 system_folders=self._settings.system_folders,
+                network=entrance.words,
+                etc=entrance.etc,
             )
             program = build_command_line(application, job.specification.parameters, licenses)
             command = sandbox.enclosed([*executor.prefix, *program], room)
@@ -262,15 +279,17 @@ class Runner:
     async def _end(self, job: Job, report: JobUpdate) -> None:
         """Keep the output, delete what belongs to the job alone, and note the end. May be repeated after a crash."""
         if (self._job_folder(job.id)).is_dir():
-            await asyncio.to_thread(self._collect, job)
-            report = report.model_copy(update={"output_folder": f"/{HOME_DRIVE}/Jobs/{job.id}"})
+            lost = await asyncio.to_thread(self._collect, job)
+            text = f"{report.status} Output that could not be kept: {', '.join(lost[:5])}." if lost else report.status
+            report = report.model_copy(update={"output_folder": f"/{HOME_DRIVE}/Jobs/{job.id}", "status": text})
         await self._charge(job, None)
+        await self.networks.end(job.id)
         live = self._live.pop(job.id, None)
         self.executor_of(job).forget(job.id)
         # The answer to `create` may still be under way: then this must not be the first thing that is heard.
         was_told_in_answer = live is not None and live.told_in_answer
         await self._ledger.report_end(job.id, [RUNNING, report] if was_told_in_answer else [report])
-        await asyncio.to_thread(shutil.rmtree, self._job_folder(job.id), ignore_errors=True)
+        await asyncio.to_thread(outputs.delete, self._job_folder(job.id))
         log.info("Job %s ended: %s %s", job.id, report.state, report.status)
         self.reports_waiting.set()
 
@@ -286,22 +305,22 @@ class Runner:
             await self._ledger.add_charge(job.id, charge)
             self.reports_waiting.set()
 
-    def _collect(self, job: Job) -> None:
+    def _collect(self, job: Job) -> list[str]:
         application, _ = resolved(job)
-        work, output = self._job_folder(job.id) / "work", self.output_folder(job.id)
-        output.mkdir(parents=True, exist_ok=True)
         values = (*job.specification.parameters.values(), *job.specification.resources)
-        inputs = {value.path.rstrip("/").rpartition("/")[2] for value in values if isinstance(value, FileValue)}
-        for entry in os.scandir(work) if work.is_dir() else ():
-            wanted = any(fnmatch.fnmatchcase(entry.name, pattern) for pattern in application.output_file_globs)
-            if wanted and entry.name not in inputs and not (output / entry.name).exists():
-                shutil.move(entry.path, output / entry.name)
+        mounts = {value.path.rstrip("/").rpartition("/")[2] for value in values if isinstance(value, FileValue)}
+        try:
+            output = outputs.make_folder(self._settings.all_drives[HOME_DRIVE], f"Jobs/{job.id}")
+        except (OSError, OutputRefused) as error:
+            log.warning("Nothing of the job %s is kept: %s", job.id, error)
+            return ["all of it"]
+        return outputs.collect(self._job_folder(job.id) / "work", output, application.output_file_globs, mounts)
 
     def _write_ucloud_files(self, job: Job, rank: int, executor: Executor) -> Path:
         folder = self._control(job.id, rank) / "ucloud"
         folder.mkdir(parents=True, exist_ok=True)
-        ranks = range(0 if executor.assigns_hosts else job.specification.replicas)
-        lines = {f"node-{other}.txt": RANK_HOST for other in ranks}
+        addresses = [] if executor.assigns_hosts else self.networks.addresses(job)
+        lines = {f"node-{other}.txt": address for other, address in enumerate(addresses)}
         lines |= {
             "rank.txt": str(rank),
             "cores.txt": str(_cores(job)),

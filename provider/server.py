@@ -29,14 +29,18 @@ from models.protocol import (
     QueueStatus,
     Utilization,
 )
+from models.session import SessionItem
 from models.wire import field_path, sentences
 from provider.authentication import Authentication, NotAuthenticated
 from provider.drives import FileRefused
 from provider.executor import ExecutorFailed, ExecutorRefused
 from provider.ledger import Ledger, TerminatedBefore
 from provider.logs import stream
+from provider.networks import peers_of
 from provider.reporter import Reporter, Reports
 from provider.runner import Runner, resolved
+from provider.session_tokens import SessionTokens
+from provider.sessions import Sessions
 from provider.settings import ProviderSettings
 
 
@@ -54,6 +58,7 @@ def create_server(settings: ProviderSettings, reports: Reports | None = None) ->
     ledger = Ledger(settings.data_dir / "provider.sqlite")
     runner = Runner(settings, ledger)
     authentication = Authentication(settings.public_key_file.read_text(), settings.issuer)
+    sessions_prefix = f"/ucloud/{settings.id}/sessions"
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -77,18 +82,23 @@ def create_server(settings: ProviderSettings, reports: Reports | None = None) ->
 
     @app.middleware("http")
     async def authenticate(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
+        if request.url.path.startswith(f"{sessions_prefix}/"):
+            return await proceed(request)  # each session has a token of its own
         try:
             authentication.check(request.headers.get("authorization"))
         except NotAuthenticated as error:
             return JSONResponse({"why": str(error)}, 401)
         return await proceed(request)
 
-    app.include_router(_calls(settings, ledger, runner))
+    tokens = SessionTokens(settings.data_dir / "session-secret")
+    sessions = Sessions(sessions_prefix, tokens, runner.wrapper_of)
+    app.include_router(_calls(settings, ledger, runner, sessions))
+    app.include_router(sessions.router())
     _add_follow(app, settings, ledger, runner, authentication)
     return app
 
 
-def _calls(settings: ProviderSettings, ledger: Ledger, runner: Runner) -> APIRouter:
+def _calls(settings: ProviderSettings, ledger: Ledger, runner: Runner, sessions: Sessions) -> APIRouter:
     router = APIRouter(prefix=f"/ucloud/{settings.id}/jobs")
     products = {entry.product: entry.support for entry in settings.offered_products}
 
@@ -98,6 +108,7 @@ def _calls(settings: ProviderSettings, ledger: Ledger, runner: Runner) -> APIRou
         """Take all jobs or none; a known one is a repeat."""
         for job in request.items:
             _check(job)
+            await _check_peers(job)
         try:
             await ledger.take(request.items)
         except TerminatedBefore as error:
@@ -122,6 +133,14 @@ def _calls(settings: ProviderSettings, ledger: Ledger, runner: Runner) -> APIRou
         if not tool.backend.support_in(support).enabled:
             why = f"{job.specification.product} does not run applications of type {tool.backend}."
             raise Refused(why, code=ErrorCode.FEATURE_NOT_SUPPORTED_BY_PROVIDER)
+
+    async def _check_peers(job: Job) -> None:
+        if await ledger.find(job.id) is not None:
+            return  # a repeat: it was checked when it came
+        for peer in peers_of(job):
+            taken = await ledger.find(peer.job_id)
+            if taken is None or taken.ended:
+                raise Refused(f"The peer {peer.hostname} (job {peer.job_id}) does not run at this provider.")
 
     @router.post("/terminate")
     async def terminate(request: BulkRequest[Job]) -> dict[str, Any]:
@@ -162,6 +181,17 @@ def _calls(settings: ProviderSettings, ledger: Ledger, runner: Runner) -> APIRou
             if not await runner.unsuspend(item.job.id):
                 raise Refused(f"The job {item.job.id} does not run here.", 404)
         return _empty(len(request.items))
+
+    @router.post("/interactiveSession")
+    async def interactive_session(request: BulkRequest[SessionItem], http: Request) -> dict[str, Any]:
+        """Addresses at which clients and browsers open sessions, each with a token."""
+        base_url = settings.public_url or str(http.base_url)
+        opened = []
+        for item in request.items:
+            if await runner.wrapper_of(item.job.id, item.rank) is None:
+                raise Refused(f"Rank {item.rank} of the job {item.job.id} does not run here.", 404)
+            opened.append(sessions.open(item, base_url).to_wire())
+        return {"responses": opened}
 
     @router.post("/verify")
     async def verify(request: BulkRequest[Job]) -> dict[str, Any]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import hmac
 import os
 import secrets
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jwt
 
@@ -41,34 +44,56 @@ class SessionTokens:
 
     def __init__(self, secret_file: Path) -> None:
         self._secret = _secret(secret_file)
+        self._redeemed: dict[str, float] = {}
 
-    def issue(self, session: Session, lifetime: int = LIFETIME) -> str:
-        """A token for that session, for `lifetime` seconds."""
+    def issue(self, session: Session, lifetime: int = LIFETIME, challenge: str | None = None) -> str:
+        """A token for that session, for `lifetime` seconds; with a challenge, its secret is needed as well."""
         claims = {
             "aud": AUDIENCE,
             "sub": session.job_id,
             "rank": session.rank,
             "type": session.session_type.value,
             "exp": int(time.time()) + lifetime,
+            "jti": secrets.token_hex(16),
+            "challenge": challenge,
         }
         return jwt.encode(claims, self._secret, algorithm=ALGORITHM)
 
-    def check(self, token: str | None, session_type: SessionType) -> Session:
+    def check(self, token: str | None, session_type: SessionType, verifier: str | None = None) -> Session:
         """What the token opens. Raises `NotOpened` if it is missing, wrong, expired, or for another purpose."""
+        return self._read(token, session_type, verifier)[0]
+
+    def redeem(self, token: str | None, session_type: SessionType, verifier: str | None = None) -> Session:
+        """The same, once: from then on the token opens nothing. A restart of this process forgets that."""
+        session, claims = self._read(token, session_type, verifier)
+        now = time.time()
+        self._redeemed = {name: until for name, until in self._redeemed.items() if until > now}
+        if claims["jti"] in self._redeemed:
+            raise NotOpened("The session's token was used before; ask for a new session.")
+        self._redeemed[claims["jti"]] = claims["exp"]
+        return session
+
+    def _read(
+        self, token: str | None, session_type: SessionType, verifier: str | None
+    ) -> tuple[Session, dict[str, Any]]:
         try:
             claims = jwt.decode(
                 token or "",
                 self._secret,
                 algorithms=[ALGORITHM],
                 audience=AUDIENCE,
-                options={"require": ["exp", "sub", "aud"]},
+                options={"require": ["exp", "sub", "aud", "jti"]},
             )
             session = Session(claims["sub"], int(claims["rank"]), SessionType(claims["type"]))
         except (jwt.InvalidTokenError, KeyError, TypeError, ValueError) as error:
             raise NotOpened("The session's token is not valid, or has expired.") from error
+        challenge = claims.get("challenge")
+        proof = hashlib.sha256((verifier or "").encode()).hexdigest()
+        if challenge is not None and not hmac.compare_digest(proof, str(challenge)):
+            raise NotOpened("The token opens nothing without its verifier, which only the client has.")
         if session.session_type is not session_type:
             raise NotOpened(f"The token is for {session.session_type}, not for {session_type}.", is_known=True)
-        return session
+        return session, claims
 
 
 def _secret(file: Path) -> bytes:

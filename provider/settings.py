@@ -12,9 +12,12 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from models.product import BackendSupport, ComputeSupport, ProductReference, ProductSupport
 
 LOCAL_SUPPORT = ComputeSupport(
-    native=BackendSupport(enabled=True, logs=True, time_extension=True, utilization=True, suspension=True)
+    native=BackendSupport(
+        enabled=True, logs=True, terminal=True, time_extension=True, utilization=True, suspension=True
+    )
 )
 """What this provider can do with programs that are on the machine."""
+NetworkChoice = Literal["auto", "separate", "host"]
 HOME_DRIVE = "home"
 """The drive that holds the output of jobs, below `Jobs/<job id>`."""
 
@@ -77,6 +80,12 @@ class ProviderSettings(BaseSettings):
     """Seconds between two looks at Slurm's queue; one look is for all jobs."""
     system_folders: list[Path] = []
     """More folders of this machine that every job may read, for example where a centre keeps its software."""
+    public_url: str | None = None
+    """Where clients and browsers reach this provider, such as `https://provider.example.com`; without it, the address
+    at which the orchestrator does."""
+    network: NetworkChoice = "auto"
+    """`separate`: every job has a network of its own, or the provider does not start; `host`: all share this machine's;
+    `auto`: separate where the machine can do it."""
     charge_interval: float = Field(default=900.0, gt=0)
     """Seconds between two charges of a running job; the rest is charged at its end."""
     log_level: str = "INFO"

@@ -21,6 +21,8 @@ class AcknowledgingProvider:
         self.calls: list[tuple[str, str]] = []
         self.items: list[dict[str, Any]] = []
         self.answers: dict[str, list[int]] = defaultdict(list)
+        self.sessions: list[dict[str, Any]] = []
+        """What to answer to the next calls of interactiveSession, before it gives terminals again."""
         self.open: dict[str, asyncio.Event] = defaultdict(_set_event)
         self._port = 0
         self._application = self._make_application()
@@ -66,10 +68,20 @@ class AcknowledgingProvider:
                 if status >= 400:
                     return JSONResponse({"why": f"No, says {status}."}, status)
             return JSONResponse(
-                {"responses": [{"id": f"native-{job['id']}"} if call.endswith("create") else {} for job in jobs]}
+                {"responses": [self._response(call, item, job) for item, job in zip(items, jobs, strict=True)]}
             )
 
         return app
+
+    def _response(self, call: str, item: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
+        match call.rpartition(":")[2]:
+            case "create":
+                return {"id": f"native-{job['id']}"}
+            case "interactiveSession":
+                shell = {"type": "shell", "jobId": job["id"], "rank": item["rank"], "sessionIdentifier": "a-token"}
+                return self.sessions.pop(0) if self.sessions else shell
+            case _:
+                return {}
 
 
 def _set_event() -> asyncio.Event:

@@ -17,7 +17,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.accounting import AccountingActivities
     from activities.provider import ProviderActivities
     from models.errors import ErrorCode
-    from models.job import MAXIMUM_HOURS, TERMINAL_STATES, JobUpdate
+    from models.job import MAXIMUM_HOURS, TERMINAL_STATES, JobState, JobUpdate
     from models.messages import (
         AclRequest,
         BatchOutcome,
@@ -25,12 +25,14 @@ with workflow.unsafe.imports_passed_through():
         CoverCall,
         ExtendCall,
         ExtendRequest,
+        OpenSessionCall,
         ProviderCall,
         RenameRequest,
     )
     from models.money import ChargeResult
     from models.names import provider_task_queue
     from models.protocol import ChargeAnswer, ChargeId, ChargeMessage, UpdateMessage
+    from models.session import OPEN_SESSION, OpenSessionRequest
     from models.wire import sentences
     from workflows import lifecycle, timeouts
     from workflows.known import HELD_UPDATE_BYTES, KnownJob, now
@@ -161,6 +163,31 @@ class JobHandlers(KnownJob):
     def _check_unsuspend(self) -> None:
         self._check_is_live()
 
+    @workflow.update(
+        description="Get the address of a terminal (SHELL), a web application (WEB) or a desktop (VNC) of a running "
+        'job: {"sessionType": "SHELL", "rank": 0}'
+    )
+    async def open_session(self, request: Any = None) -> dict[str, Any]:
+        """Ask the provider for a session. Its token is short-lived, and useless without the secret of the challenge."""
+        wanted = OpenSessionRequest.model_validate(request)
+        answer = await self._ask_provider(
+            ProviderActivities.open_session, OpenSessionCall, f"Open {wanted.session_type}", request=wanted
+        )
+        session: dict[str, Any] = OPEN_SESSION.validate_python(answer).to_wire()
+        return session
+
+    @open_session.validator
+    def _check_open_session(self, request: Any = None) -> None:
+        rank = checked(OpenSessionRequest, request).rank
+        self._check_is_live()
+        if self._job.status.state is not JobState.RUNNING:
+            text = f"The job is in state {self._job.status.state}; sessions are for jobs that run."
+            raise refusal_of(ErrorCode.INVALID_STATE, text)
+        replicas = self._job.specification.replicas
+        if rank >= replicas:
+            text = f"There is no rank {rank}: the job's {replicas} replicas count from 0."
+            raise refusal_of(ErrorCode.VERIFICATION_FAILED, text)
+
     @workflow.update(description='Give the job another name: {"name": "My analysis"}')
     def rename(self, request: Any = None) -> None:
         """Change the job's name; a name of null takes it away."""
@@ -242,7 +269,7 @@ class JobHandlers(KnownJob):
         await workflow.sleep(max(timedelta(0), timeouts.CREDIT_GRACE - elapsed), summary="No more credits")
         self._own_reason = "Your job is being terminated (No more credits)."
 
-    async def _ask_provider(self, activity: Any, call: Any, verb: str, **fields: Any) -> None:
+    async def _ask_provider(self, activity: Any, call: Any, verb: str, **fields: Any) -> Any:
         self._check_is_live()
         request = workflow.start_activity_method(
             activity,
@@ -259,7 +286,7 @@ class JobHandlers(KnownJob):
             request.cancel()
             raise refusal_of(ErrorCode.INVALID_STATE, f"The job ended before the provider answered to {verb.lower()}.")
         try:
-            await request
+            return await request
         except FailureError as error:
             raise as_refusal(error) from error
 

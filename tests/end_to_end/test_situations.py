@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.end_to_end.running_stack import Stack, eventually
+from tests.end_to_end.keyboard import Keyboard
+from tests.end_to_end.running_stack import COMMAND, Stack, eventually
 
 CATALOG = """
 ---
@@ -28,6 +30,18 @@ parameters:
   license: {type: license_server, optional: true}
   link: {type: ingress, optional: true}
   database: {type: peer, optional: true}
+---
+application: v1
+title: Pair
+name: pair
+version: "1"
+authors: [UCloud]
+description: Two replicas that sleep.
+tool: {name: system, version: "1"}
+applicationType: BATCH
+allowMultiNode: true
+invocation: [sleep, "300"]
+parameters: {}
 ---
 license: v1
 id: solver
@@ -110,6 +124,37 @@ def test_connecting_two_jobs(stack: Stack) -> None:
     assert (refused.returncode, refused.stderr) == (2, f"There is no job {database} for the peer database.\n")
     cancelled(stack, web)
     cancelled(stack, database)
+
+
+def test_an_interactive_terminal(stack: Stack) -> None:
+    pair = {"name": "pair", "version": "1"}
+    job_id = submitted(stack, job_file(stack, application=pair, replicas=2))
+    running(stack, job_id)
+    command = [COMMAND, "open", job_id, "--type", "shell", "--rank", "1", "--user", "alice"]
+    command += ["--data-dir", str(stack.folder)]
+    piped = subprocess.run(
+        command, input="echo rank-$(cat /etc/ucloud/rank.txt)\nexit\n", capture_output=True, text=True, check=False
+    )
+    assert (piped.returncode, piped.stderr) == (0, "")
+    assert "rank-1" in piped.stdout
+    with Keyboard(command, columns=91, rows=33) as keyboard:
+        keyboard.read_until("# ")
+        keyboard.type("stty size; sleep 250\n")
+        keyboard.read_until("33 91")
+        keyboard.type("\x03")
+        keyboard.resize(72, 20)
+        keyboard.type("echo si''ze-$(stty size)-$UCLOUD_RANK\n")
+        keyboard.read_until("size-20 72-1")
+        keyboard.type("exit 7\n")
+        assert keyboard.wait() == 0
+    refused = stack.run("open", job_id, "--rank", "2", "--user", "alice")
+    assert (refused.returncode, refused.stderr) == (2, "There is no rank 2: the job's 2 replicas count from 0.\n")
+    refused = stack.run("open", job_id, "--type", "vnc", "--user", "alice")
+    assert refused.returncode == 2
+    assert "does not support vnc" in refused.stderr
+    others = stack.run("open", job_id, "--user", "mallory")
+    assert (others.returncode, others.stderr) == (2, f"There is no job {job_id}.\n")
+    cancelled(stack, job_id)
 
 
 def test_a_public_link(stack: Stack) -> None:

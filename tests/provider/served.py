@@ -90,6 +90,11 @@ class Served:
         assert update is not None
         return update
 
+    async def still_runs(self, job: dict[str, Any]) -> bool:
+        """Whether the provider says that the job still runs."""
+        item = {"job": job, "rank": 0, "sessionType": "SHELL"}
+        return (await self.call("interactiveSession", item)).status_code == 200
+
     def output(self, job: dict[str, Any], name: str) -> str:
         return (self.folder / "provider" / "drives" / "home" / "Jobs" / job["id"] / name).read_text()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 import time
 from pathlib import Path
@@ -75,7 +76,8 @@ async def test_replicas_and_their_files(provider: Served) -> None:
     for rank in range(3):
         lines = provider.output(job, f"stdout-{rank}.txt").splitlines()
         assert lines[:4] == [str(rank), "1", "3", job["id"]]
-        assert lines[-3:] == ["127.0.0.1"] * 3
+        assert len(lines[-3:]) == 3
+        assert all(ipaddress.ip_address(line) for line in lines[-3:])
 
 
 async def test_a_replica_that_fails_ends_the_job(provider: Served) -> None:

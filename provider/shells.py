@@ -1,0 +1,73 @@
+"""Terminals over WebSockets.
+
+The client sends JSON texts, first `{"type": "initialize", "cols": 80, "rows": 24}`, then
+`{"type": "input", "data": ...}` and `{"type": "resize", "cols": ..., "rows": ...}`. It gets
+`{"type": "data", "data": ...}` and, when the shell ends, `{"type": "exit", "code": ...}`. All but the last are the
+messages of UCloud's `Shells` API.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import contextlib
+from typing import Literal
+
+from fastapi import WebSocket, WebSocketDisconnect
+from pydantic import Field, ValidationError
+
+from models.wire import WireModel
+from provider.terminal import Terminal
+
+INITIALIZE_PATIENCE = 10.0
+"""Seconds that a client may take to say how large its terminal is."""
+MAXIMUM_INPUT = 1024 * 1024
+"""Characters of one message; a paste of a megabyte is still taken."""
+
+
+class ShellRequest(WireModel):
+    """What a client sends."""
+
+    type: Literal["initialize", "input", "resize"]
+    cols: int = Field(default=80, ge=1, le=1000)
+    rows: int = Field(default=24, ge=1, le=1000)
+    data: str = Field(default="", max_length=MAXIMUM_INPUT)
+
+
+async def serve_shell(socket: WebSocket, wrapper: int) -> None:
+    """Run a shell in the replica of that wrapper until it, the client or the replica ends. Raises `NotEntered`."""
+    first = await asyncio.wait_for(_request(socket), INITIALIZE_PATIENCE)
+    terminal = Terminal(wrapper, first.cols, first.rows)
+    tasks = [asyncio.create_task(_say(socket, terminal)), asyncio.create_task(_listen(socket, terminal))]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.shield(terminal.close())
+
+
+async def _say(socket: WebSocket, terminal: Terminal) -> None:
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    while piece := await terminal.read():
+        if text := decoder.decode(piece):
+            await socket.send_json({"type": "data", "data": text})
+    await socket.send_json({"type": "exit", "code": await terminal.exit_code()})
+
+
+async def _listen(socket: WebSocket, terminal: Terminal) -> None:
+    with contextlib.suppress(WebSocketDisconnect):
+        while True:
+            request = await _request(socket)
+            if request.type == "input":
+                await terminal.write(request.data.encode())
+            else:
+                terminal.resize(request.cols, request.rows)
+
+
+async def _request(socket: WebSocket) -> ShellRequest:
+    """The next message that can be read; others are passed over."""
+    while True:
+        with contextlib.suppress(ValidationError):
+            return ShellRequest.model_validate_json(await socket.receive_text())

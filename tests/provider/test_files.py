@@ -1,0 +1,205 @@
+"""What becomes of files: those of a job end with it, its output is kept, and those of drives stay as they are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models import JobState
+from provider import outputs, sandbox
+from tests.conditions import eventually
+from tests.provider.served import Reports, Served, serving, shell
+
+sandboxed = pytest.mark.skipif(not sandbox.is_available(), reason="bubblewrap does not work on this machine")
+
+
+def output_folder(served: Served, job: dict[str, Any]) -> Path:
+    return served.folder / "provider" / "drives" / "home" / "Jobs" / job["id"]
+
+
+def kept(served: Served, job: dict[str, Any]) -> dict[str, str]:
+    """Everything in the output but the logs: paths and contents; links by where they point."""
+    found = {}
+    folder = output_folder(served, job)
+    for parent, folders, files in os.walk(folder):
+        for name in folders + files:
+            path = Path(parent, name)
+            relative = str(path.relative_to(folder))
+            if relative.startswith(("stdout-", "stderr-")):
+                continue
+            if path.is_symlink():
+                found[relative] = f"-> {os.readlink(path)}"
+            elif path.is_file():
+                found[relative] = path.read_text()
+    return found
+
+
+def with_globs(job: dict[str, Any], *patterns: str) -> dict[str, Any]:
+    job["status"]["resolvedApplication"]["application"]["outputFileGlobs"] = list(patterns)
+    return job
+
+
+async def ended(served: Served, job: dict[str, Any]) -> str:
+    """Run a job to its end; nothing of its own is left then. Returns its last status text."""
+    answer = await served.call("", job)
+    assert answer.status_code == 200, answer.text
+    end = await served.end_of(job)
+    await eventually(lambda: not (served.folder / "provider" / "jobs" / job["id"]).exists())
+    return end.status or ""
+
+
+@sandboxed
+async def test_a_read_only_input_cannot_be_made_writable(provider: Served) -> None:
+    (provider.folder / "drive" / "in").mkdir()
+    (provider.folder / "drive" / "in" / "file").write_text("given")
+    given = {"type": "file", "path": "/data/in", "readOnly": True}
+    script = "mount -o remount,bind,rw /work/in; umount /work/in; echo changed > /work/in/file; rm -rf in; mv in out; "
+    script += "unshare -rm sh -c 'mount -o remount,bind,rw /work/in; echo changed > /work/in/file'; true"
+    job = shell(script, parameters={"input": given})
+    await ended(provider, job)
+    assert (provider.folder / "drive" / "in" / "file").read_text() == "given"
+    assert kept(provider, job) == {}
+
+
+async def test_globs_choose_files_and_folders(provider: Served) -> None:
+    script = (
+        "mkdir -p out/deep results other .hidden; for f in out/deep/a results/b.csv results/b.txt other/c d.txt e; "
+    )
+    script += "do echo $f > $f; done"
+    job = with_globs(shell(script), "out", "results/*.csv", "*.txt")
+    await ended(provider, job)
+    expected = ["out/deep/a", "results/b.csv", "d.txt"]
+    assert kept(provider, job) == {name: f"{name}\n" for name in expected}
+
+
+async def test_names_may_hold_anything(provider: Served) -> None:
+    job = shell("echo 1 > 'two\nlines'; echo 2 > ' * [a] '; echo 3 > -rf; mkdir 'a\nfolder'; echo 4 > 'a\nfolder/x'")
+    await ended(provider, job)
+    expected = {"two\nlines": "1\n", " * [a] ": "2\n", "-rf": "3\n", "a\nfolder/x": "4\n"}
+    assert kept(provider, job) == expected
+
+
+async def test_a_file_that_is_named_like_a_log_is_kept_beside_it(provider: Served) -> None:
+    job = shell("echo mine > stdout-0.txt; echo log")
+    await ended(provider, job)
+    assert provider.output(job, "stdout-0.txt") == "log\n"
+    assert provider.output(job, "stdout-0.txt (1)") == "mine\n"
+
+
+async def test_links_are_kept_as_links_and_never_followed(provider: Served) -> None:
+    secret = provider.folder / "secret"
+    secret.mkdir()
+    (secret / "key").write_text("private")
+    script = (
+        f"ln -s {secret} folder; ln -s {secret}/key key; ln -s / root; mkdir d; ln -s {secret} d/folder; ln -s . loop"
+    )
+    job = with_globs(shell(script), "*", "folder/*", "d/folder/*", "root/etc/passwd", "loop/loop/*")
+    await ended(provider, job)
+    expected = {"folder": str(secret), "key": f"{secret}/key", "root": "/", "d/folder": str(secret), "loop": "."}
+    assert kept(provider, job) == {name: f"-> {target}" for name, target in expected.items()}
+    assert (secret / "key").read_text() == "private"
+
+
+async def test_a_mounted_folder_is_never_moved_or_emptied(provider: Served) -> None:
+    mounted = provider.folder / "drive" / "result"
+    mounted.mkdir()
+    (mounted / "before").write_text("before")
+    given = {"type": "file", "path": "/data/result"}
+    script = "echo new > result/new; rm -rf result; ln -s /data result; ln -s result other; echo new > result/new"
+    job = with_globs(shell(script, parameters={"input": given}), "*", "result/*", "other/*")
+    (mounted / "before").chmod(0o644)
+    await ended(provider, job)
+    # What the job itself did with its writable folder stays; the provider did nothing to it.
+    assert (mounted / "new").read_text() == "new\n"
+    assert "result" not in kept(provider, job)
+    assert kept(provider, job).get("other") == "-> result"
+
+
+@pytest.mark.parametrize("end", ["success", "failure", "cancel", "no start"])
+async def test_files_of_a_job_end_with_it(provider: Served, end: str) -> None:
+    closed = "mkdir -p closed/inside; echo x > closed/inside/x; chmod 000 closed/inside closed; "
+    script = {"success": "true", "failure": "exit 3", "cancel": "echo ready; sleep 300", "no start": "true"}[end]
+    job = with_globs(shell(closed + script), "nothing")
+    if end == "no start":
+        # A link in the place of the output folder: where it leads, nothing may be written.
+        elsewhere = provider.folder / "elsewhere"
+        elsewhere.mkdir()
+        output_folder(provider, job).parent.mkdir(parents=True, exist_ok=True)
+        output_folder(provider, job).symlink_to(elsewhere)
+    await provider.call("", job)
+    if end == "cancel":
+        await eventually(lambda: "ready" in provider.output(job, "stdout-0.txt"))
+        await provider.call("terminate", job)
+    update = await provider.end_of(job)
+    assert update.state is (JobState.FAILURE if end == "no start" else JobState.SUCCESS)
+    await eventually(lambda: not (provider.folder / "provider" / "jobs" / job["id"]).exists())
+    if end == "no start":
+        assert list(elsewhere.iterdir()) == []
+        assert "is not a folder" in (update.status or "")
+
+
+async def test_closed_folders_are_kept_too(provider: Served) -> None:
+    job = shell("mkdir out; echo x > out/x; chmod 500 out")
+    await ended(provider, job)
+    assert kept(provider, job) == {"out/x": "x\n"}
+
+
+async def test_a_crash_in_the_middle_of_the_end_is_made_good(tmp_path: Path) -> None:
+    served = Served(tmp_path, Reports())
+    half, over = shell("echo 1 > one; echo 2 > two; echo ready; sleep 2"), shell("true")
+    async with serving(served):
+        await served.call("", over)
+        await served.end_of(over)
+        await served.call("", half)
+        await eventually(lambda: "ready" in served.output(half, "stdout-0.txt"))
+    work = tmp_path / "provider" / "jobs" / half["id"] / "work"
+    await eventually(lambda: not served.processes_of(half))
+    # One file was moved when the provider died; of the other job all was done but the deletion.
+    (work / "one").rename(output_folder(served, half) / "one")
+    (tmp_path / "provider" / "jobs" / over["id"] / "work" / "x").mkdir(parents=True)
+    async with serving(served):
+        update = await served.end_of(half)
+        assert update.output_folder == f"/home/Jobs/{half['id']}"
+        assert kept(served, half) == {"one": "1\n", "two": "2\n"}
+        await eventually(lambda: list((tmp_path / "provider" / "jobs").iterdir()) == [])
+
+
+async def test_a_job_whose_files_make_trouble_holds_up_no_other(provider: Served) -> None:
+    name = "n" * 255
+    job, other = shell(f"echo 1 > {name}; echo 2 > good; sleep 1"), shell("sleep 1.5")
+    await provider.call("", job)
+    await eventually(lambda: output_folder(provider, job).is_dir())
+    (output_folder(provider, job) / name).write_text("taken")  # a number makes the name too long
+    await provider.call("", other)
+    assert name in ((await provider.end_of(job)).status or "")
+    assert kept(provider, job)["good"] == "2\n"
+    await provider.end_of(other)
+
+
+async def test_a_path_that_ends_in_a_dot_is_refused(provider: Served) -> None:
+    (provider.folder / "drive" / "folder").mkdir()
+    given = {"type": "file", "path": "/data/folder/."}
+    answer = await provider.call("", shell("true", parameters={"input": given}))
+    assert answer.status_code == 400
+
+
+def test_output_crosses_file_systems_without_following_links(tmp_path: Path) -> None:
+    other = Path("/dev/shm")
+    if not os.access(other, os.W_OK) or other.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second file system")
+    work = other / f"work-{os.getpid()}"
+    (work / "folder").mkdir(parents=True)
+    try:
+        (tmp_path / "secret").write_text("private")
+        (work / "link").symlink_to(tmp_path / "secret")
+        (work / "folder" / "link").symlink_to(tmp_path)
+        os.mkfifo(work / "pipe")
+        assert outputs.collect(work, outputs.make_folder(tmp_path, "out"), ["*"], ()) == ["pipe"]
+    finally:
+        outputs.delete(work)
+    assert not work.exists()
+    assert (tmp_path / "out" / "link").readlink() == tmp_path / "secret"
+    assert (tmp_path / "out" / "folder" / "link").readlink() == tmp_path

@@ -1,0 +1,237 @@
+"""Terminals in jobs: real pseudo-terminals inside real sandboxes, and tokens that open nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psutil
+import pytest
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import connect as connect_websocket
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from models.session import SessionType
+from provider.session_tokens import Session, SessionTokens
+from tests.conditions import eventually
+from tests.provider.served import Served, shell
+
+
+async def running(provider: Served, script: str = "sleep 300", **changes: Any) -> dict[str, Any]:
+    job = shell(script, **changes)
+    await provider.call("", job)
+    await eventually(lambda: len(provider.processes_of(job)) > 1)
+
+    async def can_be_opened() -> bool:
+        item = {"job": job, "rank": 0, "sessionType": "SHELL"}
+        return (await provider.call("interactiveSession", item)).status_code == 200
+
+    await eventually(can_be_opened)
+    return job
+
+
+async def opened(provider: Served, job: dict[str, Any], rank: int = 0) -> dict[str, Any]:
+    answer = await provider.call("interactiveSession", {"job": job, "rank": rank, "sessionType": "SHELL"})
+    assert answer.status_code == 200, answer.text
+    (session,) = answer.json()["responses"]
+    assert (session["type"], session["jobId"], session["rank"]) == ("shell", job["id"], rank)
+    return dict(session)
+
+
+class Screen:
+    """What a person at a terminal types and reads."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
+        self.text = ""
+        self.code: int | None = None
+
+    async def type(self, text: str) -> None:
+        await self._socket.send(json.dumps({"type": "input", "data": text}))
+
+    async def resize(self, columns: int, rows: int) -> None:
+        await self._socket.send(json.dumps({"type": "resize", "cols": columns, "rows": rows}))
+
+    async def read_until(self, text: str) -> None:
+        try:
+            async with asyncio.timeout(30):
+                while text not in self.text:
+                    await self._read()
+        except TimeoutError:
+            pytest.fail(f"{text!r} did not come, but {self.text!r} did.")
+
+    async def read_to_the_end(self) -> None:
+        async with asyncio.timeout(30):
+            while self.code is None:
+                await self._read()
+
+    async def _read(self) -> None:
+        message = json.loads(await self._socket.recv())
+        if message["type"] == "exit":
+            self.code = message["code"]
+        else:
+            self.text += message["data"]
+
+
+@asynccontextmanager
+async def terminal(url: str, columns: int = 80, rows: int = 24) -> AsyncIterator[Screen]:
+    async with connect_websocket(url) as socket:
+        await socket.send(json.dumps({"type": "initialize", "cols": columns, "rows": rows}))
+        yield Screen(socket)
+
+
+def shells_of(provider: Served) -> list[psutil.Process]:
+    """All processes of terminals."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if "UCLOUD_SHELL" in process.environ():
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+async def test_a_command_is_typed_inside_the_job(provider: Served) -> None:
+    job = await running(provider)
+    async with terminal((await opened(provider, job))["url"]) as screen:
+        await screen.type("echo $((6*7)) in $PWD of $UCLOUD_JOB_ID; cat /etc/ucloud/rank.txt; ls /\n")
+        await screen.read_until(f"42 in /work of {job['id']}")
+        await screen.type("test -e /root || echo no-root''-folder\n")
+        await screen.read_until("no-root-folder")
+        await screen.type("exit 3\n")
+        await screen.read_to_the_end()
+        assert screen.code == 3
+    await eventually(lambda: not shells_of(provider))
+
+
+async def test_a_terminal_has_no_more_rights_than_the_job(provider: Served) -> None:
+    job = await running(provider, "grep -E 'Cap(Prm|Eff)|NoNewPrivs' /proc/self/status; sleep 300")
+    await eventually(lambda: "NoNewPrivs" in provider.output(job, "stdout-0.txt"))
+    async with terminal((await opened(provider, job))["url"]) as screen:
+        await screen.type("grep -E 'Cap(Prm|Eff)|NoNewPrivs' /proc/self/status; echo do''ne\n")
+        await screen.read_until("done\r\n")
+        for line in provider.output(job, "stdout-0.txt").splitlines():
+            assert line in screen.text.splitlines()
+
+
+async def test_control_c_interrupts_the_command_alone(provider: Served) -> None:
+    job = await running(provider)
+    async with terminal((await opened(provider, job))["url"]) as screen:
+        await screen.type("echo be''fore; sleep 200; echo af''ter $?\n")
+        await screen.read_until("before\r\n")
+        await eventually(lambda: any(process.name() == "sleep" for process in shells_of(provider)))
+        await screen.type("\x03")
+        await screen.type("echo still-$((1+1))\n")
+        await screen.read_until("still-2")
+    assert await provider.still_runs(job)
+
+
+async def test_the_terminal_has_the_size_of_its_window(provider: Served) -> None:
+    job = await running(provider)
+    async with terminal((await opened(provider, job))["url"], 100, 30) as screen:
+        await screen.type("stty size\n")
+        await screen.read_until("30 100")
+        await screen.resize(132, 43)
+        await screen.type("stty size\n")
+        await screen.read_until("43 132")
+
+
+async def test_a_terminal_on_another_rank(provider: Served) -> None:
+    job = await running(provider, replicas=2)
+    async with terminal((await opened(provider, job, 1))["url"]) as screen:
+        await screen.type("echo rank-$(cat /etc/ucloud/rank.txt)-$UCLOUD_RANK\n")
+        await screen.read_until("rank-1-1")
+    answer = await provider.call("interactiveSession", {"job": job, "rank": 2, "sessionType": "SHELL"})
+    assert answer.status_code == 404
+    assert answer.json()["why"] == f"Rank 2 of the job {job['id']} does not run here."
+
+
+async def test_nothing_of_a_terminal_is_left_when_its_client_goes(provider: Served) -> None:
+    job = await running(provider)
+    async with terminal((await opened(provider, job))["url"]) as screen:
+        await screen.type("trap '' HUP TERM; nohup sleep 201 >/dev/null 2>&1 & (setsid sleep 202 &) ; echo rea''dy\n")
+        await screen.read_until("ready")
+        await eventually(lambda: sum(process.name() == "sleep" for process in shells_of(provider)) == 2)
+    await eventually(lambda: not shells_of(provider))
+    assert await provider.still_runs(job)
+
+
+async def test_a_terminal_ends_with_its_job(provider: Served) -> None:
+    job = await running(provider)
+    async with terminal((await opened(provider, job))["url"]) as screen:
+        await screen.type("echo rea''dy\n")
+        await screen.read_until("ready")
+        await provider.call("terminate", job)
+        with contextlib.suppress(ConnectionClosed):
+            await screen.read_to_the_end()
+    await provider.end_of(job)
+    await eventually(lambda: not shells_of(provider))
+
+
+async def test_a_flood_that_nobody_reads_does_not_fill_the_memory(provider: Served) -> None:
+    job = await running(provider)
+    async with terminal((await opened(provider, job))["url"]) as screen:
+        await screen.type("yes\n")
+        await screen.read_until("y\r\ny\r\n")
+        before = psutil.Process().memory_info().rss
+        # The terminal fills what lies between; then `yes` has to wait, and uses no time any more.
+        yes = next(process for process in shells_of(provider) if process.name() == "yes")
+        await eventually(lambda: yes.status() == psutil.STATUS_SLEEPING and yes.cpu_percent(0.5) < 5, 60)
+        assert psutil.Process().memory_info().rss - before < 32 * 1024 * 1024
+    await eventually(lambda: not shells_of(provider))
+
+
+async def test_tokens_open_one_thing_once(provider: Served) -> None:
+    job = await running(provider)
+    session = await opened(provider, job)
+    tokens = SessionTokens(provider.settings.data_dir / "session-secret")
+    address = session["url"].partition("?")[0]
+
+    async def status(token: str) -> int:
+        try:
+            async with connect_websocket(f"{address}?token={token}"):
+                return 101
+        except InvalidStatus as error:
+            return error.response.status_code
+
+    own = Session(job["id"], 0, SessionType.SHELL)
+    assert await status("") == 401
+    assert await status("nonsense") == 401
+    assert await status(tokens.issue(own, -1)) == 401
+    assert await status(SessionTokens(provider.folder / "other-secret").issue(own)) == 401
+    assert await status(provider.token()) == 401
+    assert await status(tokens.issue(Session(job["id"], 0, SessionType.VNC))) == 403
+    assert await status(tokens.issue(Session("another", 0, SessionType.SHELL))) == 409
+    assert await status(tokens.issue(Session(job["id"], 1, SessionType.SHELL))) == 409
+    assert await status(session["sessionIdentifier"]) == 101
+    assert await status(session["sessionIdentifier"]) == 401
+    assert (
+        await provider.call("interactiveSession", {"job": shell("true"), "sessionType": "SHELL"})
+    ).status_code == 404
+
+
+async def test_the_secret_of_tokens_is_for_the_provider_alone(provider: Served) -> None:
+    file = provider.settings.data_dir / "session-secret"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert len(file.read_bytes()) == 32
+
+
+async def test_a_token_with_a_challenge_wants_its_secret(provider: Served) -> None:
+    job = await running(provider)
+    challenge = hashlib.sha256(b"a secret").hexdigest()
+    item = {"job": job, "sessionType": "SHELL", "challenge": challenge}
+    (session,) = (await provider.call("interactiveSession", item)).json()["responses"]
+    assert session["needsVerifier"]
+    for wrong in ("", "&verifier=guess"):
+        with pytest.raises(InvalidStatus) as refused:
+            await connect_websocket(session["url"] + wrong)
+        assert refused.value.response.status_code == 401
+    async with terminal(f"{session['url']}&verifier=a+secret") as screen:
+        await screen.type("echo let''-in\n")
+        await screen.read_until("let-in")
