@@ -150,6 +150,12 @@ class Ledger:
             if report is not None:
                 await connection.execute(insert(Report).values(_report(job_id, report)))
 
+    async def note_requeued(self, job_id: str, report: JobUpdate) -> None:
+        """Note that a job which ran waits again, and what is to be reported of that."""
+        async with self._engine.begin() as connection:
+            await connection.execute(update(TakenJob).where(TakenJob.id == job_id).values(running_reported=False))
+            await connection.execute(insert(Report).values(_report(job_id, report)))
+
     async def meter(self, job_id: str) -> tuple[int, int] | None:
         """Since when the job has run (milliseconds since the epoch), and how many units have become charges."""
         statement = select(Meter.started_at, Meter.charged).where(Meter.job_id == job_id)

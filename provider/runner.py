@@ -10,26 +10,28 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-
-import psij
 
 from models.application import Application, Tool
 from models.command_line import build_command_line, build_environment
 from models.job import Job, JobState, JobUpdate
+from models.product import ProductReference
 from models.values import FileValue
 from provider import outputs, sandbox
 from provider.drives import Drives
+from provider.executor import Executor, ExecutorFailed, ReplicaStart, Standing
 from provider.ledger import Ledger, Taken
+from provider.local_replicas import LocalExecutor
 from provider.metering import due_charge
-from provider.networks import Networks
+from provider.networks import Entrance, Networks
 from provider.outputs import OutputRefused
-from provider.replica import Condition, Phase, Replica
+from provider.replica import Condition, Phase
 from provider.settings import HOME_DRIVE, ProviderSettings
+from provider.slurm_queue import SlurmQueue
+from provider.slurm_replicas import SlurmExecutor
 
 log = logging.getLogger(__name__)
 
@@ -42,24 +44,32 @@ RUNNING = JobUpdate(state=JobState.RUNNING, status="Your job is now running.")
 
 @dataclass
 class LiveJob:
-    """A live job's replicas, and which of them this process has started."""
+    """A live job, and what this process has done for it and said of it."""
 
     taken: Taken
-    replicas: list[Replica]
     started: bool = False
     told_in_answer: bool = False
-    psij_jobs: list[psij.Job] = field(default_factory=list)
+    waiting_text: str | None = None
 
 
 class Runner:
-    """Runs jobs by PSI/J's local executor."""
+    """Has jobs run by the executor of their product."""
 
     def __init__(self, settings: ProviderSettings, ledger: Ledger) -> None:
         self._settings = settings
         self._ledger = ledger
         self.drives = Drives(settings.all_drives)
+        self._local = LocalExecutor(self._control)
+        queue = SlurmQueue(settings.slurm_interval)
+        self._by_product: dict[ProductReference, Executor] = {
+            ProductReference(id=entry.product, category=entry.category, provider=settings.id): SlurmExecutor(
+                entry.slurm, self._job_folder, queue
+            )
+            for entry in settings.executors
+            if entry.executor == "slurm"
+        }
+        self._executors: list[Executor] = [self._local, *self._by_product.values()]
         self.networks = Networks(settings)
-        self._executor = psij.JobExecutor.get_instance("local")
         self._live: dict[str, LiveJob] = {}
         self._news = asyncio.Event()
         self._answers: dict[str, asyncio.Future[None]] = {}
@@ -69,12 +79,12 @@ class Runner:
         """Look again and again until cancelled."""
         loop = asyncio.get_running_loop()
 
-        class Wake(psij.JobStatusCallback):
-            def job_status_changed(_self, _job: psij.Job, _status: psij.JobStatus) -> None:  # noqa: N805
-                with contextlib.suppress(RuntimeError):  # the loop may be closed already
-                    loop.call_soon_threadsafe(self._news.set)
+        def wake() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop may be closed already
+                loop.call_soon_threadsafe(self._news.set)
 
-        self._executor.set_job_status_callback(Wake())
+        for executor in self._executors:
+            executor.tell(wake)
         await self._sweep()
         while True:
             try:
@@ -102,19 +112,33 @@ class Runner:
         return [RUNNING] if taken is not None and taken.running_reported and not taken.ended else []
 
     async def suspend(self, job_id: str) -> bool:
-        """Hold all replicas; False if the job does not run."""
-        return await self._signal(job_id, signal.SIGSTOP, JobState.SUSPENDED, "Your job is suspended.")
+        """Hold all replicas; False if the job does not run. Raises as `Executor.suspend`."""
+        job = await self.running_job(job_id)
+        if job is None:
+            return False
+        await self.executor_of(job).suspend(job)
+        await self._report(job_id, JobState.SUSPENDED, "Your job is suspended.")
+        return True
 
     async def unsuspend(self, job_id: str) -> bool:
-        """Let all replicas go on; False if the job does not run."""
-        return await self._signal(job_id, signal.SIGCONT, JobState.RUNNING, "Your job is running again.")
+        """Let all replicas go on; False if the job does not run. Raises as `Executor.unsuspend`."""
+        job = await self.running_job(job_id)
+        if job is None:
+            return False
+        await self.executor_of(job).unsuspend(job)
+        await self._report(job_id, JobState.RUNNING, "Your job is running again.")
+        return True
+
+    def executor_of(self, job: Job) -> Executor:
+        """Who runs the replicas of this job."""
+        return self._by_product.get(job.specification.product, self._local)
 
     async def wrapper_of(self, job_id: str, rank: int) -> int | None:
         """The process id of the wrapper of a running replica; None if it does not run."""
-        live, taken = self._live.get(job_id), await self._ledger.find(job_id)
-        if live is None or taken is None or taken.ended or taken.stop_requested or not taken.running_reported:
+        job = await self.running_job(job_id)
+        if job is None or self.executor_of(job) is not self._local:
             return None
-        return live.replicas[rank].wrapper if 0 <= rank < len(live.replicas) else None
+        return self._local.wrapper_of(job, rank)
 
     async def running_job(self, job_id: str) -> Job | None:
         """The job, while it runs; None before and after."""
@@ -153,10 +177,10 @@ class Runner:
         taken = {entry.job.id: entry for entry in await self._ledger.live()}
         for job_id in self._live.keys() - taken.keys():
             del self._live[job_id]
+        for executor in self._executors:
+            await executor.look([entry.job for entry in taken.values() if self.executor_of(entry.job) is executor])
         for job_id, entry in taken.items():
-            live = self._live.get(job_id)
-            if live is None:
-                live = self._live[job_id] = LiveJob(entry, self._replicas(entry.job))
+            live = self._live.setdefault(job_id, LiveJob(entry))
             live.taken = entry
             try:
                 await self._look_at(live)
@@ -164,38 +188,42 @@ class Runner:
                 log.exception("A look at the job %s failed; the next one follows.", job_id)
 
     async def _look_at(self, live: LiveJob) -> None:
-        job = live.taken.job
-        conditions = [replica.condition() for replica in live.replicas]
-        has_begun = any(condition.phase is not Phase.NOT_STARTED for condition in conditions)
-        if live.taken.stop_requested and not has_begun and not live.started:
-            await self._end(
-                job, JobUpdate(state=JobState.SUCCESS, status="The job was cancelled before it was started.")
-            )
-            return
+        job, executor = live.taken.job, self.executor_of(live.taken.job)
+        standing = executor.standing(job)
         if not live.started and not live.taken.stop_requested:
-            live.started = True
             try:
-                await self._start(live, conditions)
+                live.started = await self._start(job, executor)
+            except ExecutorFailed as error:
+                await self._tell_waiting(live, str(error))
+                return
             except Exception as error:
                 log.exception("The job %s could not be started.", job.id)
                 await self._end(job, JobUpdate(state=JobState.FAILURE, status=f"The job could not be started: {error}"))
                 return
-            conditions = [replica.condition() for replica in live.replicas]
-        if not live.taken.running_reported and all(c.phase is not Phase.NOT_STARTED for c in conditions):
+            standing = executor.standing(job)
+        conditions = standing.conditions
+        has_begun = any(condition.phase is not Phase.NOT_STARTED for condition in conditions)
+        if live.taken.stop_requested and not has_begun and standing.is_settled:
+            await self._end(
+                job, JobUpdate(state=JobState.SUCCESS, status="The job was cancelled before it was started.")
+            )
+            return
+        if standing.waits_again and live.taken.running_reported and not live.taken.stop_requested:
+            await self._tell_requeued(live)
+        elif not live.taken.running_reported and all(c.phase is not Phase.NOT_STARTED for c in conditions):
             await self._tell_running(live)
+        elif standing.waiting_text is not None and not live.taken.stop_requested:
+            await self._tell_waiting(live, standing.waiting_text)
         await self._charge(job, self._settings.charge_interval)
         lost = _first_lost(conditions)
-        if live.taken.stop_requested or lost is not None:
-            for replica, condition in zip(live.replicas, conditions, strict=True):
-                if condition.phase is Phase.RUNNING:
-                    replica.stop()
-        if all(condition.is_over for condition in conditions) or (
-            # What was never started will not start after a stop.
-            (live.taken.stop_requested or lost is not None)
-            and all(condition.is_over or condition.phase is Phase.NOT_STARTED for condition in conditions)
-            and all(psij_job.status.final for psij_job in live.psij_jobs)
-        ):
-            await self._end(job, _last_word(live.taken, conditions, lost))
+        is_to_stop = live.taken.stop_requested or lost is not None
+        if is_to_stop and not (standing.is_settled and all(condition.is_over for condition in conditions)):
+            await executor.stop(job)
+        all_over = all(condition.is_over for condition in conditions)
+        # What was never started will not start once all is settled.
+        none_runs = all(condition.is_over or condition.phase is Phase.NOT_STARTED for condition in conditions)
+        if standing.is_settled and (all_over or (none_runs and (is_to_stop or standing.end is not None))):
+            await self._end(job, _last_word(live.taken, standing, lost))
 
     async def _tell_running(self, live: LiveJob) -> None:
         job_id = live.taken.job.id
@@ -207,28 +235,43 @@ class Runner:
         await self._ledger.note_running(job_id, _now(), RUNNING)
         self.reports_waiting.set()
 
-    async def _start(self, live: LiveJob, conditions: Sequence[Condition]) -> None:
-        job = live.taken.job
+    async def _tell_waiting(self, live: LiveJob, text: str) -> None:
+        """Tell why a job waits, each reason once."""
+        if text == live.waiting_text:
+            return
+        live.waiting_text = text
+        await self._report(live.taken.job.id, None, text)
+
+    async def _tell_requeued(self, live: LiveJob) -> None:
+        text = "Your job is back in the queue, and will start again from its beginning."
+        live.told_in_answer = False
+        await self._ledger.note_requeued(live.taken.job.id, JobUpdate(state=JobState.IN_QUEUE, status=text))
+        self.reports_waiting.set()
+
+    async def _start(self, job: Job, executor: Executor) -> bool:
         application, _ = resolved(job)
         folder, output = self._job_folder(job.id), self.output_folder(job.id)
         mounts = self.drives.mounts(job)
         outputs.make_folder(self._settings.all_drives[HOME_DRIVE], f"Jobs/{job.id}")
         sandbox.prepare_work(folder / "work", mounts)
-        await self.networks.begin(job)
-        for replica, condition in zip(live.replicas, conditions, strict=True):
+        if not executor.assigns_hosts:
+            await self.networks.begin(job)
+        replicas = []
+        for rank, condition in enumerate(executor.standing(job).conditions):
             if condition.phase is not Phase.NOT_STARTED:
                 continue
-            ucloud = self._write_ucloud_files(job, replica.rank)
+            ucloud = self._write_ucloud_files(job, rank, executor)
             environment = {
                 "PATH": sandbox.PATH,
                 "HOME": "/work",
                 "LANG": "C.UTF-8",
                 "UCLOUD_JOB_ID": job.id,
-                "UCLOUD_RANK": str(replica.rank),
+                "UCLOUD_RANK": str(rank),
             }
             licenses = job.status.resolved_licenses or {}
             environment |= build_environment(application, job.specification.parameters, environment, licenses)
-            entrance = self.networks.entrance(job.id, replica.rank)
+            # In Slurm the network is the node's own.
+            entrance = Entrance() if executor.assigns_hosts else self.networks.entrance(job.id, rank)
             room = sandbox.Room(
                 work=folder / "work",
                 ucloud=ucloud,
@@ -239,14 +282,14 @@ class Runner:
                 network=entrance.words,
                 etc=entrance.etc,
             )
-            command = sandbox.enclosed(build_command_line(application, job.specification.parameters, licenses), room)
-            stdout, stderr = (
-                outputs.make_log(output / f"{stream}-{replica.rank}.txt") for stream in ("stdout", "stderr")
-            )
-            live.psij_jobs.append(
-                await asyncio.to_thread(replica.start, self._executor, command, folder / "work", stdout, stderr)
-            )
-        log.info("Started job %s with %d replicas.", job.id, len(live.replicas))
+            program = build_command_line(application, job.specification.parameters, licenses)
+            command = sandbox.enclosed([*executor.prefix, *program], room)
+            stdout, stderr = (outputs.make_log(output / f"{stream}-{rank}.txt") for stream in ("stdout", "stderr"))
+            replicas.append(ReplicaStart(rank, command, ucloud, stdout, stderr))
+        if not await executor.start(job, folder / "work", replicas):
+            return False
+        log.info("Started job %s with %d replicas.", job.id, len(replicas))
+        return True
 
     async def _end(self, job: Job, report: JobUpdate) -> None:
         """Keep the output, delete what belongs to the job alone, and note the end. May be repeated after a crash."""
@@ -257,6 +300,7 @@ class Runner:
         await self._charge(job, None)
         await self.networks.end(job.id)
         live = self._live.pop(job.id, None)
+        self.executor_of(job).forget(job.id)
         # The answer to `create` may still be under way: then this must not be the first thing that is heard.
         was_told_in_answer = live is not None and live.told_in_answer
         await self._ledger.report_end(job.id, [RUNNING, report] if was_told_in_answer else [report])
@@ -287,10 +331,11 @@ class Runner:
             return ["all of it"]
         return outputs.collect(self._job_folder(job.id) / "work", output, application.output_file_globs, mounts)
 
-    def _write_ucloud_files(self, job: Job, rank: int) -> Path:
+    def _write_ucloud_files(self, job: Job, rank: int, executor: Executor) -> Path:
         folder = self._control(job.id, rank) / "ucloud"
         folder.mkdir(parents=True, exist_ok=True)
-        lines = {f"node-{other}.txt": address for other, address in enumerate(self.networks.addresses(job))}
+        addresses = [] if executor.assigns_hosts else self.networks.addresses(job)
+        lines = {f"node-{other}.txt": address for other, address in enumerate(addresses)}
         lines |= {
             "rank.txt": str(rank),
             "cores.txt": str(_cores(job)),
@@ -298,11 +343,10 @@ class Runner:
             "job_id.txt": job.id,
         }
         for name, line in lines.items():
-            (folder / name).write_text(line + "\n")
+            file = folder / name
+            if not file.exists() or file.read_text() != line + "\n":  # a job that runs already may be reading it
+                file.write_text(line + "\n")
         return folder
-
-    def _replicas(self, job: Job) -> list[Replica]:
-        return [Replica(rank, self._control(job.id, rank)) for rank in range(job.specification.replicas)]
 
     def _job_folder(self, job_id: str) -> Path:
         return self._settings.data_dir.resolve() / "jobs" / job_id
@@ -310,15 +354,9 @@ class Runner:
     def _control(self, job_id: str, rank: int) -> Path:
         return self._job_folder(job_id) / f"replica-{rank}"
 
-    async def _signal(self, job_id: str, number: signal.Signals, state: JobState, text: str) -> bool:
-        live, taken = self._live.get(job_id), await self._ledger.find(job_id)
-        if live is None or taken is None or taken.ended or taken.stop_requested or not taken.running_reported:
-            return False
-        for replica in live.replicas:
-            replica.signal(number)
+    async def _report(self, job_id: str, state: JobState | None, text: str) -> None:
         await self._ledger.report(job_id, JobUpdate(state=state, status=text))
         self.reports_waiting.set()
-        return True
 
 
 def resolved(job: Job) -> tuple[Application, Tool]:
@@ -343,10 +381,13 @@ def _first_lost(conditions: Sequence[Condition]) -> int | None:
     return min(lost, key=lambda rank: conditions[rank].ended_at, default=None)
 
 
-def _last_word(taken: Taken, conditions: Sequence[Condition], lost: int | None) -> JobUpdate:
+def _last_word(taken: Taken, standing: Standing, lost: int | None) -> JobUpdate:
+    conditions = standing.conditions
     codes = ", ".join(f"rank {rank}: {_code(condition)}" for rank, condition in enumerate(conditions))
     if taken.stop_requested:
         return JobUpdate(state=JobState.SUCCESS, status="Your job has been cancelled!")
+    if standing.end is not None:
+        return standing.end.model_copy(update={"status": f"{standing.end.status} Exit codes: {codes}."})
     if any(condition.phase is Phase.VANISHED for condition in conditions):
         text = f"A replica vanished without an exit code (the machine or its processes were stopped): {codes}."
         return JobUpdate(state=JobState.FAILURE, status=text)

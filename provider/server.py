@@ -33,6 +33,7 @@ from models.session import SessionItem
 from models.wire import field_path, sentences
 from provider.authentication import Authentication, NotAuthenticated
 from provider.drives import FileRefused
+from provider.executor import ExecutorFailed, ExecutorRefused
 from provider.ledger import Ledger, TerminatedBefore
 from provider.logs import stream
 from provider.networks import peers_of
@@ -78,6 +79,8 @@ def create_server(settings: ProviderSettings, reports: Reports | None = None) ->
     app = FastAPI(title="UCloud compute provider", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.add_exception_handler(Refused, _on_refused)
     app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(ExecutorFailed, _on_executor)
+    app.add_exception_handler(ExecutorRefused, _on_executor)
 
     @app.middleware("http")
     async def authenticate(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -162,7 +165,7 @@ def _calls(settings: ProviderSettings, ledger: Ledger, runner: Runner, sessions:
 
     @router.post("/extend")
     async def extend(request: BulkRequest[ExtendItem]) -> dict[str, Any]:
-        """Keep the longer allocation. The orchestrator enforces it, so nothing else changes here."""
+        """Keep the longer allocation, which the orchestrator enforces; a scheduler is told of it too."""
         for item in request.items:
             taken = await ledger.find(item.job.id)
             if taken is None or taken.ended:
@@ -172,7 +175,9 @@ def _calls(settings: ProviderSettings, ledger: Ledger, runner: Runner, sessions:
             specification = taken.job.specification.model_copy(
                 update={"time_allocation": SimpleDuration.from_milliseconds(milliseconds)}
             )
-            await ledger.replace(taken.job.model_copy(update={"specification": specification}))
+            extended = taken.job.model_copy(update={"specification": specification})
+            await runner.executor_of(extended).extend(extended)
+            await ledger.replace(extended)
         return _empty(len(request.items))
 
     @router.post("/suspend")
@@ -292,6 +297,10 @@ async def _on_refused(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, Refused)
     body = {"why": str(error)} | ({"errorCode": error.code.value} if error.code else {})
     return JSONResponse(body, error.status)
+
+
+async def _on_executor(_: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"why": str(error)}, 503 if isinstance(error, ExecutorFailed) else 400)
 
 
 async def _on_invalid(_: Request, error: Exception) -> JSONResponse:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from models.product import BackendSupport, ComputeSupport, ProductReference, ProductSupport
@@ -30,6 +30,38 @@ HOME_DRIVE = "home"
 """The drive that holds the output of jobs, below `Jobs/<job id>`."""
 
 
+class SlurmOptions(BaseModel):
+    """How the jobs of a product are submitted to Slurm; what is None is left to Slurm, or to the product."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    cores: int | None = Field(default=None, ge=1)
+    """Of each node; the product's `cpu` otherwise."""
+    memory: int | None = Field(default=None, ge=1)
+    """MB of each node; the product's `memoryInGigs` otherwise."""
+    gpus: int | None = Field(default=None, ge=0)
+    """Of each node; the product's `gpu` otherwise."""
+    requeue: bool = False
+    """Whether Slurm may start a job again from its beginning, after it was preempted or a node failed."""
+    time_margin: int = Field(default=600, ge=60)
+    """Seconds that Slurm's time limit is above the time allocation, so that the orchestrator's own expiry is first."""
+
+
+class ProductExecutor(BaseModel):
+    """Which executor runs the jobs of a product of this provider; without an entry it is `local`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    product: str
+    """The product's id."""
+    category: str
+    executor: Literal["local", "slurm"] = "local"
+    slurm: SlurmOptions = SlurmOptions()
+
+
 class ProviderSettings(BaseSettings):
     """Read from the environment first, then from the TOML file that `UCLOUD_PROVIDER_CONFIG` names.
 
@@ -50,6 +82,10 @@ class ProviderSettings(BaseSettings):
     """The folder of each drive; `home` is always `<data_dir>/drives/home`."""
     products: list[ProductSupport] = []
     """What it offers; without an entry, one product `cpu-1` of category `cpu`."""
+    executors: list[ProductExecutor] = []
+    """Which executor runs the jobs of a product; those of a product without an entry run on this machine."""
+    slurm_interval: float = Field(default=10.0, gt=0)
+    """Seconds between two looks at Slurm's queue; one look is for all jobs."""
     system_folders: list[Path] = []
     """More folders of this machine that every job may read, for example where a centre keeps its software."""
     public_url: str | None = None

@@ -1,0 +1,92 @@
+"""What the runner asks of those who run replicas: an executor, in PSI/J's word, for each kind of machine.
+
+The runner decides what shall be; executors act, and say how things stand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from models.job import Job, JobUpdate
+from provider.replica import Condition
+
+
+class ExecutorFailed(Exception):
+    """The executor could not do what it was asked for now; a repeat may succeed. The text is for the user."""
+
+
+class ExecutorRefused(Exception):
+    """The executor will not do what it was asked for. The text is for the user."""
+
+
+@dataclass(frozen=True)
+class ReplicaStart:
+    """What is to run as the replica of a rank: the command with its sandbox, and where its output goes."""
+
+    rank: int
+    command: Sequence[str]
+    ucloud: Path
+    stdout: Path
+    stderr: Path
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a job's replicas stand.
+
+    `is_settled` says that nothing more will start or change, `waits_again` that a job which ran is back in the queue.
+    `waiting_text` is what its user should hear while it waits; `end` is how a scheduler says that it ended, where that
+    is more than the exit codes tell.
+    """
+
+    conditions: Sequence[Condition]
+    is_settled: bool
+    waits_again: bool = False
+    waiting_text: str | None = None
+    end: JobUpdate | None = None
+
+
+class Executor(Protocol):
+    """Starts, watches, holds, stops and enters the replicas of jobs. Every method may be repeated after a crash."""
+
+    assigns_hosts: bool
+    """Whether it writes the replicas' `node-<rank>.txt` itself, because hosts are known only when they start."""
+
+    prefix: Sequence[str]
+    """What the program's command line begins with, inside its sandbox."""
+
+    def tell(self, news: Callable[[], None]) -> None:
+        """Call `news`, from any thread, whenever something may have changed."""
+
+    async def look(self, jobs: Sequence[Job]) -> None:
+        """Ask once how all these jobs stand; what cannot be learned now stays as it was."""
+
+    def standing(self, job: Job) -> Standing:
+        """How the job's replicas stand, as far as is known."""
+
+    async def start(self, job: Job, work: Path, replicas: Sequence[ReplicaStart]) -> bool:
+        """Start these replicas, unless that was done before; False if that cannot be known yet, and is to be repeated.
+
+        Raises `ExecutorFailed` or `ExecutorRefused`.
+        """
+
+    async def stop(self, job: Job) -> None:
+        """Ask all replicas to end, and kill those that do not; to be called until they have ended."""
+
+    async def suspend(self, job: Job) -> None:
+        """Hold all replicas. Raises `ExecutorFailed` or `ExecutorRefused`."""
+
+    async def unsuspend(self, job: Job) -> None:
+        """Let all replicas go on. Raises `ExecutorFailed` or `ExecutorRefused`."""
+
+    async def extend(self, job: Job) -> None:
+        """Let the job run for its (new) time allocation. Raises `ExecutorFailed` or `ExecutorRefused`."""
+
+    def forget(self, job_id: str) -> None:
+        """The job has ended."""
+
+    def host_of(self, job_id: str, rank: int) -> str:
+        """The host name of the machine where a replica runs. Raises `ExecutorFailed` if it does not run."""

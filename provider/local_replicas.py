@@ -1,0 +1,109 @@
+"""Replicas as processes of this machine, started by PSI/J's executor `local`."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psij
+
+from models.job import Job
+from provider.executor import ReplicaStart, Standing
+from provider.replica import Phase, Replica
+
+RANK_HOST = "127.0.0.1"
+"""All replicas of a job are on this machine."""
+
+
+@dataclass
+class _Local:
+    replicas: list[Replica]
+    psij_jobs: list[psij.Job] = field(default_factory=list)
+
+
+class LocalExecutor:
+    """Runs replicas on this machine; `control` names the control folder of a job's rank."""
+
+    assigns_hosts = False
+    prefix: Sequence[str] = ()
+
+    def __init__(self, control: Callable[[str, int], Path]) -> None:
+        self._control = control
+        self._executor = psij.JobExecutor.get_instance("local")
+        self._jobs: dict[str, _Local] = {}
+
+    def tell(self, news: Callable[[], None]) -> None:
+        """PSI/J says when a process has started or ended."""
+
+        class Wake(psij.JobStatusCallback):
+            def job_status_changed(_self, _job: psij.Job, _status: psij.JobStatus) -> None:  # noqa: N805
+                news()
+
+        self._executor.set_job_status_callback(Wake())
+
+    async def look(self, jobs: Sequence[Job]) -> None:
+        """Nothing to ask: the control folders are at hand."""
+
+    def standing(self, job: Job) -> Standing:
+        """What the control folders and this machine's processes say now."""
+        local = self._local(job)
+        # What was never started may still be started by a process of PSI/J's that has not come to it yet.
+        are_final = all(psij_job.status.final for psij_job in local.psij_jobs)
+        conditions = [replica.condition() for replica in local.replicas]
+        return Standing(conditions, are_final or all(c.phase is not Phase.NOT_STARTED for c in conditions))
+
+    async def start(self, job: Job, work: Path, replicas: Sequence[ReplicaStart]) -> bool:
+        """Start those that have not begun."""
+        local = self._local(job)
+        for start in replicas:
+            replica = local.replicas[start.rank]
+            if replica.condition().phase is Phase.NOT_STARTED:
+                local.psij_jobs.append(
+                    await asyncio.to_thread(
+                        replica.start, self._executor, start.command, work, start.stdout, start.stderr
+                    )
+                )
+        return True
+
+    async def stop(self, job: Job) -> None:
+        """SIGTERM, and SIGKILL after a grace period."""
+        for replica in self._local(job).replicas:
+            if replica.condition().phase is Phase.RUNNING:
+                replica.stop()
+
+    async def suspend(self, job: Job) -> None:
+        """SIGSTOP to all processes."""
+        self._signal(job, signal.SIGSTOP)
+
+    async def unsuspend(self, job: Job) -> None:
+        """SIGCONT to all processes."""
+        self._signal(job, signal.SIGCONT)
+
+    async def extend(self, job: Job) -> None:
+        """The orchestrator alone enforces the time here."""
+
+    def forget(self, job_id: str) -> None:
+        """Nothing runs any more."""
+        self._jobs.pop(job_id, None)
+
+    def host_of(self, job_id: str, rank: int) -> str:
+        """This machine."""
+        return RANK_HOST
+
+    def wrapper_of(self, job: Job, rank: int) -> int | None:
+        """The process id of a replica's wrapper; None if it does not run, or there is no such rank."""
+        replicas = self._local(job).replicas
+        return replicas[rank].wrapper if 0 <= rank < len(replicas) else None
+
+    def _local(self, job: Job) -> _Local:
+        if job.id not in self._jobs:
+            ranks = range(job.specification.replicas)
+            self._jobs[job.id] = _Local([Replica(rank, self._control(job.id, rank)) for rank in ranks])
+        return self._jobs[job.id]
+
+    def _signal(self, job: Job, number: signal.Signals) -> None:
+        for replica in self._local(job).replicas:
+            replica.signal(number)

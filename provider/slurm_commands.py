@@ -1,0 +1,107 @@
+"""Slurm's commands: one list of all jobs, and what is asked for single ones."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from provider.executor import ExecutorFailed, ExecutorRefused
+from provider.slurm_states import Course, Meaning, meaning_of
+
+PATIENCE = 20.0
+"""Seconds that a command may take; then Slurm's controller counts as not answering."""
+NAME = "ucloud-"
+"""A Slurm job is named so, with our job's id after it; that is how it is found again."""
+COLUMNS = "%i|%T|%P|%Q|%N|%r|%j"
+_SEPARATOR = "|"
+UNANSWERED = (
+    "unable to contact",
+    "connection",
+    "timed out",
+    "zero bytes",
+    "transport endpoint",
+    "communication",
+    "temporarily",
+    "munge",
+    "authentication",
+)
+"""Words of complaints after which a repeat may succeed."""
+
+
+@dataclass(frozen=True)
+class SlurmJob:
+    """A job as `squeue` shows it; `priority` is Slurm's, a higher one comes first."""
+
+    number: int
+    state: str
+    partition: str
+    priority: int
+    reason: str
+    name: str
+    nodes: str = ""
+
+    @property
+    def meaning(self) -> Meaning:
+        """What its state means. Raises `UnknownSlurmState`."""
+        return meaning_of(self.state)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing of it runs any more. Raises `UnknownSlurmState`."""
+        return self.meaning.course is Course.IS_OVER
+
+
+async def queue() -> list[SlurmJob]:
+    """All jobs that Slurm shows us, those that ended a moment ago too. Raises `ExecutorFailed`."""
+    output = await run("squeue", "--noheader", "--states=all", f"--format={COLUMNS}")
+    return [job for line in output.splitlines() if (job := _parsed(line)) is not None]
+
+
+def position(jobs: Sequence[SlurmJob], job: SlurmJob) -> int:
+    """The place of a waiting job among those that wait in its partition, from 1."""
+    waiting = [other for other in jobs if other.state == "PENDING" and other.partition == job.partition]
+    return 1 + sum((-other.priority, other.number) < (-job.priority, job.number) for other in waiting)
+
+
+def is_unanswered(complaint: str) -> bool:
+    """Whether a command complains that it could not reach Slurm, and not that Slurm has decided against it."""
+    return any(word in complaint.lower() for word in UNANSWERED)
+
+
+async def run(*command: str) -> str:
+    """The output of a command. Raises `ExecutorFailed` if Slurm does not answer, `ExecutorRefused` if it refuses."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+    except OSError as error:
+        raise ExecutorFailed(f"Slurm's command {command[0]} cannot be started: {error}.") from error
+    try:
+        output, complaint = await asyncio.wait_for(process.communicate(), PATIENCE)
+    except TimeoutError as error:
+        raise ExecutorFailed("Slurm's controller does not answer at the moment.") from error
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+    text = complaint.decode(errors="replace").strip()
+    if process.returncode:
+        # Only what Slurm has decided is a refusal; all else may be different at the next attempt.
+        if command[0] == "scontrol" and any(word in text.lower() for word in ("denied", "invalid", "disabled")):
+            raise ExecutorRefused(f"Slurm refuses: {text}.")
+        raise ExecutorFailed(f"Slurm does not answer at the moment: {text or 'no reason given'}.")
+    return output.decode(errors="replace")
+
+
+def _parsed(line: str) -> SlurmJob | None:
+    number, state, partition, priority, nodes, rest = line.split(_SEPARATOR, 5)
+    reason, _, name = rest.rpartition(_SEPARATOR)
+    if not number.isdecimal():  # a part of an array, which is never ours
+        return None
+    return SlurmJob(int(number), state, partition, int(priority), reason, name, nodes)

@@ -1,0 +1,84 @@
+"""What runs on the nodes: the batch script of the first one, and the wrapper of each rank. Both are of `sh`.
+
+The job's folder is on a file system that all nodes share. Its folder `begun` is made by the first Slurm job that gets
+there, and names it: another one for the same job ends at once. The same one again is a requeue, and begins anew.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from provider.executor import ReplicaStart
+
+BATCH = """
+folder=$1 cores=$2
+cd "$folder" || exit 0
+if mkdir begun 2> /dev/null; then
+  echo "$SLURM_JOB_ID" > begun/new && mv begun/new begun/slurm-job
+elif [ "$(cat begun/slurm-job)" = "$SLURM_JOB_ID" ]; then
+  rm -rf replica-*/started replica-*/pid replica-*/exit-code replica-*/host
+else
+  exit 0
+fi
+rank=0
+for node in $(scontrol show hostnames "$SLURM_JOB_NODELIST"); do
+  host=$(scontrol show node --oneliner "$node" | sed -n 's/.* NodeHostName=\\([^ ]*\\) .*/\\1/p')
+  for replica in replica-*; do
+    echo "${host:-$node}" > "$replica/ucloud/node-$rank.txt"
+  done
+  rank=$((rank + 1))
+done
+exec srun --nodes="$rank" --ntasks="$rank" --ntasks-per-node=1 --cpus-per-task="$cores" --kill-on-bad-exit=1 \\
+  --export=ALL --input=none --output=/dev/null --error=begun/srun.txt /bin/sh "$folder/rank.sh" "$folder"
+"""
+"""`node-<rank>.txt` holds the nodes' host names, which differ from Slurm's own names where a centre says so."""
+
+RANK = """
+control=$1/replica-$SLURM_PROCID
+# The wrapper outlives a SIGTERM, to note the exit code; the program is given SIGTERM's default again.
+trap '' TERM
+mkdir "$control/started" || exit 0
+echo $$ > "$control/pid.new" && mv "$control/pid.new" "$control/pid"
+echo "$SLURMD_NODENAME" > "$control/host.new" && mv "$control/host.new" "$control/host"
+/bin/sh "$control/command.sh"
+code=$?
+echo $code > "$control/exit-code.new" && mv "$control/exit-code.new" "$control/exit-code"
+exit $code
+"""
+
+ENTER = """
+control=$1
+shift
+outer=$(pgrep -P "$(cat "$control/pid")" | head -n 1)
+inner=$(pgrep -P "$outer" | head -n 1)
+program=$(pgrep -P "$inner" | head -n 1)
+program=${program:-${inner:-$outer}}
+list=$(mktemp)
+trap 'rm -f "$list"' EXIT
+{ cat "/proc/$program/environ"; printf '%s\\0' "$@"; } > "$list"
+rights="--no-new-privs --inh-caps=-all"
+if [ "$(id -u)" = 0 ]; then rights="$rights --bounding-set=-all"; fi
+xargs -0 -x -a "$list" nsenter --target "$program" --all --preserve-credentials --wd="/proc/$program/cwd" -- \\
+  setpriv $rights env -i
+"""
+"""Runs a command in the namespaces and with the environment of a replica's program, on the node where it runs, with
+none of root's rights over the node."""
+
+
+def write(folder: Path, replicas: Sequence[ReplicaStart]) -> None:
+    """Write the scripts of a job; a repeat writes the same."""
+    _write(folder / "batch.sh", BATCH)
+    _write(folder / "rank.sh", RANK)
+    for replica in replicas:
+        output = f"> {shlex.quote(str(replica.stdout))} 2> {shlex.quote(str(replica.stderr))} < /dev/null"
+        _write(folder / f"replica-{replica.rank}" / "command.sh", f"exec {shlex.join(replica.command)} {output}\n")
+
+
+def _write(file: Path, text: str) -> None:
+    """Whole or not at all: the job may read it already."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    new = file.with_name(f"{file.name}.new")
+    new.write_text(text)
+    new.replace(file)

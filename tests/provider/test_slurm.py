@@ -1,0 +1,218 @@
+"""The provider on a real Slurm cluster: what jobs do there, and what their users are told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from typing import Any
+
+import pytest
+
+from models import Job, JobState
+from provider.ledger import Ledger
+from provider.runner import Runner
+from provider.slurm_replicas import SlurmExecutor
+from tests.conditions import eventually
+from tests.provider.served import Served, shell
+from tests.provider.slurm_served import cluster, slurm
+from tests.slurm.cluster import Cluster
+
+__all__ = ["cluster", "slurm"]
+pytestmark = [pytest.mark.timeout(180)]
+
+MEETING = """
+import pathlib, socket, time
+rank = int(pathlib.Path("/etc/ucloud/rank.txt").read_text())
+hosts = [pathlib.Path(f"/etc/ucloud/node-{other}.txt").read_text().strip() for other in range(3)]
+if rank == 0:
+    with socket.create_server(("", 0)) as listening:
+        pathlib.Path("/work/port.new").write_text(str(listening.getsockname()[1]))
+        pathlib.Path("/work/port.new").rename("/work/port")
+        heard = []
+        for _ in range(2):
+            connection, _ = listening.accept()
+            heard.append(connection.recv(100).decode())
+            connection.close()
+    print(sorted(heard), flush=True)
+else:
+    while not pathlib.Path("/work/port").exists():
+        time.sleep(0.05)
+    with socket.create_connection((hosts[0], int(pathlib.Path("/work/port").read_text()))) as connection:
+        connection.send(f"hello from {rank}".encode())
+"""
+
+
+def texts(served: Served, job: dict[str, Any]) -> str:
+    return " / ".join(update.status or "" for update in served.reports.taken.get(job["id"], []))
+
+
+def states(served: Served, job: dict[str, Any]) -> list[JobState]:
+    return [update.state for update in served.reports.taken.get(job["id"], []) if update.state]
+
+
+async def running(served: Served, job: dict[str, Any]) -> None:
+    """Create it, and wait until it is said to run: in the answer, or later."""
+    answer = (await served.call("", job)).json()["responses"][0]
+    if not answer.get("updates"):
+        await eventually(lambda: JobState.RUNNING in states(served, job), 40)
+
+
+async def ended(served: Served, job: dict[str, Any]) -> tuple[JobState | None, str]:
+    update = await eventually(lambda: served.reports.ended(job["id"]), 60)
+    assert update is not None
+    return update.state, update.status or ""
+
+
+def names(cluster: Cluster, job: dict[str, Any]) -> list[str]:
+    return [line for line in cluster.run("squeue", "--states=all", "-h", "-o", "%j").split() if job["id"] in line]
+
+
+async def test_a_batch_job_ends_with_its_exit_code(slurm: Served) -> None:
+    job = shell("echo out; echo err >&2; echo kept > result.txt; exit 3")
+    await slurm.call("", job)
+    assert await ended(slurm, job) == (JobState.SUCCESS, "The job has finished with exit code 3.")
+    assert (slurm.output(job, "stdout-0.txt"), slurm.output(job, "stderr-0.txt")) == ("out\n", "err\n")
+    assert slurm.output(job, "result.txt") == "kept\n"
+    assert not (slurm.folder / "provider" / "jobs" / job["id"]).exists()
+
+
+async def test_three_replicas_on_three_nodes_meet_over_tcp(slurm: Served) -> None:
+    job = shell(f"echo $UCLOUD_RANK; python3 - <<'END'\n{MEETING}\nEND", replicas=3)
+    await slurm.call("", job)
+    state, text = await ended(slurm, job)
+    assert (state, text) == (JobState.SUCCESS, "The job has finished with exit codes rank 0: 0, rank 1: 0, rank 2: 0.")
+    assert slurm.output(job, "stdout-0.txt") == "0\n['hello from 1', 'hello from 2']\n"
+    assert [slurm.output(job, f"stdout-{rank}.txt") for rank in (1, 2)] == ["1\n", "2\n"]
+
+
+async def test_a_replica_that_fails_ends_the_job_and_is_named(slurm: Served) -> None:
+    job = shell('[ "$(cat /etc/ucloud/rank.txt)" = 1 ] && exit 3; sleep 300', replicas=3)
+    await slurm.call("", job)
+    state, text = await ended(slurm, job)
+    assert state is JobState.SUCCESS
+    assert "rank 1: 3" in text
+    assert "Rank 1 ended the job." in text
+    await eventually(lambda: not slurm.processes_of(job))
+
+
+async def test_ten_creates_start_it_once(slurm: Served, cluster: Cluster) -> None:
+    job = shell("echo once")
+    await asyncio.gather(*(slurm.call("", job) for _ in range(10)))
+    await ended(slurm, job)
+    assert slurm.output(job, "stdout-0.txt") == "once\n"
+    assert len(names(cluster, job)) == 1
+
+
+async def test_a_cancel_leaves_no_process(slurm: Served) -> None:
+    job = shell("trap '' TERM; sleep 300 & sleep 300", replicas=2)
+    await running(slurm, job)
+    await eventually(lambda: len(slurm.processes_of(job)) > 1)
+    await slurm.call("terminate", job)
+    assert await ended(slurm, job) == (JobState.SUCCESS, "Your job has been cancelled!")
+    await eventually(lambda: not slurm.processes_of(job))
+
+
+async def test_a_program_is_asked_to_end_before_it_is_killed(slurm: Served) -> None:
+    job = shell("trap 'echo asked; exit 0' TERM; echo ready; while true; do sleep 0.1; done")
+    await running(slurm, job)
+    await eventually(lambda: "ready" in slurm.output(job, "stdout-0.txt"))
+    await slurm.call("terminate", job)
+    await ended(slurm, job)
+    assert "asked" in slurm.output(job, "stdout-0.txt")
+
+
+async def test_suspension_holds_the_program(slurm: Served, cluster: Cluster) -> None:
+    job = shell("i=0; while true; do i=$((i+1)); echo $i; sleep 0.05; done")
+    await running(slurm, job)
+    await eventually(lambda: len(slurm.output(job, "stdout-0.txt")) > 10)
+    assert (await slurm.call("suspend", {"job": job})).status_code == 200
+    await eventually(
+        lambda: cluster.run("squeue", f"--name=ucloud-{job['id']}", "-h", "-o", "%T").strip() == "SUSPENDED"
+    )
+    assert (await slurm.call("unsuspend", {"job": job})).status_code == 200
+    written = len(slurm.output(job, "stdout-0.txt"))
+    await eventually(lambda: len(slurm.output(job, "stdout-0.txt")) > written)
+    await slurm.call("terminate", job)
+    assert (await ended(slurm, job))[0] is JobState.SUCCESS
+
+
+async def test_an_extension_is_an_extension_in_slurm(slurm: Served, cluster: Cluster) -> None:
+    job = shell("sleep 300")
+    await running(slurm, job)
+    for _ in range(2):
+        answer = await slurm.call("extend", {"job": job, "requestedTime": {"hours": 2}})
+        assert answer.status_code == 200, answer.text
+    limit = cluster.run("squeue", f"--name=ucloud-{job['id']}", "-h", "-o", "%l").strip()
+    assert limit == "3:10:00"  # one hour, two more, and the margin
+    await slurm.call("terminate", job)
+    await ended(slurm, job)
+
+
+async def test_a_job_that_waits_says_why_and_may_be_cancelled(slurm: Served) -> None:
+    first, second = shell("sleep 300", replicas=4), shell("echo never", replicas=4)
+    slurm_options = slurm.settings.executors[0].slurm
+    slurm_options.cores = 8
+    await running(slurm, first)
+    await slurm.call("", second)
+    await eventually(lambda: "position 1 of partition main" in texts(slurm, second), 40)
+    await eventually(lambda: "Resources" in texts(slurm, second) or "Priority" in texts(slurm, second), 40)
+    assert len(slurm.reports.taken[second["id"]]) <= 3
+    await slurm.call("terminate", second)
+    assert await ended(slurm, second) == (JobState.SUCCESS, "The job was cancelled before it was started.")
+    await slurm.call("terminate", first)
+    await ended(slurm, first)
+
+
+async def test_a_cancel_by_an_administrator_is_said_to_be_one(slurm: Served, cluster: Cluster) -> None:
+    job = shell("sleep 300")
+    await running(slurm, job)
+    cluster.run("scancel", f"--name=ucloud-{job['id']}")
+    state, text = await ended(slurm, job)
+    assert state is JobState.FAILURE
+    assert "administrator" in text
+
+
+async def test_a_job_for_a_controller_that_is_down_waits_for_it(slurm: Served, cluster: Cluster) -> None:
+    job = shell("echo once")
+    cluster.stop_controller()
+    assert (await slurm.call("", job)).status_code == 200
+    cluster.start_controller()
+    assert await ended(slurm, job) == (JobState.SUCCESS, "The job has finished with exit code 0.")
+    assert slurm.output(job, "stdout-0.txt") == "once\n"
+
+
+async def test_a_command_enters_a_replica_on_its_node(slurm: Served, cluster: Cluster) -> None:
+    job = shell("sleep 300", replicas=2)
+    await running(slurm, job)
+    await eventually(lambda: len(slurm.processes_of(job)) > 1)
+    runner = Runner(slurm.settings, Ledger(slurm.folder / "unused.sqlite"))
+    executor = runner.executor_of(Job.model_validate(job))
+    assert isinstance(executor, SlurmExecutor)
+    script = (
+        "cat /etc/ucloud/rank.txt; pwd; echo $UCLOUD_RANK; test -t 0 && echo terminal; grep CapEff /proc/self/status"
+    )
+    script += '; ls -d /proc/[0-9]* | wc -l; echo "said $1"'
+    arguments = executor.enter(job["id"], 1, ["sh", "-c", script, "sh", "two  words 'and' more"])
+    ours, theirs = os.openpty()
+    process = await asyncio.create_subprocess_exec(*arguments, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    heard = await asyncio.to_thread(_read_all, ours)
+    assert await process.wait() == 0, heard
+    rank, folder, variable, terminal, rights, processes, said = heard.splitlines()
+    assert (rank, folder, variable) == ("1", "/work", "1")
+    assert terminal == "terminal"
+    assert int(rights.split()[1], 16) == 0
+    assert int(processes) < 10
+    assert said == "said two  words 'and' more"
+    assert executor.host_of(job["id"], 1)
+    await slurm.call("terminate", job)
+    await ended(slurm, job)
+
+
+def _read_all(terminal: int) -> str:
+    heard = b""
+    with contextlib.suppress(OSError), open(terminal, "rb", buffering=0) as reading:
+        while part := reading.read(1000):
+            heard += part
+    return heard.decode()

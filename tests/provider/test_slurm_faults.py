@@ -1,0 +1,147 @@
+"""The provider on a real Slurm cluster when something is killed: what its users are told stays true."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from models import JobState
+from tests.conditions import eventually
+from tests.provider.served import Reports, Served, serving, shell
+from tests.provider.slurm_served import cluster, slurm, slurm_served
+from tests.provider.test_slurm import ended, names, running, states
+from tests.slurm.cluster import NODES, Cluster
+
+__all__ = ["cluster", "slurm"]
+pytestmark = [pytest.mark.timeout(240)]
+
+
+@pytest.fixture(autouse=True)
+def _whole(cluster: Cluster) -> Iterator[None]:
+    yield
+    cluster.repair()
+
+
+class ServedApart:
+    """The provider as a process of its own, which can be killed."""
+
+    def __init__(self, served: Served) -> None:
+        settings = served.settings
+        values = {
+            "DATA_DIR": str(settings.data_dir),
+            "PUBLIC_KEY_FILE": str(settings.public_key_file),
+            "DRIVES": json.dumps({name: str(folder) for name, folder in settings.drives.items()}),
+            "EXECUTORS": json.dumps([entry.model_dump() for entry in settings.executors]),
+            "SLURM_INTERVAL": "1",
+            "PORT": "0",
+        }
+        self._served = served
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "provider", "--json"],
+            env={**os.environ, **{f"UCLOUD_PROVIDER_{name}": value for name, value in values.items()}},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        served.url = json.loads(self._process.stdout.readline())["url"]
+
+    def kill(self) -> None:
+        self._process.send_signal(signal.SIGKILL)
+        self._process.communicate()
+
+
+async def test_a_provider_killed_under_a_running_job_finds_it_again(cluster: Cluster, tmp_path: Path) -> None:
+    served, job = slurm_served(tmp_path, Reports()), shell("echo begun; sleep 6; echo done; exit 7")
+    apart = ServedApart(served)
+    await served.call("", job)
+    await eventually(lambda: len(served.processes_of(job)) > 1, 40)
+    apart.kill()
+    async with serving(served):
+        assert await ended(served, job) == (JobState.SUCCESS, "The job has finished with exit code 7.")
+    assert served.output(job, "stdout-0.txt") == "begun\ndone\n"
+    assert len(names(cluster, job)) == 1
+
+
+async def test_a_job_that_ended_while_the_provider_was_dead_is_told(cluster: Cluster, tmp_path: Path) -> None:
+    served, job = slurm_served(tmp_path, Reports()), shell("sleep 2; exit 7")
+    apart = ServedApart(served)
+    await served.call("", job)
+    await eventually(lambda: len(served.processes_of(job)) > 1, 40)
+    apart.kill()
+    # Slurm forgets ended jobs after a while: what is not there any more has not succeeded by that.
+    await eventually(lambda: not names(cluster, job), 60)
+    async with serving(served):
+        assert await ended(served, job) == (JobState.SUCCESS, "The job has finished with exit code 7.")
+
+
+async def test_a_provider_killed_at_once_submits_once(cluster: Cluster, tmp_path: Path) -> None:
+    served, job = slurm_served(tmp_path, Reports()), shell("echo once; sleep 1", replicas=4)
+    apart = ServedApart(served)
+    await served.call("", job)
+    await eventually(
+        lambda: (tmp_path / "provider" / "jobs" / job["id"] / "submitting").exists() or names(cluster, job)
+    )
+    apart.kill()
+    async with serving(served):
+        state, _ = await ended(served, job)
+    assert state is JobState.SUCCESS
+    assert [served.output(job, f"stdout-{rank}.txt") for rank in range(4)] == ["once\n"] * 4
+
+
+async def test_a_provider_killed_while_its_job_waits_finds_it_in_the_queue(cluster: Cluster, tmp_path: Path) -> None:
+    served, job = slurm_served(tmp_path, Reports()), shell("echo once")
+    for node in NODES:
+        cluster.run("scontrol", "update", f"NodeName={node}", "State=DRAIN", "Reason=test")
+    apart = ServedApart(served)
+    await served.call("", job)
+    await eventually(lambda: names(cluster, job), 40)
+    apart.kill()
+    async with serving(served):
+        await eventually(lambda: served.reports.taken.get(job["id"]), 40)
+        cluster.repair()
+        assert await ended(served, job) == (JobState.SUCCESS, "The job has finished with exit code 0.")
+    assert served.output(job, "stdout-0.txt") == "once\n"
+
+
+async def test_a_node_that_fails_is_named_as_the_reason(slurm: Served, cluster: Cluster) -> None:
+    job = shell("sleep 300", replicas=4)
+    await running(slurm, job)
+    cluster.kill("n2")
+    state, text = await ended(slurm, job)
+    assert state is JobState.FAILURE
+    assert "node of the job failed" in text
+
+
+async def test_a_requeued_job_waits_and_runs_again(cluster: Cluster, tmp_path: Path) -> None:
+    served = slurm_served(tmp_path, Reports())
+    served.settings.executors[0].slurm.requeue = True
+    job = shell("echo begun >> /work/begun; if [ $(wc -l < /work/begun) -gt 1 ]; then exit 4; fi; sleep 300")
+    async with serving(served):
+        await running(served, job)
+        cluster.run(
+            "scontrol", "requeue", *cluster.run("squeue", f"--name=ucloud-{job['id']}", "-h", "-o", "%i").split()
+        )
+        await eventually(lambda: JobState.IN_QUEUE in states(served, job), 40)
+        cluster.release(f"ucloud-{job['id']}")
+        state, text = await eventually(lambda: ended(served, job), 150)
+    assert (state, text) == (JobState.SUCCESS, "The job has finished with exit code 4.")
+
+
+# The last one: what the controller has lost may drain nodes a while later.
+async def test_a_controller_killed_and_started_again_changes_nothing(slurm: Served, cluster: Cluster) -> None:
+    job = shell("echo begun; sleep 8; exit 5")
+    await running(slurm, job)
+    cluster.kill("slurmctld")
+    await eventually(lambda: not slurm.processes_of(job), 60)
+    assert not slurm.reports.ended(job["id"])
+    cluster.start_controller()
+    assert await ended(slurm, job) == (JobState.SUCCESS, "The job has finished with exit code 5.")
+    assert slurm.output(job, "stdout-0.txt") == "begun\n"

@@ -1,0 +1,42 @@
+"""The table of Slurm's states, and the reading of its queue."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from models.job import JobState
+from provider.slurm_commands import SlurmJob, position
+from provider.slurm_states import MEANINGS, Course, UnknownSlurmState, meaning_of, table
+
+
+def waiting(number: int, priority: int, partition: str = "main") -> SlurmJob:
+    return SlurmJob(number, "PENDING", partition, priority, "Resources", "name")
+
+
+def test_an_unknown_word_is_an_error_that_names_it() -> None:
+    with pytest.raises(UnknownSlurmState, match="'DREAMING'"):
+        meaning_of("DREAMING")
+
+
+def test_only_faults_of_the_scheduler_and_the_hardware_are_failures() -> None:
+    failures = {word for word, meaning in MEANINGS.items() if meaning.end is JobState.FAILURE}
+    own = {"CANCELLED", "PREEMPTED", "REVOKED", "LAUNCH_FAILED", "RECONFIG_FAIL", "NODE_FAIL", "BOOT_FAIL"}
+    assert failures == own
+    assert meaning_of("OUT_OF_MEMORY").end is JobState.SUCCESS
+
+
+def test_what_is_not_over_has_no_end() -> None:
+    assert all(meaning.end is None for meaning in MEANINGS.values() if meaning.course is not Course.IS_OVER)
+
+
+def test_the_documented_table_is_the_code() -> None:
+    document = Path(__file__).parents[2] / "docs" / "slurm.md"
+    assert document.read_text().endswith(table())
+
+
+def test_the_position_counts_higher_priorities_and_older_jobs_of_the_partition() -> None:
+    job = waiting(5, 10)
+    others = [waiting(1, 11), waiting(2, 10), waiting(6, 10), waiting(3, 9), waiting(4, 50, "other")]
+    assert position([job, *others], job) == 3
