@@ -37,6 +37,7 @@ from provider.logs import stream
 from provider.reporter import Reporter, Reports
 from provider.runner import Runner, resolved
 from provider.settings import ProviderSettings
+from provider.stewardship import Register, Steward
 
 
 class Refused(Exception):
@@ -48,17 +49,20 @@ class Refused(Exception):
         self.code = code
 
 
-def create_server(settings: ProviderSettings, reports: Reports | None = None) -> FastAPI:
-    """The server. `reports` takes the place of the orchestrator's own `ProviderClient`."""
+def create_server(
+    settings: ProviderSettings, reports: Reports | None = None, register: Register | None = None
+) -> FastAPI:
+    """The server. `reports` and `register` take the place of the orchestrator's own `ProviderClient`."""
     ledger = Ledger(settings.data_dir / "provider.sqlite")
     runner = Runner(settings, ledger)
+    steward = Steward(ledger, settings.id, settings.check_interval, runner.look, register)
     authentication = Authentication(settings.public_key_file.read_text(), settings.issuer)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await ledger.open()
         reporter = Reporter(ledger, settings.id, runner.reports_waiting, reports)
-        tasks = [asyncio.create_task(runner.run()), asyncio.create_task(reporter.run())]
+        tasks = [asyncio.create_task(part.run()) for part in (runner, reporter, steward)]
         try:
             yield
         finally:
@@ -80,12 +84,12 @@ def create_server(settings: ProviderSettings, reports: Reports | None = None) ->
             return JSONResponse({"why": str(error)}, 401)
         return await proceed(request)
 
-    app.include_router(_calls(settings, ledger, runner))
+    app.include_router(_calls(settings, ledger, runner, steward))
     _add_follow(app, settings, ledger, runner, authentication)
     return app
 
 
-def _calls(settings: ProviderSettings, ledger: Ledger, runner: Runner) -> APIRouter:
+def _calls(settings: ProviderSettings, ledger: Ledger, runner: Runner, steward: Steward) -> APIRouter:
     router = APIRouter(prefix=f"/ucloud/{settings.id}/jobs")
     products = {entry.product: entry.support for entry in settings.offered_products}
 
@@ -166,11 +170,13 @@ def _calls(settings: ProviderSettings, ledger: Ledger, runner: Runner) -> APIRou
                 text = "Your job is no longer available at the provider."
                 await ledger.report(job.id, JobUpdate(state=JobState.FAILURE, status=text))
                 runner.reports_waiting.set()
+        steward.look()
         return _empty(len(request.items))
 
     @router.get("/retrieveProducts")
     async def retrieve_products() -> dict[str, Any]:
-        """What is offered, and what can be done with it."""
+        """What is offered, and what can be done with it. Each check of the orchestrator asks, even without jobs."""
+        steward.look()
         return ProductsResponse(responses=settings.offered_products).to_wire()
 
     @router.get("/retrieveUtilization")
