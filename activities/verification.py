@@ -54,7 +54,7 @@ class VerificationActivities:
 
     async def _submitted(self, first: str, last: str) -> dict[str, JobState]:
         quoted = self._provider.replace("\\", "\\\\").replace("'", "\\'")
-        found = {}
+        found: dict[str, JobState] = {}
         for state in SURELY_SUBMITTED:
             query = (
                 f"WorkflowType = '{WORKFLOW}' AND ExecutionStatus = 'Running' AND {JOB_PROVIDER} = '{quoted}' "
