@@ -175,7 +175,7 @@ def _calls(settings: ProviderSettings, ledger: Ledger, runner: Runner, steward: 
 
     @router.get("/retrieveProducts")
     async def retrieve_products() -> dict[str, Any]:
-        """What is offered, and what can be done with it. Each check of the orchestrator asks, even without jobs."""
+        """What is offered, and what can be done with it. Being asked also brings a look for jobs without an owner."""
         steward.look()
         return ProductsResponse(responses=settings.offered_products).to_wire()
 
