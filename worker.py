@@ -48,6 +48,7 @@ from activities.provider import ProviderActivities
 from activities.provider_http import ProviderHttp
 from activities.reconciliation import ReconciliationActivities
 from activities.settlement import ArchiveActivities, SettlementActivities
+from activities.verification import VerificationActivities
 from catalog import Catalog, ReloadingCatalog
 from models.connection import connect_to_temporal
 from models.encryption_keys import UnusableKeys
@@ -211,6 +212,7 @@ class JobWorker:
             address = self._settings.provider_addresses.get(provider.id, provider.address)
             http = ProviderHttp(provider.id, address, private_key, self._settings.issuer)
             calls = ProviderActivities(self._current_catalog, http)
+            verification = VerificationActivities(provider.id, http, Holdings(self._engine), self._client)
             worker = Worker(
                 self._client,
                 task_queue=provider_task_queue(provider.id),
@@ -223,6 +225,7 @@ class JobWorker:
                     calls.suspend,
                     calls.unsuspend,
                     calls.open_session,
+                    verification.verify,
                 ],
                 max_concurrent_activities=provider.limits.maximum_concurrent_calls,
                 max_task_queue_activities_per_second=provider.limits.calls_per_second,

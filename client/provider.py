@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowExecutionStatus
 
 from client.errors import JobClosed, translated
 from models import names
@@ -57,6 +57,19 @@ class ProviderClient:
         if job.specification.product.provider != self._provider:
             raise JobClosed("There is no job of this id.")
         return job
+
+    async def is_open(self, job_id: str) -> bool:
+        """Whether the job has a workflow that runs, as of now; `browse_open_jobs` may be a little behind.
+
+        Raises `Unreachable` or another `OrchestratorError` if Temporal does not say.
+        """
+        try:
+            with translated():
+                description = await self._temporal.get_workflow_handle(job_id).describe()
+        except JobClosed:
+            return False
+        # Between two runs of the same job the older one says that it was continued.
+        return description.status in {WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.CONTINUED_AS_NEW, None}
 
     async def browse_open_jobs(self) -> AsyncIterator[str]:
         """The ids of all jobs of this provider that have not ended."""

@@ -318,6 +318,13 @@ class AbandonedJobs(WireModel):
     last: str | None = None
 
 
+class VerifiedJobs(WireModel):
+    """How many jobs of a page the provider was asked about; `last` is as in `JobsToCancel`."""
+
+    count: int
+    last: str | None = None
+
+
 class ArchiveRequest(WireModel):
     """The argument of `retrieve_from_archive`; `first_position` is the number of the first update to give."""
 

@@ -43,6 +43,7 @@ from provider.runner import Runner, resolved
 from provider.session_tokens import SessionTokens
 from provider.sessions import NoSuchSession, Sessions
 from provider.settings import ProviderSettings
+from provider.stewardship import Register, Steward
 from provider.web_sessions import WebSessions
 
 
@@ -55,10 +56,13 @@ class Refused(Exception):
         self.code = code
 
 
-def create_server(settings: ProviderSettings, reports: Reports | None = None) -> FastAPI:
-    """The server. `reports` takes the place of the orchestrator's own `ProviderClient`."""
+def create_server(
+    settings: ProviderSettings, reports: Reports | None = None, register: Register | None = None
+) -> FastAPI:
+    """The server. `reports` and `register` take the place of the orchestrator's own `ProviderClient`."""
     ledger = Ledger(settings.data_dir / "provider.sqlite")
     runner = Runner(settings, ledger)
+    steward = Steward(ledger, settings.id, settings.check_interval, runner.look, register)
     authentication = Authentication(settings.public_key_file.read_text(), settings.issuer)
     sessions_prefix = f"/ucloud/{settings.id}/sessions"
 
@@ -66,7 +70,7 @@ def create_server(settings: ProviderSettings, reports: Reports | None = None) ->
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await ledger.open()
         reporter = Reporter(ledger, settings.id, runner.reports_waiting, reports)
-        tasks = [asyncio.create_task(runner.run()), asyncio.create_task(reporter.run())]
+        tasks = [asyncio.create_task(part.run()) for part in (runner, reporter, steward)]
         try:
             yield
         finally:
@@ -104,7 +108,7 @@ def create_server(settings: ProviderSettings, reports: Reports | None = None) ->
         runner.networks.reach,
     )
     sessions = Sessions(sessions_prefix, tokens, runner, runner.networks.reach, web)
-    app.include_router(_calls(settings, ledger, runner, sessions))
+    app.include_router(_calls(settings, ledger, runner, sessions, steward))
     app.include_router(sessions.router())
     app.mount(f"{sessions_prefix}/static", Assets())
     app.add_middleware(web.middleware)
@@ -112,7 +116,9 @@ def create_server(settings: ProviderSettings, reports: Reports | None = None) ->
     return app
 
 
-def _calls(settings: ProviderSettings, ledger: Ledger, runner: Runner, sessions: Sessions) -> APIRouter:
+def _calls(
+    settings: ProviderSettings, ledger: Ledger, runner: Runner, sessions: Sessions, steward: Steward
+) -> APIRouter:
     router = APIRouter(prefix=f"/ucloud/{settings.id}/jobs")
     products = {entry.product: entry.support for entry in settings.offered_products}
 
@@ -219,11 +225,13 @@ def _calls(settings: ProviderSettings, ledger: Ledger, runner: Runner, sessions:
                 text = "Your job is no longer available at the provider."
                 await ledger.report(job.id, JobUpdate(state=JobState.FAILURE, status=text))
                 runner.reports_waiting.set()
+        steward.look()
         return _empty(len(request.items))
 
     @router.get("/retrieveProducts")
     async def retrieve_products() -> dict[str, Any]:
-        """What is offered, and what can be done with it."""
+        """What is offered, and what can be done with it. Being asked also brings a look for jobs without an owner."""
+        steward.look()
         return ProductsResponse(responses=settings.offered_products).to_wire()
 
     @router.get("/retrieveUtilization")

@@ -99,6 +99,8 @@ class ProviderSettings(BaseSettings):
     `auto`: separate where the machine can do it."""
     charge_interval: float = Field(default=900.0, gt=0)
     """Seconds between two charges of a running job; the rest is charged at its end."""
+    check_interval: float = Field(default=900.0, gt=0)
+    """Seconds between two looks for jobs here that no workflow owns; each check of the orchestrator brings one too."""
     log_level: str = "INFO"
 
     @classmethod

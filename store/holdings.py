@@ -101,9 +101,9 @@ class Holdings:
             holder: str | None = await connection.scalar(statement)
         return holder
 
-    async def live(self, provider: str, after: str | None = None) -> list[Holding]:
-        """What is held for the live jobs of a provider: a page of `LIVE_PAGE` of them, in the order of their ids."""
-        statement = select(LiveJob.document).where(LiveJob.provider == provider).order_by(LiveJob.id).limit(LIVE_PAGE)
+    async def live(self, provider: str, after: str | None = None, count: int = LIVE_PAGE) -> list[Holding]:
+        """What is held for the live jobs of a provider: a page of `count` of them, in the order of their ids."""
+        statement = select(LiveJob.document).where(LiveJob.provider == provider).order_by(LiveJob.id).limit(count)
         if after is not None:
             statement = statement.where(LiveJob.id > after)
         async with self._engine.connect() as connection:

@@ -8,10 +8,14 @@ with workflow.unsafe.imports_passed_through():
     from activities.monitoring import MonitoringActivities
     from activities.provider import ProviderActivities
     from activities.reconciliation import ReconciliationActivities
+    from activities.verification import VerificationActivities
     from models.job import Job
-    from models.messages import AbandonedJob, AbandonedJobs, JobsToCancel, MonitorRequest, ProviderCall
+    from models.messages import AbandonedJob, AbandonedJobs, JobsToCancel, MonitorRequest, ProviderCall, VerifiedJobs
     from models.names import MONITOR_WORKFLOW, provider_task_queue
     from workflows import timeouts
+
+IN_STEP = "in-step"
+"""Checks that waited for their provider when this release came do as they had begun."""
 
 
 @workflow.defn(name=MONITOR_WORKFLOW)
@@ -20,9 +24,15 @@ class ProviderMonitorWorkflow:
 
     @workflow.run
     async def run(self, request: MonitorRequest) -> int:
-        """Cancel the jobs whose owners lost access to what they use; returns how many. Then end abandoned ones."""
+        """Cancel the jobs whose owners lost access to what they use; returns how many. Then end abandoned ones.
+
+        The provider is asked last, so that the rest is done also if it does not answer.
+        """
+        is_kept_in_step = workflow.patched(IN_STEP)
         cancelled = await self._cancel_lost(request.provider)
         await self._reconcile(request.provider)
+        if is_kept_in_step:
+            await self._verify(request.provider)
         return cancelled
 
     async def _cancel_lost(self, provider: str) -> int:
@@ -62,6 +72,23 @@ class ProviderMonitorWorkflow:
             for abandoned in found.jobs:
                 await self._end(provider, abandoned)
             last = found.last
+            if last is None:
+                return
+
+    async def _verify(self, provider: str) -> None:
+        """Let the provider say which jobs it does not have; what is not answered now is asked by the next check."""
+        last = None
+        while True:
+            verified: VerifiedJobs = await workflow.execute_activity_method(
+                VerificationActivities.verify,
+                MonitorRequest(provider=provider, after=last),
+                task_queue=provider_task_queue(provider),
+                start_to_close_timeout=timeouts.PROVIDER_ATTEMPT,
+                schedule_to_close_timeout=timeouts.MONITOR_PATIENCE,
+                retry_policy=timeouts.PROVIDER_RETRY,
+                summary="Verify jobs",
+            )
+            last = verified.last
             if last is None:
                 return
 

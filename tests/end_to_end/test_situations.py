@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -300,3 +302,22 @@ def test_a_workflow_that_was_ended_by_force(stack: Stack) -> None:
     eventually(lambda: stack.nothing_is_left_of(job_id))
     stack.reached(job_id, "FAILURE", "alice")
     cancelled(stack, submitted(stack, job_file(stack, resources=link)))
+
+
+def test_a_job_of_which_a_restored_backup_knows_nothing(stack: Stack) -> None:
+    job_id = submitted(stack, job_file(stack))
+    running(stack, job_id)
+    eventually(lambda: stack.processes_of(job_id))
+    stack.temporal("workflow", "terminate", "-w", job_id)
+    with contextlib.closing(sqlite3.connect(stack.folder / "store.sqlite", timeout=10)) as store, store:
+        store.execute("DELETE FROM bindings WHERE job_id = ?", [job_id])
+        store.execute("DELETE FROM reservations WHERE job_id = ?", [job_id])
+        assert store.execute("DELETE FROM live_jobs WHERE id = ?", [job_id]).rowcount == 1
+    other = submitted(stack, job_file(stack))
+    running(stack, other)
+    is_running = f"WorkflowId = '{other}' AND JobState = 'RUNNING'"
+    eventually(lambda: stack.temporal("workflow", "list", "--query", is_running))
+    stack.temporal("schedule", "trigger", "--schedule-id", "monitor-local")
+    eventually(lambda: stack.nothing_is_left_of(job_id))
+    assert stack.processes_of(other)
+    cancelled(stack, other)

@@ -33,6 +33,9 @@ class Reports:
         self.is_down = False
         self.is_broke = False
         self.closed: set[str] = set()
+        self.jobs: set[str] = set()
+        self.unlisted: set[str] = set()
+        self.asked: list[str] = []
 
     async def update(self, job_id: str, updates: Sequence[JobUpdate]) -> None:
         if self.is_down:
@@ -47,6 +50,17 @@ class Reports:
         self.charges.setdefault(job_id, []).extend(charges)
         lacking = [ChargeId(id=charge.charge_id) for charge in charges] if self.is_broke else []
         return ChargeAnswer(insufficient_funds=lacking, duplicate_charges=[])
+
+    async def browse_open_jobs(self) -> AsyncIterator[str]:
+        """Every job, but those that are closed, and those that the list does not have yet."""
+        if self.is_down:
+            raise ConnectionError("down")
+        for job_id in self.jobs - self.closed - self.unlisted:
+            yield job_id
+
+    async def is_open(self, job_id: str) -> bool:
+        self.asked.append(job_id)
+        return job_id in self.jobs - self.closed
 
     def ended(self, job_id: str) -> JobUpdate | None:
         return next(
@@ -108,7 +122,9 @@ class Served:
 
 @contextlib.asynccontextmanager
 async def serving(served: Served) -> AsyncIterator[Served]:
-    config = uvicorn.Config(create_server(served.settings, served.reports), host="127.0.0.1", port=0, log_level="error")
+    config = uvicorn.Config(
+        create_server(served.settings, served.reports, served.reports), host="127.0.0.1", port=0, log_level="error"
+    )
     server = uvicorn.Server(config)
     task = asyncio.create_task(server._serve())  # without uvicorn's signal handlers
     await eventually(lambda: server.started)

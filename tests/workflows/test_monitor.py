@@ -8,6 +8,7 @@ import pytest
 from temporalio.client import WorkflowFailureError
 from temporalio.common import WorkflowIDConflictPolicy
 
+from activities import verification
 from activities.reconciliation import ENDED_BY_FORCE
 from client import Actor, JobClient
 from models import JobOwner, JobState
@@ -104,7 +105,7 @@ async def test_a_workflow_that_was_ended_by_force_leaves_nothing(orchestrator: O
     assert [update.status for update in ended.updates][1:] == ["running", ENDED_BY_FORCE]
     assert (ended.status.state, ended.billing.credits_charged) == (JobState.FAILURE, 30)
     assert await check(orchestrator) == 0
-    assert orchestrator.provider.calls_for(kept.id) == ["create"]
+    assert "terminate" not in orchestrator.provider.calls_for(kept.id)
     assert len(orchestrator.provider.calls_for(job.id)) == 3
 
 
@@ -127,3 +128,43 @@ async def test_jobs_of_a_batch_that_was_ended_by_force_before_they_were_started(
     ended = await orchestrator.archive.retrieve("never-started")
     assert ended is not None
     assert ended.updates[-1].status == ENDED_BY_FORCE
+
+
+async def test_what_runs_is_verified_in_bulk_and_what_may_be_on_its_way_is_not(
+    orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verification, "VERIFY_PAGE", 3)
+    running = [await orchestrator.created() for _ in range(4)]
+    queued = await orchestrator.created()
+    for job in running:
+        await orchestrator.report(job.id, JobState.RUNNING)
+        await orchestrator.reached(job.id, JobState.RUNNING)
+
+    async def all_are_listed() -> bool:
+        query = f"JobState = 'RUNNING' AND WorkflowId >= '{running[0].id}' AND WorkflowId <= '{queued.id}'"
+        return (await orchestrator.temporal.count_workflows(query)).count == len(running)
+
+    await eventually(all_are_listed)
+    lengths = [(await orchestrator.handle(job.id).describe()).history_length for job in running]
+    await check(orchestrator)
+    for job in running:
+        assert orchestrator.provider.calls_for(job.id) == ["create", "verify"]
+    assert orchestrator.provider.requests.count("verify") == 2
+    assert "verify" not in orchestrator.provider.calls_for(queued.id)
+    assert [(await orchestrator.handle(job.id).describe()).history_length for job in running] == lengths
+
+
+async def test_a_job_that_its_provider_does_not_have_any_more_ends(orchestrator: Orchestrator) -> None:
+    job = await orchestrator.created()
+    await orchestrator.report(job.id, JobState.SUSPENDED)
+    await orchestrator.reached(job.id, JobState.SUSPENDED)
+
+    async def is_verified() -> bool:
+        await check(orchestrator)
+        return "verify" in orchestrator.provider.calls_for(job.id)
+
+    await eventually(is_verified)
+    (item,) = [item for item in orchestrator.provider.items if item.get("status", {}).get("state") == "SUSPENDED"]
+    assert (item["id"], item["owner"]["createdBy"]) == (job.id, "alice")
+    await orchestrator.report(job.id, JobState.FAILURE, "Your job is no longer available at the provider.")
+    assert await orchestrator.outcome(job.id) == "COMPLETED"

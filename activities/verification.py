@@ -1,0 +1,74 @@
+"""Asking a provider whether it still has its jobs, many in one call."""
+
+from __future__ import annotations
+
+import time
+
+from temporalio import activity
+from temporalio.client import Client
+
+from activities.provider_http import ProviderHttp
+from models.holdings import Holding
+from models.job import Job, JobState, JobStatus
+from models.messages import MonitorRequest, VerifiedJobs
+from models.names import JOB_PROVIDER, JOB_STATE, WORKFLOW
+from store import Holdings
+
+VERIFY_PAGE = 100
+"""Jobs in one call; each may be a few kilobytes."""
+SURELY_SUBMITTED = (JobState.RUNNING, JobState.SUSPENDED)
+"""States that only the provider can have brought about."""
+
+
+class VerificationActivities:
+    """On the provider's own task queue. May be repeated."""
+
+    def __init__(self, provider: str, http: ProviderHttp, holdings: Holdings, client: Client) -> None:
+        self._provider = provider
+        self._http = http
+        self._holdings = holdings
+        self._client = client
+
+    @activity.defn
+    async def verify(self, request: MonitorRequest) -> VerifiedJobs:
+        """Have the provider report the end of those jobs of a page that it does not know.
+
+        A job that is being submitted is live here, and not yet known there; to verify it would fail it, and its
+        submission may be tried for hours. So only jobs that run or are suspended are verified: nobody but the
+        provider can have said that, after it had taken the job. A list in Temporal that is a little old does no harm:
+        the state is then one that the job has been in, and a report about a job that has ended meanwhile is dropped.
+        A job that waits in the provider's queue is verified only once it has run.
+
+        Costs one question to Temporal and one call for each page, however old the jobs are. Nothing is written into
+        the jobs' own histories, unless a job is gone.
+        """
+        page = await self._holdings.live(request.provider, request.after, VERIFY_PAGE)
+        last = page[-1].job_id if len(page) == VERIFY_PAGE else None
+        if not page:
+            return VerifiedJobs(count=0)
+        states = await self._submitted(page[0].job_id, page[-1].job_id)
+        jobs = [_as_job(holding, states[holding.job_id]) for holding in page if holding.job_id in states]
+        if jobs:
+            await self._http.post("/verify", *jobs)
+        return VerifiedJobs(count=len(jobs), last=last)
+
+    async def _submitted(self, first: str, last: str) -> dict[str, JobState]:
+        quoted = self._provider.replace("\\", "\\\\").replace("'", "\\'")
+        found: dict[str, JobState] = {}
+        for state in SURELY_SUBMITTED:
+            query = (
+                f"WorkflowType = '{WORKFLOW}' AND ExecutionStatus = 'Running' AND {JOB_PROVIDER} = '{quoted}' "
+                f"AND {JOB_STATE} = '{state}' AND WorkflowId >= '{first}' AND WorkflowId <= '{last}'"
+            )
+            found |= {execution.id: state async for execution in self._client.list_workflows(query)}
+        return found
+
+
+def _as_job(holding: Holding, state: JobState) -> Job:
+    return Job(
+        id=holding.job_id,
+        owner=holding.owner,
+        specification=holding.specification,
+        status=JobStatus(state=state),
+        created_at=int(time.time() * 1000),
+    )
