@@ -1,4 +1,4 @@
-"""A minimal provider: jobs are processes of this machine, unprotected, and forgotten when it stops. See docs/providers.md.
+"""A minimal provider: jobs are processes of this machine, unprotected, and forgotten when it stops.
 
 `python examples/minimal_provider.py PORT PUBLIC_KEY_FILE`, with `TEMPORAL_ADDRESS` in the environment.
 """
@@ -64,7 +64,8 @@ async def run(job: Job, command: list[str]) -> None:
             process.kill()
         text = "Your job has been cancelled!"
     except OSError as error:
-        return await report(job, JobState.FAILURE, f"The program could not be started: {error}")
+        await report(job, JobState.FAILURE, f"The program could not be started: {error}")
+        return
     await report(job, JobState.SUCCESS, text)
 
 

@@ -70,7 +70,7 @@ async def provider_under_test(
     """The provider that the options name, or else ours as a process: the one place where it is chosen."""
     option = request.config.getoption
     if url := option("contract_provider_url"):
-        key = Path(option("contract_private_key")).read_text()
+        key = await asyncio.to_thread(Path(option("contract_private_key")).read_text)
         yield ProviderUnderTest(url.rstrip("/"), option("contract_provider_id"), key, option("contract_issuer"))
         return
     folder = tmp_path_factory.mktemp("contract")

@@ -28,7 +28,7 @@ async def test_the_minimal_provider_keeps_the_core(request: pytest.FixtureReques
     suite = [sys.executable, "-m", "pytest", "tests/contract", "-m", "core", "-q", "-x", "-p", "no:cacheprovider"]
     suite += ["--provider-url", f"http://{served}", "--private-key", str(tmp_path / "local.private.pem")]
     suite += ["--temporal-address", temporal]
-    with subprocess.Popen(command, env=environment) as provider:
+    with await asyncio.to_thread(subprocess.Popen, command, env=environment) as provider:
         try:
             told = await asyncio.to_thread(
                 subprocess.run, suite, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280
