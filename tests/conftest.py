@@ -35,8 +35,19 @@ TEST_CATALOG = Path(__file__).parent / "workflows" / "catalog"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The option of `tests/workflows/test_replay.py`."""
+    """The options of `tests/workflows/test_replay.py` and of `tests/contract`."""
     parser.addoption("--record-histories", action="store_true", help="add the histories of today's code")
+    contract = parser.getgroup("contract", "the provider that tests/contract asks; without a URL it starts ours")
+    for name, default, meaning in (
+        ("provider-url", None, "the provider's address, without /ucloud"),
+        ("provider-id", "local", "the provider's id"),
+        ("private-key", None, "a file with the private half (PEM) of the key that it trusts"),
+        ("issuer", "cloud.sdu.dk", "the issuer that it expects in tokens"),
+        ("temporal-address", None, "host:port where the suite listens for its reports"),
+    ):
+        contract.addoption(f"--{name}", dest=f"contract_{name}".replace("-", "_"), default=default, help=meaning)
+    contract.addoption("--product", dest="contract_products", action="append", help="id/category; may be repeated")
+    contract.addoption("--patience", dest="contract_patience", type=float, default=40.0, help="seconds for a report")
 
 
 _EXIT_STATUS = pytest.StashKey[int]()

@@ -1,0 +1,126 @@
+"""Which provider is tested, and the Temporal server to which it reports."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+
+from tests.conftest import TEMPORAL_BINARY
+from tests.contract.orchestrator import TASK_QUEUE, Orchestrator, ProviderUnderTest, RecordedJob, shell
+from worker import make_keys
+
+DEFAULT_PRODUCT = "cpu-1/cpu"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that runs jobs does so on each product."""
+    if "product" in metafunc.fixturenames:
+        products = metafunc.config.getoption("contract_products") or [DEFAULT_PRODUCT]
+        metafunc.parametrize("product", products, scope="session")
+
+
+def free_address() -> str:
+    """A loopback address that was free just now."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{taken.getsockname()[1]}"
+
+
+@pytest.fixture(scope="session")
+async def listening(request: pytest.FixtureRequest) -> AsyncIterator[Client]:
+    """A real Temporal server at the address where the provider reports, with the workflow that records."""
+    address = request.config.getoption("contract_temporal_address") or free_address()
+    host, _, port = address.rpartition(":")
+    started = await WorkflowEnvironment.start_local(
+        ip=host,
+        port=int(port),
+        dev_server_existing_path=str(TEMPORAL_BINARY),
+        dev_server_log_level="never",
+        data_converter=pydantic_data_converter,
+    )
+    async with (
+        started as environment,
+        Worker(
+            environment.client,
+            task_queue=TASK_QUEUE,
+            workflows=[RecordedJob],
+            workflow_runner=UnsandboxedWorkflowRunner(),
+        ),
+    ):
+        yield environment.client
+
+
+@pytest.fixture(scope="session")
+async def provider_under_test(
+    request: pytest.FixtureRequest, listening: Client, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[ProviderUnderTest]:
+    """The provider that the options name, or else ours as a process: the one place where it is chosen."""
+    option = request.config.getoption
+    if url := option("contract_provider_url"):
+        key = await asyncio.to_thread(Path(option("contract_private_key")).read_text)
+        yield ProviderUnderTest(url.rstrip("/"), option("contract_provider_id"), key, option("contract_issuer"))
+        return
+    folder = tmp_path_factory.mktemp("contract")
+    make_keys(folder / "keys", "local")
+    environment = os.environ | {
+        "TEMPORAL_ADDRESS": listening.service_client.config.target_host,
+        "UCLOUD_PROVIDER_ID": "local",
+        "UCLOUD_PROVIDER_PORT": "0",
+        "UCLOUD_PROVIDER_DATA_DIR": str(folder / "provider"),
+        "UCLOUD_PROVIDER_PUBLIC_KEY_FILE": str(folder / "keys" / "local.public.pem"),
+    }
+    with (folder / "provider.log").open("w") as log:
+        process = await asyncio.to_thread(
+            subprocess.Popen,
+            [sys.executable, "-m", "provider", "--json"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=log,
+        )
+    assert process.stdout is not None
+    with process, process.stdout as output:
+        line = await asyncio.to_thread(output.readline)
+        assert line, (folder / "provider.log").read_text()
+        yield ProviderUnderTest(json.loads(line)["url"], "local", (folder / "keys" / "local.private.pem").read_text())
+        process.terminate()
+        await asyncio.to_thread(process.wait, 20)
+
+
+@pytest.fixture(scope="session")
+def orchestrator(
+    request: pytest.FixtureRequest, provider_under_test: ProviderUnderTest, listening: Client
+) -> Orchestrator:
+    """The suite's side of the protocol."""
+    return Orchestrator(provider_under_test, listening, request.config.getoption("contract_patience"))
+
+
+@pytest.fixture
+def job(provider_under_test: ProviderUnderTest, product: str) -> Callable[..., dict[str, Any]]:
+    """Makes a job that runs a script on the product."""
+
+    def made(script: str, **changes: Any) -> dict[str, Any]:
+        return shell(provider_under_test.id, product, script, **changes)
+
+    return made
+
+
+@pytest.fixture
+async def support(orchestrator: Orchestrator, product: str) -> dict[str, Any]:
+    """What the provider says that can be done with programs on the product."""
+    for entry in (await orchestrator.get("retrieveProducts")).json()["responses"]:
+        if f"{entry['product']['id']}/{entry['product']['category']}" == product:
+            return dict(entry["support"].get("native") or {})
+    raise AssertionError(f"`retrieveProducts` must name the product {product}, which the suite was given.")

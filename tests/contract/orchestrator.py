@@ -1,0 +1,226 @@
+"""The orchestrator as the suite plays it: signs requests, sends jobs, and records what the provider reports."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import jwt
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from temporalio import workflow
+from temporalio.client import Client
+from websockets.asyncio.client import connect as connect_websocket
+
+from models.names import new_job_id
+
+TASK_QUEUE = "contract"
+PATIENCE = 40.0
+"""Seconds within which a provider has to report; a site whose queue is slower sets `--patience`."""
+TERMINAL = {"SUCCESS", "FAILURE", "EXPIRED"}
+
+
+@workflow.defn(name="Job")
+class RecordedJob:
+    """A job's workflow that keeps what it is told; it has the public names of the real one and none of its rules."""
+
+    @workflow.init
+    def __init__(self, job: dict[str, Any]) -> None:
+        self._job = job
+        self._messages: list[dict[str, Any]] = []
+        self._charges: list[dict[str, Any]] = []
+
+    @workflow.run
+    async def run(self, job: dict[str, Any]) -> None:
+        """Listen for as long as the server lives."""
+        await workflow.wait_condition(lambda: False)
+
+    @workflow.signal
+    def update(self, message: dict[str, Any]) -> None:
+        """The provider's report."""
+        self._messages.append(message)
+
+    @workflow.update
+    def charge(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Everything is paid; a repeat is told as one."""
+        known = {charge["chargeId"] for charge in self._charges}
+        repeats = [{"id": charge["chargeId"]} for charge in message["charges"] if charge["chargeId"] in known]
+        self._charges.extend(charge for charge in message["charges"] if charge["chargeId"] not in known)
+        return {"insufficientFunds": [], "duplicateCharges": repeats}
+
+    @workflow.query
+    def job(self) -> dict[str, Any]:
+        """The job as it was sent."""
+        return self._job
+
+    @workflow.query
+    def reports(self) -> dict[str, Any]:
+        """All that was recorded."""
+        return {"messages": self._messages, "charges": self._charges}
+
+
+@dataclass(frozen=True)
+class ProviderUnderTest:
+    """Where a provider is, and the private half (PEM) of the key that it trusts."""
+
+    url: str
+    id: str
+    private_key: str
+    issuer: str = "cloud.sdu.dk"
+
+
+@dataclass
+class Orchestrator:
+    """Calls one provider, and hears it."""
+
+    provider: ProviderUnderTest
+    temporal: Client
+    patience: float = PATIENCE
+    _answered: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """Updates that came in answers to `create`, which counts as a report."""
+
+    def claims(self, **changes: Any) -> dict[str, Any]:
+        """The claims of a good token, changed; None leaves one out."""
+        now = int(time.time())
+        claims = {"iss": self.provider.issuer, "sub": "_UCloud", "role": "SERVICE", "iat": now, "exp": now + 300}
+        return {name: value for name, value in (claims | changes).items() if value is not None}
+
+    def token(self, key: str | None = None, **changes: Any) -> str:
+        """A token that is signed as the orchestrator does."""
+        return jwt.encode(self.claims(**changes), key or self.provider.private_key, algorithm="RS256")
+
+    def confused_token(self) -> str:
+        """A token that is signed by HS256 with the public key as the secret, which anybody could make."""
+        key = load_pem_private_key(self.provider.private_key.encode(), None).public_key()
+        secret = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        parts = [json.dumps(part).encode() for part in ({"alg": "HS256", "typ": "JWT"}, self.claims())]
+        signed = b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in parts)
+        signature = base64.urlsafe_b64encode(hmac.digest(secret, signed, hashlib.sha256)).rstrip(b"=")
+        return (signed + b"." + signature).decode()
+
+    async def send(self, method: str, call: str, *, authorization: str | None, **body: Any) -> httpx.Response:
+        """One request with that header, or with none."""
+        headers = {"Content-Type": "application/json"} if method == "POST" else {}
+        if authorization is not None:
+            headers["Authorization"] = authorization
+        url = f"{self.provider.url}/ucloud/{self.provider.id}/jobs/{call}"
+        async with httpx.AsyncClient(headers=headers, timeout=30, follow_redirects=False) as client:
+            return await client.request(method, url, **body)
+
+    async def get(self, call: str) -> httpx.Response:
+        """A signed GET."""
+        return await self.send("GET", call, authorization=f"Bearer {self.token()}")
+
+    async def post(self, call: str, *items: Any) -> httpx.Response:
+        """A signed POST of items."""
+        answer = await self.send("POST", call, authorization=f"Bearer {self.token()}", json={"items": list(items)})
+        if call == "" and answer.is_success:
+            for item, said in zip(items, answer.json()["responses"], strict=True):
+                updates = (said or {}).get("updates") or []
+                if item["id"] not in self._answered:
+                    self._answered[item["id"]] = updates
+        return answer
+
+    async def listen(self, job: dict[str, Any]) -> dict[str, Any]:
+        """Start the job's workflow, so that reports about it find somebody."""
+        await self.temporal.start_workflow("Job", job, id=job["id"], task_queue=TASK_QUEUE)
+        return job
+
+    async def created(self, job: dict[str, Any]) -> dict[str, Any]:
+        """Listen to a job, and have the provider take it."""
+        await self.listen(job)
+        answer = await self.post("", job)
+        assert answer.is_success, f"A provider must take a job that it offers the product of; it said {answer.text}."
+        return job
+
+    async def updates(self, job: dict[str, Any]) -> list[dict[str, Any]]:
+        """All that the provider has reported about a job, in order."""
+        recorded = await self.temporal.get_workflow_handle(job["id"]).query("reports", result_type=dict)
+        messages = recorded["messages"]
+        assert all(message.get("provider") == self.provider.id for message in messages), (
+            f"Each signal `update` must name its provider {self.provider.id!r}."
+        )
+        return self._answered.get(job["id"], []) + [update for message in messages for update in message["updates"]]
+
+    async def charges(self, job: dict[str, Any]) -> list[dict[str, Any]]:
+        """All charges of a job."""
+        recorded = await self.temporal.get_workflow_handle(job["id"]).query("reports", result_type=dict)
+        return list(recorded["charges"])
+
+    async def reported(self, job: dict[str, Any], wanted: Callable[[str], bool], rule: str) -> dict[str, Any]:
+        """Wait for a report whose state is wanted; else the rule is broken."""
+        end = time.monotonic() + self.patience
+        while True:
+            updates = await self.updates(job)
+            for update in updates:
+                if wanted(update.get("state") or ""):
+                    return update
+            assert time.monotonic() < end, f"{rule} Within {self.patience:.0f} s it reported {updates}."
+            await asyncio.sleep(0.1)
+
+    async def running(self, job: dict[str, Any]) -> None:
+        """Wait until the job is reported to run."""
+        await self.reported(job, "RUNNING".__eq__, "A provider must report RUNNING when a job starts.")
+
+    async def end_of(self, job: dict[str, Any]) -> dict[str, Any]:
+        """Wait for the job's terminal report."""
+        return await self.reported(job, TERMINAL.__contains__, "A provider must report how each job ends.")
+
+    async def states(self, job: dict[str, Any]) -> list[str]:
+        """The states that were reported, in order, without those that say nothing new."""
+        states: list[str] = []
+        for update in await self.updates(job):
+            if update.get("state") and states[-1:] != [update["state"]]:
+                states.append(update["state"])
+        return states
+
+    async def output(self, job: dict[str, Any]) -> dict[str, str]:
+        """What `follow` gives until it is closed: all of standard output and error of rank 0."""
+        url = f"{self.provider.url}/ucloud/{self.provider.id}/jobs/follow".replace("http", "ws", 1)
+        texts = {"stdout": "", "stderr": ""}
+        headers = {"Authorization": f"Bearer {self.token()}"}
+        async with asyncio.timeout(self.patience), connect_websocket(url, additional_headers=headers) as socket:
+            await socket.send(json.dumps({"type": "init", "job": job}))
+            async for text in socket:
+                message = json.loads(text)
+                assert isinstance(message.get("streamId"), str), "Each message of `follow` must have a `streamId`."
+                assert isinstance(message.get("rank"), int), "Each message of `follow` must have a `rank`."
+                for name in texts if message["rank"] == 0 else ():
+                    texts[name] += message.get(name) or ""
+        return texts
+
+
+def shell(provider: str, product: str, script: str, **changes: Any) -> dict[str, Any]:
+    """A job that runs a script of `sh` on a product, given as `id/category`."""
+    product_id, _, category = product.partition("/")
+    described = {"title": "Contract", "version": "1", "authors": [], "description": ""}
+    application = described | {
+        "name": "contract-shell",
+        "tool": {"name": "contract-tool", "version": "1"},
+        "invocation": ["sh", "-c", script],
+        "parameters": {},
+    }
+    tool = described | {"name": "contract-tool", "backend": "NATIVE", "defaultMaxTime": {"hours": 1}}
+    specification = {
+        "application": {"name": "contract-shell", "version": "1"},
+        "product": {"id": product_id, "category": category, "provider": provider},
+        "replicas": 1,
+        "parameters": {},
+        "resources": [],
+        "timeAllocation": {"hours": 0, "minutes": 10, "seconds": 0},
+    }
+    return {
+        "id": new_job_id(),
+        "owner": {"createdBy": "contract"},
+        "createdAt": int(time.time() * 1000),
+        "updates": [],
+        "specification": specification | changes,
+        "status": {"state": "IN_QUEUE", "resolvedApplication": {"application": application, "tool": tool}},
+    }

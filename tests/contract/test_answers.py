@@ -1,0 +1,85 @@
+"""The form of what a provider answers, and what it does with requests that it cannot serve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from models.protocol import ProductsResponse, Utilization
+from tests.contract.orchestrator import Orchestrator
+
+Make = Callable[..., dict[str, Any]]
+BODIES = {
+    "is not JSON": b"{",
+    "is empty": b"",
+    "is a list": b"[]",
+    "has no items": b"{}",
+    "has items that are no list": b'{"items": 3}',
+    "has a job without an id": b'{"items": [{"specification": {}}]}',
+    "has a job that is none": b'{"items": [null]}',
+}
+
+
+def refused(status: int) -> bool:
+    """Whether that status refuses for good."""
+    return 400 <= status < 500 and status not in {401, 403, 408, 429}
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("call", ["", "terminate", "verify"])
+async def test_a_malformed_body_is_refused_and_told_why(orchestrator: Orchestrator, call: str, body: str) -> None:
+    answer = await orchestrator.send(
+        "POST",
+        call,
+        authorization=f"Bearer {orchestrator.token()}",
+        content=BODIES[body],
+    )
+    assert refused(answer.status_code), f"A body that {body} must be refused with 4xx; it got {answer.status_code}."
+    document = answer.json()
+    assert (document if isinstance(document, dict) else {}).get("why"), (
+        f"A refusal must say `why`; it said {answer.text!r}."
+    )
+
+
+@pytest.mark.core
+async def test_an_unknown_product_is_refused(orchestrator: Orchestrator, job: Make) -> None:
+    made = job("true")
+    made["specification"]["product"]["id"] = "no-such-product"
+    answer = await orchestrator.post("", made)
+    assert refused(answer.status_code), f"An unknown product must be refused with 4xx; it got {answer.status_code}."
+    assert answer.json().get("why"), f"A refusal must say `why`; it said {answer.text!r}."
+
+
+@pytest.mark.core
+async def test_unknown_fields_are_tolerated(orchestrator: Orchestrator, job: Make) -> None:
+    made = job("true") | {"fromTheFuture": {"more": [1]}}
+    made["specification"]["fromTheFuture"] = True
+    await orchestrator.end_of(await orchestrator.created(made))
+
+
+@pytest.mark.core
+async def test_products_are_named_with_their_support(orchestrator: Orchestrator, product: str) -> None:
+    answer = await orchestrator.get("retrieveProducts")
+    assert answer.is_success, f"`retrieveProducts` must succeed; it got {answer.status_code}."
+    try:
+        products = ProductsResponse.model_validate(answer.json()).responses
+    except ValueError as error:
+        pytest.fail(f"`retrieveProducts` must answer with `responses` of `product` and `support`: {error}")
+    names = {f"{entry.product.id}/{entry.product.category}" for entry in products}
+    assert product in names, f"`retrieveProducts` must name {product}; it named {sorted(names)}."
+    providers = {entry.product.provider for entry in products}
+    assert providers == {orchestrator.provider.id}, f"Products must be the provider's own; they are of {providers}."
+
+
+async def test_utilization_has_capacity_use_and_queue(orchestrator: Orchestrator) -> None:
+    answer = await orchestrator.get("retrieveUtilization")
+    assert answer.is_success, f"`retrieveUtilization` must succeed; it got {answer.status_code}."
+    try:
+        told = Utilization.model_validate(answer.json())
+    except ValueError as error:
+        pytest.fail(f"`retrieveUtilization` must answer with `capacity`, `usedCapacity` and `queueStatus`: {error}")
+    numbers = (told.capacity.cpu, told.capacity.memory, told.used_capacity.cpu, told.used_capacity.memory)
+    assert min(numbers) >= 0, f"No figure of `retrieveUtilization` may be negative: {answer.text}."

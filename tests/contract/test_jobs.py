@@ -1,0 +1,207 @@
+"""The life of a job at a provider: taken once, reported truly, ended once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.contract.orchestrator import TERMINAL, Orchestrator
+
+Make = Callable[..., dict[str, Any]]
+
+LAYOUT = """
+test "$(pwd)" = /work || exit 41
+echo kept > /work/file || exit 42
+test "$(cat /etc/ucloud/rank.txt)" = 0 || exit 43
+test "$(cat /etc/ucloud/number_of_nodes.txt)" = 1 || exit 44
+test -s /etc/ucloud/node-0.txt || exit 45
+test "$(cat /etc/ucloud/job_id.txt)" = "{id}" || exit 46
+test "$(cat /etc/ucloud/cores.txt)" -ge 1 || exit 47
+exit 7
+"""
+MISTAKES = {
+    "41": "A job must start in /work.",
+    "42": "A job must be able to write below /work.",
+    "43": "/etc/ucloud/rank.txt must hold the rank.",
+    "44": "/etc/ucloud/number_of_nodes.txt must hold the number of replicas.",
+    "45": "/etc/ucloud/node-0.txt must hold the address of rank 0.",
+    "46": "/etc/ucloud/job_id.txt must hold the job's id.",
+    "47": "/etc/ucloud/cores.txt must hold the number of cores.",
+}
+
+
+async def settled(orchestrator: Orchestrator, job: Make) -> None:
+    """Run another job to its end: what the provider had to say before has been said."""
+    await orchestrator.end_of(await orchestrator.created(job("true")))
+
+
+def numbers(update: dict[str, Any]) -> list[str]:
+    """The numbers in a report's text."""
+    return re.findall(r"\b\d+\b", update.get("status") or "")
+
+
+@pytest.mark.core
+async def test_a_job_runs_and_then_ends_once(orchestrator: Orchestrator, job: Make) -> None:
+    made = await orchestrator.created(job("true"))
+    end = await orchestrator.end_of(made)
+    assert end["state"] == "SUCCESS", f"A job whose program ends must be a SUCCESS; it was reported as {end}."
+    await settled(orchestrator, job)
+    states = [state for update in await orchestrator.updates(made) if (state := update.get("state"))]
+    assert states[:1] == ["RUNNING"], f"RUNNING must be reported before the end; the order was {states}."
+    assert sum(state in TERMINAL for state in states) == 1, f"Exactly one end must be reported; there were {states}."
+    assert states[-1] in TERMINAL, f"No state may be reported after the end; the order was {states}."
+
+
+@pytest.mark.core
+async def test_an_exit_code_is_told_and_is_no_failure(orchestrator: Orchestrator, job: Make) -> None:
+    end = await orchestrator.end_of(await orchestrator.created(job("exit 3")))
+    assert end["state"] == "SUCCESS", f"A program's exit code is no FAILURE of the provider; it reported {end}."
+    assert "3" in numbers(end), f"The text of the end must hold the exit code 3; it was {end.get('status')!r}."
+
+
+@pytest.mark.core
+async def test_create_answers_for_each_job(orchestrator: Orchestrator, job: Make) -> None:
+    made = [await orchestrator.listen(job("true")) for _ in range(2)]
+    answer = await orchestrator.post("", *made)
+    assert answer.is_success, f"A batch of good jobs must be taken; it got {answer.status_code}."
+    responses = answer.json().get("responses")
+    assert len(responses if isinstance(responses, list) else ()) == 2, "`create` must give one response for each item."
+    assert all(said is None or isinstance(said.get("id"), str | None) for said in responses), (
+        "Each response of `create` must be null or hold the provider's `id` for the job."
+    )
+    for each in made:
+        await orchestrator.end_of(each)
+
+
+@pytest.mark.core
+async def test_a_repeated_create_starts_nothing(orchestrator: Orchestrator, job: Make, support: dict[str, Any]) -> None:
+    made = await orchestrator.created(job("echo once; sleep 1"))
+    for moment in ("while it runs", "after its end"):
+        answer = await orchestrator.post("", made)
+        assert answer.is_success, f"A repeated `create` must succeed {moment}; it got {answer.status_code}."
+        await orchestrator.end_of(made)
+    await settled(orchestrator, job)
+    states = await orchestrator.states(made)
+    assert states == ["RUNNING", "SUCCESS"], f"A repeated `create` must start nothing; the states were {states}."
+    if support.get("logs"):
+        output = await orchestrator.output(made)
+        assert output["stdout"] == "once\n", f"A repeated `create` must start nothing; the output was {output}."
+
+
+@pytest.mark.core
+async def test_a_batch_with_a_bad_job_is_not_taken(orchestrator: Orchestrator, job: Make) -> None:
+    good, bad = await orchestrator.listen(job("true")), job("true")
+    bad["specification"]["product"]["id"] = "no-such-product"
+    answer = await orchestrator.post("", good, bad)
+    assert 400 <= answer.status_code < 500, f"A batch with a bad job must get 4xx; it got {answer.status_code}."
+    await orchestrator.post("verify", good)
+    await orchestrator.end_of(good)
+    await settled(orchestrator, job)
+    assert "RUNNING" not in await orchestrator.states(good), "No job of a refused batch may be started."
+
+
+@pytest.mark.core
+async def test_terminate_ends_a_running_job(orchestrator: Orchestrator, job: Make) -> None:
+    made = await orchestrator.created(job("sleep 300"))
+    await orchestrator.running(made)
+    for moment in ("of a running job", "of an ended job"):
+        answer = await orchestrator.post("terminate", made)
+        assert answer.is_success, f"`terminate` {moment} must succeed; it got {answer.status_code}."
+        assert answer.json() == {"responses": [{}]}, f"`terminate` must answer {{}} for each item: {answer.text}."
+        await orchestrator.end_of(made)
+    await settled(orchestrator, job)
+    ends = [update for update in await orchestrator.updates(made) if update.get("state") in TERMINAL]
+    assert len(ends) == 1, f"A second `terminate` must not report another end; it reported {ends}."
+
+
+@pytest.mark.core
+async def test_terminate_of_an_unknown_job_succeeds(orchestrator: Orchestrator, job: Make) -> None:
+    answer = await orchestrator.post("terminate", await orchestrator.listen(job("true")))
+    assert answer.is_success, f"`terminate` of an unknown job is no error; it got {answer.status_code}."
+
+
+@pytest.mark.core
+async def test_a_job_that_was_terminated_before_is_never_started(orchestrator: Orchestrator, job: Make) -> None:
+    made = await orchestrator.listen(job("sleep 300"))
+    await orchestrator.post("terminate", made)
+    await orchestrator.post("", made)
+    await settled(orchestrator, job)
+    states = await orchestrator.states(made)
+    assert "RUNNING" not in states, f"A `create` that comes after its `terminate` must start nothing: {states}."
+
+
+@pytest.mark.core
+async def test_verify_ends_what_is_unknown(orchestrator: Orchestrator, job: Make) -> None:
+    made = await orchestrator.listen(job("true"))
+    answer = await orchestrator.post("verify", made)
+    assert answer.is_success, f"`verify` of an unknown job must succeed; it got {answer.status_code}."
+    end = await orchestrator.end_of(made)
+    assert end["state"] != "SUCCESS", "A job that the provider does not know must not be reported as a SUCCESS."
+    await settled(orchestrator, job)
+    assert "RUNNING" not in await orchestrator.states(made), "`verify` must never start a job."
+
+
+@pytest.mark.core
+async def test_verify_leaves_what_runs(orchestrator: Orchestrator, job: Make) -> None:
+    made = await orchestrator.created(job("sleep 300"))
+    await orchestrator.running(made)
+    await orchestrator.post("verify", made)
+    await settled(orchestrator, job)
+    states = await orchestrator.states(made)
+    await orchestrator.post("terminate", made)
+    assert states == ["RUNNING"], f"`verify` of a job that runs must change nothing; the states were {states}."
+
+
+async def test_a_job_finds_its_folder_and_its_files(orchestrator: Orchestrator, job: Make) -> None:
+    made = job("")
+    made["status"]["resolvedApplication"]["application"]["invocation"][2] = LAYOUT.replace("{id}", made["id"])
+    end = await orchestrator.end_of(await orchestrator.created(made))
+    broken = [MISTAKES[number] for number in numbers(end) if number in MISTAKES]
+    assert not broken, broken[0]
+    assert "7" in numbers(end), f"The text of the end must hold the exit code 7; it was {end.get('status')!r}."
+
+
+async def test_an_extended_job_goes_on(orchestrator: Orchestrator, job: Make, support: dict[str, Any]) -> None:
+    if not support.get("timeExtension"):
+        pytest.skip("The product does not support `timeExtension`.")
+    made = await orchestrator.created(job("sleep 300"))
+    await orchestrator.running(made)
+    item = {"job": made, "requestedTime": {"hours": 1, "minutes": 0, "seconds": 0}}
+    answer = await orchestrator.post("extend", item)
+    states = await orchestrator.states(made)
+    await orchestrator.post("terminate", made)
+    assert answer.is_success, f"`extend` must succeed where `timeExtension` is supported; it got {answer.status_code}."
+    assert states == ["RUNNING"], f"`extend` must not disturb a job; the states were {states}."
+    await orchestrator.end_of(made)
+
+
+async def test_a_job_is_suspended_and_goes_on(orchestrator: Orchestrator, job: Make, support: dict[str, Any]) -> None:
+    if not support.get("suspension"):
+        pytest.skip("The product does not support `suspension`.")
+    made = await orchestrator.created(job("sleep 300"))
+    await orchestrator.running(made)
+    answer = await orchestrator.post("suspend", {"job": made})
+    assert answer.is_success, f"`suspend` must succeed where it is supported; it got {answer.status_code}."
+    await orchestrator.reported(made, "SUSPENDED".__eq__, "A provider must report SUSPENDED after `suspend`.")
+    answer = await orchestrator.post("unsuspend", {"job": made})
+    assert answer.is_success, f"`unsuspend` must succeed where it is supported; it got {answer.status_code}."
+    await settled(orchestrator, job)
+    states = await orchestrator.states(made)
+    await orchestrator.post("terminate", made)
+    assert states == ["RUNNING", "SUSPENDED", "RUNNING"], f"RUNNING must follow `unsuspend`; the states were {states}."
+    await orchestrator.end_of(made)
+
+
+async def test_follow_gives_the_whole_output(orchestrator: Orchestrator, job: Make, support: dict[str, Any]) -> None:
+    if not support.get("logs"):
+        pytest.skip("The product does not support `logs`.")
+    made = await orchestrator.created(job("echo first; echo problem >&2; sleep 1; echo last"))
+    wanted = {"stdout": "first\nlast\n", "stderr": "problem\n"}
+    live = await orchestrator.output(made)
+    assert live == wanted, f"`follow` must give all output of a job, then close; it gave {live}."
+    await orchestrator.end_of(made)
+    afterwards = await orchestrator.output(made)
+    assert afterwards == wanted, f"`follow` must give all output after a job's end too; it gave {afterwards}."
