@@ -141,9 +141,12 @@ def test_an_interactive_terminal(stack: Stack) -> None:
     assert "rank-1" in piped.stdout
     with Keyboard(command, columns=91, rows=33) as keyboard:
         keyboard.read_until("# ")
-        keyboard.type("stty size; sleep 250\n")
+        keyboard.type("stty size; sh -c 'echo sta\"\"rted; sleep 250'\n")
         keyboard.read_until("33 91")
+        keyboard.read_until("started")
+        keyboard.text = ""
         keyboard.type("\x03")
+        keyboard.read_until("# ")
         keyboard.resize(72, 20)
         keyboard.type("echo si''ze-$(stty size)-$UCLOUD_RANK\n")
         keyboard.read_until("size-20 72-1")
@@ -153,7 +156,7 @@ def test_an_interactive_terminal(stack: Stack) -> None:
     assert (refused.returncode, refused.stderr) == (2, "There is no rank 2: the job's 2 replicas count from 0.\n")
     refused = stack.run("open", job_id, "--type", "vnc", "--user", "alice")
     assert refused.returncode == 2
-    assert "does not support vnc" in refused.stderr
+    assert refused.stderr == "The application pair@1 has no interface of type VNC.\n"
     others = stack.run("open", job_id, "--user", "mallory")
     assert (others.returncode, others.stderr) == (2, f"There is no job {job_id}.\n")
     cancelled(stack, job_id)

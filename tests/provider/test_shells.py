@@ -85,12 +85,13 @@ async def terminal(url: str, columns: int = 80, rows: int = 24) -> AsyncIterator
         yield Screen(socket)
 
 
-def shells_of(provider: Served) -> list[psutil.Process]:
-    """All processes of terminals."""
+def shells_of(job: dict[str, Any]) -> list[psutil.Process]:
+    """All processes of terminals in that job."""
     found = []
     for process in psutil.process_iter():
         try:
-            if "UCLOUD_SHELL" in process.environ():
+            environment = process.environ()
+            if "UCLOUD_SHELL" in environment and environment.get("UCLOUD_JOB_ID") == job["id"]:
                 found.append(process)
         except psutil.Error:
             continue
@@ -107,7 +108,7 @@ async def test_a_command_is_typed_inside_the_job(provider: Served) -> None:
         await screen.type("exit 3\n")
         await screen.read_to_the_end()
         assert screen.code == 3
-    await eventually(lambda: not shells_of(provider))
+    await eventually(lambda: not shells_of(job))
 
 
 async def test_a_terminal_has_no_more_rights_than_the_job(provider: Served) -> None:
@@ -125,8 +126,10 @@ async def test_control_c_interrupts_the_command_alone(provider: Served) -> None:
     async with terminal((await opened(provider, job))["url"]) as screen:
         await screen.type("echo be''fore; sleep 200; echo af''ter $?\n")
         await screen.read_until("before\r\n")
-        await eventually(lambda: any(process.name() == "sleep" for process in shells_of(provider)))
+        await eventually(lambda: any(process.name() == "sleep" for process in shells_of(job)))
+        screen.text = ""
         await screen.type("\x03")
+        await screen.read_until("# ")
         await screen.type("echo still-$((1+1))\n")
         await screen.read_until("still-2")
     assert await provider.still_runs(job)
@@ -157,8 +160,8 @@ async def test_nothing_of_a_terminal_is_left_when_its_client_goes(provider: Serv
     async with terminal((await opened(provider, job))["url"]) as screen:
         await screen.type("trap '' HUP TERM; nohup sleep 201 >/dev/null 2>&1 & (setsid sleep 202 &) ; echo rea''dy\n")
         await screen.read_until("ready")
-        await eventually(lambda: sum(process.name() == "sleep" for process in shells_of(provider)) == 2)
-    await eventually(lambda: not shells_of(provider))
+        await eventually(lambda: sum(process.name() == "sleep" for process in shells_of(job)) == 2)
+    await eventually(lambda: not shells_of(job))
     assert await provider.still_runs(job)
 
 
@@ -171,7 +174,7 @@ async def test_a_terminal_ends_with_its_job(provider: Served) -> None:
         with contextlib.suppress(ConnectionClosed):
             await screen.read_to_the_end()
     await provider.end_of(job)
-    await eventually(lambda: not shells_of(provider))
+    await eventually(lambda: not shells_of(job))
 
 
 async def test_a_flood_that_nobody_reads_does_not_fill_the_memory(provider: Served) -> None:
@@ -181,10 +184,10 @@ async def test_a_flood_that_nobody_reads_does_not_fill_the_memory(provider: Serv
         await screen.read_until("y\r\ny\r\n")
         before = psutil.Process().memory_info().rss
         # The terminal fills what lies between; then `yes` has to wait, and uses no time any more.
-        yes = next(process for process in shells_of(provider) if process.name() == "yes")
+        yes = next(process for process in shells_of(job) if process.name() == "yes")
         await eventually(lambda: yes.status() == psutil.STATUS_SLEEPING and yes.cpu_percent(0.5) < 5, 60)
         assert psutil.Process().memory_info().rss - before < 32 * 1024 * 1024
-    await eventually(lambda: not shells_of(provider))
+    await eventually(lambda: not shells_of(job))
 
 
 async def test_tokens_open_one_thing_once(provider: Served) -> None:
@@ -251,4 +254,4 @@ async def test_a_client_gets_no_more_ahead_than_it_wants(provider: Served) -> No
             await asyncio.wait_for(socket.recv(), 30)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(socket.recv(), 1)
-    await eventually(lambda: not shells_of(provider))
+    await eventually(lambda: not shells_of(job))
