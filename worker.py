@@ -225,6 +225,7 @@ class JobWorker:
                     calls.suspend,
                     calls.unsuspend,
                     calls.open_session,
+                    calls.open_logs,
                     verification.verify,
                 ],
                 max_concurrent_activities=provider.limits.maximum_concurrent_calls,

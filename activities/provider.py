@@ -14,10 +14,18 @@ from catalog import Catalog
 from models.errors import ErrorCode
 from models.holdings import fields_and_values
 from models.job import Job
-from models.messages import BatchCall, BatchSubmitResult, ExtendCall, OpenSessionCall, ProviderCall, SubmitResult
+from models.messages import (
+    BatchCall,
+    BatchSubmitResult,
+    ExtendCall,
+    OpenLogsCall,
+    OpenSessionCall,
+    ProviderCall,
+    SubmitResult,
+)
 from models.product import BackendSupport
 from models.protocol import ExtendItem, JobReference
-from models.session import OpenSession, SessionItem, SessionType
+from models.session import LogsSession, OpenSession, SessionItem, SessionType
 from models.values import IngressValue, LicenseServerValue
 
 HEARTBEAT_INTERVAL = 3.0
@@ -89,6 +97,22 @@ class ProviderActivities:
         )
         async with _heartbeats():
             return await self._http.open_session(item)
+
+    @activity.defn
+    async def open_logs(self, call: OpenLogsCall) -> LogsSession:
+        """Ask for the output of a job, which may have ended: clients run this without a workflow.
+
+        Raises `FEATURE_NOT_SUPPORTED_BY_PROVIDER` before the provider is asked, and `PROVIDER_REJECTED`.
+        """
+        self._require_session(call.job, SessionType.LOGS)
+        async with _heartbeats():
+            session = await self._http.open_session(
+                SessionItem(job=call.job, session_type=SessionType.LOGS, challenge=call.challenge)
+            )
+        if not isinstance(session, LogsSession):
+            text = f"The provider {call.job.specification.product.provider} gave a session that is not for logs."
+            raise refusal(ErrorCode.PROVIDER_REJECTED, text)
+        return session
 
     def _require_session(self, job: Job, session_type: SessionType) -> None:
         application = self._catalog().application(job.specification.application)

@@ -8,15 +8,15 @@ from typing import Annotated, Any
 
 import typer
 import yaml
-from rich.live import Live
 
 from cli import output
+from cli.following import follow_job
 from cli.settings import DEFAULT_DATA_DIR, DataDir, Json, Project, User, connect
 from client import JobClient, JobFilter
 from models.job import Job, JobSpecification, JobState, SimpleDuration
 from models.job_file import InvalidJobFile, read_specifications
 
-FAILED, REFUSED = 1, 2
+REFUSED = 2
 
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
 
@@ -26,7 +26,6 @@ def add_to(app: typer.Typer) -> None:
     app.command()(submit)
     app.command("list")(list_jobs)
     app.command()(show)
-    app.command()(follow)
     app.command()(cancel)
     app.command()(extend)
     app.command()(suspend)
@@ -60,7 +59,7 @@ def submit(
                 output.print_json({"id": job.id})
             else:
                 typer.echo(f"{job.id} is in state {job.status.state}.")
-        codes = [await _follow(client, job.id, as_json) for job in jobs] if wait else [0]
+        codes = [await follow_job(client, job.id, as_json) for job in jobs] if wait else [0]
         return max(codes)
 
     return asyncio.run(work())
@@ -108,21 +107,6 @@ def show(
         output.print_json(job.to_wire())
     else:
         output.console().print(output.job_table(job))
-
-
-def follow(
-    job_id: JobId,
-    as_json: Json = False,
-    user: User = None,
-    project: Project = None,
-    data_dir: DataDir = DEFAULT_DATA_DIR,
-) -> int:
-    """Watch a job until it has ended; exits with 1 if it ends in FAILURE or EXPIRED."""
-
-    async def work() -> int:
-        return await _follow(await connect(data_dir, user, project), job_id, as_json)
-
-    return asyncio.run(work())
 
 
 def cancel(
@@ -212,23 +196,3 @@ def _act(
         output.print_json({"id": job_id})
     else:
         typer.echo(f"{job_id} {done}.")
-
-
-async def _follow(client: JobClient, job_id: str, as_json: bool) -> int:
-    console = output.console()
-    told = 0
-    job: Job | None = None
-    if console.is_terminal and not as_json:
-        with Live(console=console, auto_refresh=False) as live:
-            async for job in client.follow(job_id):
-                live.update(output.job_table(job), refresh=True)
-    else:
-        async for job in client.follow(job_id):
-            if as_json:
-                output.print_json(job.to_wire())
-            else:
-                for update in job.updates[told:]:
-                    typer.echo(output.update_line(update))
-                told = len(job.updates)
-    assert job is not None
-    return FAILED if job.status.state in {JobState.FAILURE, JobState.EXPIRED} else 0

@@ -9,7 +9,7 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from cli import job_commands, session_commands, stack_commands, wallet_commands
+from cli import job_commands, log_commands, session_commands, stack_commands, wallet_commands
 from client import OrchestratorError, RequestRefused, Unreachable
 
 REFUSED, UNREACHABLE = 2, 3
@@ -22,6 +22,7 @@ app = typer.Typer(
     add_completion=False,
 )
 job_commands.add_to(app)
+log_commands.add_to(app)
 session_commands.add_to(app)
 stack_commands.add_to(app)
 wallet_commands.add_to(app)

@@ -56,17 +56,27 @@ class ActingClient:
         return self._known_memberships[1]
 
     @overload
-    async def _ask_worker(self, activity: str, request: WireModel, answer_type: type[Answer]) -> Answer: ...
+    async def _ask_worker(
+        self, activity: str, request: WireModel, answer_type: type[Answer], task_queue: str = ...
+    ) -> Answer: ...
     @overload
-    async def _ask_worker(self, activity: str, request: WireModel, answer_type: None) -> None: ...
-    async def _ask_worker(self, activity: str, request: WireModel, answer_type: type[Answer] | None) -> Answer | None:
-        """Ask a worker what only the store knows, by an activity without a workflow."""
+    async def _ask_worker(
+        self, activity: str, request: WireModel, answer_type: None, task_queue: str = ...
+    ) -> None: ...
+    async def _ask_worker(
+        self,
+        activity: str,
+        request: WireModel,
+        answer_type: type[Answer] | None,
+        task_queue: str = names.TASK_QUEUE,
+    ) -> Answer | None:
+        """Ask a worker what only the store or a provider knows, by an activity without a workflow."""
         with translated():
             answer = await self._temporal.execute_activity(
                 activity,
                 request,
                 id=f"{activity}-{names.new_job_id()}",
-                task_queue=names.TASK_QUEUE,
+                task_queue=task_queue,
                 schedule_to_close_timeout=ANSWER_PATIENCE,
                 result_type=answer_type,
             )

@@ -23,7 +23,8 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from client.acting import Actor
 from client.errors import JobClosed, JobNotFound, JobRejected, RequestRefused, translated
-from client.reading import JobReader, may
+from client.logs import LogReader
+from client.reading import may
 from client.wallets import WalletClient
 from models import names
 from models.connection import connect_to_temporal
@@ -56,7 +57,7 @@ _ACCEPTED_UPDATE_ID = "accepted"
 Message = TypeVar("Message", bound=WireModel)
 
 
-class JobClient(JobReader, WalletClient):
+class JobClient(LogReader, WalletClient):
     """A user's connection to the orchestrator.
 
     >>> jobs = await JobClient.connect(Actor(username="alice"))

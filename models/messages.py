@@ -26,7 +26,7 @@ from models.job import (
 from models.money import Movement, Wallet
 from models.product import ProductCategory
 from models.protocol import Charge
-from models.session import OpenSessionRequest
+from models.session import Challenge, OpenSessionRequest
 from models.wire import WireModel
 from models.workspace import Membership, Workspace
 
@@ -175,6 +175,13 @@ class OpenSessionCall(WireModel):
 
     job: Job
     request: OpenSessionRequest
+
+
+class OpenLogsCall(WireModel):
+    """The argument of the activity `open_logs`; the job comes without its updates."""
+
+    job: Job
+    challenge: Challenge | None = None
 
 
 class SubmitResult(WireModel):

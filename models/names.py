@@ -26,6 +26,7 @@ ACTIVITY_GRANT = "grant"
 ACTIVITY_BROWSE_WALLETS = "browse_wallets"
 ACTIVITY_FIND_HOLDER = "find_holder"
 ACTIVITY_BROWSE_MEMBERSHIPS = "browse_memberships"
+ACTIVITY_OPEN_LOGS = "open_logs"
 
 JOB_STATE = "JobState"
 JOB_OWNER = "JobOwner"

@@ -5,9 +5,10 @@ From UCloud's documentation of the compute provider API.
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from enum import StrEnum
+from typing import Generic, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import Field, NonNegativeInt
 
 from models.job import Job, JobUpdate, SimpleDuration
 from models.product import ProductSupport
@@ -16,6 +17,15 @@ from models.wire import WireModel
 Item = TypeVar("Item")
 MAXIMUM_UNITS = 2**31 - 1
 """More minutes than four thousand years have, and more replicas than there are computers."""
+MAXIMUM_POSITIONS = 20_000
+"""Two streams for each of ten thousand replicas."""
+
+
+class LogStream(StrEnum):
+    """What a replica writes to."""
+
+    STDOUT = "stdout"
+    STDERR = "stderr"
 
 
 class BulkRequest(WireModel, Generic[Item]):
@@ -97,12 +107,20 @@ class UpdateMessage(WireModel):
 
 
 class FollowMessage(WireModel):
-    """A message of the `follow` WebSocket. A negative rank is a control message, not output of the job."""
+    """A message of the `follow` WebSocket. A negative rank is a control message, not output of the job.
+
+    `position` and `ended` are ours, not UCloud's, and sent to sessions of type `LOGS` only. Such a message has either
+    `stdout` or `stderr`.
+    """
 
     stream_id: str
     rank: int
     stdout: str | None = None
     stderr: str | None = None
+    position: int | None = None
+    """Bytes of that rank's stream up to the end of this text: where a later session goes on."""
+    ended: bool | None = None
+    """In the last message, which has no text: all that there is to come has been sent."""
 
 
 class FollowRequest(WireModel):
@@ -111,6 +129,20 @@ class FollowRequest(WireModel):
     type: str
     job: Job | None = None
     stream_id: str | None = None
+
+
+class LogsRequest(WireModel):
+    """The first message on the WebSocket of a session of type `LOGS`, which is ours."""
+
+    type: Literal["init"] = "init"
+    positions: dict[str, NonNegativeInt] = Field(default={}, max_length=MAXIMUM_POSITIONS)
+    """Where to begin, in bytes, by `<rank>.stdout` and `<rank>.stderr`; what is not named begins at 0."""
+    rank: int | None = Field(default=None, ge=0)
+    """This rank alone."""
+    stream: LogStream | None = None
+    """This stream alone."""
+    follow: bool = True
+    """Whether to wait for more until the job has ended."""
 
 
 class Charge(WireModel):

@@ -29,12 +29,13 @@ from models.protocol import (
     QueueStatus,
     Utilization,
 )
-from models.session import SessionItem
+from models.session import SessionItem, SessionType
 from models.wire import field_path, sentences
 from provider.authentication import Authentication, NotAuthenticated
 from provider.drives import FileRefused
 from provider.executor import ExecutorFailed, ExecutorRefused
 from provider.ledger import Ledger, TerminatedBefore
+from provider.log_sessions import LogSessions
 from provider.logs import stream
 from provider.networks import peers_of
 from provider.pages import Assets
@@ -108,8 +109,10 @@ def create_server(
         runner.networks.reach,
     )
     sessions = Sessions(sessions_prefix, tokens, runner, runner.networks.reach, web)
-    app.include_router(_calls(settings, ledger, runner, sessions, steward))
+    logs = LogSessions(sessions_prefix, tokens, ledger, runner.output_folder)
+    app.include_router(_calls(settings, ledger, runner, sessions, logs, steward))
     app.include_router(sessions.router())
+    app.include_router(logs.router())
     app.mount(f"{sessions_prefix}/static", Assets())
     app.add_middleware(web.middleware)
     _add_follow(app, settings, ledger, runner, authentication)
@@ -117,7 +120,12 @@ def create_server(
 
 
 def _calls(
-    settings: ProviderSettings, ledger: Ledger, runner: Runner, sessions: Sessions, steward: Steward
+    settings: ProviderSettings,
+    ledger: Ledger,
+    runner: Runner,
+    sessions: Sessions,
+    logs: LogSessions,
+    steward: Steward,
 ) -> APIRouter:
     router = APIRouter(prefix=f"/ucloud/{settings.id}/jobs")
     products = {entry.product: entry.support for entry in settings.offered_products}
@@ -208,6 +216,11 @@ def _calls(
         base_url = settings.public_url or str(http.base_url)
         opened = []
         for item in request.items:
+            if item.session_type is SessionType.LOGS:
+                if (session := await logs.open(item, base_url)) is None:
+                    raise Refused(f"The job {item.job.id} is not known here.", 404)
+                opened.append(session.to_wire())
+                continue
             job = await runner.running_job(item.job.id)
             if job is None or await runner.wrapper_of(job.id, item.rank) is None:
                 raise Refused(f"Rank {item.rank} of the job {item.job.id} does not run here.", 404)

@@ -1,0 +1,131 @@
+"""What clients read of a job's output: from its provider, by sessions that are asked for anew if one breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from pydantic import ValidationError
+from websockets.asyncio.client import connect
+from websockets.exceptions import WebSocketException
+
+from client.errors import OrchestratorError, RequestRefused, Unreachable
+from client.reading import JobReader
+from models import names
+from models.errors import ErrorCode
+from models.job import Job, JobState
+from models.messages import OpenLogsCall
+from models.protocol import FollowMessage, LogsRequest, LogStream
+from models.session import LogsSession, with_verifier
+
+LONGEST_PAUSE = 10.0
+"""Seconds between two attempts to get a session; the pauses grow up to this. One that lasted so long was a good one."""
+DEFAULT_PATIENCE = timedelta(minutes=5)
+MAXIMUM_MESSAGE = 8 * 1024 * 1024
+"""Bytes; a piece of output grows in JSON, where a control character takes six."""
+
+
+class LogReader(JobReader):
+    """The part of `JobClient` that reads the output of jobs."""
+
+    async def follow_logs(
+        self,
+        job_id: str,
+        rank: int | None = None,
+        stream: LogStream | None = None,
+        follow: bool = True,
+        patience: timedelta = DEFAULT_PATIENCE,
+    ) -> AsyncIterator[FollowMessage]:
+        """What the job writes, from its beginning, until it has ended and all was given; READ suffices.
+
+        Waits while the job is in the queue, and goes on where it was when a connection breaks. All ranks and both
+        streams, unless one is named; without `follow` what there is now. Each message has `stdout` or `stderr` of one
+        rank, cut anywhere between two characters.
+
+        Raises `JobNotFound`; `RequestRefused` with `FEATURE_NOT_SUPPORTED_BY_PROVIDER` if the product has no logs, or
+        with `PROVIDER_REJECTED` if the provider does not have them; and `Unreachable` if there was no connection for
+        longer than `patience`.
+        """
+        job = await self.retrieve(job_id)
+        if follow and job.status.state is JobState.IN_QUEUE:
+            async for job in self.follow(job_id):
+                if job.status.state is not JobState.IN_QUEUE:
+                    break
+        request = LogsRequest(rank=rank, stream=stream, follow=follow)
+        reconnection = _Reconnection(patience.total_seconds())
+        while True:
+            try:
+                job = await self.retrieve(job_id)
+                session = await self._open_logs(job)
+                async with connect(session.url, compression=None, max_size=MAXIMUM_MESSAGE) as socket:
+                    reconnection.connected()
+                    await socket.send(json.dumps(request.to_wire()))
+                    async for text in socket:
+                        message = FollowMessage.model_validate_json(text)
+                        reconnection.brought_something()
+                        if message.ended:
+                            return
+                        request = _after(request, message)
+                        yield message
+                why = "it was closed before the end"
+            except RequestRefused as error:
+                if error.code is ErrorCode.PROVIDER_REJECTED and job.status.started_at is None:
+                    return  # the provider has not started it, so it has written nothing
+                raise
+            except ValidationError as error:
+                raise OrchestratorError("The provider sent something that is no output of a job.") from error
+            except (WebSocketException, OSError, Unreachable) as error:
+                why = str(error) or type(error).__name__
+            await reconnection.wait(why)
+
+    async def _open_logs(self, job: Job) -> LogsSession:
+        """As `open_session`: Temporal keeps nothing that opens the session."""
+        verifier = secrets.token_urlsafe(32)
+        challenge = hashlib.sha256(verifier.encode()).hexdigest()
+        call = OpenLogsCall(job=job.model_copy(update={"updates": [], "omitted_updates": 0}), challenge=challenge)
+        queue = names.provider_task_queue(job.specification.product.provider)
+        session = with_verifier(await self._ask_worker(names.ACTIVITY_OPEN_LOGS, call, LogsSession, queue), verifier)
+        assert isinstance(session, LogsSession)
+        return session
+
+
+@dataclass
+class _Reconnection:
+    """When to try again, and when to give up."""
+
+    patience: float
+    _pause: float = 0.0
+    _connected_at: float | None = None
+    _broken_since: float = field(default_factory=time.monotonic)
+
+    def connected(self) -> None:
+        self._connected_at = time.monotonic()
+
+    def brought_something(self) -> None:
+        self._pause, self._broken_since = 0.0, time.monotonic()
+
+    async def wait(self, why: str) -> None:
+        """Raises `Unreachable`."""
+        now = time.monotonic()
+        if self._connected_at is not None and now - self._connected_at > LONGEST_PAUSE:
+            self._pause, self._broken_since = 0.0, now
+        self._connected_at = None
+        if now - self._broken_since > self.patience:
+            raise Unreachable(f"The job's output cannot be read from its provider: {why}.")
+        self._pause = min(LONGEST_PAUSE, self._pause * 2 or 0.25)
+        await asyncio.sleep(self._pause)
+
+
+def _after(request: LogsRequest, message: FollowMessage) -> LogsRequest:
+    """The request that goes on after that message."""
+    if message.position is None:
+        return request
+    stream = LogStream.STDOUT if message.stdout is not None else LogStream.STDERR
+    positions = request.positions | {f"{message.rank}.{stream}": message.position}
+    return request.model_copy(update={"positions": positions})

@@ -1,0 +1,271 @@
+"""The output of jobs over WebSockets: complete, once, at the reader's pace, and never through a link."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import connect as connect_websocket
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
+
+from models.protocol import LogStream
+from models.session import SessionType
+from provider.logs import PIECE, Piece, Selection, pieces
+from provider.session_tokens import Session, SessionTokens
+from tests.conditions import eventually
+from tests.provider.served import Served, shell
+
+MEGABYTE = 1024 * 1024
+
+
+async def address(provider: Served, job: dict[str, Any], **more: Any) -> str:
+    item = {"job": job, "rank": 0, "sessionType": "LOGS"} | more
+    answer = await provider.call("interactiveSession", item)
+    assert answer.status_code == 200, answer.text
+    (session,) = answer.json()["responses"]
+    assert (session["type"], session["jobId"]) == ("logs", job["id"])
+    return str(session["url"])
+
+
+@asynccontextmanager
+async def reading(provider: Served, job: dict[str, Any], **request: Any) -> AsyncIterator[ClientConnection]:
+    async with connect_websocket(await address(provider, job), compression=None) as socket:
+        await socket.send(json.dumps({"type": "init"} | request))
+        yield socket
+
+
+class Heard:
+    """What came, put together."""
+
+    def __init__(self) -> None:
+        self.text: dict[str, str] = {}
+        self.positions: dict[str, int] = {}
+        self.has_ended = False
+
+    def take(self, text: str | bytes) -> None:
+        message = json.loads(text)
+        assert not self.has_ended
+        for stream in {"stdout", "stderr"} & message.keys():
+            key = f"{message['rank']}.{stream}"
+            self.text[key] = self.text.get(key, "") + message[stream]
+            self.positions[key] = message["position"]
+        self.has_ended = message.get("ended", False)
+
+
+async def everything(provider: Served, job: dict[str, Any], **request: Any) -> Heard:
+    heard = Heard()
+    async with asyncio.timeout(40), reading(provider, job, **request) as socket:
+        async for text in socket:
+            heard.take(text)
+    assert heard.has_ended
+    return heard
+
+
+async def test_logs_give_what_was_written_and_what_comes_with_positions(provider: Served) -> None:
+    job = shell('echo before; while [ ! -e "$UCLOUD_JOB_ID" ]; do sleep 0.1; done; echo æ; echo no >&2', replicas=2)
+    await provider.call("", job)
+    heard = Heard()
+    async with asyncio.timeout(40), reading(provider, job) as socket:
+        while heard.text != {"0.stdout": "before\n", "1.stdout": "before\n"}:
+            heard.take(await socket.recv())
+        (provider.folder / "provider" / "jobs" / job["id"] / "work" / job["id"]).touch()
+        async for text in socket:
+            heard.take(text)
+    assert heard.has_ended
+    for rank in range(2):
+        assert (heard.text[f"{rank}.stdout"], heard.text[f"{rank}.stderr"]) == ("before\næ\n", "no\n")
+        assert (heard.positions[f"{rank}.stdout"], heard.positions[f"{rank}.stderr"]) == (10, 3)
+
+
+async def test_logs_stay_whole_after_the_end_and_can_be_selected(provider: Served) -> None:
+    job = shell("echo out; echo wrong >&2", replicas=2)
+    await provider.call("", job)
+    await provider.end_of(job)
+    assert len((await everything(provider, job)).text) == 4
+    assert (await everything(provider, job, rank=1)).text == {"1.stdout": "out\n", "1.stderr": "wrong\n"}
+    assert (await everything(provider, job, rank=1, stream="stderr")).text == {"1.stderr": "wrong\n"}
+    assert (await everything(provider, job, rank=2)).text == {}
+
+
+async def test_a_reader_who_does_not_follow_gets_what_there_is(provider: Served) -> None:
+    job = shell("echo now; sleep 300")
+    await provider.call("", job)
+    await eventually(lambda: len(provider.processes_of(job)) > 1)
+    await eventually(lambda: provider.output(job, "stdout-0.txt") == "now\n")
+    assert (await everything(provider, job, follow=False)).text == {"0.stdout": "now\n"}
+    await provider.call("terminate", job)
+    await provider.end_of(job)
+
+
+async def test_a_reader_goes_on_where_he_was(provider: Served) -> None:
+    job = shell("seq 100000; echo ende >&2")
+    await provider.call("", job)
+    await provider.end_of(job)
+    first = Heard()
+    async with reading(provider, job, stream="stdout") as socket:
+        for _ in range(3):
+            first.take(await socket.recv())
+    rest = await everything(provider, job, positions=first.positions)
+    assert first.text["0.stdout"] + rest.text["0.stdout"] == "".join(f"{number}\n" for number in range(1, 100001))
+    assert rest.text["0.stderr"] == "ende\n"
+    assert "0.stdout" not in (await everything(provider, job, positions=rest.positions)).text
+
+
+async def test_a_position_never_cuts_a_character(tmp_path: Path) -> None:
+    folder = job_folder(tmp_path)
+    text = "a" + "€" * PIECE
+    (folder / "stdout-0.txt").write_text(text)
+    given = await all_pieces(folder, Selection([0], [LogStream.STDOUT]))
+    assert "".join(piece.text for piece in given) == text
+    begun = "".join(piece.text for piece in given[:2])
+    assert given[1].position == len(begun.encode())
+    rest = await all_pieces(folder, Selection([0], [LogStream.STDOUT], {"0.stdout": given[1].position}))
+    assert begun + "".join(piece.text for piece in rest) == text
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"no line's end", "no line's end"),
+        (b"50%\r100%\r\n", "50%\r100%\r\n"),
+        (b"\0a\0", "\0a\0"),
+        (b"\x1b[31mred", "\x1b[31mred"),
+        (b"\xff\xfe, then more", "\ufffd\ufffd, then more"),
+        (b"cut \xe2\x82", "cut \ufffd"),
+        ("\N{BYTE ORDER MARK}x".encode(), "\N{BYTE ORDER MARK}x"),
+    ],
+)
+async def test_output_that_is_no_plain_text(tmp_path: Path, data: bytes, text: str) -> None:
+    folder = job_folder(tmp_path)
+    (folder / "stdout-0.txt").write_bytes(data)
+    given = await all_pieces(folder, Selection([0]))
+    assert "".join(piece.text for piece in given) == text
+    assert given[-1].position == len(data)
+
+
+async def test_each_rank_has_its_turn(tmp_path: Path) -> None:
+    folder = job_folder(tmp_path)
+    (folder / "stdout-0.txt").write_bytes(b"0" * 5 * PIECE)
+    (folder / "stdout-1.txt").write_bytes(b"1" * PIECE)
+    given = await all_pieces(folder, Selection([0, 1]))
+    assert [piece.rank for piece in given] == [0, 1, 0, 0, 0, 0]
+
+
+async def test_a_job_that_starts_again_is_read_again(tmp_path: Path) -> None:
+    folder = job_folder(tmp_path)
+    file = folder / "stdout-0.txt"
+    file.write_text("the first time")
+    ended = False
+
+    async def has_ended() -> bool:
+        return ended
+
+    reader = pieces(folder, Selection([0]), has_ended)
+    assert (await anext(reader)).text == "the first time"
+    file.write_text("again")
+    assert await anext(reader) == Piece(0, LogStream.STDOUT, "again", 5)
+    ended = True
+    assert [piece async for piece in reader] == []
+
+
+@pytest.mark.parametrize("trick", ["link", "pipe", "folder", "linked folder"])
+async def test_nothing_but_the_logs_is_read(tmp_path: Path, trick: str) -> None:
+    folder = job_folder(tmp_path)
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "stdout-0.txt").write_text("secret")
+    log = folder / "stdout-0.txt"
+    match trick:
+        case "link":
+            log.symlink_to(secret / "stdout-0.txt")
+        case "pipe":
+            os.mkfifo(log)
+        case "folder":
+            log.mkdir()
+        case _:
+            folder.rmdir()
+            folder.symlink_to(secret)
+    assert await all_pieces(folder, Selection([0])) == []
+
+
+async def test_a_log_session_needs_its_own_token_once(provider: Served) -> None:
+    job = shell("echo out")
+    await provider.call("", job)
+    await provider.end_of(job)
+    base = f"{provider.url.replace('http', 'ws')}/ucloud/local/sessions/logs"
+    tokens = SessionTokens(provider.settings.data_dir / "session-secret")
+    used = await address(provider, job)
+    async with connect_websocket(used):
+        pass
+    refused = {
+        base: 401,
+        f"{base}?token=x": 401,
+        f"{base}?token={tokens.issue(Session(job['id'], 0, SessionType.LOGS), lifetime=-10)}": 401,
+        f"{base}?token={tokens.issue(Session(job['id'], 0, SessionType.SHELL))}": 403,
+        used: 401,
+        await address(provider, job, challenge="0" * 64): 401,
+    }
+    for url, status in refused.items():
+        with pytest.raises(InvalidStatus) as error:
+            async with connect_websocket(url):
+                pass
+        assert error.value.response.status_code == status, url
+
+
+async def test_a_job_that_is_not_known_has_no_logs(provider: Served) -> None:
+    answer = await provider.call("interactiveSession", {"job": shell("true"), "rank": 0, "sessionType": "LOGS"})
+    assert answer.status_code == 404
+    assert "is not known here" in answer.json()["why"]
+
+
+@pytest.mark.parametrize("request_", ["no JSON", "[]", '{"positions": {"0.stdout": -1}}', '{"stream": "stdin"}'])
+async def test_a_bad_request_closes_the_session(provider: Served, request_: str) -> None:
+    job = shell("echo out")
+    await provider.call("", job)
+    await provider.end_of(job)
+    async with connect_websocket(await address(provider, job)) as socket:
+        await socket.send(request_)
+        with pytest.raises(ConnectionClosedError) as closed:
+            await socket.recv()
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1003
+
+
+@pytest.mark.timeout(180)
+async def test_a_reader_who_reads_nothing_costs_no_memory_and_holds_up_nobody(provider: Served) -> None:
+    size = 64 * MEGABYTE
+    job = shell(f"head -c {size} /dev/zero | tr '\\0' x", replicas=1)
+    await provider.call("", job)
+    process = psutil.Process()  # provider and readers are in this one
+    async with reading(provider, job):  # and never a `recv`
+        before = process.memory_info().rss
+        count = 0
+        async with asyncio.timeout(150), reading(provider, job) as socket:
+            async for text in socket:
+                count += len(json.loads(text).get("stdout", ""))
+        assert count == size
+        await provider.end_of(job)
+        growth = process.memory_info().rss - before
+    assert growth < size / 4
+
+
+def job_folder(drive: Path) -> Path:
+    folder = drive / "Jobs" / "a-job"
+    folder.mkdir(parents=True)
+    return folder
+
+
+async def all_pieces(folder: Path, selection: Selection) -> list[Piece]:
+    async def has_ended() -> bool:
+        return True
+
+    async with asyncio.timeout(20):
+        return [piece async for piece in pieces(folder, selection, has_ended)]
