@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import psutil
 
@@ -12,6 +13,17 @@ from provider import sandbox
 
 NAMESPACES = {"mnt": "mount", "pid": "pid", "ipc": "ipc", "net": "net", "uts": "uts", "cgroup": "cgroup"}
 """The files below `/proc/<pid>/ns`, and what `nsenter` calls them."""
+
+
+@dataclass(frozen=True)
+class WayIn:
+    """How a program comes into a running replica: the arguments for a command with more environment variables.
+
+    Its standard input must be a terminal. `wrapper` is the replica's wrapper, if that is on this machine.
+    """
+
+    arguments: Callable[[Sequence[str], Mapping[str, str]], list[str]]
+    wrapper: int | None = None
 
 
 class NotEntered(Exception):

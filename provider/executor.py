@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from models.job import Job, JobUpdate
+from provider.entering import WayIn
 from provider.replica import Condition
 
 
@@ -87,6 +88,9 @@ class Executor(Protocol):
 
     def forget(self, job_id: str) -> None:
         """The job has ended."""
+
+    def way_into(self, job: Job, rank: int) -> WayIn | None:
+        """How a program comes into a running replica; None if it does not run, or there is no such rank."""
 
     def host_of(self, job_id: str, rank: int) -> str:
         """The host name of the machine where a replica runs. Raises `ExecutorFailed` if it does not run."""

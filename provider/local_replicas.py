@@ -6,11 +6,13 @@ import asyncio
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import psij
 
 from models.job import Job
+from provider.entering import WayIn, enter
 from provider.executor import ReplicaStart, Standing
 from provider.replica import Phase, Replica
 
@@ -93,10 +95,11 @@ class LocalExecutor:
         """This machine."""
         return RANK_HOST
 
-    def wrapper_of(self, job: Job, rank: int) -> int | None:
-        """The process id of a replica's wrapper; None if it does not run, or there is no such rank."""
+    def way_into(self, job: Job, rank: int) -> WayIn | None:
+        """How a program comes into a replica; None if it does not run, or there is no such rank."""
         replicas = self._local(job).replicas
-        return replicas[rank].wrapper if 0 <= rank < len(replicas) else None
+        wrapper = replicas[rank].wrapper if 0 <= rank < len(replicas) else None
+        return None if wrapper is None else WayIn(partial(enter, wrapper), wrapper)
 
     def _local(self, job: Job) -> _Local:
         if job.id not in self._jobs:

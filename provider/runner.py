@@ -22,6 +22,7 @@ from models.product import ProductReference
 from models.values import FileValue
 from provider import outputs, sandbox
 from provider.drives import Drives
+from provider.entering import WayIn
 from provider.executor import Executor, ExecutorFailed, ReplicaStart, Standing
 from provider.ledger import Ledger, Taken
 from provider.local_replicas import LocalExecutor
@@ -133,12 +134,10 @@ class Runner:
         """Who runs the replicas of this job."""
         return self._by_product.get(job.specification.product, self._local)
 
-    async def wrapper_of(self, job_id: str, rank: int) -> int | None:
-        """The process id of the wrapper of a running replica; None if it does not run."""
+    async def way_into(self, job_id: str, rank: int) -> WayIn | None:
+        """How a program comes into a running replica; None if it does not run."""
         job = await self.running_job(job_id)
-        if job is None or self.executor_of(job) is not self._local:
-            return None
-        return self._local.wrapper_of(job, rank)
+        return None if job is None else self.executor_of(job).way_into(job, rank)
 
     async def running_job(self, job_id: str) -> Job | None:
         """The job, while it runs; None before and after."""

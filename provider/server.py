@@ -222,7 +222,7 @@ def _calls(
                 opened.append(session.to_wire())
                 continue
             job = await runner.running_job(item.job.id)
-            if job is None or await runner.wrapper_of(job.id, item.rank) is None:
+            if job is None or await runner.way_into(job.id, item.rank) is None:
                 raise Refused(f"Rank {item.rank} of the job {item.job.id} does not run here.", 404)
             try:
                 opened.append(sessions.open(item, job, base_url).to_wire())

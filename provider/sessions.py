@@ -18,7 +18,7 @@ from models.job import Job
 from models.session import OpenSession, SessionItem, SessionType, ShellSession, VncSession, WebSession
 from provider.desktops import serve_desktop
 from provider.endpoint import Endpoint
-from provider.entering import NotEntered
+from provider.entering import NotEntered, WayIn
 from provider.pages import desktop_page, terminal_page
 from provider.runner import resolved
 from provider.session_tokens import NotOpened, Session, SessionTokens
@@ -39,8 +39,8 @@ class NoSuchSession(Exception):
 class Running(Protocol):
     """What is asked of the runner."""
 
-    async def wrapper_of(self, job_id: str, rank: int) -> int | None:
-        """The process id of a running replica's wrapper, or None."""
+    async def way_into(self, job_id: str, rank: int) -> WayIn | None:
+        """How a program comes into a running replica; None if there is none."""
 
     async def running_job(self, job_id: str) -> Job | None:
         """The job, while it runs."""
@@ -101,14 +101,14 @@ class Sessions:
             session = await self._redeemed(socket, SessionType.SHELL)
             if session is None:
                 return
-            wrapper = await self._running.wrapper_of(session.job_id, session.rank)
-            if wrapper is None:
+            way_in = await self._running.way_into(session.job_id, session.rank)
+            if way_in is None:
                 await _deny(socket, CONFLICT, "The job does not run any more.")
                 return
             await socket.accept()
             log.info("A terminal was opened in rank %s of job %s.", session.rank, session.job_id)
             try:
-                await serve_shell(socket, wrapper)
+                await serve_shell(socket, way_in)
                 await socket.close()
             except NotEntered as error:
                 await socket.close(1011, str(error))

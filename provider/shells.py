@@ -20,6 +20,7 @@ from fastapi import WebSocket, WebSocketDisconnect
 from pydantic import Field, ValidationError
 
 from models.wire import WireModel
+from provider.entering import WayIn
 from provider.terminal import Terminal
 
 INITIALIZE_PATIENCE = 10.0
@@ -62,10 +63,10 @@ class Window:
             self._changed.set()
 
 
-async def serve_shell(socket: WebSocket, wrapper: int) -> None:
-    """Run a shell in the replica of that wrapper until it, the client or the replica ends. Raises `NotEntered`."""
+async def serve_shell(socket: WebSocket, way_in: WayIn) -> None:
+    """Run a shell in a replica until it, the client or the replica ends. Raises `NotEntered`."""
     first = await asyncio.wait_for(_request(socket), INITIALIZE_PATIENCE)
-    terminal = Terminal(wrapper, first.cols, first.rows)
+    terminal = Terminal(way_in, first.cols, first.rows)
     window = Window(first.window)
     tasks = [
         asyncio.create_task(_say(socket, terminal, window)),

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +21,7 @@ from psij.executors.batch.slurm import SlurmExecutorConfig, SlurmJobExecutor
 
 from models.job import Job, JobState, JobUpdate
 from provider import slurm_commands, slurm_scripts
+from provider.entering import NotEntered, WayIn
 from provider.executor import ExecutorFailed, ExecutorRefused, ReplicaStart, Standing
 from provider.replica import Condition, Phase
 from provider.settings import SlurmOptions
@@ -206,6 +208,27 @@ class SlurmExecutor:
             return (self._control(job_id, rank) / "ucloud" / f"node-{rank}.txt").read_text().strip()
         except FileNotFoundError as error:
             raise ExecutorFailed(f"Rank {rank} does not run.") from error
+
+    def way_into(self, job: Job, rank: int) -> WayIn | None:
+        """How a program comes into a replica on its node; None if it does not run, or there is no such rank."""
+
+        def arguments(command: Sequence[str], more: Mapping[str, str]) -> list[str]:
+            # A terminal of its own inside: that of `srun` belongs to processes that the replica cannot see.
+            inside = ["/usr/bin/script", "--quiet", "--return", "--command", shlex.join(command), "/dev/null"]
+            settings = [f"{name}={value}" for name, value in more.items()]
+            try:
+                entered = self.enter(job.id, rank, ["/usr/bin/env", *settings, *inside])
+            except ExecutorFailed as error:
+                raise NotEntered(str(error)) from error
+            return ["/usr/bin/setsid", "--ctty", "--wait", *entered]
+
+        if not 0 <= rank < job.specification.replicas:
+            return None
+        try:
+            arguments(["true"], {})
+        except NotEntered:
+            return None
+        return WayIn(arguments)
 
     def enter(self, job_id: str, rank: int, command: Sequence[str]) -> list[str]:
         """What to run, with a terminal as its standard input, to run `command` inside a replica.

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import psutil
 
-from provider.entering import enter
+from provider.entering import WayIn
 
 PIECE = 16 * 1024
 """Bytes that are read at a time."""
@@ -30,12 +30,12 @@ MAXIMUM_SIDE = 1000
 class Terminal:
     """A shell in a replica, on a terminal of its own."""
 
-    def __init__(self, wrapper: int, columns: int, rows: int) -> None:
+    def __init__(self, way_in: WayIn, columns: int, rows: int) -> None:
         """Start it. Raises `NotEntered`."""
-        self._wrapper = wrapper
+        self._wrapper = way_in.wrapper
         self._mark = uuid.uuid4().hex
         shell = ["/bin/sh", "-c", "command -v bash >/dev/null && exec bash -i || exec sh -i"]
-        command = enter(wrapper, shell, {MARK: self._mark, "TERM": "xterm-256color"})
+        command = way_in.arguments(shell, {MARK: self._mark, "TERM": "xterm-256color"})
         self._master, slave = pty.openpty()
         try:
             os.set_blocking(self._master, False)
@@ -104,7 +104,7 @@ class Terminal:
     def _marked(self) -> list[psutil.Process]:
         """All that was started on the terminal: below the shell, or left to the sandbox's first process."""
         found = []
-        for root in (self._process.pid, self._wrapper):
+        for root in filter(None, (self._process.pid, self._wrapper)):
             with contextlib.suppress(psutil.Error):
                 for process in psutil.Process(root).children(recursive=True):
                     with contextlib.suppress(psutil.Error):

@@ -16,6 +16,7 @@ from provider.slurm_replicas import SlurmExecutor
 from tests.conditions import eventually
 from tests.provider.served import Served, shell
 from tests.provider.slurm_served import cluster, slurm
+from tests.provider.test_shells import terminal
 from tests.slurm.cluster import Cluster
 
 __all__ = ["cluster", "slurm"]
@@ -216,3 +217,34 @@ def _read_all(terminal: int) -> str:
         while part := reading.read(1000):
             heard += part
     return heard.decode()
+
+
+async def test_a_terminal_on_a_node(slurm: Served, cluster: Cluster) -> None:
+    job = shell("sleep 300", replicas=2)
+    await running(slurm, job)
+    item = {"job": job, "rank": 1, "sessionType": "SHELL"}
+
+    async def session() -> dict[str, Any] | None:
+        answer = await slurm.call("interactiveSession", item)
+        return dict(answer.json()["responses"][0]) if answer.status_code == 200 else None
+
+    found = await eventually(session, 40)
+    assert found is not None
+    async with terminal(found["url"], 100, 30) as screen:
+        await screen.type("echo rank-$(cat /etc/ucloud/rank.txt)-$UCLOUD_RANK in $PWD; stty size\n")
+        await screen.read_until("rank-1-1 in /work")
+        await screen.read_until("30 100")
+        await screen.type("sh -c 'echo sta\"\"rted; sleep 250'\n")
+        await screen.read_until("started")
+        screen.text = ""
+        await screen.type("\x03")
+        await screen.read_until("# ")
+        await screen.resize(132, 43)
+        await screen.type('stty size; echo do""ne\n')
+        await screen.read_until("done")
+        await screen.type("exit 0\n")
+        await screen.read_to_the_end()
+        assert screen.code == 0
+    assert (await slurm.call("interactiveSession", item | {"rank": 2})).status_code == 404
+    await slurm.call("terminate", job)
+    await ended(slurm, job)
