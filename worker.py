@@ -44,6 +44,7 @@ from activities.accounting import AccountingActivities, WalletActivities
 from activities.admission import AdmissionActivities
 from activities.directory import DirectoryActivities
 from activities.monitoring import MonitoringActivities
+from activities.products import OfferedProducts, ProductActivities
 from activities.provider import ProviderActivities
 from activities.provider_http import ProviderHttp
 from activities.reconciliation import ReconciliationActivities
@@ -62,7 +63,7 @@ from models.names import (
     monitor_id,
     provider_task_queue,
 )
-from store import Archive, Holdings, SchemaOutdated, Wallets, connect, require_current, upgrade
+from store import Archive, Holdings, Products, SchemaOutdated, Wallets, connect, require_current, upgrade
 from workflows import JobBatchWorkflow, JobWorkflow, ProviderMonitorWorkflow
 from workflows.surplus import SurplusArguments
 
@@ -123,6 +124,7 @@ class JobWorker:
         self._settings = settings
         self._catalog = catalog
         self._engine = engine
+        self._offered = OfferedProducts(Products(engine))
         self._stop = asyncio.Event()
         self._providers: dict[str, tuple[Worker, ProviderHttp]] = {}
 
@@ -160,7 +162,7 @@ class JobWorker:
 
     def _jobs_worker(self) -> Worker:
         archive, holdings, wallets = Archive(self._engine), Holdings(self._engine), Wallets(self._engine)
-        admission = AdmissionActivities(self._current_catalog, holdings, self._find_peer)
+        admission = AdmissionActivities(self._current_catalog, holdings, self._find_peer, self._offered)
         settlement, accounting = SettlementActivities(holdings, archive), AccountingActivities(wallets)
         monitoring = MonitoringActivities(self._current_catalog, holdings, self._client)
         reconciliation = ReconciliationActivities(holdings, self._client)
@@ -211,7 +213,8 @@ class JobWorker:
                 continue
             address = self._settings.provider_addresses.get(provider.id, provider.address)
             http = ProviderHttp(provider.id, address, private_key, self._settings.issuer)
-            calls = ProviderActivities(self._current_catalog, http)
+            calls = ProviderActivities(self._current_catalog, http, self._offered)
+            products = ProductActivities(provider.id, http, Products(self._engine))
             verification = VerificationActivities(provider.id, http, Holdings(self._engine), self._client)
             worker = Worker(
                 self._client,
@@ -227,6 +230,7 @@ class JobWorker:
                     calls.open_session,
                     calls.open_logs,
                     verification.verify,
+                    products.refresh_products,
                 ],
                 max_concurrent_activities=provider.limits.maximum_concurrent_calls,
                 max_task_queue_activities_per_second=provider.limits.calls_per_second,

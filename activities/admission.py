@@ -8,6 +8,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.context import own_workflow_id
+from activities.products import OfferedProducts
 from activities.refusal import refusal, refusals_of_the_store
 from activities.surroundings import FindPeer, surroundings_of
 from catalog import Catalog
@@ -33,8 +34,11 @@ DEFAULT_ALLOCATION = 3_600_000
 class AdmissionActivities:
     """Local activities; they read the catalog, the drives and the store, and never call a provider."""
 
-    def __init__(self, catalog: Callable[[], Catalog], holdings: Holdings, find_peer: FindPeer) -> None:
+    def __init__(
+        self, catalog: Callable[[], Catalog], holdings: Holdings, find_peer: FindPeer, offered: OfferedProducts
+    ) -> None:
         self._catalog = catalog
+        self._offered = offered
         self._holdings = holdings
         self._find_peer = find_peer
 
@@ -89,7 +93,8 @@ class AdmissionActivities:
         application = catalog.application(specification.application)
         tool = catalog.tool(application.tool) if application else None
         product = catalog.product(specification.product)
-        support = catalog.support(specification.product)
+        offered = await self._offered.of(specification.product.provider) or {}
+        support = offered.get(specification.product) or catalog.support(specification.product)
         around = await surroundings_of(catalog, self._find_peer, request.owner, specification)
         findings = [
             *_name_findings(request),
@@ -99,6 +104,9 @@ class AdmissionActivities:
         ]
         if product is not None:
             findings += _provider_findings(specification.product.provider, catalog)
+        if product is not None and offered and specification.product not in offered:
+            message = f"The provider {specification.product.provider} offers {specification.product} no longer."
+            findings.append(Finding(field="product", message=message, code=ErrorCode.PROVIDER_REJECTED))
         if findings or application is None or tool is None or product is None:
             return None, findings
         completed = with_forced_read_only(request.owner, complete(specification, application, tool), around)

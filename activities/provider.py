@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 from temporalio import activity
 
+from activities.products import OfferedProducts
 from activities.provider_http import ProviderHttp
 from activities.refusal import refusal
 from catalog import Catalog
@@ -35,9 +36,10 @@ HEARTBEAT_INTERVAL = 3.0
 class ProviderActivities:
     """The calls to one provider. Each may be repeated: the provider tells a repeat by the job's id."""
 
-    def __init__(self, catalog: Callable[[], Catalog], http: ProviderHttp) -> None:
+    def __init__(self, catalog: Callable[[], Catalog], http: ProviderHttp, offered: OfferedProducts) -> None:
         self._catalog = catalog
         self._http = http
+        self._offered = offered
 
     @activity.defn
     async def submit(self, call: ProviderCall) -> SubmitResult:
@@ -69,21 +71,21 @@ class ProviderActivities:
     @activity.defn
     async def extend(self, call: ExtendCall) -> None:
         """Give the job more time. Raises `FEATURE_NOT_SUPPORTED_BY_PROVIDER` before the provider is asked."""
-        self._require(call.job, "timeExtension", lambda support: support.time_extension)
+        await self._require(call.job, "timeExtension", lambda support: support.time_extension)
         async with _heartbeats():
             await self._http.post("/extend", ExtendItem(job=call.job, requested_time=call.requested_time))
 
     @activity.defn
     async def suspend(self, call: ProviderCall) -> None:
         """Hold the job. Raises `FEATURE_NOT_SUPPORTED_BY_PROVIDER` before the provider is asked."""
-        self._require(call.job, "suspension", lambda support: support.suspension)
+        await self._require(call.job, "suspension", lambda support: support.suspension)
         async with _heartbeats():
             await self._http.post("/suspend", JobReference(job=call.job))
 
     @activity.defn
     async def unsuspend(self, call: ProviderCall) -> None:
         """Let the job go on. Raises `FEATURE_NOT_SUPPORTED_BY_PROVIDER` before the provider is asked."""
-        self._require(call.job, "suspension", lambda support: support.suspension)
+        await self._require(call.job, "suspension", lambda support: support.suspension)
         async with _heartbeats():
             await self._http.post("/unsuspend", JobReference(job=call.job))
 
@@ -91,7 +93,7 @@ class ProviderActivities:
     async def open_session(self, call: OpenSessionCall) -> OpenSession:
         """Ask for a session. Raises `FEATURE_NOT_SUPPORTED_BY_PROVIDER` before the provider is asked."""
         request = call.request
-        self._require_session(call.job, request.session_type)
+        await self._require_session(call.job, request.session_type)
         item = SessionItem(
             job=call.job, rank=request.rank, session_type=request.session_type, challenge=request.challenge
         )
@@ -104,7 +106,7 @@ class ProviderActivities:
 
         Raises `FEATURE_NOT_SUPPORTED_BY_PROVIDER` before the provider is asked, and `PROVIDER_REJECTED`.
         """
-        self._require_session(call.job, SessionType.LOGS)
+        await self._require_session(call.job, SessionType.LOGS)
         async with _heartbeats():
             session = await self._http.open_session(
                 SessionItem(job=call.job, session_type=SessionType.LOGS, challenge=call.challenge)
@@ -114,19 +116,19 @@ class ProviderActivities:
             raise refusal(ErrorCode.PROVIDER_REJECTED, text)
         return session
 
-    def _require_session(self, job: Job, session_type: SessionType) -> None:
+    async def _require_session(self, job: Job, session_type: SessionType) -> None:
         application = self._catalog().application(job.specification.application)
         match session_type:
             case SessionType.SHELL:
-                self._require(job, "terminal", lambda support: support.terminal)
+                await self._require(job, "terminal", lambda support: support.terminal)
             case SessionType.WEB:
-                self._require(job, "web", lambda support: support.web)
+                await self._require(job, "web", lambda support: support.web)
                 lacks = application is None or application.web is None
             case SessionType.VNC:
-                self._require(job, "vnc", lambda support: support.vnc)
+                await self._require(job, "vnc", lambda support: support.vnc)
                 lacks = application is None or application.vnc is None
             case SessionType.LOGS:
-                self._require(job, "logs", lambda support: support.logs)
+                await self._require(job, "logs", lambda support: support.logs)
         if session_type in {SessionType.WEB, SessionType.VNC} and lacks:
             text = f"The application {job.specification.application} has no interface of type {session_type}."
             raise refusal(ErrorCode.VERIFICATION_FAILED, text)
@@ -164,11 +166,12 @@ class ProviderActivities:
         )
         return job.model_copy(update={"status": status})
 
-    def _require(self, job: Job, feature: str, has_it: Callable[[BackendSupport], bool]) -> None:
+    async def _require(self, job: Job, feature: str, has_it: Callable[[BackendSupport], bool]) -> None:
         catalog = self._catalog()
         application = catalog.application(job.specification.application)
         tool = catalog.tool(application.tool) if application else None
-        support = catalog.support(job.specification.product)
+        offered = await self._offered.of(job.specification.product.provider) or {}
+        support = offered.get(job.specification.product) or catalog.support(job.specification.product)
         if tool is None or support is None or not has_it(tool.backend.support_in(support)):
             raise refusal(
                 ErrorCode.FEATURE_NOT_SUPPORTED_BY_PROVIDER,

@@ -13,9 +13,9 @@ from temporalio.exceptions import ApplicationError
 from activities.refusal import refusal
 from models.errors import ErrorCode, shortened
 from models.job import Job
-from models.protocol import BulkResponse, CreateResponse, ProviderError
+from models.protocol import BulkResponse, CreateResponse, ProductsResponse, ProviderError
 from models.session import OpenSession, SessionItem
-from models.wire import WireModel
+from models.wire import WireModel, sentences
 
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 """Seconds. A provider may have to ask its scheduler before it answers; a connection comes at once or not at all."""
@@ -68,16 +68,26 @@ class ProviderHttp:
             raise refusal(ErrorCode.PROVIDER_REJECTED, text)
         return responses[0]
 
+    async def products(self) -> ProductsResponse:
+        """What the provider offers. Raises as `post` does, and `PROVIDER_REJECTED` for an answer that says nothing."""
+        answer = await self._send("GET", "/retrieveProducts")
+        try:
+            return ProductsResponse.model_validate(answer)
+        except ValidationError as error:
+            text = f"The provider {self._provider} did not say what it offers: {' '.join(sentences(error, answer))}"
+            raise refusal(ErrorCode.PROVIDER_REJECTED, text) from error
+
     async def post(self, path: str, *items: WireModel) -> Any:
         """Send a call with its items; returns the JSON of the answer.
 
         Raises an `ApplicationError` of type `PROVIDER_REJECTED`, not to be tried again, for a 4xx other than 408 and
         429; and one that is to be tried again for everything else that is not a 2xx, or no answer at all.
         """
+        return await self._send("POST", path, {"items": [item.to_wire() for item in items]})
+
+    async def _send(self, method: str, path: str, body: Any = None) -> Any:
         try:
-            response = await self._client.post(
-                path, json={"items": [item.to_wire() for item in items]}, headers=self._headers()
-            )
+            response = await self._client.request(method, path, json=body, headers=self._headers())
         except httpx.HTTPError as error:
             raise _try_again(
                 f"The provider {self._provider} cannot be reached at {self._client.base_url}: "

@@ -3,6 +3,7 @@
 from store.archive import Archive
 from store.database import connect
 from store.holdings import LIVE_PAGE, Holdings, Refused
+from store.products import Products
 from store.schema import SchemaOutdated, require_current, upgrade
 from store.wallets import Wallets
 
@@ -10,6 +11,7 @@ __all__ = [
     "LIVE_PAGE",
     "Archive",
     "Holdings",
+    "Products",
     "Refused",
     "SchemaOutdated",
     "Wallets",

@@ -150,3 +150,13 @@ class ChargeRow(Table):
     job_id: Mapped[str] = mapped_column(String(64), primary_key=True)
     charge_id: Mapped[str] = mapped_column(String(255), primary_key=True)
     amount: Mapped[int] = mapped_column(BigInteger)
+
+
+class ProviderProducts(Table):
+    """What a provider last answered to `retrieveProducts`, and when (milliseconds since the epoch)."""
+
+    __tablename__ = "provider_products"
+
+    provider: Mapped[str] = mapped_column(String(255), primary_key=True)
+    document: Mapped[str] = mapped_column(Text)
+    at: Mapped[int] = mapped_column(BigInteger)

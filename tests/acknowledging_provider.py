@@ -23,6 +23,8 @@ class AcknowledgingProvider:
         self.answers: dict[str, list[int]] = defaultdict(list)
         self.sessions: list[dict[str, Any]] = []
         """What to answer to the next calls of interactiveSession, before it gives terminals again."""
+        self.products: Any = None
+        """What to answer to retrieveProducts; 404 until it is set."""
         self.open: dict[str, asyncio.Event] = defaultdict(_set_event)
         self._port = 0
         self._application = self._make_application()
@@ -51,6 +53,10 @@ class AcknowledgingProvider:
 
     def _make_application(self) -> FastAPI:
         app = FastAPI()
+
+        @app.get("/ucloud/{provider}/jobs/retrieveProducts")
+        async def retrieve_products() -> JSONResponse:
+            return JSONResponse(self.products, 404 if self.products is None else 200)
 
         @app.post("/ucloud/{provider}/jobs/{call:path}")
         async def answer(provider: str, call: str, request: Request) -> JSONResponse:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from temporalio import workflow
+from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from activities.monitoring import MonitoringActivities
+    from activities.products import ProductActivities
     from activities.provider import ProviderActivities
     from activities.reconciliation import ReconciliationActivities
     from activities.verification import VerificationActivities
@@ -33,7 +35,22 @@ class ProviderMonitorWorkflow:
         await self._reconcile(request.provider)
         if is_kept_in_step:
             await self._verify(request.provider)
+            await self._refresh_products(request.provider)
         return cancelled
+
+    async def _refresh_products(self, provider: str) -> None:
+        """Hear what the provider offers now; if it does not say, what it said before stays true."""
+        try:
+            await workflow.execute_activity_method(
+                ProductActivities.refresh_products,
+                task_queue=provider_task_queue(provider),
+                start_to_close_timeout=timeouts.PROVIDER_ATTEMPT,
+                schedule_to_close_timeout=timeouts.REQUEST_PATIENCE,
+                retry_policy=timeouts.PROVIDER_RETRY,
+                summary=f"Ask {provider} for its products",
+            )
+        except ActivityError as error:
+            workflow.logger.warning("The provider %s did not say what it offers: %s", provider, error.cause)
 
     async def _cancel_lost(self, provider: str) -> int:
         cancelled, last = 0, None

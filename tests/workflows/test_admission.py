@@ -16,13 +16,14 @@ from temporalio.testing import ActivityEnvironment, WorkflowEnvironment
 
 from activities.admission import AdmissionActivities
 from activities.monitoring import MonitoringActivities
+from activities.products import OfferedProducts
 from catalog import Catalog, load
 from client import JobRejected
 from models import ErrorCode, Job, JobOwner, JobSpecification, JobState
 from models.errors import MAXIMUM_FINDINGS
 from models.holdings import Holding, holding_of
 from models.messages import AdmissionRequest, JobsToCancel, JobToCancel, MonitorRequest
-from store import LIVE_PAGE, Holdings, connect, upgrade
+from store import LIVE_PAGE, Holdings, Products, connect, upgrade
 from tests.conditions import eventually
 from tests.conftest import TEST_CATALOG, Orchestrator
 
@@ -56,7 +57,7 @@ def admission(engine: AsyncEngine, catalog: Path) -> AdmissionActivities:
     def current() -> Catalog:
         return load(catalog)
 
-    return AdmissionActivities(current, Holdings(engine), no_peer)
+    return AdmissionActivities(current, Holdings(engine), no_peer, OfferedProducts(Products(engine)))
 
 
 async def admit(admission: AdmissionActivities, wanted: JobSpecification) -> Any:
