@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
 import signal
 import sys
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ from temporalio.client import (
     ScheduleUpdate,
     WorkflowQueryFailedError,
 )
+from temporalio.common import MetricMeter
+from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
@@ -43,6 +46,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 from activities.accounting import AccountingActivities, WalletActivities
 from activities.admission import AdmissionActivities
 from activities.directory import DirectoryActivities
+from activities.figures import Gauges, UnansweredSubmissions
 from activities.monitoring import MonitoringActivities
 from activities.products import OfferedProducts, ProductActivities
 from activities.provider import ProviderActivities
@@ -63,7 +67,9 @@ from models.names import (
     monitor_id,
     provider_task_queue,
 )
-from store import Archive, Holdings, Products, SchemaOutdated, Wallets, connect, require_current, upgrade
+from service.health import Check, serving_health
+from service.logs import LogFormat, configure
+from store import Archive, Figures, Holdings, Products, SchemaOutdated, Wallets, connect, require_current, upgrade
 from workflows import JobBatchWorkflow, JobWorkflow, ProviderMonitorWorkflow
 from workflows.surplus import SurplusArguments
 
@@ -96,7 +102,13 @@ class WorkerSettings(BaseSettings):
     monitor_interval: float = Field(default=900.0, gt=0)
     """Seconds between two checks of a provider's live jobs; `setup` puts it into the schedules."""
     max_cached_workflows: int = 1000
+    metrics_address: str | None = None
+    """Where Prometheus finds the figures, such as `127.0.0.1:9464`; without it there are none."""
+    health_host: str = "127.0.0.1"
+    health_port: int | None = Field(default=None, ge=0, le=65535)
+    """Where `/healthz` and `/readyz` answer; without it nowhere."""
     log_level: str = "INFO"
+    log_format: LogFormat = "text"
 
     @classmethod
     def settings_customise_sources(
@@ -125,6 +137,7 @@ class JobWorker:
         self._catalog = catalog
         self._engine = engine
         self._offered = OfferedProducts(Products(engine))
+        self._submissions = UnansweredSubmissions()
         self._stop = asyncio.Event()
         self._providers: dict[str, tuple[Worker, ProviderHttp]] = {}
 
@@ -140,6 +153,10 @@ class JobWorker:
                         continue
             finally:
                 await self._stop_providers()
+
+    def gauges(self, meter: MetricMeter) -> Gauges:
+        """The figures that are looked up while the worker runs."""
+        return Gauges(meter, self._client, Figures(self._engine), self._current_catalog, self._submissions)
 
     def stop(self) -> None:
         """Take no more work, finish what runs, and let `run` return."""
@@ -213,7 +230,7 @@ class JobWorker:
                 continue
             address = self._settings.provider_addresses.get(provider.id, provider.address)
             http = ProviderHttp(provider.id, address, private_key, self._settings.issuer)
-            calls = ProviderActivities(self._current_catalog, http, self._offered)
+            calls = ProviderActivities(self._current_catalog, http, self._offered, self._submissions)
             products = ProductActivities(provider.id, http, Products(self._engine))
             verification = VerificationActivities(provider.id, http, Holdings(self._engine), self._client)
             worker = Worker(
@@ -258,13 +275,18 @@ async def serve(settings: WorkerSettings, as_json: bool = False) -> None:
     engine = connect(settings.database_url)
     try:
         await require_current(engine)
-        client = await connect_to_temporal()
+        runtime = _runtime(settings.metrics_address)
+        client = await connect_to_temporal(runtime=runtime)
         if missing := await missing_search_attributes(client):
             # One that is not there would stop every job that is given a value for it.
             raise RuntimeError(
                 f"Temporal has no search attribute {', '.join(missing)}: run 'ucloud-orchestrator setup'."
             )
         worker = JobWorker(client, settings, catalog, engine)
+
+        async def reach_temporal() -> None:
+            await client.service_client.check_health()
+
         loop = asyncio.get_running_loop()
         for stop_signal in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(stop_signal, worker.stop)
@@ -275,10 +297,35 @@ async def serve(settings: WorkerSettings, as_json: bool = False) -> None:
             f"providers {', '.join(providers) or '(none)'}.",
             as_json,
         )
-        await worker.run()
+        async with _observed(
+            worker, runtime, settings, {"database": Figures(engine).check, "temporal": reach_temporal}
+        ):
+            await worker.run()
     finally:
         await engine.dispose()
     log.info("Stopped.")
+
+
+def _runtime(metrics_address: str | None) -> Runtime | None:
+    """A runtime of the SDK that serves its figures and ours to Prometheus, if an address is given."""
+    if metrics_address is None:
+        return None
+    return Runtime(telemetry=TelemetryConfig(metrics=PrometheusConfig(bind_address=metrics_address)))
+
+
+@contextlib.asynccontextmanager
+async def _observed(
+    worker: JobWorker, runtime: Runtime | None, settings: WorkerSettings, checks: dict[str, Check]
+) -> AsyncIterator[None]:
+    """Meanwhile look up the figures and answer health checks, as far as the settings ask for that."""
+    async with contextlib.AsyncExitStack() as stack:
+        if runtime is not None:
+            looking = asyncio.create_task(worker.gauges(runtime.metric_meter).run())
+            stack.callback(looking.cancel)
+        if settings.health_port is not None:
+            port = await stack.enter_async_context(serving_health(settings.health_host, settings.health_port, checks))
+            log.info("Health checks are answered at http://%s:%d/healthz and /readyz.", settings.health_host, port)
+        yield
 
 
 async def setup(settings: WorkerSettings, as_json: bool = False) -> None:
@@ -363,10 +410,7 @@ def main(arguments: Sequence[str] = ()) -> int:
     parser.add_argument("--json", action="store_true", help="say what is ready as one line of JSON")
     chosen = parser.parse_args(arguments)
     settings = WorkerSettings()
-    logging.basicConfig(
-        level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    configure(settings.log_level, settings.log_format)
     try:
         asyncio.run((setup if chosen.command == "setup" else serve)(settings, chosen.json))
     except (SchemaOutdated, RPCError, RuntimeError, OSError, UnusableKeys) as error:

@@ -8,6 +8,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.context import own_workflow_id
+from activities.figures import count
 from activities.products import OfferedProducts
 from activities.refusal import refusal, refusals_of_the_store
 from activities.surroundings import FindPeer, surroundings_of
@@ -66,7 +67,8 @@ class AdmissionActivities:
             holdings = await self._examine_all(requests, in_batch)
             with refusals_of_the_store():
                 await self._holdings.take(holdings)
-        except ApplicationError:
+        except ApplicationError as error:
+            count("ucloud_admissions_refused", "Requests that were refused, by code.", code=error.type or "")
             # An attempt that is only slow must not take anything after this refusal.
             await self._holdings.withdraw(taken_by, [request.job_id for request in requests])
             raise

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from temporalio import activity
+from temporalio.exceptions import ApplicationError
 
+from activities.figures import UnansweredSubmissions
 from activities.products import OfferedProducts
 from activities.provider_http import ProviderHttp
 from activities.refusal import refusal
@@ -25,7 +27,7 @@ from models.messages import (
     SubmitResult,
 )
 from models.product import BackendSupport
-from models.protocol import ExtendItem, JobReference
+from models.protocol import CreateResponse, ExtendItem, JobReference
 from models.session import LogsSession, OpenSession, SessionItem, SessionType
 from models.values import IngressValue, LicenseServerValue
 
@@ -36,23 +38,30 @@ HEARTBEAT_INTERVAL = 3.0
 class ProviderActivities:
     """The calls to one provider. Each may be repeated: the provider tells a repeat by the job's id."""
 
-    def __init__(self, catalog: Callable[[], Catalog], http: ProviderHttp, offered: OfferedProducts) -> None:
+    def __init__(
+        self,
+        catalog: Callable[[], Catalog],
+        http: ProviderHttp,
+        offered: OfferedProducts,
+        submissions: UnansweredSubmissions,
+    ) -> None:
         self._catalog = catalog
         self._http = http
         self._offered = offered
+        self._submissions = submissions
 
     @activity.defn
     async def submit(self, call: ProviderCall) -> SubmitResult:
         """Hand over the job with its application and tool resolved. Raises `PROVIDER_REJECTED` if it is refused."""
         async with _heartbeats():
-            (answer,) = await self._http.create(self._resolved(call.job))
+            (answer,) = await self._create([call.job])
         return SubmitResult(provider_generated_id=answer.id, updates=answer.updates)
 
     @activity.defn
     async def submit_batch(self, call: BatchCall) -> BatchSubmitResult:
         """Hand over several jobs in one call, which takes all or none. Raises `PROVIDER_REJECTED`."""
         async with _heartbeats():
-            answers = await self._http.create(*map(self._resolved, call.jobs))
+            answers = await self._create(call.jobs)
         results = [SubmitResult(provider_generated_id=answer.id, updates=answer.updates) for answer in answers]
         return BatchSubmitResult(results=results)
 
@@ -132,6 +141,18 @@ class ProviderActivities:
         if session_type in {SessionType.WEB, SessionType.VNC} and lacks:
             text = f"The application {job.specification.application} has no interface of type {session_type}."
             raise refusal(ErrorCode.VERIFICATION_FAILED, text)
+
+    async def _create(self, jobs: Sequence[Job]) -> list[CreateResponse]:
+        for job in jobs:
+            self._submissions.tried(job.id)
+        try:
+            answers = await self._http.create(*map(self._resolved, jobs))
+        except ApplicationError as error:
+            if error.non_retryable:
+                self._submissions.answered(*(job.id for job in jobs))
+            raise
+        self._submissions.answered(*(job.id for job in jobs))
+        return answers
 
     def _resolved(self, job: Job) -> Job:
         catalog = self._catalog()

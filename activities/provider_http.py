@@ -10,6 +10,7 @@ import jwt
 from pydantic import ValidationError
 from temporalio.exceptions import ApplicationError
 
+from activities.figures import count
 from activities.refusal import refusal
 from models.errors import ErrorCode, shortened
 from models.job import Job
@@ -89,6 +90,7 @@ class ProviderHttp:
         try:
             response = await self._client.request(method, path, json=body, headers=self._headers())
         except httpx.HTTPError as error:
+            self._count("unreachable")
             raise _try_again(
                 f"The provider {self._provider} cannot be reached at {self._client.base_url}: "
                 f"{type(error).__name__}{f' ({error})' if str(error) else ''}."
@@ -96,9 +98,13 @@ class ProviderHttp:
         if response.is_success:
             return _json(response)
         why = _why(response)
+        self._count(str(response.status_code))
         if response.is_client_error and response.status_code not in RETRIED_STATUS:
             raise refusal(ErrorCode.PROVIDER_REJECTED, f"The provider {self._provider} refused: {why}")
         raise _try_again(f"The provider {self._provider} answered {response.status_code}: {why}")
+
+    def _count(self, kind: str) -> None:
+        count("ucloud_provider_errors", "Calls that a provider did not accept.", provider=self._provider, kind=kind)
 
     async def close(self) -> None:
         """Close the pooled connections."""

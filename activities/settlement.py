@@ -5,6 +5,7 @@ from __future__ import annotations
 from temporalio import activity
 
 from activities.context import own_workflow_id
+from activities.figures import count_end
 from models.messages import (
     ArchiveAnswer,
     ArchiveRequest,
@@ -29,6 +30,7 @@ class SettlementActivities:
     async def settle(self, settlement: Settlement) -> None:
         """Release all that the ended job held, and archive it with all its updates, in one transaction."""
         await self._holdings.settle(settlement.job)
+        count_end(settlement.job)
 
     @activity.defn
     async def withdraw(self, job_id: str) -> None:

@@ -2,6 +2,7 @@
 
 from store.archive import Archive
 from store.database import connect
+from store.figures import Figures
 from store.holdings import LIVE_PAGE, Holdings, Refused
 from store.products import Products
 from store.schema import SchemaOutdated, require_current, upgrade
@@ -10,6 +11,7 @@ from store.wallets import Wallets
 __all__ = [
     "LIVE_PAGE",
     "Archive",
+    "Figures",
     "Holdings",
     "Products",
     "Refused",

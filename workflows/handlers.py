@@ -51,11 +51,11 @@ class JobHandlers(KnownJob):
         try:
             report = UpdateMessage.model_validate(message)
         except ValidationError as error:
-            self._ignored_updates += 1
+            self._ignore(1)
             workflow.logger.warning("A malformed update was ignored: %s", " ".join(sentences(error, message)))
             return
         if report.provider != self._provider:
-            self._ignored_updates += len(report.updates)
+            self._ignore(len(report.updates))
             workflow.logger.warning(
                 "An update from provider %r was ignored: the job is with %r.", report.provider, self._provider
             )
@@ -77,7 +77,7 @@ class JobHandlers(KnownJob):
     @workflow.signal(dynamic=True)
     def unknown_signal(self, name: str, _arguments: Sequence[RawValue]) -> None:
         """Log a signal that the job does not know."""
-        self._ignored_updates += 1
+        self._ignore(1)
         workflow.logger.warning("The unknown signal %r was ignored; the signal for a provider is 'update'.", name)
 
     @workflow.query(name="job", description="The job as the orchestrator knows it.")

@@ -130,9 +130,15 @@ class KnownJob:
         outcome = lifecycle.apply(self._job, updates, now())
         for update, verdict in zip(updates, outcome.verdicts, strict=True):
             if verdict is not lifecycle.Verdict.APPLIED:
-                self._ignored_updates += 1
+                self._ignore(1)
                 workflow.logger.info("An update to %s was ignored: %s.", update.state or "text", verdict)
         self._adopt(outcome)
+
+    def _ignore(self, updates: int) -> None:
+        """Count what the provider said and is not used; operators see the number, of one job and of all."""
+        self._ignored_updates += updates
+        counter = workflow.metric_meter().create_counter("ucloud_ignored_updates", "Updates that changed nothing.")
+        counter.add(updates, {"provider": self._provider})
 
     def _end(self, state: JobState, text: str) -> None:
         if not self._has_ended:

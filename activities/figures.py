@@ -1,0 +1,120 @@
+"""The figures of the orchestrator, by Temporal's own metrics: counted where things happen, or looked up."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from temporalio import activity
+from temporalio.client import Client
+from temporalio.common import MetricMeter
+
+from catalog import Catalog
+from models.job import TERMINAL_STATES, Job, JobState
+from models.names import JOB_PROVIDER, JOB_STATE, WORKFLOW
+from store import Figures
+
+log = logging.getLogger(__name__)
+
+INTERVAL = 15.0
+"""Seconds between two looks; Prometheus asks about as often."""
+LOOKS_PER_AUDIT = 20
+"""The ledger is added up once in so many looks: that reads all of it."""
+LIVE_STATES = [state for state in JobState if state not in TERMINAL_STATES]
+FORGOTTEN_AFTER = 180.0
+"""Seconds after which an attempt to submit that was not repeated here is no longer ours."""
+
+
+def count(name: str, description: str, **attributes: str) -> None:
+    """Add one to a counter, in an activity."""
+    activity.metric_meter().create_counter(name, description).add(1, attributes)
+
+
+def count_end(job: Job) -> None:
+    """Count a job that has ended, and how long it had been in the queue."""
+    provider = job.specification.product.provider
+    count("ucloud_jobs_ended", "Jobs that were settled.", provider=provider, state=job.status.state)
+    if job.status.started_at is not None:
+        waited = max(0, job.status.started_at - job.created_at) / 1000
+        activity.metric_meter().create_histogram_float(
+            "ucloud_queue_seconds", "From a job's creation until it ran for the last time.", "s"
+        ).record(waited, {"provider": provider})
+
+
+class UnansweredSubmissions:
+    """Since when the submissions of this process have been tried without an answer."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, tuple[float, float]] = {}
+
+    def tried(self, job_id: str) -> None:
+        """An attempt begins, in the activity that makes it."""
+        self._open[job_id] = (activity.info().scheduled_time.timestamp(), time.time())
+
+    def answered(self, *job_ids: str) -> None:
+        """The provider has said yes or no."""
+        for job_id in job_ids:
+            self._open.pop(job_id, None)
+
+    def oldest(self) -> float:
+        """Seconds since the oldest of them was first tried; 0 if there is none."""
+        now = time.time()
+        self._open = {job: times for job, times in self._open.items() if now - times[1] < FORGOTTEN_AFTER}
+        return max((now - first for first, _ in self._open.values()), default=0.0)
+
+
+class Gauges:
+    """What is looked up again and again while a worker runs."""
+
+    def __init__(
+        self,
+        meter: MetricMeter,
+        client: Client,
+        figures: Figures,
+        catalog: Callable[[], Catalog],
+        submissions: UnansweredSubmissions,
+    ) -> None:
+        self._client = client
+        self._figures = figures
+        self._catalog = catalog
+        self._submissions = submissions
+        self._live = meter.create_gauge("ucloud_jobs", "Live jobs by state, as Temporal's visibility has them.")
+        self._holding = meter.create_gauge("ucloud_jobs_holding", "Jobs that hold something in the store.")
+        self._finished = meter.create_gauge("ucloud_jobs_archived", "Jobs in the archive.")
+        self._difference = meter.create_gauge("ucloud_ledger_difference", "Credits by which the books are wrong.")
+        self._oldest = meter.create_gauge_float(
+            "ucloud_oldest_unanswered_submission_seconds", "Since when a submission has been without an answer.", "s"
+        )
+
+    async def run(self) -> None:
+        """Look until cancelled; a look that fails is logged, and the next one follows."""
+        looks = 0
+        while True:
+            try:
+                await self.look(audits=looks % LOOKS_PER_AUDIT == 0)
+            except Exception:
+                log.exception("The figures could not be looked up.")
+            looks += 1
+            await asyncio.sleep(INTERVAL)
+
+    async def look(self, audits: bool) -> None:
+        """Set every gauge once; `audits`: the ledger's too."""
+        providers = [provider.id for provider in self._catalog().providers()]
+        for provider in providers:
+            for state in LIVE_STATES:
+                query = (
+                    f"WorkflowType = '{WORKFLOW}' AND ExecutionStatus = 'Running' AND {JOB_PROVIDER} = '{provider}' "
+                    f"AND {JOB_STATE} = '{state}'"
+                )
+                found = (await self._client.count_workflows(query)).count
+                self._live.set(found, {"provider": provider, "state": state})
+        holding = await self._figures.live_jobs()
+        for provider in {*providers, *holding}:
+            self._holding.set(holding.get(provider, 0), {"provider": provider})
+        for (provider, ended), number in (await self._figures.finished_jobs()).items():
+            self._finished.set(number, {"provider": provider, "state": ended})
+        self._oldest.set(self._submissions.oldest())
+        if audits:
+            self._difference.set(await self._figures.ledger_difference())

@@ -1,0 +1,1 @@
+"""What every process of ours has: readable logs, and answers to those who ask whether it is well."""

@@ -1,0 +1,62 @@
+"""`/healthz` and `/readyz` over HTTP: whether a process lives, and whether it can do its work now."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+PATIENCE = 5.0
+"""Seconds that one check may take."""
+
+Check = Callable[[], Awaitable[object]]
+"""Looks whether something that the process needs answers; raises if it does not."""
+
+
+def health_routes(checks: Mapping[str, Check]) -> list[Route]:
+    """The two addresses. `/readyz` is 503 while a check fails, and names it."""
+
+    async def alive(_: Request) -> JSONResponse:
+        return JSONResponse({"status": "alive"})
+
+    async def ready(_: Request) -> JSONResponse:
+        answers = await asyncio.gather(*(_answer(check) for check in checks.values()))
+        said = dict(zip(checks, answers, strict=True))
+        is_ready = all(answer == "ok" for answer in answers)
+        return JSONResponse({"status": "ready" if is_ready else "not ready", **said}, 200 if is_ready else 503)
+
+    return [Route("/healthz", alive), Route("/readyz", ready)]
+
+
+@contextlib.asynccontextmanager
+async def serving_health(host: str, port: int, checks: Mapping[str, Check]) -> AsyncIterator[int]:
+    """Serve the two addresses meanwhile; gives the port, which is a free one if 0 was asked for."""
+    config = uvicorn.Config(Starlette(routes=health_routes(checks)), host=host, port=port, log_config=None)
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server._serve())  # the signals are the process's own
+    while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
+        await asyncio.sleep(0.02)
+    if serving.done():
+        await serving
+        raise OSError(f"The port {port} for health checks could not be opened.")
+    try:
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        await serving
+
+
+async def _answer(check: Check) -> str:
+    try:
+        await asyncio.wait_for(check(), PATIENCE)
+    except TimeoutError:
+        return f"no answer within {PATIENCE:.0f} s"
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"[:200]
+    return "ok"
