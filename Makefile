@@ -14,7 +14,7 @@ dev: $(READY)
 	$(BIN)/ucloud-orchestrator dev
 
 test: $(READY)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
 
 check: $(READY)
 	$(BIN)/ruff format --check .

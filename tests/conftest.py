@@ -72,9 +72,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def no_job_outlives_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Jobs outlive their provider, as they should; those that tests leave sleeping end with the session."""
     yield
-    folder = str(tmp_path_factory.getbasetemp())
+    folder = f"{tmp_path_factory.getbasetemp()}/"
     for process in psutil.process_iter(["cmdline"]):
-        if any(folder in word for word in process.info["cmdline"] or ()):
+        if process.pid != os.getpid() and any(folder in word for word in process.info["cmdline"] or ()):
             with suppress(psutil.Error):
                 process.kill()
 
