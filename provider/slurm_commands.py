@@ -14,8 +14,11 @@ PATIENCE = 20.0
 """Seconds that a command may take; then Slurm's controller counts as not answering."""
 NAME = "ucloud-"
 """A Slurm job is named so, with our job's id after it; that is how it is found again."""
-COLUMNS = "%i|%T|%P|%Q|%N|%r|%j"
 _SEPARATOR = "|"
+COLUMNS = ",".join(
+    f"{column}:{_SEPARATOR}"
+    for column in ("JobID", "State", "Partition", "PriorityLong", "RestartCnt", "NodeList", "Reason", "Name")
+)
 UNANSWERED = (
     "unable to contact",
     "connection",
@@ -32,7 +35,10 @@ UNANSWERED = (
 
 @dataclass(frozen=True)
 class SlurmJob:
-    """A job as `squeue` shows it; `priority` is Slurm's, a higher one comes first."""
+    """A job as `squeue` shows it.
+
+    `priority` is Slurm's, a higher one comes first; `restarts` is how often it was put back into the queue.
+    """
 
     number: int
     state: str
@@ -41,6 +47,7 @@ class SlurmJob:
     reason: str
     name: str
     nodes: str = ""
+    restarts: int = 0
 
     @property
     def meaning(self) -> Meaning:
@@ -55,7 +62,7 @@ class SlurmJob:
 
 async def queue() -> list[SlurmJob]:
     """All jobs that Slurm shows us, those that ended a moment ago too. Raises `ExecutorFailed`."""
-    output = await run("squeue", "--noheader", "--states=all", f"--format={COLUMNS}")
+    output = await run("squeue", "--noheader", "--states=all", f"--Format={COLUMNS}")
     return [job for line in output.splitlines() if (job := _parsed(line)) is not None]
 
 
@@ -100,8 +107,8 @@ async def run(*command: str) -> str:
 
 
 def _parsed(line: str) -> SlurmJob | None:
-    number, state, partition, priority, nodes, rest = line.split(_SEPARATOR, 5)
-    reason, _, name = rest.rpartition(_SEPARATOR)
+    number, state, partition, priority, restarts, nodes, rest = line.split(_SEPARATOR, 6)
+    reason, _, name = rest.rstrip().removesuffix(_SEPARATOR).rpartition(_SEPARATOR)
     if not number.isdecimal():  # a part of an array, which is never ours
         return None
-    return SlurmJob(int(number), state, partition, int(priority), reason, name, nodes)
+    return SlurmJob(int(number), state, partition, int(priority), reason, name, nodes, int(restarts))

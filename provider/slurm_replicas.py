@@ -105,6 +105,8 @@ class SlurmExecutor:
         is_known = self._queue.looked_at > told.submitted_at and not self._is_being_submitted(job.id)
         is_over = is_known and (slurm_job is None or slurm_job.is_over)
         conditions = [self._condition(self._control(job.id, rank)) for rank in range(job.specification.replicas)]
+        if self._begins_again(job.id, slurm_job or told.end):
+            conditions = [Condition(Phase.NOT_STARTED)] * len(conditions)
         if not is_over:
             told.gone_since = told.end = None
             return self._unfinished(job, told, slurm_job, conditions)
@@ -319,15 +321,17 @@ class SlurmExecutor:
             told.begun_seen_at = time.monotonic()
         if all(condition.is_over for condition in conditions):
             self._queue.refresh(at_once=True)
-        if slurm_job is None or slurm_job.meaning.course is not Course.WAITS:
+        waits = slurm_job is not None and slurm_job.meaning.course is Course.WAITS
+        begins_again = self._begins_again(job.id, slurm_job)
+        if not waits and not begins_again:
             return Standing(conditions, is_settled=False)
-        if has_begun and self._queue.looked_at < (told.begun_seen_at or 0.0):
+        if not begins_again and has_begun and self._queue.looked_at < (told.begun_seen_at or 0.0):
             return Standing(conditions, is_settled=False)  # Slurm was asked before the job began
         return Standing(
             [Condition(Phase.NOT_STARTED)] * len(conditions),
             is_settled=False,
             waits_again=has_begun,
-            waiting_text=self._waiting_text(told, slurm_job),
+            waiting_text=self._waiting_text(told, slurm_job) if slurm_job is not None and waits else None,
         )
 
     def _is_being_submitted(self, job_id: str) -> bool:
@@ -351,6 +355,15 @@ class SlurmExecutor:
         with contextlib.suppress(FileNotFoundError, ValueError):
             return int((self._folder_of(job_id) / "begun" / "slurm-job").read_text())
         return None
+
+    def _begins_again(self, job_id: str, slurm_job: SlurmJob | None) -> bool:
+        """Whether Slurm has put it back into the queue since the attempt that the control folders tell of."""
+        if slurm_job is None or self._begun(job_id) is None:
+            return False
+        file = self._folder_of(job_id) / "begun" / "restarts"
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            return slurm_job.restarts > int(file.read_text())
+        return False
 
     def _waiting_text(self, told: _Told, job: SlurmJob) -> str | None:
         now = time.monotonic()

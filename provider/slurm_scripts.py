@@ -1,7 +1,8 @@
 """What runs on the nodes: the batch script of the first one, and the wrapper of each rank. Both are of `sh`.
 
 The job's folder is on a file system that all nodes share. Its folder `begun` is made by the first Slurm job that gets
-there, and names it: another one for the same job ends at once. The same one again is a requeue, and begins anew.
+there, and names it: another one for the same job ends at once. The same one again is a requeue, and begins anew;
+`begun/restarts` counts them, as Slurm does, so that nobody takes what an earlier attempt left for news of this one.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ elif [ "$(cat begun/slurm-job)" = "$SLURM_JOB_ID" ]; then
 else
   exit 0
 fi
+restarts=${SLURM_RESTART_COUNT:-0}
+echo "$restarts" > begun/restarts.new && mv begun/restarts.new begun/restarts
 rank=0
 for node in $(scontrol show hostnames "$SLURM_JOB_NODELIST"); do
   host=$(scontrol show node --oneliner "$node" | sed -n 's/.* NodeHostName=\\([^ ]*\\) .*/\\1/p')
@@ -31,7 +34,7 @@ for node in $(scontrol show hostnames "$SLURM_JOB_NODELIST"); do
   rank=$((rank + 1))
 done
 exec srun --nodes="$rank" --ntasks="$rank" --ntasks-per-node=1 --cpus-per-task="$cores" --kill-on-bad-exit=1 \\
-  --export=ALL --input=none --output=/dev/null --error=begun/srun.txt /bin/sh "$folder/rank.sh" "$folder"
+  --export=ALL --input=none --output=/dev/null --error=begun/srun.txt /bin/sh "$folder/rank.sh" "$folder" "$restarts"
 """
 """`node-<rank>.txt` holds the nodes' host names, which differ from Slurm's own names where a centre says so."""
 
@@ -44,6 +47,8 @@ echo $$ > "$control/pid.new" && mv "$control/pid.new" "$control/pid"
 echo "$SLURMD_NODENAME" > "$control/host.new" && mv "$control/host.new" "$control/host"
 /bin/sh "$control/command.sh"
 code=$?
+# A node that was given up may still run an attempt that another one has followed.
+[ "$(cat "$1/begun/restarts")" = "$2" ] || exit 0
 echo $code > "$control/exit-code.new" && mv "$control/exit-code.new" "$control/exit-code"
 exit $code
 """
