@@ -67,8 +67,9 @@ from models.names import (
     monitor_id,
     provider_task_queue,
 )
-from service.health import Check, serving_health
+from service.health import Check, health_routes
 from service.logs import LogFormat, configure
+from service.serving import serving
 from store import Archive, Figures, Holdings, Products, SchemaOutdated, Wallets, connect, require_current, upgrade
 from workflows import JobBatchWorkflow, JobWorkflow, ProviderMonitorWorkflow
 from workflows.surplus import SurplusArguments
@@ -323,7 +324,8 @@ async def _observed(
             looking = asyncio.create_task(worker.gauges(runtime.metric_meter).run())
             stack.callback(looking.cancel)
         if settings.health_port is not None:
-            port = await stack.enter_async_context(serving_health(settings.health_host, settings.health_port, checks))
+            routes = health_routes(checks)
+            port = await stack.enter_async_context(serving(settings.health_host, settings.health_port, routes))
             log.info("Health checks are answered at http://%s:%d/healthz and /readyz.", settings.health_host, port)
         yield
 

@@ -13,6 +13,7 @@ import uvicorn
 
 from provider.server import create_server
 from provider.settings import ProviderSettings
+from service.logs import configure
 
 log = logging.getLogger("provider")
 
@@ -38,10 +39,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="say what is ready as one line of JSON")
     chosen = parser.parse_args()
     settings = ProviderSettings()
-    logging.basicConfig(
-        level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
-    logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
+    configure(settings.log_level, settings.log_format)
     try:
         asyncio.run(serve(settings, chosen.json))
     except (OSError, ValueError) as error:

@@ -38,6 +38,7 @@ from provider.ledger import Ledger, TerminatedBefore
 from provider.log_sessions import LogSessions
 from provider.logs import stream
 from provider.networks import peers_of
+from provider.observation import observed
 from provider.pages import Assets
 from provider.reporter import Reporter, Reports
 from provider.runner import Runner, resolved
@@ -70,10 +71,11 @@ def create_server(
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await ledger.open()
-        reporter = Reporter(ledger, settings.id, runner.reports_waiting, reports)
+        reporter = Reporter(ledger, settings.id, runner.reports_waiting, runner.figures, reports)
         tasks = [asyncio.create_task(part.run()) for part in (runner, reporter, steward)]
         try:
-            yield
+            async with observed(settings, ledger, runner):
+                yield
         finally:
             # Jobs go on without us; the next start finds them.
             for task in tasks:
@@ -107,9 +109,10 @@ def create_server(
         cookies,
         runner,
         runner.networks.reach,
+        runner.figures,
     )
-    sessions = Sessions(sessions_prefix, tokens, runner, runner.networks.reach, web)
-    logs = LogSessions(sessions_prefix, tokens, ledger, runner.output_folder)
+    sessions = Sessions(sessions_prefix, tokens, runner, runner.networks.reach, web, runner.figures)
+    logs = LogSessions(sessions_prefix, tokens, ledger, runner.output_folder, runner.figures)
     app.include_router(_calls(settings, ledger, runner, sessions, logs, steward))
     app.include_router(sessions.router())
     app.include_router(logs.router())
