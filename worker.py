@@ -55,6 +55,7 @@ from activities.reconciliation import ReconciliationActivities
 from activities.settlement import ArchiveActivities, SettlementActivities
 from activities.verification import VerificationActivities
 from catalog import Catalog, ReloadingCatalog
+from models import tracing
 from models.connection import connect_to_temporal
 from models.encryption_keys import UnusableKeys
 from models.job import Job
@@ -82,7 +83,18 @@ CATALOG_INTERVAL = 5.0
 """Seconds between two looks for providers that have come into the catalog."""
 PEER_PATIENCE = timedelta(seconds=5)
 """How long a job that another wants to connect to may take to answer."""
-PASSED_THROUGH = ("models", "activities", "workflows", "catalog", "store", "pydantic", "pydantic_core", "httpx", "jwt")
+PASSED_THROUGH = (
+    "models",
+    "activities",
+    "workflows",
+    "catalog",
+    "store",
+    "pydantic",
+    "pydantic_core",
+    "httpx",
+    "jwt",
+    "opentelemetry",
+)
 """Modules that the workflow sandbox need not load anew for each workflow: they are pure, or only name activities."""
 
 
@@ -414,10 +426,13 @@ def main(arguments: Sequence[str] = ()) -> int:
     settings = WorkerSettings()
     configure(settings.log_level, settings.log_format)
     try:
+        tracing.start("ucloud-worker")
         asyncio.run((setup if chosen.command == "setup" else serve)(settings, chosen.json))
     except (SchemaOutdated, RPCError, RuntimeError, OSError, UnusableKeys) as error:
         log.error("%s", error)
         return 3
+    finally:
+        tracing.stop()
     return 0
 
 

@@ -11,6 +11,7 @@ from argparse import ArgumentParser
 
 import uvicorn
 
+from models import tracing
 from provider.server import create_server
 from provider.settings import ProviderSettings
 from service.logs import configure
@@ -41,10 +42,13 @@ def main() -> int:
     settings = ProviderSettings()
     configure(settings.log_level, settings.log_format)
     try:
+        tracing.start("ucloud-provider")
         asyncio.run(serve(settings, chosen.json))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, tracing.TracingUnavailable) as error:
         log.error("%s", error)
         return 3
+    finally:
+        tracing.stop()
     return 0
 
 

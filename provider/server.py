@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import ValidationError
 
+from models import tracing
 from models.command_line import build_command_line, build_environment
 from models.errors import ErrorCode
 from models.job import Job, JobState, JobUpdate, SimpleDuration
@@ -28,6 +29,7 @@ from models.protocol import (
     ProductsResponse,
     QueueStatus,
     Utilization,
+    job_ids,
 )
 from models.session import SessionItem, SessionType
 from models.wire import field_path, sentences
@@ -97,7 +99,10 @@ def create_server(
             authentication.check(request.headers.get("authorization"))
         except NotAuthenticated as error:
             return JSONResponse({"why": str(error)}, 401)
-        return await proceed(request)
+        with tracing.serving(f"{request.method} {request.url.path}", request.headers):
+            answer = await proceed(request)
+            tracing.answered(answer.status_code)
+        return answer
 
     tokens = SessionTokens(settings.data_dir / "session-secret")
     cookies = SessionTokens(settings.data_dir / "cookie-secret")
@@ -137,6 +142,7 @@ def _calls(
     @router.post("/")
     async def create(request: BulkRequest[Job]) -> dict[str, Any]:
         """Take all jobs or none; a known one is a repeat."""
+        tracing.about(job_ids(request.items))
         for job in request.items:
             _check(job)
             await _check_peers(job)
@@ -176,6 +182,7 @@ def _calls(
     @router.post("/terminate")
     async def terminate(request: BulkRequest[Job]) -> dict[str, Any]:
         """Stop jobs; one that is unknown will never be started, one that has ended stays so."""
+        tracing.about(job_ids(request.items))
         await ledger.request_stop([job.id for job in request.items])
         runner.look()
         return _empty(len(request.items))
@@ -183,6 +190,7 @@ def _calls(
     @router.post("/extend")
     async def extend(request: BulkRequest[ExtendItem]) -> dict[str, Any]:
         """Keep the longer allocation, which the orchestrator enforces; a scheduler is told of it too."""
+        tracing.about(job_ids(request.items))
         for item in request.items:
             taken = await ledger.find(item.job.id)
             if taken is None or taken.ended:
@@ -200,6 +208,7 @@ def _calls(
     @router.post("/suspend")
     async def suspend(request: BulkRequest[JobReference]) -> dict[str, Any]:
         """Hold the processes of running jobs."""
+        tracing.about(job_ids(request.items))
         for item in request.items:
             if not await runner.suspend(item.job.id):
                 raise Refused(f"The job {item.job.id} does not run here.", 404)
@@ -208,6 +217,7 @@ def _calls(
     @router.post("/unsuspend")
     async def unsuspend(request: BulkRequest[JobReference]) -> dict[str, Any]:
         """Let held processes go on."""
+        tracing.about(job_ids(request.items))
         for item in request.items:
             if not await runner.unsuspend(item.job.id):
                 raise Refused(f"The job {item.job.id} does not run here.", 404)
@@ -216,6 +226,7 @@ def _calls(
     @router.post("/interactiveSession")
     async def interactive_session(request: BulkRequest[SessionItem], http: Request) -> dict[str, Any]:
         """Addresses at which clients and browsers open sessions, each with a token."""
+        tracing.about(job_ids(request.items))
         base_url = settings.public_url or str(http.base_url)
         opened = []
         for item in request.items:
@@ -236,6 +247,7 @@ def _calls(
     @router.post("/verify")
     async def verify(request: BulkRequest[Job]) -> dict[str, Any]:
         """Report the end of each job that is not known here; none is ever started."""
+        tracing.about(job_ids(request.items))
         for job in request.items:
             if await ledger.find(job.id) is None:
                 text = "Your job is no longer available at the provider."
