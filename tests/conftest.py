@@ -131,7 +131,7 @@ class Orchestrator:
     wallets: Wallets
     engine: AsyncEngine
     catalog: Path
-    new_worker: Callable[[], JobWorker]
+    new_worker: Callable[..., JobWorker]
 
     def specification(self, **changes: Any) -> JobSpecification:
         """A job that is accepted."""
@@ -252,8 +252,8 @@ async def orchestrator(
     engine = connect(settings.database_url)
     await upgrade(engine)
 
-    def new_worker() -> JobWorker:
-        return JobWorker(environment.client, settings, ReloadingCatalog(settings.catalog), engine)
+    def new_worker(client: Client = environment.client) -> JobWorker:
+        return JobWorker(client, settings, ReloadingCatalog(settings.catalog), engine)
 
     worker = new_worker()
     running = asyncio.create_task(worker.run())
