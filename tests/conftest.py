@@ -86,7 +86,11 @@ async def environment() -> AsyncIterator[WorkflowEnvironment]:
         dev_server_existing_path=str(TEMPORAL_BINARY),
         dev_server_extra_args=[
             part
-            for value in ("frontend.WorkflowTimeSkippingEnabled=true", "history.transferProcessorMaxPollRPS=1000")
+            for value in (
+                "frontend.WorkflowTimeSkippingEnabled=true",
+                "history.transferProcessorMaxPollRPS=1000",
+                "system.numConsecutiveWorkflowTaskProblemsToTriggerSearchAttribute=2",
+            )
             for part in ("--dynamic-config-value", value)
         ],
         dev_server_log_level="never",
