@@ -45,6 +45,23 @@ def count_end(job: Job) -> None:
         ).record(waited, {"provider": provider})
 
 
+class CountedOnce:
+    """Which workflows were counted here: a local activity runs again if its workflow task fails after it is done."""
+
+    def __init__(self, remembered: int = 10_000) -> None:
+        self._remembered = remembered
+        self._seen: dict[str, None] = {}
+
+    def is_first(self, workflow_id: str) -> bool:
+        """Whether this is the first time; only so many are remembered."""
+        if workflow_id in self._seen:
+            return False
+        self._seen[workflow_id] = None
+        if len(self._seen) > self._remembered:
+            del self._seen[next(iter(self._seen))]
+        return True
+
+
 class UnansweredSubmissions:
     """Since when the submissions of this process have been tried without an answer."""
 

@@ -13,7 +13,7 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 
-from activities.figures import Gauges
+from activities.figures import CountedOnce, Gauges
 from cli.processes import free_port
 from models import JobState, JobUpdate
 from models.names import TASK_QUEUE, WORKFLOW, new_job_id
@@ -97,3 +97,9 @@ async def test_a_job_whose_workflow_task_fails_is_seen(scraped: Scraped, orchest
     finally:
         with suppress(Exception):
             await orchestrator.handle(job_id).terminate()
+
+
+def test_what_runs_again_is_counted_once_and_not_remembered_for_ever() -> None:
+    counted = CountedOnce(remembered=2)
+    assert [counted.is_first(job) for job in ("a", "a", "b", "a", "c", "c")] == [True, False, True, False, True, False]
+    assert counted.is_first("a"), "forgotten by now"
