@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import getpass
 import os
+import shutil
 import signal
 import sqlite3
+import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from cli.processes import free_port
-from client import Actor, JobClient, JobRejected
-from models import ErrorCode, Job, JobSpecification, JobState
+from client import Actor, JobClient, JobRejected, ProviderClient
+from models import ErrorCode, Job, JobSpecification, JobState, JobUpdate
+from models.names import TASK_QUEUE, WORKFLOW
 from models.product import ProductCategory
 from tests.conditions import eventually
+from tests.end_to_end import promql
 from tests.end_to_end.running_stack import Stack
 from tests.end_to_end.scrape import Scrape
 
@@ -208,3 +216,81 @@ async def test_the_figures_of_the_provider_are_those_of_its_jobs(hundred: Hundre
     assert seen.sum("ucloud_provider_jobs_started_total") == len(hundred.ended)
     assert seen.sum("ucloud_provider_jobs") == 0
     assert seen.sum("ucloud_provider_look_seconds_count") > 0
+
+
+@pytest.fixture(scope="module")
+async def rare(hundred: Hundred, stack: Stack) -> AsyncIterator[None]:
+    """What a hundred jobs do not bring: an update that is ignored, and a workflow whose tasks fail."""
+    job = await hundred.sleeping()
+    reports = await ProviderClient.connect("local", stack.ready["temporal"])
+    await reports.update(job.id, [JobUpdate(status="It was suspended.", expected_state=JobState.SUSPENDED)])
+    await hundred.jobs.cancel(job.id)
+    await hundred.wait(job)
+    start = ["workflow", "start", "--type", WORKFLOW, "--task-queue", TASK_QUEUE, "--workflow-id", "stuck"]
+    await asyncio.to_thread(stack.temporal, *start, "--input", '"This is no job."')
+    await eventually(lambda: Scrape.of(WORKER).sum("temporal_workflow_task_execution_failed"))
+    yield
+    await asyncio.to_thread(stack.temporal, "workflow", "terminate", "--workflow-id", "stuck")
+
+
+@pytest.mark.usefixtures("rare")
+def test_every_figure_that_alerts_and_dashboard_ask_for_is_there() -> None:
+    worker, provider = Scrape.of(WORKER), Scrape.of(PROVIDER)
+    expressions = promql.alert_expressions() + promql.dashboard_expressions()
+    assert len(expressions) > 30
+    known_labels = {"instance", "job"}
+    for expression in expressions:
+        asked = promql.metrics(expression)
+        assert asked, expression
+        for name, labels in asked.items():
+            scrape = worker if name in worker.names else provider
+            assert name == "up" or name in scrape.names, expression
+            assert labels <= scrape.labels(name) | known_labels, expression
+        groups = set[str]().union(*(worker.labels(name) | provider.labels(name) for name in asked))
+        assert promql.grouped_by(expression) <= groups | known_labels, expression
+
+
+@pytest.fixture
+def prometheus(tmp_path: Path) -> Iterator[str]:
+    """A Prometheus with our configuration, which looks here and every second; gives its URL."""
+    if shutil.which("prometheus") is None:
+        why = "needs Debian's package prometheus"
+        pytest.fail(why) if os.environ.get("CI") else pytest.skip(why)
+    port = free_port()
+    text = (promql.FOLDER / "prometheus.yml").read_text().replace("15s", "1s")
+    for documented, here in ((9464, WORKER), (9465, PROVIDER)):
+        assert f":{documented}" in text
+        text = text.replace(f":{documented}", f":{here}")
+    (tmp_path / "prometheus.yml").write_text(text)
+    shutil.copy(promql.FOLDER / "alerts.yml", tmp_path)
+    command = ["prometheus", f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data"]
+    command += [f"--web.listen-address=127.0.0.1:{port}", "--log.level=error"]
+    process = subprocess.Popen(command)
+    yield f"http://127.0.0.1:{port}/api/v1"
+    process.terminate()
+    process.wait(20)
+
+
+@pytest.mark.usefixtures("rare")
+async def test_prometheus_understands_the_rules_and_answers_the_dashboard(prometheus: str) -> None:
+    async with httpx.AsyncClient(base_url=prometheus, verify=False) as client:
+
+        async def answered(expression: str) -> bool:
+            answer = await client.get("/query", params={"query": expression})
+            assert answer.status_code in {200, 503}, answer.text
+            return answer.status_code == 200 and bool(answer.json()["data"]["result"])
+
+        async def is_up() -> bool:
+            with contextlib.suppress(httpx.ConnectError):
+                return await answered("sum(up) == 2")
+            return False
+
+        await eventually(is_up)
+        for expression in promql.dashboard_expressions():
+            await eventually(partial(answered, expression))
+
+        async def evaluated() -> bool:
+            (group,) = (await client.get("/rules")).json()["data"]["groups"]
+            return {rule["health"] for rule in group["rules"]} == {"ok"}
+
+        await eventually(evaluated)
