@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -17,6 +18,8 @@ def exporting(endpoint: str, service: str) -> TracerProvider:
     It is not made OpenTelemetry's global one: libraries that trace by themselves would then record the addresses of
     sessions with the tokens in them, as FastAPI does.
     """
+    # Of a collector that is away one line is enough, not one for each attempt.
+    logging.getLogger("opentelemetry.exporter").setLevel(logging.ERROR)
     resource = Resource.create({"service.name": service}).merge(OTELResourceDetector().detect())
     provider = TracerProvider(resource=resource)
     exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from temporalio.client import Interceptor
@@ -22,8 +23,8 @@ ENDPOINT_VARIABLE = "UCLOUD_TRACES_ENDPOINT"
 JOB_IDS = "ucloud.job_ids"
 _providers: list[TracerProvider] = []
 """The one of this process, once `start` has made it."""
-FLUSH_PATIENCE = 3000
-"""Milliseconds that a process may take at its end to send its last spans."""
+FLUSH_PATIENCE = 2.0
+"""Seconds that a process may take at its end to send its last spans."""
 
 
 class TracingUnavailable(RuntimeError):
@@ -54,7 +55,9 @@ def start(service: str) -> None:
 def stop() -> None:
     """Send what is left, for a moment at most."""
     for provider in _providers:
-        provider.force_flush(FLUSH_PATIENCE)
+        flushing = Thread(target=provider.force_flush, daemon=True)  # its own time limit is not kept while it retries
+        flushing.start()
+        flushing.join(FLUSH_PATIENCE)
 
 
 def interceptors() -> list[Interceptor]:
