@@ -78,10 +78,12 @@ def calling(name: str, headers: dict[str, str], job_ids: Sequence[str]) -> Itera
     if not is_on():
         yield
         return
-    from opentelemetry import propagate, trace
+    from opentelemetry import trace
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
     with _tracer().start_as_current_span(name, kind=trace.SpanKind.CLIENT, attributes={JOB_IDS: list(job_ids)}):
-        propagate.inject(headers)
+        # Not the baggage: a program's own notes are not for providers.
+        TraceContextTextMapPropagator().inject(headers)
         yield
 
 
@@ -91,9 +93,10 @@ def serving(name: str, headers: Mapping[str, str]) -> Iterator[None]:
     if not is_on():
         yield
         return
-    from opentelemetry import propagate, trace
+    from opentelemetry import trace
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-    context = propagate.extract(headers)
+    context = TraceContextTextMapPropagator().extract(headers)
     with _tracer().start_as_current_span(name, context, kind=trace.SpanKind.SERVER):
         yield
 

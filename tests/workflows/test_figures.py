@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import httpx
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DatabaseError
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
@@ -30,7 +33,15 @@ class Scraped:
 
     async def figure(self, name: str, **labels: str) -> float | None:
         """The sample of that name and these labels, after a look; None if there is none."""
+        await self.look()
+        return await self.sample(name, **labels)
+
+    async def look(self) -> None:
+        """Look up all figures."""
         await self._gauges.look(audits=True)
+
+    async def sample(self, name: str, **labels: str) -> float | None:
+        """What the last look has found."""
         async with httpx.AsyncClient(verify=False) as client:
             lines = (await client.get(self._url)).text.splitlines()
         for line in lines:
@@ -97,6 +108,21 @@ async def test_a_job_whose_workflow_task_fails_is_seen(scraped: Scraped, orchest
     finally:
         with suppress(Exception):
             await orchestrator.handle(job_id).terminate()
+
+
+async def test_the_time_of_the_last_look_stands_still_without_the_database(
+    scraped: Scraped, orchestrator: Orchestrator
+) -> None:
+    before = await scraped.figure("ucloud_last_look_timestamp_seconds")
+    assert before is not None
+    await eventually(lambda: time.time() > before)
+    assert (await scraped.figure("ucloud_last_look_timestamp_seconds") or 0) > before
+    seen = await scraped.sample("ucloud_last_look_timestamp_seconds")
+    async with orchestrator.engine.begin() as connection:
+        await connection.execute(text("DROP TABLE movements"))
+    with pytest.raises(DatabaseError):
+        await scraped.look()
+    assert await scraped.sample("ucloud_last_look_timestamp_seconds") == seen
 
 
 def test_what_runs_again_is_counted_once_and_not_remembered_for_ever() -> None:
