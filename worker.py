@@ -55,6 +55,7 @@ from activities.reconciliation import ReconciliationActivities
 from activities.settlement import ArchiveActivities, SettlementActivities
 from activities.verification import VerificationActivities
 from catalog import Catalog, ReloadingCatalog
+from models import tracing
 from models.connection import connect_to_temporal
 from models.encryption_keys import UnusableKeys
 from models.job import Job
@@ -67,8 +68,9 @@ from models.names import (
     monitor_id,
     provider_task_queue,
 )
-from service.health import Check, serving_health
+from service.health import Check, health_routes
 from service.logs import LogFormat, configure
+from service.serving import serving
 from store import Archive, Figures, Holdings, Products, SchemaOutdated, Wallets, connect, require_current, upgrade
 from workflows import JobBatchWorkflow, JobWorkflow, ProviderMonitorWorkflow
 from workflows.surplus import SurplusArguments
@@ -81,7 +83,18 @@ CATALOG_INTERVAL = 5.0
 """Seconds between two looks for providers that have come into the catalog."""
 PEER_PATIENCE = timedelta(seconds=5)
 """How long a job that another wants to connect to may take to answer."""
-PASSED_THROUGH = ("models", "activities", "workflows", "catalog", "store", "pydantic", "pydantic_core", "httpx", "jwt")
+PASSED_THROUGH = (
+    "models",
+    "activities",
+    "workflows",
+    "catalog",
+    "store",
+    "pydantic",
+    "pydantic_core",
+    "httpx",
+    "jwt",
+    "opentelemetry",
+)
 """Modules that the workflow sandbox need not load anew for each workflow: they are pure, or only name activities."""
 
 
@@ -323,7 +336,8 @@ async def _observed(
             looking = asyncio.create_task(worker.gauges(runtime.metric_meter).run())
             stack.callback(looking.cancel)
         if settings.health_port is not None:
-            port = await stack.enter_async_context(serving_health(settings.health_host, settings.health_port, checks))
+            routes = health_routes(checks)
+            port = await stack.enter_async_context(serving(settings.health_host, settings.health_port, routes))
             log.info("Health checks are answered at http://%s:%d/healthz and /readyz.", settings.health_host, port)
         yield
 
@@ -412,10 +426,13 @@ def main(arguments: Sequence[str] = ()) -> int:
     settings = WorkerSettings()
     configure(settings.log_level, settings.log_format)
     try:
+        tracing.start("ucloud-worker")
         asyncio.run((setup if chosen.command == "setup" else serve)(settings, chosen.json))
     except (SchemaOutdated, RPCError, RuntimeError, OSError, UnusableKeys) as error:
         log.error("%s", error)
         return 3
+    finally:
+        tracing.stop()
     return 0
 
 

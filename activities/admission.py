@@ -8,7 +8,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.context import own_workflow_id
-from activities.figures import count
+from activities.figures import CountedOnce, count
 from activities.products import OfferedProducts
 from activities.refusal import refusal, refusals_of_the_store
 from activities.surroundings import FindPeer, surroundings_of
@@ -42,6 +42,7 @@ class AdmissionActivities:
         self._offered = offered
         self._holdings = holdings
         self._find_peer = find_peer
+        self._refused = CountedOnce()
 
     @activity.defn
     async def admit(self, request: AdmissionRequest) -> Admission:
@@ -68,7 +69,8 @@ class AdmissionActivities:
             with refusals_of_the_store():
                 await self._holdings.take(holdings)
         except ApplicationError as error:
-            count("ucloud_admissions_refused", "Requests that were refused, by code.", code=error.type or "")
+            if self._refused.is_first(taken_by):
+                count("ucloud_admissions_refused", "Requests that were refused, by code.", code=error.type or "")
             # An attempt that is only slow must not take anything after this refusal.
             await self._holdings.withdraw(taken_by, [request.job_id for request in requests])
             raise

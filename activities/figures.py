@@ -23,6 +23,8 @@ INTERVAL = 15.0
 LOOKS_PER_AUDIT = 20
 """The ledger is added up once in so many looks: that reads all of it."""
 LIVE_STATES = [state for state in JobState if state not in TERMINAL_STATES]
+STUCK = f"WorkflowType = '{WORKFLOW}' AND ExecutionStatus = 'Running' AND TemporalReportedProblems IS NOT NULL"
+"""The query for jobs whose workflow tasks fail; it is in docs/operators.md too."""
 FORGOTTEN_AFTER = 180.0
 """Seconds after which an attempt to submit that was not repeated here is no longer ours."""
 
@@ -41,6 +43,23 @@ def count_end(job: Job) -> None:
         activity.metric_meter().create_histogram_float(
             "ucloud_queue_seconds", "From a job's creation until it ran for the last time.", "s"
         ).record(waited, {"provider": provider})
+
+
+class CountedOnce:
+    """Which workflows were counted here: a local activity runs again if its workflow task fails after it is done."""
+
+    def __init__(self, remembered: int = 10_000) -> None:
+        self._remembered = remembered
+        self._seen: dict[str, None] = {}
+
+    def is_first(self, workflow_id: str) -> bool:
+        """Whether this is the first time; only so many are remembered."""
+        if workflow_id in self._seen:
+            return False
+        self._seen[workflow_id] = None
+        if len(self._seen) > self._remembered:
+            del self._seen[next(iter(self._seen))]
+        return True
 
 
 class UnansweredSubmissions:
@@ -80,6 +99,10 @@ class Gauges:
         self._figures = figures
         self._catalog = catalog
         self._submissions = submissions
+        self._last_look = meter.create_gauge_float(
+            "ucloud_last_look_timestamp_seconds", "When these figures were last looked up.", "s"
+        )
+        self._stuck = meter.create_gauge("ucloud_jobs_stuck", "Jobs whose workflow tasks fail again and again.")
         self._live = meter.create_gauge("ucloud_jobs", "Live jobs by state, as Temporal's visibility has them.")
         self._holding = meter.create_gauge("ucloud_jobs_holding", "Jobs that hold something in the store.")
         self._finished = meter.create_gauge("ucloud_jobs_archived", "Jobs in the archive.")
@@ -110,6 +133,7 @@ class Gauges:
                 )
                 found = (await self._client.count_workflows(query)).count
                 self._live.set(found, {"provider": provider, "state": state})
+        self._stuck.set((await self._client.count_workflows(STUCK)).count)
         holding = await self._figures.live_jobs()
         for provider in {*providers, *holding}:
             self._holding.set(holding.get(provider, 0), {"provider": provider})
@@ -118,3 +142,4 @@ class Gauges:
         self._oldest.set(self._submissions.oldest())
         if audits:
             self._difference.set(await self._figures.ledger_difference())
+        self._last_look.set(time.time())

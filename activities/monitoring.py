@@ -13,6 +13,7 @@ from catalog import Catalog
 from models.errors import shortened
 from models.messages import JobsToCancel, JobToCancel, MonitorRequest
 from models.resource_verification import lost_access_findings
+from service.logs import about
 from store import LIVE_PAGE, Holdings
 
 
@@ -51,7 +52,8 @@ class MonitoringActivities:
                 await self._client.get_workflow_handle(job.job_id).cancel(reason=job.reason)
             except RPCError as error:
                 if error.status is not RPCStatusCode.NOT_FOUND:
-                    activity.logger.error("The job %s could not be cancelled: %s", job.job_id, error)
+                    with about(job.job_id):
+                        activity.logger.error("The job %s could not be cancelled: %s", job.job_id, error)
                     failed = error
         if failed is not None:
             raise failed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
@@ -12,9 +13,10 @@ from temporalio.exceptions import ApplicationError
 
 from activities.figures import count
 from activities.refusal import refusal
+from models import tracing
 from models.errors import ErrorCode, shortened
 from models.job import Job
-from models.protocol import BulkResponse, CreateResponse, ProductsResponse, ProviderError
+from models.protocol import BulkResponse, CreateResponse, ProductsResponse, ProviderError, job_ids
 from models.session import OpenSession, SessionItem
 from models.wire import WireModel, sentences
 
@@ -84,11 +86,14 @@ class ProviderHttp:
         Raises an `ApplicationError` of type `PROVIDER_REJECTED`, not to be tried again, for a 4xx other than 408 and
         429; and one that is to be tried again for everything else that is not a 2xx, or no answer at all.
         """
-        return await self._send("POST", path, {"items": [item.to_wire() for item in items]})
+        return await self._send("POST", path, {"items": [item.to_wire() for item in items]}, job_ids(items))
 
-    async def _send(self, method: str, path: str, body: Any = None) -> Any:
+    async def _send(self, method: str, path: str, body: Any = None, about: Sequence[str] = ()) -> Any:
+        headers = self._headers()
         try:
-            response = await self._client.request(method, path, json=body, headers=self._headers())
+            with tracing.calling(f"{method} {path}", headers, about):
+                response = await self._client.request(method, path, json=body, headers=headers)
+                tracing.answered(response.status_code)
         except httpx.HTTPError as error:
             self._count("unreachable")
             raise _try_again(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from temporalio import activity
 
 from activities.context import own_workflow_id
-from activities.figures import count_end
+from activities.figures import CountedOnce, count_end
 from models.messages import (
     ArchiveAnswer,
     ArchiveRequest,
@@ -25,12 +25,14 @@ class SettlementActivities:
     def __init__(self, holdings: Holdings, archive: Archive) -> None:
         self._holdings = holdings
         self._archive = archive
+        self._counted = CountedOnce()
 
     @activity.defn
     async def settle(self, settlement: Settlement) -> None:
         """Release all that the ended job held, and archive it with all its updates, in one transaction."""
         await self._holdings.settle(settlement.job)
-        count_end(settlement.job)
+        if self._counted.is_first(settlement.job.id):
+            count_end(settlement.job)
 
     @activity.defn
     async def withdraw(self, job_id: str) -> None:

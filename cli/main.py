@@ -11,6 +11,7 @@ from typer.exceptions import TyperException
 
 from cli import job_commands, log_commands, session_commands, stack_commands, wallet_commands
 from client import OrchestratorError, RequestRefused, Unreachable
+from models import tracing
 
 REFUSED, UNREACHABLE = 2, 3
 
@@ -60,7 +61,13 @@ def main() -> None:
     The Temporal SDK aborts about one short-lived process in ten while the interpreter shuts down (sdk-python issue
     300), so all is flushed here and the interpreter's shutdown is left out.
     """
-    code = run()
+    try:
+        tracing.start("ucloud-client")
+        code = run()
+    except tracing.TracingUnavailable as error:
+        sys.stderr.write(f"{error}\n")
+        code = REFUSED
+    tracing.stop()
     sys.stdout.flush()
     sys.stderr.flush()
     logging.shutdown()

@@ -37,6 +37,8 @@ SERVER_OPTIONS = (
     ("--dynamic-config-value", "history.transferProcessorMaxPollRPS=1000"),
     ("--dynamic-config-value", "matching.numTaskqueueReadPartitions=1"),
     ("--dynamic-config-value", "matching.numTaskqueueWritePartitions=1"),
+    # After how many attempts the Web UI says that a workflow's code fails; the default of 5 takes it a minute.
+    ("--dynamic-config-value", "system.numConsecutiveWorkflowTaskProblemsToTriggerSearchAttribute=2"),
     ("--log-level", "error"),
 )
 """Measured: 2.4 times the throughput of the default file settings, and half the time of a job."""

@@ -29,6 +29,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from models.encryption_keys import UnusableKeys
 from models.errors import ErrorCode, Finding
+from models.tracing import TracingUnavailable
 
 
 class OrchestratorError(Exception):
@@ -99,7 +100,7 @@ def translated(refused: type[RequestRefused] = RequestRefused) -> Iterator[None]
         raise Unreachable("There was no answer in time; the request may still be under way.") from error
     except RPCError as error:
         raise _from_rpc(error) from error
-    except UnusableKeys as error:
+    except (UnusableKeys, TracingUnavailable) as error:
         raise OrchestratorError(str(error)) from error
     except (OSError, RuntimeError) as error:
         raise Unreachable(f"Temporal cannot be reached: {error}") from error

@@ -10,6 +10,7 @@ from temporalio.converter import DataConverter, DefaultFailureConverterWithEncod
 from temporalio.envconfig import ClientConfig
 from temporalio.runtime import Runtime
 
+from models import tracing
 from models.encryption_keys import UnusableKeys, key_file
 
 DEFAULT_ADDRESS = "localhost:7233"
@@ -22,14 +23,20 @@ async def connect_to_temporal(
     """A Temporal client that speaks our payloads.
 
     What is not given comes from `TEMPORAL_ADDRESS`, `TEMPORAL_NAMESPACE`, `TEMPORAL_PROFILE`, ... (Temporal's
-    environment configuration). With `lazy` the connection is made at the first call. Raises `UnusableKeys` if
-    encryption is asked for and cannot be had.
+    environment configuration). With `lazy` the connection is made at the first call. Raises `UnusableKeys` or
+    `TracingUnavailable` if encryption or traces are asked for and cannot be had.
     """
     config = ClientConfig.load_client_connect_config(config_file_strict=True)
     config["target_host"] = address or config.get("target_host") or DEFAULT_ADDRESS
     if namespace is not None:
         config["namespace"] = namespace
-    return await Client.connect(**config, data_converter=data_converter(), runtime=runtime, lazy=lazy)
+    return await Client.connect(
+        **config,
+        data_converter=data_converter(),
+        interceptors=tracing.interceptors(),
+        runtime=runtime,
+        lazy=lazy,
+    )
 
 
 def data_converter() -> DataConverter:

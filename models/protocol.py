@@ -5,6 +5,7 @@ From UCloud's documentation of the compute provider API.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Generic, Literal, TypeVar
 
@@ -171,3 +172,9 @@ class ChargeAnswer(WireModel):
 
     insufficient_funds: list[ChargeId]
     duplicate_charges: list[ChargeId]
+
+
+def job_ids(items: Sequence[WireModel]) -> list[str]:
+    """The ids of the jobs that a bulk request is about."""
+    jobs = (item if isinstance(item, Job) else getattr(item, "job", None) for item in items)
+    return [job.id for job in jobs if isinstance(job, Job)]

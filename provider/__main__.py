@@ -11,8 +11,10 @@ from argparse import ArgumentParser
 
 import uvicorn
 
+from models import tracing
 from provider.server import create_server
 from provider.settings import ProviderSettings
+from service.logs import configure
 
 log = logging.getLogger("provider")
 
@@ -38,15 +40,15 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="say what is ready as one line of JSON")
     chosen = parser.parse_args()
     settings = ProviderSettings()
-    logging.basicConfig(
-        level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
-    logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
+    configure(settings.log_level, settings.log_format)
     try:
+        tracing.start("ucloud-provider")
         asyncio.run(serve(settings, chosen.json))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, tracing.TracingUnavailable) as error:
         log.error("%s", error)
         return 3
+    finally:
+        tracing.stop()
     return 0
 
 

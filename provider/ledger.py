@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Boolean, Integer, String, Text, delete, event, select, update
+from sqlalchemy import Boolean, Integer, String, Text, delete, event, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -99,6 +99,11 @@ class Ledger:
     async def close(self) -> None:
         """Close the connections."""
         await self._engine.dispose()
+
+    async def check(self) -> None:
+        """Read anything of the database. Raises if it does not answer."""
+        async with self._engine.connect() as connection:
+            await connection.execute(select(RefusedJob.id).limit(1))
 
     async def take(self, jobs: Sequence[Job]) -> list[Job]:
         """Accept all jobs or none; returns those that are new. Raises `TerminatedBefore`."""
@@ -205,6 +210,16 @@ class Ledger:
         for row in rows:
             pending.setdefault(row.job_id, []).append((row.number, JobUpdate.model_validate_json(row.document)))
         return pending
+
+    async def count_unanswered(self) -> tuple[int, int]:
+        """How many reports, and how many charges, were not taken yet."""
+        statement = select(
+            select(func.count()).select_from(Report).scalar_subquery(),
+            select(func.count()).select_from(DueCharge).scalar_subquery(),
+        )
+        async with self._engine.connect() as connection:
+            reports, charges = (await connection.execute(statement)).one()
+        return reports, charges
 
     async def forget_reports(self, numbers: Sequence[int]) -> None:
         """Delete reports that were taken."""

@@ -22,9 +22,11 @@ from pydantic import ValidationError
 from models.protocol import FollowMessage, LogsRequest, LogStream
 from models.session import LogsSession, SessionItem, SessionType
 from models.wire import sentences
+from provider.figures import Figures
 from provider.ledger import Taken
 from provider.logs import Selection, message, pieces
 from provider.session_tokens import NotOpened, Session, SessionTokens
+from service.logs import about
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +48,19 @@ class Known(Protocol):
 class LogSessions:
     """The output of the jobs that are known here, also of those that have ended."""
 
-    def __init__(self, prefix: str, tokens: SessionTokens, known: Known, output_folder: Callable[[str], Path]) -> None:
+    def __init__(
+        self,
+        prefix: str,
+        tokens: SessionTokens,
+        known: Known,
+        output_folder: Callable[[str], Path],
+        figures: Figures,
+    ) -> None:
         self._prefix = prefix
         self._tokens = tokens
         self._known = known
         self._output_folder = output_folder
+        self._figures = figures
 
     async def open(self, item: SessionItem, base_url: str) -> LogsSession | None:
         """The address of a job's output, with a new token; None if the job is not known here.
@@ -83,10 +93,11 @@ class LogSessions:
                 await socket.send_denial_response(JSONResponse({"why": str(error)}, status))
                 return
             await socket.accept()
-            try:
-                await self._serve(socket, session.job_id)
-            except (WebSocketDisconnect, TimeoutError, RuntimeError, OSError) as error:
-                log.info("A reader of job %s's output left: %s", session.job_id, error or type(error).__name__)
+            with about(session.job_id), self._figures.session(SessionType.LOGS):
+                try:
+                    await self._serve(socket, session.job_id)
+                except (WebSocketDisconnect, TimeoutError, RuntimeError, OSError) as error:
+                    log.info("A reader of job %s's output left: %s", session.job_id, error or type(error).__name__)
 
         return router
 

@@ -11,7 +11,9 @@ from typing import Protocol
 from client import JobClosed, ProviderClient, RequestRefused
 from models.job import JobUpdate
 from models.protocol import Charge, ChargeAnswer
+from provider.figures import Figures
 from provider.ledger import Ledger
+from service.logs import about
 
 log = logging.getLogger(__name__)
 
@@ -34,11 +36,17 @@ class Reporter:
     """Sends what the ledger holds. The connection is made when there is something to say."""
 
     def __init__(
-        self, ledger: Ledger, provider_id: str, waiting: asyncio.Event, reports: Reports | None = None
+        self,
+        ledger: Ledger,
+        provider_id: str,
+        waiting: asyncio.Event,
+        figures: Figures,
+        reports: Reports | None = None,
     ) -> None:
         self._ledger = ledger
         self._provider_id = provider_id
         self._waiting = waiting
+        self._figures = figures
         self._reports = reports
 
     async def run(self) -> None:
@@ -49,6 +57,7 @@ class Reporter:
             try:
                 await self._send_all()
             except Exception as error:
+                self._figures.report_failed()
                 log.warning("Reports wait for %.1f s, because they were not taken: %s", pause, error)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
@@ -85,7 +94,8 @@ class Reporter:
     ) -> None:
         """The charges first: after a job's last report nothing is counted any more."""
         if charges:
-            await self._charge(reports, job_id, [charge for _, charge in charges])
+            with about(job_id):
+                await self._charge(reports, job_id, [charge for _, charge in charges])
             await self._ledger.forget_charges([number for number, _ in charges])
         if updates:
             with contextlib.suppress(JobClosed):  # nobody wants to hear it any more

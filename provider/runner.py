@@ -24,6 +24,7 @@ from provider import outputs, sandbox
 from provider.drives import Drives
 from provider.entering import WayIn
 from provider.executor import Executor, ExecutorFailed, ReplicaStart, Standing
+from provider.figures import Figures
 from provider.ledger import Ledger, Taken
 from provider.local_replicas import LocalExecutor
 from provider.metering import due_charge
@@ -33,6 +34,7 @@ from provider.replica import Condition, Phase
 from provider.settings import HOME_DRIVE, ProviderSettings
 from provider.slurm_queue import SlurmQueue
 from provider.slurm_replicas import SlurmExecutor
+from service.logs import about
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +73,8 @@ class Runner:
         }
         self._executors: list[Executor] = [self._local, *self._by_product.values()]
         self.networks = Networks(settings)
+        self.figures = Figures()
+        self.looked_at = time.monotonic()
         self._live: dict[str, LiveJob] = {}
         self._news = asyncio.Event()
         self._answers: dict[str, asyncio.Future[None]] = {}
@@ -89,7 +93,9 @@ class Runner:
         await self._sweep()
         while True:
             try:
-                await self._look_at_all()
+                with self.figures.look():
+                    await self._look_at_all()
+                self.looked_at = time.monotonic()
             except Exception:
                 log.exception("A look at the jobs failed; the next one follows.")
             with contextlib.suppress(TimeoutError):
@@ -181,10 +187,11 @@ class Runner:
         for job_id, entry in taken.items():
             live = self._live.setdefault(job_id, LiveJob(entry))
             live.taken = entry
-            try:
-                await self._look_at(live)
-            except Exception:  # one job must not hold up the others
-                log.exception("A look at the job %s failed; the next one follows.", job_id)
+            with about(job_id):
+                try:
+                    await self._look_at(live)
+                except Exception:  # one job must not hold up the others
+                    log.exception("A look at the job %s failed; the next one follows.", job_id)
 
     async def _look_at(self, live: LiveJob) -> None:
         job, executor = live.taken.job, self.executor_of(live.taken.job)
@@ -228,6 +235,7 @@ class Runner:
 
     async def _tell_running(self, live: LiveJob) -> None:
         job_id = live.taken.job.id
+        self.figures.started()
         if (answer := self._answers.get(job_id)) is not None and not answer.done():
             live.told_in_answer = True
             await self._ledger.note_running(job_id, _now(), None)
@@ -306,6 +314,8 @@ class Runner:
         was_told_in_answer = live is not None and live.told_in_answer
         await self._ledger.report_end(job.id, [RUNNING, report] if was_told_in_answer else [report])
         await asyncio.to_thread(outputs.delete, self._job_folder(job.id))
+        was_stopped = live is not None and live.taken.stop_requested
+        self.figures.ended(report.state, was_stopped)
         log.info("Job %s ended: %s %s", job.id, report.state, report.status)
         self.reports_waiting.set()
 

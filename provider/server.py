@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import ValidationError
 
+from models import tracing
 from models.command_line import build_command_line, build_environment
 from models.errors import ErrorCode
 from models.job import Job, JobState, JobUpdate, SimpleDuration
@@ -28,6 +29,7 @@ from models.protocol import (
     ProductsResponse,
     QueueStatus,
     Utilization,
+    job_ids,
 )
 from models.session import SessionItem, SessionType
 from models.wire import field_path, sentences
@@ -38,6 +40,7 @@ from provider.ledger import Ledger, TerminatedBefore
 from provider.log_sessions import LogSessions
 from provider.logs import stream
 from provider.networks import peers_of
+from provider.observation import observed
 from provider.pages import Assets
 from provider.reporter import Reporter, Reports
 from provider.runner import Runner, resolved
@@ -70,10 +73,11 @@ def create_server(
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await ledger.open()
-        reporter = Reporter(ledger, settings.id, runner.reports_waiting, reports)
+        reporter = Reporter(ledger, settings.id, runner.reports_waiting, runner.figures, reports)
         tasks = [asyncio.create_task(part.run()) for part in (runner, reporter, steward)]
         try:
-            yield
+            async with observed(settings, ledger, runner):
+                yield
         finally:
             # Jobs go on without us; the next start finds them.
             for task in tasks:
@@ -95,7 +99,10 @@ def create_server(
             authentication.check(request.headers.get("authorization"))
         except NotAuthenticated as error:
             return JSONResponse({"why": str(error)}, 401)
-        return await proceed(request)
+        with tracing.serving(f"{request.method} {request.url.path}", request.headers):
+            answer = await proceed(request)
+            tracing.answered(answer.status_code)
+        return answer
 
     tokens = SessionTokens(settings.data_dir / "session-secret")
     cookies = SessionTokens(settings.data_dir / "cookie-secret")
@@ -107,9 +114,10 @@ def create_server(
         cookies,
         runner,
         runner.networks.reach,
+        runner.figures,
     )
-    sessions = Sessions(sessions_prefix, tokens, runner, runner.networks.reach, web)
-    logs = LogSessions(sessions_prefix, tokens, ledger, runner.output_folder)
+    sessions = Sessions(sessions_prefix, tokens, runner, runner.networks.reach, web, runner.figures)
+    logs = LogSessions(sessions_prefix, tokens, ledger, runner.output_folder, runner.figures)
     app.include_router(_calls(settings, ledger, runner, sessions, logs, steward))
     app.include_router(sessions.router())
     app.include_router(logs.router())
@@ -134,6 +142,7 @@ def _calls(
     @router.post("/")
     async def create(request: BulkRequest[Job]) -> dict[str, Any]:
         """Take all jobs or none; a known one is a repeat."""
+        tracing.about(job_ids(request.items))
         for job in request.items:
             _check(job)
             await _check_peers(job)
@@ -173,6 +182,7 @@ def _calls(
     @router.post("/terminate")
     async def terminate(request: BulkRequest[Job]) -> dict[str, Any]:
         """Stop jobs; one that is unknown will never be started, one that has ended stays so."""
+        tracing.about(job_ids(request.items))
         await ledger.request_stop([job.id for job in request.items])
         runner.look()
         return _empty(len(request.items))
@@ -180,6 +190,7 @@ def _calls(
     @router.post("/extend")
     async def extend(request: BulkRequest[ExtendItem]) -> dict[str, Any]:
         """Keep the longer allocation, which the orchestrator enforces; a scheduler is told of it too."""
+        tracing.about(job_ids(request.items))
         for item in request.items:
             taken = await ledger.find(item.job.id)
             if taken is None or taken.ended:
@@ -197,6 +208,7 @@ def _calls(
     @router.post("/suspend")
     async def suspend(request: BulkRequest[JobReference]) -> dict[str, Any]:
         """Hold the processes of running jobs."""
+        tracing.about(job_ids(request.items))
         for item in request.items:
             if not await runner.suspend(item.job.id):
                 raise Refused(f"The job {item.job.id} does not run here.", 404)
@@ -205,6 +217,7 @@ def _calls(
     @router.post("/unsuspend")
     async def unsuspend(request: BulkRequest[JobReference]) -> dict[str, Any]:
         """Let held processes go on."""
+        tracing.about(job_ids(request.items))
         for item in request.items:
             if not await runner.unsuspend(item.job.id):
                 raise Refused(f"The job {item.job.id} does not run here.", 404)
@@ -213,6 +226,7 @@ def _calls(
     @router.post("/interactiveSession")
     async def interactive_session(request: BulkRequest[SessionItem], http: Request) -> dict[str, Any]:
         """Addresses at which clients and browsers open sessions, each with a token."""
+        tracing.about(job_ids(request.items))
         base_url = settings.public_url or str(http.base_url)
         opened = []
         for item in request.items:
@@ -233,6 +247,7 @@ def _calls(
     @router.post("/verify")
     async def verify(request: BulkRequest[Job]) -> dict[str, Any]:
         """Report the end of each job that is not known here; none is ever started."""
+        tracing.about(job_ids(request.items))
         for job in request.items:
             if await ledger.find(job.id) is None:
                 text = "Your job is no longer available at the provider."

@@ -19,11 +19,13 @@ from models.session import OpenSession, SessionItem, SessionType, ShellSession, 
 from provider.desktops import serve_desktop
 from provider.endpoint import Endpoint
 from provider.entering import NotEntered, WayIn
+from provider.figures import Figures
 from provider.pages import desktop_page, terminal_page
 from provider.runner import resolved
 from provider.session_tokens import NotOpened, Session, SessionTokens
 from provider.shells import serve_shell
 from provider.web_sessions import WebSessions
+from service.logs import about
 
 log = logging.getLogger(__name__)
 
@@ -53,12 +55,15 @@ Reach = Callable[[str, int, int], Awaitable[Endpoint]]
 class Sessions:
     """The sessions of the jobs that run here."""
 
-    def __init__(self, prefix: str, tokens: SessionTokens, running: Running, reach: Reach, web: WebSessions) -> None:
+    def __init__(
+        self, prefix: str, tokens: SessionTokens, running: Running, reach: Reach, web: WebSessions, figures: Figures
+    ) -> None:
         self._prefix = prefix
         self._tokens = tokens
         self._running = running
         self._reach = reach
         self._web = web
+        self._figures = figures
 
     def open(self, item: SessionItem, job: Job, base_url: str) -> OpenSession:
         """The address of a session, with a new token. `base_url` is where clients reach this provider.
@@ -106,14 +111,15 @@ class Sessions:
                 await _deny(socket, CONFLICT, "The job does not run any more.")
                 return
             await socket.accept()
-            log.info("A terminal was opened in rank %s of job %s.", session.rank, session.job_id)
-            try:
-                await serve_shell(socket, way_in)
-                await socket.close()
-            except NotEntered as error:
-                await socket.close(1011, str(error))
-            except (WebSocketDisconnect, TimeoutError, RuntimeError, OSError) as error:
-                log.info("A terminal in job %s was closed: %s", session.job_id, error or type(error).__name__)
+            with about(session.job_id), self._figures.session(SessionType.SHELL):
+                log.info("A terminal was opened in rank %s of job %s.", session.rank, session.job_id)
+                try:
+                    await serve_shell(socket, way_in)
+                    await socket.close()
+                except NotEntered as error:
+                    await socket.close(1011, str(error))
+                except (WebSocketDisconnect, TimeoutError, RuntimeError, OSError) as error:
+                    log.info("A terminal in job %s was closed: %s", session.job_id, error or type(error).__name__)
 
         @router.websocket("/vnc")
         async def vnc(socket: WebSocket) -> None:
@@ -125,16 +131,17 @@ class Sessions:
             if application is None or application.vnc is None:
                 await _deny(socket, CONFLICT, "The job does not run any more.")
                 return
-            log.info("The desktop of rank %s of job %s was opened.", session.rank, session.job_id)
-            try:
-                endpoint = await self._reach(session.job_id, session.rank, application.vnc.port)
-                await serve_desktop(socket, endpoint)
-                await socket.close()
-            except (OSError, ValueError) as error:
-                log.info("The desktop of job %s did not answer: %s", session.job_id, error or type(error).__name__)
-                await _deny(socket, UNAVAILABLE, "The desktop does not answer yet; ask for a new session.")
-            except (WebSocketDisconnect, RuntimeError) as error:
-                log.info("A desktop of job %s was closed: %s", session.job_id, error or type(error).__name__)
+            with about(session.job_id), self._figures.session(SessionType.VNC):
+                log.info("The desktop of rank %s of job %s was opened.", session.rank, session.job_id)
+                try:
+                    endpoint = await self._reach(session.job_id, session.rank, application.vnc.port)
+                    await serve_desktop(socket, endpoint)
+                    await socket.close()
+                except (OSError, ValueError) as error:
+                    log.info("The desktop of job %s did not answer: %s", session.job_id, error or type(error).__name__)
+                    await _deny(socket, UNAVAILABLE, "The desktop does not answer yet; ask for a new session.")
+                except (WebSocketDisconnect, RuntimeError) as error:
+                    log.info("A desktop of job %s was closed: %s", session.job_id, error or type(error).__name__)
 
         @router.get("/terminal")
         async def terminal(request: Request) -> Response:

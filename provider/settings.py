@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from models.product import BackendSupport, ComputeSupport, ProductReference, ProductSupport
+from service.logs import LogFormat
 
 LOCAL_SUPPORT = ComputeSupport(
     native=BackendSupport(
@@ -101,7 +103,20 @@ class ProviderSettings(BaseSettings):
     """Seconds between two charges of a running job; the rest is charged at its end."""
     check_interval: float = Field(default=900.0, gt=0)
     """Seconds between two looks for jobs here that no workflow owns; each check of the orchestrator brings one too."""
+    metrics_address: str | None = None
+    """Where Prometheus finds the figures, such as `127.0.0.1:9465`; without it there are none."""
+    health_host: str = "127.0.0.1"
+    health_port: int | None = Field(default=None, ge=0, le=65535)
+    """Where `/healthz` and `/readyz` answer; without it nowhere."""
     log_level: str = "INFO"
+    log_format: LogFormat = "text"
+
+    @field_validator("metrics_address")
+    @classmethod
+    def _check_metrics_address(cls, address: str | None) -> str | None:
+        if address is not None:
+            host_and_port(address)
+        return address
 
     @classmethod
     def settings_customise_sources(
@@ -130,3 +145,11 @@ class ProviderSettings(BaseSettings):
     def all_drives(self) -> dict[str, Path]:
         """Every drive with its folder."""
         return self.drives | {HOME_DRIVE: self.data_dir / "drives" / HOME_DRIVE}
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """The parts of `host:port`. Raises `ValueError`."""
+    parts = urlsplit(f"//{address}")
+    if parts.hostname is None or parts.port is None:
+        raise ValueError(f"{address!r} is no address: it must be host:port, such as 127.0.0.1:9465")
+    return parts.hostname, parts.port

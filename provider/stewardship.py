@@ -11,6 +11,7 @@ from typing import Protocol
 
 from client import ProviderClient
 from provider.ledger import Ledger
+from service.logs import about
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +85,9 @@ class Steward:
         ]
         self._suspected = unowned - set(for_good)
         if for_good:
-            log.warning("Stopping jobs that no workflow owns: %s.", ", ".join(sorted(for_good)))
+            for job_id in sorted(for_good):
+                with about(job_id):
+                    log.warning("Stopping job %s: no workflow owns it.", job_id)
             await self._ledger.request_stop(for_good)
             self._stopped()
 

@@ -20,11 +20,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from models.job import Job
 from models.session import SessionType
 from provider.endpoint import Endpoint
+from provider.figures import Figures
 from provider.forwarding import COOKIE, Place, cookie_of, header, host_name
 from provider.runner import resolved
 from provider.session_tokens import NotOpened, Session, SessionTokens
 from provider.web_proxy import pass_on
 from provider.web_sockets import pass_socket_on
+from service.logs import about
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +73,7 @@ class WebSessions:
         cookies: SessionTokens,
         jobs: RunningJobs,
         reach: Callable[[str, int, int], Awaitable[Endpoint]],
+        figures: Figures,
     ) -> None:
         self._path = path
         self._public_url = public_url
@@ -79,6 +82,7 @@ class WebSessions:
         self._cookies = cookies
         self._jobs = jobs
         self._reach = reach
+        self._figures = figures
 
     def address(self, job_id: str, rank: int, base_url: str) -> str:
         """Where a browser that has a token for it comes in; `base_url` is where clients reach this provider."""
@@ -140,7 +144,8 @@ class WebSessions:
         except ValueError as error:
             raise Denied(GONE, str(error)) from error
         forward = pass_on if scope["type"] == "http" else pass_socket_on
-        await forward(scope, receive, send, place, target, endpoint, scheme)
+        with about(place.job_id), self._figures.session(SessionType.WEB):
+            await forward(scope, receive, send, place, target, endpoint, scheme)
         return None
 
     def _exchange(self, scope: Scope, place: Place, scheme: str) -> Response:
@@ -150,7 +155,8 @@ class WebSessions:
         token, verifier = query.get("token"), query.get("verifier")
         _same(self._tokens.check(token, SessionType.WEB, verifier), place)
         session = self._tokens.redeem(token, SessionType.WEB, verifier)
-        log.info("The web application of rank %s of job %s was opened.", session.rank, session.job_id)
+        with about(session.job_id):
+            log.info("The web application of rank %s of job %s was opened.", session.rank, session.job_id)
         cookie: SimpleCookie = SimpleCookie({COOKIE: self._cookies.issue(session, COOKIE_LIFETIME)})
         cookie[COOKIE] |= {"path": f"{place.prefix}/", "httponly": True, "samesite": "Lax", "max-age": COOKIE_LIFETIME}
         cookie[COOKIE]["secure"] = scheme == "https"

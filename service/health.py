@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
-import uvicorn
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
@@ -32,24 +29,6 @@ def health_routes(checks: Mapping[str, Check]) -> list[Route]:
         return JSONResponse({"status": "ready" if is_ready else "not ready", **said}, 200 if is_ready else 503)
 
     return [Route("/healthz", alive), Route("/readyz", ready)]
-
-
-@contextlib.asynccontextmanager
-async def serving_health(host: str, port: int, checks: Mapping[str, Check]) -> AsyncIterator[int]:
-    """Serve the two addresses meanwhile; gives the port, which is a free one if 0 was asked for."""
-    config = uvicorn.Config(Starlette(routes=health_routes(checks)), host=host, port=port, log_config=None)
-    server = uvicorn.Server(config)
-    serving = asyncio.create_task(server._serve())  # the signals are the process's own
-    while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
-        await asyncio.sleep(0.02)
-    if serving.done():
-        await serving
-        raise OSError(f"The port {port} for health checks could not be opened.")
-    try:
-        yield server.servers[0].sockets[0].getsockname()[1]
-    finally:
-        server.should_exit = True
-        await serving
 
 
 async def _answer(check: Check) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Literal
 
 from pythonjsonlogger.json import JsonFormatter
 
 LogFormat = Literal["text", "json"]
+_job: ContextVar[str | None] = ContextVar("job", default=None)
 _QUIET = {"httpx": logging.WARNING, "uvicorn.access": logging.WARNING}
 
 
@@ -21,21 +25,40 @@ def configure(level: str, log_format: LogFormat) -> None:
         layout = "%(asctime)s %(levelname)s %(name)s %(message)s %(job)s"
         handler.setFormatter(JsonFormatter(layout, rename_fields=fields))
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s%(about)s"))
+        handler.setFormatter(_Readable("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for name, quiet_level in _QUIET.items():
         logging.getLogger(name).setLevel(quiet_level)
 
 
+@contextlib.contextmanager
+def about(job_id: str) -> Iterator[None]:
+    """Meanwhile every line that this task logs is about that job."""
+    token = _job.set(job_id)
+    try:
+        yield
+    finally:
+        _job.reset(token)
+
+
 class _JobOfRecord(logging.Filter):
-    """Puts the job's id on every record: from Temporal's own context, or from `extra={"job": id}`."""
+    """Puts the job's id on every record: from `about`, or from Temporal's own context."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        job = getattr(record, "job", None)
+        job = _job.get()
         for context in ("temporal_workflow", "temporal_activity"):
             details = getattr(record, context, None)
             if job is None and isinstance(details, dict):
                 job = details.get("workflow_id")
         record.job = job
-        record.about = f" [{job}]" if job and str(job) not in record.getMessage() else ""
         return True
+
+
+class _Readable(logging.Formatter):
+    """Lines that end with the job's id, unless they tell it themselves."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - its name in the base class
+        """The line, without what an exception adds below it."""
+        line = super().formatMessage(record)
+        job = getattr(record, "job", None)
+        return f"{line} [{job}]" if job and str(job) not in line else line

@@ -18,9 +18,9 @@ class Figures:
         self._engine = engine
 
     async def check(self) -> None:
-        """Ask the database anything. Raises if it does not answer."""
+        """Read anything of the database. Raises if it does not answer: SQLite needs more than `SELECT 1` for that."""
         async with self._engine.connect() as connection:
-            await connection.execute(select(1))
+            await connection.execute(select(LiveJob.provider).limit(1))
 
     async def finished_jobs(self) -> dict[tuple[str, str], int]:
         """How many jobs have ended, by provider and state."""

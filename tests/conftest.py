@@ -86,7 +86,11 @@ async def environment() -> AsyncIterator[WorkflowEnvironment]:
         dev_server_existing_path=str(TEMPORAL_BINARY),
         dev_server_extra_args=[
             part
-            for value in ("frontend.WorkflowTimeSkippingEnabled=true", "history.transferProcessorMaxPollRPS=1000")
+            for value in (
+                "frontend.WorkflowTimeSkippingEnabled=true",
+                "history.transferProcessorMaxPollRPS=1000",
+                "system.numConsecutiveWorkflowTaskProblemsToTriggerSearchAttribute=2",
+            )
             for part in ("--dynamic-config-value", value)
         ],
         dev_server_log_level="never",
@@ -131,7 +135,7 @@ class Orchestrator:
     wallets: Wallets
     engine: AsyncEngine
     catalog: Path
-    new_worker: Callable[[], JobWorker]
+    new_worker: Callable[..., JobWorker]
 
     def specification(self, **changes: Any) -> JobSpecification:
         """A job that is accepted."""
@@ -252,8 +256,8 @@ async def orchestrator(
     engine = connect(settings.database_url)
     await upgrade(engine)
 
-    def new_worker() -> JobWorker:
-        return JobWorker(environment.client, settings, ReloadingCatalog(settings.catalog), engine)
+    def new_worker(client: Client = environment.client) -> JobWorker:
+        return JobWorker(client, settings, ReloadingCatalog(settings.catalog), engine)
 
     worker = new_worker()
     running = asyncio.create_task(worker.run())

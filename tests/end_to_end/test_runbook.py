@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from models.names import TASK_QUEUE, new_job_id
 from tests.end_to_end.running_stack import ROOT, Stack, eventually
 
 BLOCK = re.compile(r"<!-- (?P<rule>shows|shows-not|then):(?P<what>.*?)-->\n```sh\n(?P<script>.*?)```", re.DOTALL)
@@ -43,6 +44,7 @@ class Runbook:
     def __init__(self, folder: Path) -> None:
         self.stack = Stack(folder)
         self.jobs = {"JOB": self._running(), "SPARE": self._running(), "DRAINED": self._running("leaver")}
+        self.jobs["STUCK"] = self._stuck()
         failed = self._running()
         message = '{"provider": "local", "updates": [{"state": "FAILURE", "status": "The node broke."}]}'
         self.stack.temporal("workflow", "signal", "-w", failed, "--name", "update", "--input", message)
@@ -52,6 +54,13 @@ class Runbook:
         query = "WorkflowType = 'Job' AND ExecutionStatus = 'Failed'"
         (refused,) = eventually(lambda: self.stack.temporal("workflow", "list", "--query", query)) or [{}]
         self.jobs["REFUSED"] = refused["execution"]["workflowId"]
+
+    def _stuck(self) -> str:
+        """A job whose workflow task fails, which only a foreign program can start."""
+        job_id = new_job_id()
+        command = ["workflow", "start", "--type", "Job", "--workflow-id", job_id, "--task-queue", TASK_QUEUE]
+        self.stack.temporal(*command, "--input", '"This is no job."')
+        return job_id
 
     def _running(self, user: str | None = None) -> str:
         file = self.stack.job_file("sleep", "1.0", seconds={"type": "integer", "value": 600})

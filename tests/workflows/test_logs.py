@@ -17,6 +17,7 @@ from client import Actor, JobClient, JobNotFound, RequestRefused, Unreachable
 from models import ErrorCode, Job, JobState, ResourceAclEntry
 from models.protocol import FollowMessage, LogStream
 from models.session import SessionItem, SessionType
+from provider.figures import Figures
 from provider.ledger import Taken
 from provider.log_sessions import LogSessions
 from provider.session_tokens import SessionTokens
@@ -58,7 +59,7 @@ class Output:
     def __init__(self, folder: Path) -> None:
         self._drive = folder / "drive"
         self._tokens = SessionTokens(folder / "secret")
-        self._logs = LogSessions("/sessions", self._tokens, self, self.folder_of)
+        self._logs = LogSessions("/sessions", self._tokens, self, self.folder_of, Figures())
         self._jobs: dict[str, Taken] = {}
         self.relay = BreakingRelay(0, [])
         self._url = ""
