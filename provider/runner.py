@@ -221,12 +221,12 @@ class Runner:
         elif standing.waiting_text is not None and not live.taken.stop_requested:
             await self._tell_waiting(live, standing.waiting_text)
         await self._charge(job, self._settings.charge_interval)
-        standing = executor.standing(job)  # a job must not be stopped for what has changed meanwhile
-        conditions = standing.conditions
         lost = _first_lost(conditions)
         is_to_stop = live.taken.stop_requested or lost is not None
         if is_to_stop and not (standing.is_settled and all(condition.is_over for condition in conditions)):
-            await executor.stop(job)
+            # A job must not be stopped for what a requeue has undone meanwhile.
+            if live.taken.stop_requested or _first_lost(executor.standing(job).conditions) is not None:
+                await executor.stop(job)
         all_over = all(condition.is_over for condition in conditions)
         # What was never started will not start once all is settled.
         none_runs = all(condition.is_over or condition.phase is Phase.NOT_STARTED for condition in conditions)

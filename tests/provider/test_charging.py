@@ -5,7 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from models import Job, JobState
 from models.protocol import Charge
+from provider.runner import Runner
 from tests.conditions import eventually
 from tests.provider.served import Reports, Served, serving, shell
 
@@ -38,3 +42,23 @@ async def test_a_job_without_credits_is_stopped(tmp_path: Path) -> None:
         texts = [update.status for update in served.reports.taken[job["id"]]]
         assert "Your job has been terminated (No more credits)." in texts
         assert served.processes_of(job) == []
+
+
+async def test_a_job_that_ends_during_the_look_that_started_it_is_charged(
+    provider: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    charge = Runner._charge
+
+    async def late(runner: Runner, job: Job, interval: float | None) -> None:
+        exit_code = provider.folder / "provider" / "jobs" / job.id / "replica-0" / "exit-code"
+        await eventually(exit_code.exists)
+        await charge(runner, job, interval)
+
+    monkeypatch.setattr(Runner, "_charge", late)
+    job = paid(shell("true"))
+    answer = (await provider.call("", job)).json()["responses"][0]
+    await provider.end_of(job)
+    updates = [*(answer.get("updates") or []), *provider.reports.taken[job["id"]]]
+    states = [update["state"] if isinstance(update, dict) else update.state for update in updates]
+    assert states[0] == JobState.RUNNING
+    assert provider.reports.charges == {job["id"]: [Charge(charge_id="1-1", units=1, periods=1)]}
