@@ -18,6 +18,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
+
 NODES = ("n0", "n1", "n2", "n3")
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol")
 CORES_OF_A_NODE = 8
@@ -140,7 +142,12 @@ class Cluster:
         _wait(self._resume_nodes, "the nodes do not come back")
 
     def release(self, name: str) -> None:
-        """Let a job that was put back into the queue start at once, which otherwise it does after some minutes."""
+        """Let a job that was put back into the queue start now, which otherwise it does after some minutes.
+
+        Not in the second in which it was taken from its node, which would refuse it as revoked, and end it.
+        """
+        put_back_by = int(time.time())
+        _wait(lambda: int(time.time()) > put_back_by + 1, "the clock stands still")
         for number in self.run("squeue", f"--name={name}", "--noheader", "--format=%i").split():
             self.run("scontrol", "update", f"JobId={number}", "StartTime=now")
 
@@ -185,6 +192,12 @@ class Cluster:
                 daemon.kill()
                 daemon.wait()
         self._daemons.clear()
+        for process in psutil.process_iter(["name"]):
+            # One that still has something to tell the controller would go on trying for long.
+            with contextlib.suppress(psutil.Error):
+                is_ours = process.environ().get("SLURM_CONF") == str(self.configuration)
+                if is_ours and process.info["name"].startswith("slurmstepd"):
+                    process.kill()
 
     def _start(self, program: str, *arguments: str, name: str | None = None) -> None:
         with (self.folder / f"{name or program}.out").open("ab") as output:
