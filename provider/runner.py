@@ -223,11 +223,12 @@ class Runner:
         await self._charge(job, self._settings.charge_interval)
         lost = _first_lost(conditions)
         is_to_stop = live.taken.stop_requested or lost is not None
-        if is_to_stop and not (standing.is_settled and all(condition.is_over for condition in conditions)):
-            # A job must not be stopped for what a requeue has undone meanwhile.
-            if live.taken.stop_requested or _first_lost(executor.standing(job).conditions) is not None:
-                await executor.stop(job)
         all_over = all(condition.is_over for condition in conditions)
+        # A requeue may have undone meanwhile what the job would be stopped for.
+        if (is_to_stop and not (standing.is_settled and all_over)) and (
+            live.taken.stop_requested or _first_lost(executor.standing(job).conditions) is not None
+        ):
+            await executor.stop(job)
         # What was never started will not start once all is settled.
         none_runs = all(condition.is_over or condition.phase is Phase.NOT_STARTED for condition in conditions)
         if standing.is_settled and (all_over or (none_runs and (is_to_stop or standing.end is not None))):
