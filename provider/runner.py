@@ -111,10 +111,12 @@ class Runner:
         answer = self._answers.setdefault(job_id, asyncio.get_running_loop().create_future())
         self.look()
         try:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(answer), ANSWER_PATIENCE)
+            await asyncio.wait([answer], timeout=ANSWER_PATIENCE)
         finally:
-            self._answers.pop(job_id, None)
+            if self._answers.get(job_id) is answer:
+                del self._answers[job_id]
+                answer.set_result(None)  # for a repeat that waits too
+        await answer  # it may have been taken for the news at the last moment, before they are noted
         taken = await self._ledger.find(job_id)
         return [RUNNING] if taken is not None and taken.running_reported and not taken.ended else []
 
@@ -237,10 +239,12 @@ class Runner:
     async def _tell_running(self, live: LiveJob) -> None:
         job_id = live.taken.job.id
         self.figures.started()
-        if (answer := self._answers.get(job_id)) is not None and not answer.done():
+        if (answer := self._answers.pop(job_id, None)) is not None:
             live.told_in_answer = True
-            await self._ledger.note_running(job_id, _now(), None)
-            answer.set_result(None)
+            try:
+                await self._ledger.note_running(job_id, _now(), None)
+            finally:
+                answer.set_result(None)
             return
         await self._ledger.note_running(job_id, _now(), RUNNING)
         self.reports_waiting.set()

@@ -12,7 +12,9 @@ import psutil
 import pytest
 from websockets.asyncio.client import connect as connect_websocket
 
-from models import JobState
+from models import JobState, JobUpdate
+from provider.ledger import Ledger
+from provider.runner import ANSWER_PATIENCE
 from tests.conditions import eventually
 from tests.provider.served import Reports, Served, serving, shell
 
@@ -36,6 +38,23 @@ async def test_a_repeat_does_not_start_it_twice(provider: Served) -> None:
     await provider.end_of(job)
     assert (await provider.call("", job)).status_code == 200
     assert provider.output(job, "stdout-0.txt") == "once\n"
+
+
+async def test_news_that_are_noted_when_the_answer_is_due_are_in_the_answer(
+    provider: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = Ledger.note_running
+
+    async def slowly(ledger: Ledger, job_id: str, now: int, report: JobUpdate | None) -> None:
+        await asyncio.sleep(1.5 * ANSWER_PATIENCE)
+        await note(ledger, job_id, now, report)
+
+    monkeypatch.setattr(Ledger, "note_running", slowly)
+    job = shell("sleep 300")
+    answer = (await provider.call("", job)).json()["responses"][0]
+    told = [update["state"] for update in answer.get("updates") or []]
+    await eventually(lambda: told or provider.reports.taken.get(job["id"]))
+    assert JobState.RUNNING in (told or [update.state for update in provider.reports.taken[job["id"]]])
 
 
 async def test_a_batch_is_taken_as_a_whole_or_not(provider: Served) -> None:

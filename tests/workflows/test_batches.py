@@ -183,4 +183,7 @@ async def test_a_job_that_is_taken_out_of_its_batch_ends(orchestrator: Orchestra
         await batch.signal("leave", payload)
     ended = await orchestrator.jobs.wait(f"{batch_id}-002")
     assert ended.updates[-1].status == "Your job was cancelled before it was started."
-    assert [job.status.state for job in await creating] == [JobState.IN_QUEUE, JobState.IN_QUEUE, JobState.SUCCESS]
+    # The batch answers with what each job is at that moment, which may be before or after the end of this one.
+    *others, third = [job.status.state for job in await creating]
+    assert others == [JobState.IN_QUEUE, JobState.IN_QUEUE]
+    assert third in {JobState.CANCELING, JobState.SUCCESS}
