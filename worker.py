@@ -71,14 +71,15 @@ from models.names import (
 from service.health import Check, health_routes
 from service.logs import LogFormat, configure
 from service.serving import serving
+from service.stopping import leave_at_the_latest
 from store import Archive, Figures, Holdings, Products, SchemaOutdated, Wallets, connect, require_current, upgrade
 from workflows import JobBatchWorkflow, JobWorkflow, ProviderMonitorWorkflow
 from workflows.surplus import SurplusArguments
 
 log = logging.getLogger("worker")
 
-GRACEFUL_STOP = timedelta(seconds=20)
-"""How long running activities may finish after SIGTERM; below the 30 s after which systemd and Kubernetes kill."""
+STOP_MARGIN = 3.0
+"""Seconds after `stop_patience` at which the process ends whatever hangs, as attempts do while the database is away."""
 CATALOG_INTERVAL = 5.0
 """Seconds between two looks for providers that have come into the catalog."""
 PEER_PATIENCE = timedelta(seconds=5)
@@ -114,6 +115,8 @@ class WorkerSettings(BaseSettings):
     """Who may grant credits, by username."""
     monitor_interval: float = Field(default=900.0, gt=0)
     """Seconds between two checks of a provider's live jobs; `setup` puts it into the schedules."""
+    stop_patience: float = Field(default=20.0, ge=0)
+    """Seconds that calls may take to finish after SIGTERM; below the 30 s after which systemd and Kubernetes kill."""
     max_cached_workflows: int = 1000
     metrics_address: str | None = None
     """Where Prometheus finds the figures, such as `127.0.0.1:9464`; without it there are none."""
@@ -152,20 +155,23 @@ class JobWorker:
         self._offered = OfferedProducts(Products(engine))
         self._submissions = UnansweredSubmissions()
         self._stop = asyncio.Event()
-        self._providers: dict[str, tuple[Worker, ProviderHttp]] = {}
+        self._stop_patience = timedelta(seconds=settings.stop_patience)
+        self._providers: dict[str, ServedProvider] = {}
 
     async def run(self) -> None:
         """Serve until `stop` is called, then let what runs finish."""
-        async with self._jobs_worker():
+        async with self._jobs_worker() as jobs:
             try:
                 while not self._stop.is_set():
+                    await self._forget_broken_providers()
                     self._serve_new_providers()
                     try:
                         await asyncio.wait_for(self._stop.wait(), CATALOG_INTERVAL)
                     except TimeoutError:
                         continue
             finally:
-                await self._stop_providers()
+                # All at once: one after the other they would take the patience twice.
+                await asyncio.gather(jobs.shutdown(), *(served.stop() for served in self._providers.values()))
 
     def gauges(self, meter: MetricMeter) -> Gauges:
         """The figures that are looked up while the worker runs."""
@@ -228,7 +234,7 @@ class JobWorker:
             max_cached_workflows=self._settings.max_cached_workflows,
             workflow_task_poller_behavior=PollerBehaviorAutoscaling(),
             activity_task_poller_behavior=PollerBehaviorAutoscaling(),
-            graceful_shutdown_timeout=GRACEFUL_STOP,
+            graceful_shutdown_timeout=self._stop_patience,
         )
 
     def _serve_new_providers(self) -> None:
@@ -238,7 +244,7 @@ class JobWorker:
             key_file = self._settings.keys_dir / f"{provider.id}.private.pem"
             try:
                 private_key = key_file.read_text()
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 log.error("Provider %s is not served: its key %s cannot be read (%s).", provider.id, key_file, error)
                 continue
             address = self._settings.provider_addresses.get(provider.id, provider.address)
@@ -265,16 +271,34 @@ class JobWorker:
                 max_concurrent_activities=provider.limits.maximum_concurrent_calls,
                 max_task_queue_activities_per_second=provider.limits.calls_per_second,
                 activity_task_poller_behavior=PollerBehaviorAutoscaling(),
-                graceful_shutdown_timeout=GRACEFUL_STOP,
+                graceful_shutdown_timeout=self._stop_patience,
             )
-            self._providers[provider.id] = (worker, http)
-            asyncio.get_running_loop().create_task(worker.run(), name=f"provider {provider.id}")
+            self._providers[provider.id] = ServedProvider(worker, http)
             log.info("Serving provider %s at %s.", provider.id, address)
 
-    async def _stop_providers(self) -> None:
-        await asyncio.gather(*(worker.shutdown() for worker, _ in self._providers.values()))
-        for _, http in self._providers.values():
-            await http.close()
+    async def _forget_broken_providers(self) -> None:
+        """Let go of those whose polling has failed, so that they are served anew: nobody else may suffer from it."""
+        for provider_id, served in list(self._providers.items()):
+            if served.running.done():
+                error = served.running.exception()
+                log.error("Calls to provider %s stopped (%s); they are taken up again.", provider_id, error)
+                del self._providers[provider_id]
+                await served.stop()
+
+
+class ServedProvider:
+    """The poller of one provider's calls, and the connections that they use."""
+
+    def __init__(self, worker: Worker, http: ProviderHttp) -> None:
+        self._worker = worker
+        self._http = http
+        self.running = asyncio.create_task(worker.run())
+
+    async def stop(self) -> None:
+        """Let the calls finish, and close the connections."""
+        await self._worker.shutdown()
+        await asyncio.wait([self.running])
+        await self._http.close()
 
 
 def workflow_runner() -> SandboxedWorkflowRunner:
@@ -301,8 +325,13 @@ async def serve(settings: WorkerSettings, as_json: bool = False) -> None:
             await client.service_client.check_health()
 
         loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            leave_at_the_latest(settings.stop_patience + STOP_MARGIN)
+            worker.stop()
+
         for stop_signal in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(stop_signal, worker.stop)
+            loop.add_signal_handler(stop_signal, stop)
         providers = [provider.id for provider in catalog.current.providers()]
         _say(
             {"event": "ready", "namespace": client.namespace, "taskQueue": TASK_QUEUE, "providers": providers},
