@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
 import time
 from collections.abc import AsyncIterator
@@ -19,12 +20,15 @@ from models import Job, JobSpecification, JobState, JobUpdate
 from models.names import TASK_QUEUE, WORKFLOW
 from tests.acknowledging_provider import AcknowledgingProvider
 from tests.conditions import eventually
+from tests.conftest import TEST_CATALOG
 from tests.end_to_end.worker_process import WorkerProcess, prepare, serving
 
 LONG, SHORT = 20.0, 1.0
 """Seconds that calls may take to finish after SIGTERM; the long one is the setting's default."""
 MARGIN = 3.0
 """Seconds after these at which the process leaves all the same."""
+CALLS = 4
+"""Calls that the provider `local` may have at a time."""
 SLACK = 5.0
 """Seconds that a busy machine may take for the rest."""
 
@@ -51,7 +55,8 @@ class Life:
     def new_worker(self, patience: float) -> WorkerProcess:
         addresses = dict.fromkeys(("local", "second"), self.provider.url)
         host = self.temporal.service_client.config.target_host
-        return WorkerProcess(self.folder, host, addresses, UCLOUD_STOP_PATIENCE=str(patience))
+        more = {"UCLOUD_STOP_PATIENCE": str(patience), "UCLOUD_CATALOG": str(self.folder / "catalog")}
+        return WorkerProcess(self.folder, host, addresses, **more)
 
     async def serve(self, patience: float) -> None:
         """Have a worker of that patience."""
@@ -118,6 +123,10 @@ class Life:
 async def life(environment: WorkflowEnvironment, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Life]:
     folder = tmp_path_factory.mktemp("graceful")
     await prepare(folder)
+    shutil.copytree(TEST_CATALOG, folder / "catalog")
+    file = folder / "catalog" / "catalog.yaml"
+    limited = f"id: local\nlimits: {{maximumConcurrentCalls: {CALLS}}}\n"
+    file.write_text(file.read_text().replace("id: local\n", limited, 1))
     provider = AcknowledgingProvider()
     await provider.listen()
     lived = Life(environment.client, provider, folder)
@@ -195,13 +204,13 @@ async def test_workers_share_the_load_and_come_and_go(life: Life) -> None:
     async def both_work(*workers: WorkerProcess) -> bool:
         """Whether all of these, and nobody else, work on new jobs."""
         before = len(lived)
-        await asyncio.gather(*(live() for _ in range(10)))
+        await asyncio.gather(*(live() for _ in range(6)))
         identities = set().union(*[await life.identities(job_id) for job_id in lived[before:]])
         return {int(identity.partition("@")[0]) for identity in identities} == {one.process.pid for one in workers}
 
     async with serving(second):
         await eventually(lambda: both_work(first, second))
-        meanwhile = [asyncio.create_task(live()) for _ in range(30)]
+        meanwhile = [asyncio.create_task(live()) for _ in range(15)]
         already = len(lived)
         await eventually(lambda: len(lived) > already)
         async with serving(third):
@@ -216,31 +225,31 @@ async def test_a_provider_that_hangs_or_fails_holds_up_nobody_else(life: Life) -
     await life.serve(SHORT)
     life.provider.requests.clear()
     life.provider.open["create"].clear()
-    hanging = [life.create() for _ in range(25)]  # more than a provider may have calls at a time
-    await eventually(lambda: life.provider.requests.count("create") == 20)
+    hanging = [life.create() for _ in range(CALLS + 2)]
+    await eventually(lambda: life.provider.requests.count("create") == CALLS)
 
     async def create_elsewhere() -> None:
-        await asyncio.gather(*(life.jobs.create(specification("second")) for _ in range(10)))
+        await asyncio.gather(*(life.jobs.create(specification("second")) for _ in range(3)))
 
     await asyncio.wait_for(create_elsewhere(), 20)
     life.provider.answers["create"] = [500] * 10_000
     life.provider.open["create"].set()
-    await eventually(lambda: life.provider.requests.count("create") > 25)
+    await eventually(lambda: life.provider.requests.count("create") > CALLS + 2)
     await asyncio.wait_for(create_elsewhere(), 20)
     life.provider.answers["create"].clear()
-    assert len(await asyncio.gather(*(creating for _, creating in hanging))) == 25
+    assert len(await asyncio.gather(*(creating for _, creating in hanging))) == CALLS + 2
 
 
 async def test_a_workflow_that_cannot_be_decoded_holds_up_nobody_else(life: Life) -> None:
     await life.serve(SHORT)
-    poisonous = [life.jobs.new_job_id() for _ in range(20)]
+    poisonous = [life.jobs.new_job_id() for _ in range(10)]
     for job_id in poisonous:
         await life.temporal.start_workflow(WORKFLOW, "This is no job.", id=job_id, task_queue=TASK_QUEUE)
 
     for job_id in poisonous:
         await eventually(lambda job_id=job_id: life.has(EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED, job_id))  # type: ignore[misc]
     began = time.monotonic()
-    jobs = await asyncio.gather(*(life.running() for _ in range(10)))
+    jobs = await asyncio.gather(*(life.running() for _ in range(3)))
     for job_id in jobs:
         assert await life.end(job_id) == QUEUED_TO_END
     assert time.monotonic() - began < 20

@@ -55,7 +55,7 @@ class WorkerProcess:
         """End it without a warning."""
         if self.is_running:
             self.process.kill()
-        await self.process.wait()
+            await self.process.wait()
 
     async def terminate(self, patience: float = 40.0) -> float:
         """Ask it to stop; it must end well in that many seconds. Returns how many it took."""
