@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo dev test check format lock
+.PHONY: demo dev test check format histories lock
 
 demo: $(READY)
 	$(BIN)/ucloud-orchestrator demo
@@ -26,6 +26,10 @@ check: $(READY)
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Once for each release, before it is tagged (docs/upgrades.md).
+histories: $(READY)
+	$(BIN)/python -m pytest tests/workflows/test_replay.py --record-histories
 
 # Hashes without addresses; needs uv.
 lock:

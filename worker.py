@@ -73,7 +73,7 @@ from service.logs import LogFormat, configure
 from service.serving import serving
 from service.stopping import leave_at_the_latest
 from store import Archive, Figures, Holdings, Products, SchemaOutdated, Wallets, connect, require_current, upgrade
-from workflows import JobBatchWorkflow, JobWorkflow, ProviderMonitorWorkflow
+from workflows import JobBatchWorkflow, JobWorkflow, ProviderMonitorWorkflow, patches
 from workflows.surplus import SurplusArguments
 
 log = logging.getLogger("worker")
@@ -115,6 +115,8 @@ class WorkerSettings(BaseSettings):
     """Who may grant credits, by username."""
     monitor_interval: float = Field(default=900.0, gt=0)
     """Seconds between two checks of a provider's live jobs; `setup` puts it into the schedules."""
+    compatible_with: str | None = Field(default=None, pattern=r"^\d+\.\d+$")
+    """A release, such as `0.3`, that runs beside this one or may come back: nothing is begun that it does not know."""
     stop_patience: float = Field(default=20.0, ge=0)
     """Seconds that calls may take to finish after SIGTERM; below the 30 s after which systemd and Kubernetes kill."""
     max_cached_workflows: int = 1000
@@ -231,6 +233,7 @@ class JobWorker:
             ],
             interceptors=[SurplusArguments()],
             workflow_runner=workflow_runner(),
+            patch_activation_callback=patches.activation(self._settings.compatible_with),
             max_cached_workflows=self._settings.max_cached_workflows,
             workflow_task_poller_behavior=PollerBehaviorAutoscaling(),
             activity_task_poller_behavior=PollerBehaviorAutoscaling(),
@@ -339,6 +342,9 @@ async def serve(settings: WorkerSettings, as_json: bool = False) -> None:
             f"providers {', '.join(providers) or '(none)'}.",
             as_json,
         )
+        if settings.compatible_with is not None:
+            waiting = ", ".join(patches.held_back(settings.compatible_with)) or "nothing"
+            log.info("Held back, because release %s does not know it: %s.", settings.compatible_with, waiting)
         async with _observed(
             worker, runtime, settings, {"database": Figures(engine).check, "temporal": reach_temporal}
         ):

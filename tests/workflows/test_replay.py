@@ -17,24 +17,25 @@ from temporalio.client import WorkflowExecution, WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
-from client import JobRejected
+from client import Actor, JobClient, JobRejected
 from models import JobState, JobUpdate, SimpleDuration
+from models.messages import MonitorRequest
+from models.names import MONITOR_WORKFLOW, TASK_QUEUE, monitor_id, new_job_id
 from models.product import ProductCategory
 from models.protocol import Charge
 from models.workspace import Workspace
 from tests.conditions import eventually
 from tests.conftest import Orchestrator
 from worker import workflow_runner
-from workflows import JobBatchWorkflow, JobWorkflow
+from workflows import JobBatchWorkflow, JobWorkflow, ProviderMonitorWorkflow, patches
 from workflows.surplus import SurplusArguments
 
 HISTORIES = Path(__file__).parent / "histories"
-RELEASE = "0.3"
 
 
 def replayer() -> Replayer:
     return Replayer(
-        workflows=[JobWorkflow, JobBatchWorkflow],
+        workflows=[JobWorkflow, JobBatchWorkflow, ProviderMonitorWorkflow],
         data_converter=pydantic_data_converter,
         interceptors=[SurplusArguments()],
         workflow_runner=workflow_runner(),
@@ -165,6 +166,32 @@ async def job_of_a_cancelled_batch(orchestrator: Orchestrator) -> str:
     return (await cancelled_batch(orchestrator)).removeprefix("batch-") + "-001"
 
 
+async def check_of_a_provider(orchestrator: Orchestrator) -> str:
+    """The check ends a job whose workflow was ended by force, and cancels one whose owner has left its project."""
+    in_project = JobClient(orchestrator.temporal, Actor(username="bob", project="ocean"))
+    lost = await in_project.create(orchestrator.specification())
+    file = orchestrator.catalog / "workspaces.yaml"
+    lines = [line for line in file.read_text().splitlines() if "bob" not in line and line != "acl:"]
+    file.write_text("\n".join(lines))
+
+    async def check() -> str | None:
+        abandoned = await orchestrator.created()
+        await orchestrator.handle(abandoned.id).terminate()
+        check_id = f"{monitor_id('local')}-{new_job_id()}"
+        request = MonitorRequest(provider="local")
+        cancelled = await orchestrator.temporal.execute_workflow(
+            MONITOR_WORKFLOW, request, id=check_id, task_queue=TASK_QUEUE
+        )
+        assert "terminate" in orchestrator.provider.calls_for(abandoned.id)
+        return check_id if cancelled else None
+
+    check_id = await eventually(check)  # the worker sees the file's change within a second
+    assert check_id is not None
+    await eventually(lambda: "terminate" in orchestrator.provider.calls_for(lost.id))
+    await orchestrator.report(lost.id, JobState.SUCCESS)
+    return check_id
+
+
 LIVES: list[Callable[[Orchestrator], Awaitable[str]]] = [
     success,
     refusal,
@@ -178,6 +205,7 @@ LIVES: list[Callable[[Orchestrator], Awaitable[str]]] = [
     cancelled_batch,
     job_that_left_its_batch,
     job_of_a_cancelled_batch,
+    check_of_a_provider,
 ]
 
 
@@ -198,7 +226,7 @@ async def test_a_life_of_today_replays(
         await replayer().replay_workflow(history)
         name = life.__name__ + (f"-{number}" if number > 1 else "")
         if pytestconfig.getoption("record_histories"):
-            record(history, HISTORIES / RELEASE / f"{name}.json.gz")
+            record(history, HISTORIES / patches.RELEASE / f"{name}.json.gz")
 
 
 def recorded(file: Path) -> WorkflowHistory:
