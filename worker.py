@@ -119,7 +119,8 @@ class WorkerSettings(BaseSettings):
     """A release, such as `0.3`, that runs beside this one or may come back: nothing is begun that it does not know."""
     stop_patience: float = Field(default=20.0, ge=0)
     """Seconds that calls may take to finish after SIGTERM; below the 30 s after which systemd and Kubernetes kill."""
-    max_cached_workflows: int = 1000
+    max_cached_workflows: int = Field(default=1000, ge=0)
+    """Jobs that need no replay for their next task. With less than two, tasks may run out of time and are repeated."""
     metrics_address: str | None = None
     """Where Prometheus finds the figures, such as `127.0.0.1:9464`; without it there are none."""
     health_host: str = "127.0.0.1"

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,14 +16,18 @@ from store import connect, upgrade
 from tests.conftest import TEST_CATALOG
 from worker import make_keys
 
+ROOT = Path(__file__).parent.parent.parent
+
 
 class WorkerProcess:
-    """`python -m worker` in a folder of its own; `more` are settings beside those that every worker of a test has."""
+    """`python -m worker` of the code in `source`, in a folder of its own; `more` are further settings."""
 
-    def __init__(self, folder: Path, temporal: str, addresses: dict[str, str], **more: str) -> None:
+    def __init__(
+        self, folder: Path, temporal: str, addresses: dict[str, str], source: Path = ROOT, **more: str
+    ) -> None:
         self.database = folder / "store.sqlite"
         self.log = folder / "worker.log"
-        self.command: Sequence[str] = (sys.executable, "-m", "worker", "--json")
+        self._source = source
         self.settings = {
             "TEMPORAL_ADDRESS": temporal,
             "UCLOUD_CATALOG": str(TEST_CATALOG),
@@ -38,14 +42,23 @@ class WorkerProcess:
         """Whether it was started and has not ended."""
         return hasattr(self, "process") and self.process.returncode is None
 
+    async def setup(self) -> None:
+        """Prepare what it needs, as `setup` does."""
+        process = await self._run("setup")
+        assert await process.wait() == 0, self.log.read_text()
+
     async def start(self) -> None:
         """Start it, and wait until it serves."""
-        with self.log.open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(
-                *self.command, env=os.environ | self.settings, stdout=asyncio.subprocess.PIPE, stderr=log
-            )
+        self.process = await self._run()
         assert self.process.stdout is not None
         assert json.loads(await self.process.stdout.readline())["event"] == "ready", self.log.read_text()
+
+    async def _run(self, *arguments: str) -> asyncio.subprocess.Process:
+        command = (sys.executable, "-m", "worker", "--json", *arguments)
+        with self.log.open("ab") as log:
+            return await asyncio.create_subprocess_exec(
+                *command, env=os.environ | self.settings, cwd=self._source, stdout=asyncio.subprocess.PIPE, stderr=log
+            )
 
     def suspend(self) -> None:
         """Let it hang, as a machine does before it dies."""

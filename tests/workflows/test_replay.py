@@ -49,10 +49,10 @@ async def test_a_recorded_history_replays(file: Path) -> None:
     await replayer().replay_workflow(recorded(file))
 
 
-def test_histories_are_recorded() -> None:
-    assert {file.name.removesuffix(".json.gz") for file in HISTORIES.rglob("*.json.gz")} >= {
-        life.__name__ for life in LIVES
-    }
+def test_the_histories_of_this_release_are_recorded() -> None:
+    files = (HISTORIES / patches.RELEASE).glob("*.json.gz")
+    missing = {life.__name__ for life in LIVES} - {file.name.removesuffix(".json.gz") for file in files}
+    assert not missing, "record them with 'make histories' (docs/upgrades.md)"
 
 
 async def success(orchestrator: Orchestrator) -> str:
