@@ -236,13 +236,12 @@ class JobWorker:
             if provider.id in self._providers:
                 continue
             key_file = self._settings.keys_dir / f"{provider.id}.private.pem"
-            try:
-                private_key = key_file.read_text()
-            except OSError as error:
-                log.error("Provider %s is not served: its key %s cannot be read (%s).", provider.id, key_file, error)
-                continue
             address = self._settings.provider_addresses.get(provider.id, provider.address)
-            http = ProviderHttp(provider.id, address, private_key, self._settings.issuer)
+            try:
+                http = ProviderHttp(provider.id, address, key_file.read_text(), self._settings.issuer)
+            except (OSError, ValueError) as error:
+                log.error("Provider %s is not served: its key %s cannot be used (%s).", provider.id, key_file, error)
+                continue
             calls = ProviderActivities(self._current_catalog, http, self._offered, self._submissions)
             products = ProductActivities(provider.id, http, Products(self._engine))
             verification = VerificationActivities(provider.id, http, Holdings(self._engine), self._client)
