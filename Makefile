@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo dev test check format histories lock
+.PHONY: demo dev test check format bench histories lock
 
 demo: $(READY)
 	$(BIN)/ucloud-orchestrator demo
@@ -31,10 +31,17 @@ format: $(READY)
 histories: $(READY)
 	$(BIN)/python -m pytest tests/workflows/test_replay.py --record-histories
 
+# Figures, table and plots into benchmarks/results; BENCH="--live 100 1000 10000" measures more, and takes longer.
+bench: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/requirements.txt
+	$(BIN)/python -m benchmarks $(BENCH)
+
 # Hashes without addresses; needs uv.
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --extra all --extra dev --no-emit-index-url \
 	  --no-emit-find-links --no-header --no-annotate pyproject.toml -o requirements.txt
+	echo 'matplotlib>=3.10' | uv pip compile --universal --python-version 3.11 --generate-hashes -c requirements.txt --no-emit-index-url \
+	  --no-emit-find-links --no-header --no-annotate - -o benchmarks/requirements.txt
 
 $(READY): requirements.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed."; exit 1; }
