@@ -153,7 +153,7 @@ class JobWorker:
         async with self._jobs_worker() as jobs:
             try:
                 while not self._stop.is_set():
-                    await self._forget_broken_providers()
+                    self._check_served_providers()
                     self._serve_new_providers()
                     try:
                         await asyncio.wait_for(self._stop.wait(), CATALOG_INTERVAL)
@@ -266,14 +266,11 @@ class JobWorker:
             self._providers[provider.id] = ServedProvider(worker, http)
             log.info("Serving provider %s at %s.", provider.id, address)
 
-    async def _forget_broken_providers(self) -> None:
-        """Let go of those whose polling has failed, so that they are served anew: nobody else may suffer from it."""
-        for provider_id, served in list(self._providers.items()):
+    def _check_served_providers(self) -> None:
+        """Raise if calls to a provider are no longer taken: only a new process takes them up again."""
+        for provider_id, served in self._providers.items():
             if served.running.done():
-                error = served.running.exception()
-                log.error("Calls to provider %s stopped (%s); they are taken up again.", provider_id, error)
-                del self._providers[provider_id]
-                await served.stop()
+                raise RuntimeError(f"Calls to provider {provider_id} are no longer taken: {served.running.exception()}")
 
 
 class ServedProvider:

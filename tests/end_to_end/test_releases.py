@@ -24,7 +24,7 @@ from tests.end_to_end.test_killed_worker import SPECIFICATION
 from tests.end_to_end.worker_process import WorkerProcess, prepare, serving
 from workflows import patches
 
-PAGE = (next_release.ROOT / "docs" / "operators.md").read_text()
+PAGE, UPGRADES = ((next_release.ROOT / "docs" / name).read_text() for name in ("operators.md", "upgrades.md"))
 ENDED = [JobState.IN_QUEUE, JobState.RUNNING, JobState.SUCCESS]
 
 
@@ -143,6 +143,7 @@ async def test_a_job_that_this_code_does_not_understand_is_found_and_goes_on_wit
     async with serving(releases.next()):
         begun = await releases.running()
         assert next_release.PATCH in await releases.patches(begun)
+        await eventually(lambda: is_known_to_a_running_job(releases))
     async with serving(releases.this()):  # which is to go back too far
         other = await releases.running()
         await releases.reports.update(begun, [JobUpdate(status="It was said while nobody understood.")])
@@ -161,6 +162,14 @@ async def test_a_job_that_this_code_does_not_understand_is_found_and_goes_on_wit
     assert [update.state for update in job.updates] == [*ENDED[:2], None, ENDED[2]]
     assert job.updates[2].status == "It was said while nobody understood."
     assert not await is_found()
+
+
+async def is_known_to_a_running_job(releases: Releases) -> bool:
+    """Asks as `docs/upgrades.md` does before a patch is dropped."""
+    query = re.search(r"--query \"(.*TemporalChangeVersion = '.*')\"\n", UPGRADES)
+    assert query is not None
+    asked = re.sub(r"spill-in-pages", next_release.PATCH, query[1])
+    return (await releases.temporal.count_workflows(asked)).count > 0
 
 
 @pytest.mark.parametrize("is_guarded", [True, False], ids=["guarded", "unguarded"])
