@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo dev test check format bench lock
+.PHONY: demo dev test check format bench chaos lock
 
 demo: $(READY)
 	$(BIN)/ucloud-orchestrator demo
@@ -31,6 +31,10 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/requirements.txt
 	$(BIN)/python -m benchmarks $(BENCH)
+
+# A thousand jobs and a hundred faults; CHAOS="--seed 7" repeats the schedule of a run.
+chaos: $(READY)
+	$(BIN)/python -m tests.chaos $(CHAOS)
 
 # Hashes without addresses; needs uv.
 lock:
