@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo dev test check format bench histories lock
+.PHONY: demo dev test check format bench chaos histories lock
 
 demo: $(READY)
 	$(BIN)/ucloud-orchestrator demo
@@ -35,6 +35,10 @@ histories: $(READY)
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/requirements.txt
 	$(BIN)/python -m benchmarks $(BENCH)
+
+# A thousand jobs and a hundred faults; CHAOS="--seed 7" repeats the schedule of a run.
+chaos: $(READY)
+	$(BIN)/python -m tests.chaos $(CHAOS)
 
 # Hashes without addresses; needs uv.
 lock:
