@@ -249,6 +249,7 @@ async def orchestrator(
         database_url=database_url,
         keys_dir=tmp_path / "keys",
         operators=["alice"],
+        stop_patience=2,
         provider_addresses=dict.fromkeys(("local", "second"), provider.url),
     )
     for served in settings.provider_addresses:

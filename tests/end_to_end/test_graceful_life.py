@@ -161,6 +161,7 @@ async def test_calls_under_way_are_finished_before_the_worker_stops(life: Life) 
     assert life.provider.calls_for(cancelled) == ["create", "terminate"]
 
 
+@pytest.mark.timeout(180)
 async def test_what_does_not_end_while_the_worker_stops_is_done_by_the_next(life: Life) -> None:
     await life.serve(SHORT)
     settled = await life.running()
@@ -191,6 +192,7 @@ async def test_what_does_not_end_while_the_worker_stops_is_done_by_the_next(life
     assert life.provider.calls_for(cancelled) == ["create", "terminate", "terminate"]
 
 
+@pytest.mark.timeout(180)
 async def test_workers_share_the_load_and_come_and_go(life: Life) -> None:
     await life.serve(SHORT)
     first, second, third = life.worker, life.new_worker(SHORT), life.new_worker(SHORT)

@@ -97,6 +97,7 @@ async def releases(environment: WorkflowEnvironment, provider: AcknowledgingProv
     return Releases(environment, provider, tmp_path)
 
 
+@pytest.mark.timeout(180)
 async def test_two_releases_side_by_side_and_a_roll_back_in_the_middle(releases: Releases) -> None:
     async with serving(releases.this()) as this:
         jobs = [await releases.running() for _ in range(3)]
@@ -136,6 +137,7 @@ async def test_two_releases_side_by_side_and_a_roll_back_in_the_middle(releases:
     store.close()
 
 
+@pytest.mark.timeout(180)
 async def test_a_job_that_this_code_does_not_understand_is_found_and_goes_on_with_code_that_does(
     releases: Releases,
 ) -> None:
