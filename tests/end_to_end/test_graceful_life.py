@@ -194,8 +194,8 @@ async def test_what_does_not_end_while_the_worker_stops_is_done_by_the_next(life
 
 @pytest.mark.timeout(180)
 async def test_workers_share_the_load_and_come_and_go(life: Life) -> None:
-    await life.serve(SHORT)
-    first, second, third = life.worker, life.new_worker(SHORT), life.new_worker(SHORT)
+    await life.serve(LONG)
+    first, second, third = life.worker, life.new_worker(LONG), life.new_worker(LONG)
     lived: list[str] = []
 
     async def live() -> None:
@@ -216,7 +216,7 @@ async def test_workers_share_the_load_and_come_and_go(life: Life) -> None:
         already = len(lived)
         await eventually(lambda: len(lived) > already)
         async with serving(third):
-            assert await first.terminate() < SLACK
+            await first.terminate()
             await asyncio.gather(*meanwhile)
             await eventually(lambda: both_work(second, third))
     for job_id in lived:
