@@ -177,17 +177,10 @@ async def is_known_to_a_running_job(releases: Releases) -> bool:
 @pytest.mark.parametrize("is_guarded", [True, False], ids=["guarded", "unguarded"])
 def test_a_change_that_running_jobs_do_not_understand_fails_the_tests(tmp_path: Path, is_guarded: bool) -> None:
     folder = next_release.copy(tmp_path / "next", is_guarded)
-    arguments = [
-        "tests/workflows/test_replay.py",
-        "-q",
-        "-k",
-        f"a_recorded_history and {patches.RELEASE}",
-        "-p",
-        "no:cacheprovider",
-    ]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *arguments], cwd=folder, capture_output=True, text=True, check=False
-    )
+    wanted = f"a_recorded_history and {patches.RELEASE}"
+    options = ["-q", "-k", wanted, "-p", "no:cacheprovider", "--basetemp", str(tmp_path / "pytest")]
+    command = [sys.executable, "-m", "pytest", "tests/workflows/test_replay.py", *options]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if is_guarded:
         assert done.returncode == 0, done.stdout
     else:

@@ -54,6 +54,21 @@ async def test_a_job_begins_nothing_that_the_other_release_does_not_know(
     )
 
 
+async def test_what_a_job_has_begun_goes_on_where_it_would_not_be_begun(orchestrator: Orchestrator) -> None:
+    job, other = await orchestrator.created(), await orchestrator.created()
+    await orchestrator.jobs.extend(job.id, SimpleDuration(hours=1))
+    await orchestrator.stop_worker()
+    async with orchestrator.another_worker(compatible_with="0.1"):
+        for one in (job, other):
+            await orchestrator.jobs.extend(one.id, SimpleDuration(hours=1))
+            await orchestrator.report(one.id, JobState.SUCCESS)
+            await orchestrator.jobs.wait(one.id)
+    histories = [await orchestrator.handle(one.id).fetch_history() for one in (job, other)]
+    assert [begun(history) for history in histories] == [["extension-is-paid"], []]
+    for history in histories:
+        assert not any(event.HasField("workflow_task_failed_event_attributes") for event in history.events)
+
+
 def begun(history: WorkflowHistory) -> list[str]:
     """The patches that a job has begun."""
     markers = [event.marker_recorded_event_attributes for event in history.events]
