@@ -1,4 +1,4 @@
-"""The results for people: a table in Markdown, and plots. `python -m benchmarks.report FILE` puts them into the docs."""
+"""The results for people: a table, and plots. `python -m benchmarks.report FILE` puts them into the docs."""
 
 from __future__ import annotations
 
