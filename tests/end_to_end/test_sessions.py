@@ -6,20 +6,26 @@ Everything starts with a job that was submitted to a whole stack, and goes by th
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
 import pytest
+from websockets.asyncio.client import connect as connect_websocket
+from websockets.exceptions import InvalidStatus
 
 from tests.conditions import eventually
 from tests.end_to_end.chromium import Chromium, chromium, need
 from tests.end_to_end.desktops import DESKTOP, NEEDED, PASSWORD, is_connected, type_until_green
 from tests.end_to_end.running_stack import Stack
+from tests.provider import web_application
 from tests.provider.web_jobs import PACKAGES, PYTHON, USUAL_FOLDERS, free_port
 
-PORT = {name: free_port() for name in ("desktop", "speeches")}
+LINK = "my-app.localhost"
+"""The public link's domain; browsers find such names on the loopback."""
+PORT = {name: free_port() for name in ("desktop", "speeches", "page")}
 """Of their own, since jobs may share this machine's network."""
 SPEECHES = """
 import sqlite3
@@ -32,6 +38,16 @@ DATASETTE = f"""
 exec "$0" -m datasette serve speeches.db --host 127.0.0.1 --port {PORT["speeches"]} \\
   --setting base_url /ucloud/local/sessions/web/$UCLOUD_JOB_ID/$UCLOUD_RANK/
 """
+SPEAK = """
+const [done] = arguments;
+const socket = new WebSocket(`ws://${location.host}/echo`);
+socket.onerror = () => done("error");
+socket.onmessage = () => {
+  socket.onmessage = (event) => done(event.data);
+  socket.send("from a browser");
+};
+"""
+"""Says something to a page's WebSocket after its greeting, and waits for the answer."""
 
 
 def application(name: str, kind: str, *invocation: str, **more: Any) -> dict[str, Any]:
@@ -51,6 +67,15 @@ CATALOG = [
         vnc={"port": PORT["desktop"], "password": PASSWORD},
     ),
     application("speeches", "WEB", "sh", "-c", DATASETTE, PYTHON, web={"port": PORT["speeches"]}),
+    application(
+        "page",
+        "WEB",
+        *(PYTHON, "web_application.py", "127.0.0.1", str(PORT["page"])),
+        web={"port": PORT["page"]},
+        allowPublicLink=True,
+        allowMultiNode=True,
+    ),
+    {"publicLink": "v1", "id": "my-app", "domain": LINK, "provider": "local", "public": ["EDIT"]},
     {"drive": "v1", "id": "python", "provider": "local", "public": ["READ"]},
 ]
 
@@ -67,6 +92,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UCLOUD_PROVIDER_CONFIG", str(settings))
         running = Stack(folder, "".join(f"\n---\n{json.dumps(document)}" for document in CATALOG))
+        shutil.copy(web_application.__file__, folder / "files")
         try:
             yield running
         finally:
@@ -79,13 +105,19 @@ async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Chr
         yield browser
 
 
-def running(stack: Stack, application: str) -> str:
-    """A job of that application, which runs."""
-    packages = {"type": "file", "path": f"/python/{PACKAGES.name}", "readOnly": True}
+def job_file(stack: Stack, application: str, *resources: dict[str, Any], **changes: Any) -> str:
+    """A job of that application, with this Python's packages and `web_application.py`."""
+    files = (f"/python/{PACKAGES.name}", "/examples/web_application.py")
+    given = [{"type": "file", "path": path, "readOnly": True} for path in files]
     file = stack.job_file(application, "1")
-    document = json.loads(file.read_text()) | {"resources": [packages], "allowDuplicateJob": True}
-    file.write_text(json.dumps(document))
-    job_id = str(stack.json("submit", str(file))["id"])
+    document = json.loads(file.read_text()) | {"resources": [*given, *resources], "allowDuplicateJob": True}
+    file.write_text(json.dumps(document | changes))
+    return str(file)
+
+
+def running(stack: Stack, file: str) -> str:
+    """The job of that file, which runs."""
+    job_id = str(stack.json("submit", file)["id"])
     stack.reached(job_id, "RUNNING")
     return job_id
 
@@ -105,7 +137,7 @@ def address(stack: Stack, job_id: str, kind: str) -> str:
 @pytest.mark.timeout(180)
 async def test_a_desktop_and_a_terminal_of_one_job_are_seen_and_typed_into(stack: Stack, browser: Chromium) -> None:
     need(*NEEDED)
-    job_id = running(stack, "desktop")
+    job_id = running(stack, job_file(stack, "desktop"))
     await eventually(lambda: is_connected(browser, address(stack, job_id, "vnc")), 90)
     assert await browser.do(lambda: browser.driver.title) == "Speeches"
     assert "token" not in await browser.do(lambda: browser.driver.current_url)
@@ -126,7 +158,7 @@ async def test_a_desktop_and_a_terminal_of_one_job_are_seen_and_typed_into(stack
 
 @pytest.mark.timeout(180)
 async def test_a_web_application_opens_by_its_address_once(stack: Stack, browser: Chromium) -> None:
-    job_id = running(stack, "speeches")
+    job_id = running(stack, job_file(stack, "speeches"))
     opened = address(stack, job_id, "web")
     await browser.go(opened)
 
@@ -141,3 +173,45 @@ async def test_a_web_application_opens_by_its_address_once(stack: Stack, browser
     async with httpx.AsyncClient(trust_env=False) as another:
         assert (await another.get(opened)).status_code == 401
     ended(stack, job_id)
+
+
+async def echoed(stack: Stack, text: str) -> str:
+    """What the public link's application answers by WebSocket. Raises `InvalidStatus`, or `ConnectionClosed`."""
+    port = httpx.URL(stack.ready["provider"]).port
+    async with connect_websocket(f"ws://{LINK}:{port}/echo", host="127.0.0.1", port=port, proxy=None) as socket:
+        await socket.recv()  # its greeting
+        await socket.send(text)
+        return str(await socket.recv())
+
+
+@pytest.mark.timeout(180)
+async def test_a_public_link_leads_to_the_job_that_holds_it_until_that_ends(stack: Stack, browser: Chromium) -> None:
+    file = job_file(stack, "page", {"type": "ingress", "id": "my-app"})
+    provider = httpx.URL(stack.ready["provider"])
+    async with httpx.AsyncClient(base_url=provider, headers={"Host": LINK}, trust_env=False) as anybody:
+
+        async def served_by() -> str:
+            answer = await anybody.put("/x?y=1", content=b"four")
+            if answer.status_code == 503:
+                return ""
+            told = answer.json()
+            assert (told["rank"], told["target"], told["size"]) == ("0", "/x?y=1", 4)
+            return str(told["job"])
+
+        first = running(stack, file)
+        assert await eventually(served_by, 60) == first
+        assert await echoed(stack, "hello") == "hello"
+        refused = stack.run("submit", file)
+        assert (refused.returncode, refused.stderr) == (2, f"The public link my-app is in use by the job {first}.\n")
+        await browser.go(f"http://{LINK}:{provider.port}/a-page")
+        assert await browser.do(browser.driver.execute_async_script, SPEAK) == "from a browser"
+        assert first in await browser.text()
+        await browser.picture("stack-public-link")
+        ended(stack, first)
+        assert (await anybody.get("/")).status_code == 401
+        with pytest.raises(InvalidStatus) as closed:
+            await echoed(stack, "hello")
+        assert closed.value.response.status_code == 403
+        second = running(stack, file)
+        assert await eventually(served_by, 60) == second
+        ended(stack, second)

@@ -162,17 +162,6 @@ def test_an_interactive_terminal(stack: Stack) -> None:
     cancelled(stack, job_id)
 
 
-def test_a_public_link(stack: Stack) -> None:
-    file = job_file(stack, parameters={"link": {"type": "ingress", "id": "my-app"}})
-    first = submitted(stack, file)
-    refused = stack.run("submit", str(file), "--user", "alice")
-    assert (refused.returncode, refused.stderr) == (2, f"The public link my-app is in use by the job {first}.\n")
-    cancelled(stack, first)
-    second = submitted(stack, file)
-    eventually(lambda: stack.output(second, "stdout-0.txt") == "my-app\n")
-    cancelled(stack, second)
-
-
 def test_licensed_software(stack: Stack) -> None:
     file = job_file(stack, parameters={"license": {"type": "license_server", "id": "solver"}})
     jobs = [submitted(stack, file) for _ in range(2)]
