@@ -9,6 +9,7 @@ import json
 import shutil
 import sys
 from collections.abc import AsyncIterator, Iterator
+from getpass import getuser
 from typing import Any
 
 import httpx
@@ -16,6 +17,9 @@ import pytest
 from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import InvalidStatus
 
+from client import Actor, JobClient, RequestRefused
+from models import JobState, ResourceAclEntry
+from models.session import SessionType, ShellSession, VncSession, WebSession
 from tests.conditions import eventually
 from tests.end_to_end.chromium import Chromium, chromium, need
 from tests.end_to_end.desktops import DESKTOP, NEEDED, PASSWORD, is_connected, type_until_green
@@ -25,6 +29,7 @@ from tests.provider.web_jobs import PACKAGES, PYTHON, USUAL_FOLDERS, free_port
 
 LINK = "my-app.localhost"
 """The public link's domain; browsers find such names on the loopback."""
+SETTINGS = "provider.toml"
 PORT = {name: free_port() for name in ("desktop", "speeches", "page")}
 """Of their own, since jobs may share this machine's network."""
 SPEECHES = """
@@ -73,6 +78,13 @@ CATALOG = [
         *(PYTHON, "web_application.py", "127.0.0.1", str(PORT["page"])),
         web={"port": PORT["page"]},
         allowPublicLink=True,
+    ),
+    application(
+        "doors",
+        "WEB",
+        *("sleep", "300"),
+        web={"port": PORT["page"]},
+        vnc={"port": PORT["desktop"]},
         allowMultiNode=True,
     ),
     {"publicLink": "v1", "id": "my-app", "domain": LINK, "provider": "local", "public": ["EDIT"]},
@@ -85,7 +97,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A stack whose jobs can use this Python and its packages; it ends with what runs in it."""
     folder = tmp_path_factory.mktemp("sessions")
     system = [] if PYTHON.startswith(USUAL_FOLDERS) else [sys.base_prefix]
-    settings = folder / "provider.toml"
+    settings = folder / SETTINGS
     settings.write_text(
         f"system_folders = {json.dumps(system)}\ndrives = {{python = {json.dumps(str(PACKAGES.parent))}}}\n"
     )
@@ -97,6 +109,16 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             yield running
         finally:
             running.stop()
+
+
+@pytest.fixture(scope="module")
+async def client(stack: Stack) -> JobClient:
+    """Who also uses the command line."""
+    return await client_of(stack, getuser())
+
+
+async def client_of(stack: Stack, username: str) -> JobClient:
+    return await JobClient.connect(Actor(username=username), stack.ready["temporal"])
 
 
 @pytest.fixture(scope="module")
@@ -115,16 +137,23 @@ def job_file(stack: Stack, application: str, *resources: dict[str, Any], **chang
     return str(file)
 
 
-def running(stack: Stack, file: str) -> str:
-    """The job of that file, which runs."""
+async def running(stack: Stack, client: JobClient, file: str) -> str:
+    """The job of that file, which the command line has submitted and which runs."""
     job_id = str(stack.json("submit", file)["id"])
-    stack.reached(job_id, "RUNNING")
+    await reached(client, job_id, JobState.RUNNING)
     return job_id
 
 
-def ended(stack: Stack, job_id: str) -> None:
-    assert stack.run("cancel", job_id).returncode == 0
-    stack.reached(job_id, "SUCCESS")
+async def reached(client: JobClient, job_id: str, state: JobState) -> None:
+    async def there() -> bool:
+        return (await client.retrieve(job_id)).status.state is state
+
+    await eventually(there, 40)
+
+
+async def ended(client: JobClient, job_id: str) -> None:
+    await client.cancel(job_id)
+    assert (await client.wait(job_id)).status.state is JobState.SUCCESS
 
 
 def address(stack: Stack, job_id: str, kind: str) -> str:
@@ -135,9 +164,11 @@ def address(stack: Stack, job_id: str, kind: str) -> str:
 
 
 @pytest.mark.timeout(180)
-async def test_a_desktop_and_a_terminal_of_one_job_are_seen_and_typed_into(stack: Stack, browser: Chromium) -> None:
+async def test_a_desktop_and_a_terminal_of_one_job_are_seen_and_typed_into(
+    stack: Stack, client: JobClient, browser: Chromium
+) -> None:
     need(*NEEDED)
-    job_id = running(stack, job_file(stack, "desktop"))
+    job_id = await running(stack, client, job_file(stack, "desktop"))
     await eventually(lambda: is_connected(browser, address(stack, job_id, "vnc")), 90)
     assert await browser.do(lambda: browser.driver.title) == "Speeches"
     assert "token" not in await browser.do(lambda: browser.driver.current_url)
@@ -152,13 +183,13 @@ async def test_a_desktop_and_a_terminal_of_one_job_are_seen_and_typed_into(stack
 
     await eventually(answers, 60)
     await browser.picture("stack-terminal")
-    ended(stack, job_id)
+    await ended(client, job_id)
     await eventually(lambda: browser.text("#message"), 30)
 
 
 @pytest.mark.timeout(180)
-async def test_a_web_application_opens_by_its_address_once(stack: Stack, browser: Chromium) -> None:
-    job_id = running(stack, job_file(stack, "speeches"))
+async def test_a_web_application_opens_by_its_address_once(stack: Stack, client: JobClient, browser: Chromium) -> None:
+    job_id = await running(stack, client, job_file(stack, "speeches"))
     opened = address(stack, job_id, "web")
     await browser.go(opened)
 
@@ -170,9 +201,9 @@ async def test_a_web_application_opens_by_its_address_once(stack: Stack, browser
     await browser.go(f"{stack.ready['provider']}/ucloud/local/sessions/web/{job_id}/0/speeches/speeches?speaker=Grace")
     await eventually(lambda: shows('1 row where speaker = "Grace"'), 30)
     await browser.picture("stack-web-application")
-    async with httpx.AsyncClient(trust_env=False) as another:
+    async with httpx.AsyncClient(trust_env=False, verify=False) as another:
         assert (await another.get(opened)).status_code == 401
-    ended(stack, job_id)
+    await ended(client, job_id)
 
 
 async def echoed(stack: Stack, text: str) -> str:
@@ -185,10 +216,12 @@ async def echoed(stack: Stack, text: str) -> str:
 
 
 @pytest.mark.timeout(180)
-async def test_a_public_link_leads_to_the_job_that_holds_it_until_that_ends(stack: Stack, browser: Chromium) -> None:
+async def test_a_public_link_leads_to_the_job_that_holds_it_until_that_ends(
+    stack: Stack, client: JobClient, browser: Chromium
+) -> None:
     file = job_file(stack, "page", {"type": "ingress", "id": "my-app"})
     provider = httpx.URL(stack.ready["provider"])
-    async with httpx.AsyncClient(base_url=provider, headers={"Host": LINK}, trust_env=False) as anybody:
+    async with httpx.AsyncClient(base_url=provider, headers={"Host": LINK}, trust_env=False, verify=False) as anybody:
 
         async def served_by() -> str:
             answer = await anybody.put("/x?y=1", content=b"four")
@@ -198,7 +231,7 @@ async def test_a_public_link_leads_to_the_job_that_holds_it_until_that_ends(stac
             assert (told["rank"], told["target"], told["size"]) == ("0", "/x?y=1", 4)
             return str(told["job"])
 
-        first = running(stack, file)
+        first = await running(stack, client, file)
         assert await eventually(served_by, 60) == first
         assert await echoed(stack, "hello") == "hello"
         refused = stack.run("submit", file)
@@ -207,11 +240,126 @@ async def test_a_public_link_leads_to_the_job_that_holds_it_until_that_ends(stac
         assert await browser.do(browser.driver.execute_async_script, SPEAK) == "from a browser"
         assert first in await browser.text()
         await browser.picture("stack-public-link")
-        ended(stack, first)
+        await ended(client, first)
         assert (await anybody.get("/")).status_code == 401
         with pytest.raises(InvalidStatus) as closed:
             await echoed(stack, "hello")
         assert closed.value.response.status_code == 403
-        second = running(stack, file)
+        second = await running(stack, client, file)
         assert await eventually(served_by, 60) == second
-        ended(stack, second)
+        await ended(client, second)
+
+
+async def addresses(client: JobClient, job_id: str, rank: int = 0) -> dict[str, str]:
+    """New addresses of all kinds of session of a rank."""
+    shell = await client.open_session(job_id, SessionType.SHELL, rank)
+    web = await client.open_session(job_id, SessionType.WEB, rank)
+    vnc = await client.open_session(job_id, SessionType.VNC, rank)
+    assert isinstance(shell, ShellSession)
+    assert isinstance(web, WebSession)
+    assert isinstance(vnc, VncSession)
+    found = {"terminal": shell.page, "shell": shell.url, "web": web.redirect_client_to}
+    return {kind: str(url) for kind, url in (found | {"desktop": vnc.page, "vnc": vnc.url}).items()}
+
+
+async def answer(address: str) -> tuple[int, str]:
+    """The status with which an address answers, and why; if it lets in, only the status."""
+    if address.startswith("ws"):
+        try:
+            async with connect_websocket(address, proxy=None):
+                return 101, ""
+        except InvalidStatus as error:
+            status, body = error.response.status_code, error.response.body
+    else:
+        async with httpx.AsyncClient(trust_env=False, verify=False) as anybody:
+            got = await anybody.get(address)
+        if got.status_code < 400:
+            return got.status_code, ""
+        status, body = got.status_code, got.content
+    told = json.loads(body)
+    assert set(told) == {"why"}
+    return status, str(told["why"])
+
+
+def with_key_of(address: str, other: str, *names: str) -> str:
+    """The address with those parts of the other's key."""
+    given = httpx.URL(other).params
+    return str(httpx.URL(address).copy_merge_params({name: given[name] for name in names}))
+
+
+OPENS = {"terminal": 200, "shell": 101, "web": 303, "desktop": 200}
+"""What answers to the right key."""
+
+
+async def test_an_address_opens_to_its_own_key_alone_and_once(stack: Stack, client: JobClient) -> None:
+    job_id = await running(stack, client, job_file(stack, "doors", replicas=2))
+    other_id = await running(stack, client, job_file(stack, "doors"))
+    own, neighbour, other = [await addresses(client, *where) for where in ((job_id, 0), (job_id, 1), (other_id, 0))]
+    for kind, address in own.items():
+        wrong = {
+            "no token": (address.partition("?")[0], 401),
+            "nonsense": (str(httpx.URL(address).copy_set_param("token", "nonsense")), 401),
+            "no verifier": (str(httpx.URL(address).copy_remove_param("verifier")), 401),
+            "a token of another job": (with_key_of(address, other[kind], "token"), 401),
+            "a token of another rank": (with_key_of(address, neighbour[kind], "token"), 401),
+        }
+        for name, foreign in own.items():
+            if {kind, name} not in ({"terminal", "shell"}, {"desktop", "vnc"}, {kind}):
+                wrong[f"the key of {name}"] = (with_key_of(address, foreign, "token", "verifier"), 403)
+        for name, foreign in (("job", other["web"]), ("rank", neighbour["web"])):
+            if kind == "web":  # the others' addresses are the same for all jobs: the key says which one is opened
+                wrong[f"the key of another {name}"] = (with_key_of(address, foreign, "token", "verifier"), 403)
+        for name, (changed, status) in wrong.items():
+            got = await answer(changed)
+            assert got[0] == status, f"{kind} with {name}: {got}"
+    for kind, status in OPENS.items():
+        assert await answer(own[kind]) == (status, "")
+        assert await answer(other[kind]) == (status, "")
+    await answer(own["vnc"])  # nobody listens there, but the key is used up
+    for kind, address in own.items():
+        assert await answer(address) == (401, "The session's token was used before; ask for a new session."), kind
+    after = await addresses(client, other_id)
+    await ended(client, other_id)
+    for kind in ("desktop", "shell", "vnc"):
+        assert await answer(after[kind]) == (409, "The job does not run any more.")
+    await ended(client, job_id)
+
+
+async def test_only_who_may_change_a_job_that_runs_gets_an_address(stack: Stack, client: JobClient) -> None:
+    bob = await client_of(stack, "bob")
+    job_id = stack.submit("web-files.yaml")
+    await reached(client, job_id, JobState.RUNNING)
+    refused = stack.run("open", job_id, "--type", "web", "--user", "bob")
+    assert (refused.returncode, refused.stdout, refused.stderr) == (2, "", f"There is no job {job_id}.\n")
+    reader = {"entity": {"type": "user", "username": "bob"}, "permissions": ["READ"]}
+    await client.update_acl(job_id, [ResourceAclEntry.model_validate(reader)])
+    assert (await bob.retrieve(job_id)).id == job_id
+    with pytest.raises(RequestRefused, match="EDIT is needed"):
+        await bob.open_session(job_id, SessionType.WEB)
+    await client.suspend(job_id)
+    await reached(client, job_id, JobState.SUSPENDED)
+    for kind in (SessionType.SHELL, SessionType.WEB):
+        with pytest.raises(RequestRefused, match="The job is in state SUSPENDED; sessions are for jobs that run"):
+            await client.open_session(job_id, kind)
+    await client.unsuspend(job_id)
+    await reached(client, job_id, JobState.RUNNING)
+    assert await answer(address(stack, job_id, "web")) == (303, "")
+    await ended(client, job_id)
+    refused = stack.run("open", job_id, "--type", "web")
+    assert (refused.returncode, refused.stdout) == (2, "")
+
+
+async def test_an_address_that_was_not_opened_in_time_opens_nothing(stack: Stack, client: JobClient) -> None:
+    settings = stack.folder / SETTINGS
+    settings.write_text(f"session_lifetime = 1\n{settings.read_text()}")
+    stack.kill("provider")
+    job_id = await running(stack, client, job_file(stack, "doors"))
+    given = await addresses(client, job_id)
+    expired = (401, "The session's token is not valid, or has expired.")
+
+    async def is_over() -> bool:
+        return await answer(given["desktop"]) == expired  # it was asked for last, and a look at it uses nothing up
+
+    await eventually(is_over)
+    assert {kind: await answer(address) for kind, address in given.items()} == dict.fromkeys(given, expired)
+    await ended(client, job_id)
