@@ -9,7 +9,7 @@ import json
 import shutil
 import sys
 from collections.abc import AsyncIterator, Iterator
-from getpass import getuser
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,13 +17,14 @@ import pytest
 from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import InvalidStatus
 
-from client import Actor, JobClient, RequestRefused
+from client import JobClient, RequestRefused
 from models import JobState, ResourceAclEntry
 from models.session import SessionType, ShellSession, VncSession, WebSession
 from tests.conditions import eventually
 from tests.end_to_end.chromium import Chromium, chromium, need
 from tests.end_to_end.desktops import DESKTOP, NEEDED, PASSWORD, is_connected, type_until_green
 from tests.end_to_end.running_stack import Stack
+from tests.end_to_end.users import application, catalog_of, client_of, ended, job_file, reached, running
 from tests.provider import web_application
 from tests.provider.web_jobs import PACKAGES, PYTHON, USUAL_FOLDERS, free_port
 
@@ -55,28 +56,23 @@ socket.onmessage = () => {
 """Says something to a page's WebSocket after its greeting, and waits for the answer."""
 
 
-def application(name: str, kind: str, *invocation: str, **more: Any) -> dict[str, Any]:
-    """A document for the catalog."""
-    common = {"title": name, "version": "1", "authors": ["UCloud"], "description": name, "outputFileGlobs": []}
-    environment = {"PYTHONPATH": f"/work/{PACKAGES.name}", "PYTHONDONTWRITEBYTECODE": "1"}
-    tool = {"name": "system", "version": "1"}
-    fixed = {"application": "v1", "name": name, "tool": tool, "applicationType": kind, "environment": environment}
-    return fixed | common | {"invocation": list(invocation)} | more
-
-
-CATALOG = [
+ENVIRONMENT = {"PYTHONPATH": f"/work/{PACKAGES.name}", "PYTHONDONTWRITEBYTECODE": "1"}
+CATALOG = catalog_of(
     application(
         "desktop",
         "VNC",
         *("sh", "-c", DESKTOP.format(port=PORT["desktop"], display=PORT["desktop"])),
         vnc={"port": PORT["desktop"], "password": PASSWORD},
     ),
-    application("speeches", "WEB", "sh", "-c", DATASETTE, PYTHON, web={"port": PORT["speeches"]}),
+    application(
+        "speeches", "WEB", "sh", "-c", DATASETTE, PYTHON, web={"port": PORT["speeches"]}, environment=ENVIRONMENT
+    ),
     application(
         "page",
         "WEB",
         *(PYTHON, "web_application.py", "127.0.0.1", str(PORT["page"])),
         web={"port": PORT["page"]},
+        environment=ENVIRONMENT,
         allowPublicLink=True,
     ),
     application(
@@ -89,7 +85,7 @@ CATALOG = [
     ),
     {"publicLink": "v1", "id": "my-app", "domain": LINK, "provider": "local", "public": ["EDIT"]},
     {"drive": "v1", "id": "python", "provider": "local", "public": ["READ"]},
-]
+)
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +99,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UCLOUD_PROVIDER_CONFIG", str(settings))
-        running = Stack(folder, "".join(f"\n---\n{json.dumps(document)}" for document in CATALOG))
+        running = Stack(folder, CATALOG)
         shutil.copy(web_application.__file__, folder / "files")
         try:
             yield running
@@ -113,12 +109,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 async def client(stack: Stack) -> JobClient:
-    """Who also uses the command line."""
-    return await client_of(stack, getuser())
-
-
-async def client_of(stack: Stack, username: str) -> JobClient:
-    return await JobClient.connect(Actor(username=username), stack.ready["temporal"])
+    return await client_of(stack)
 
 
 @pytest.fixture(scope="module")
@@ -127,33 +118,11 @@ async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Chr
         yield browser
 
 
-def job_file(stack: Stack, application: str, *resources: dict[str, Any], **changes: Any) -> str:
+def with_python(stack: Stack, application: str, *resources: dict[str, Any]) -> Path:
     """A job of that application, with this Python's packages and `web_application.py`."""
     files = (f"/python/{PACKAGES.name}", "/examples/web_application.py")
     given = [{"type": "file", "path": path, "readOnly": True} for path in files]
-    file = stack.job_file(application, "1")
-    document = json.loads(file.read_text()) | {"resources": [*given, *resources], "allowDuplicateJob": True}
-    file.write_text(json.dumps(document | changes))
-    return str(file)
-
-
-async def running(stack: Stack, client: JobClient, file: str) -> str:
-    """The job of that file, which the command line has submitted and which runs."""
-    job_id = str(stack.json("submit", file)["id"])
-    await reached(client, job_id, JobState.RUNNING)
-    return job_id
-
-
-async def reached(client: JobClient, job_id: str, state: JobState) -> None:
-    async def there() -> bool:
-        return (await client.retrieve(job_id)).status.state is state
-
-    await eventually(there, 40)
-
-
-async def ended(client: JobClient, job_id: str) -> None:
-    await client.cancel(job_id)
-    assert (await client.wait(job_id)).status.state is JobState.SUCCESS
+    return job_file(stack, application, resources=[*given, *resources])
 
 
 def address(stack: Stack, job_id: str, kind: str) -> str:
@@ -189,7 +158,7 @@ async def test_a_desktop_and_a_terminal_of_one_job_are_seen_and_typed_into(
 
 @pytest.mark.timeout(180)
 async def test_a_web_application_opens_by_its_address_once(stack: Stack, client: JobClient, browser: Chromium) -> None:
-    job_id = await running(stack, client, job_file(stack, "speeches"))
+    job_id = await running(stack, client, with_python(stack, "speeches"))
     opened = address(stack, job_id, "web")
     await browser.go(opened)
 
@@ -219,7 +188,7 @@ async def echoed(stack: Stack, text: str) -> str:
 async def test_a_public_link_leads_to_the_job_that_holds_it_until_that_ends(
     stack: Stack, client: JobClient, browser: Chromium
 ) -> None:
-    file = job_file(stack, "page", {"type": "ingress", "id": "my-app"})
+    file = with_python(stack, "page", {"type": "ingress", "id": "my-app"})
     provider = httpx.URL(stack.ready["provider"])
     async with httpx.AsyncClient(base_url=provider, headers={"Host": LINK}, trust_env=False, verify=False) as anybody:
 
@@ -234,7 +203,7 @@ async def test_a_public_link_leads_to_the_job_that_holds_it_until_that_ends(
         first = await running(stack, client, file)
         assert await eventually(served_by, 60) == first
         assert await echoed(stack, "hello") == "hello"
-        refused = stack.run("submit", file)
+        refused = stack.run("submit", str(file))
         assert (refused.returncode, refused.stderr) == (2, f"The public link my-app is in use by the job {first}.\n")
         await browser.go(f"http://{LINK}:{provider.port}/a-page")
         assert await browser.do(browser.driver.execute_async_script, SPEAK) == "from a browser"
@@ -353,6 +322,14 @@ async def test_an_address_that_was_not_opened_in_time_opens_nothing(stack: Stack
     settings = stack.folder / SETTINGS
     settings.write_text(f"session_lifetime = 1\n{settings.read_text()}")
     stack.kill("provider")
+
+    async def is_served() -> bool:
+        try:
+            return (await answer(f"{stack.ready['provider']}/ucloud/local/sessions/terminal"))[0] == 401
+        except httpx.ConnectError:
+            return False
+
+    await eventually(is_served, 40)
     job_id = await running(stack, client, job_file(stack, "doors"))
     given = await addresses(client, job_id)
     expired = (401, "The session's token is not valid, or has expired.")
