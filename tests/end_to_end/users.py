@@ -13,7 +13,7 @@ from tests.conditions import eventually
 from tests.end_to_end.running_stack import Stack
 
 
-def application(name: str, kind: str, *invocation: str, **more: Any) -> dict[str, Any]:
+def application(name: str, kind: str, *invocation: str | dict[str, str], **more: Any) -> dict[str, Any]:
     """A document for the catalog; the job keeps no output but its logs."""
     common = {"title": name, "version": "1", "authors": ["UCloud"], "description": name, "outputFileGlobs": []}
     tool = {"name": "system", "version": "1"}
