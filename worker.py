@@ -243,9 +243,10 @@ class JobWorker:
                 continue
             address = self._settings.provider_addresses.get(provider.id, provider.address)
             http = ProviderHttp(provider.id, address, private_key, self._settings.issuer)
-            calls = ProviderActivities(self._current_catalog, http, self._offered, self._submissions)
+            holdings = Holdings(self._engine)
+            calls = ProviderActivities(self._current_catalog, http, self._offered, self._submissions, holdings)
             products = ProductActivities(provider.id, http, Products(self._engine))
-            verification = VerificationActivities(provider.id, http, Holdings(self._engine), self._client)
+            verification = VerificationActivities(provider.id, http, holdings, self._client)
             worker = Worker(
                 self._client,
                 task_queue=provider_task_queue(provider.id),

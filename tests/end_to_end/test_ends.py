@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from getpass import getuser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from client import JobClient
+from client import JobClient, JobFilter
 from models import JobState
 from models.money import Account
 from models.product import ProductCategory
@@ -67,18 +68,30 @@ CATALOG = catalog_of(
         allowPublicIp=True,
     ),
     {"publicLink": "v1", "id": "my-app", "domain": "my-app.example.com", "provider": "local", "public": ["EDIT"]},
+    {
+        "product": "v1",
+        "name": "queue-1",
+        "category": {"name": "queue", "provider": "local"},
+        "freeToUse": True,
+        "support": {"native": {"enabled": True}},
+    },
     {"publicIp": "v1", "id": "my-ip", "address": "192.0.2.1", "provider": "local", "public": ["EDIT"]},
 )
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack whose jobs are charged from their first second on."""
+    """A stack whose jobs are charged from their first second on, and with a product whose Slurm does not answer."""
+    folder = tmp_path_factory.mktemp("ends")
+    settings = folder / "provider.toml"
+    settings.write_text('executors = [{product = "queue-1", category = "queue", executor = "slurm"}]')
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UCLOUD_PROVIDER_CHARGE_INTERVAL", "1")
+        patch.setenv("UCLOUD_PROVIDER_CONFIG", str(settings))
+        patch.setenv("SLURM_CONF", os.devnull)
         if not PYTHON.startswith(USUAL_FOLDERS):
             patch.setenv("UCLOUD_PROVIDER_SYSTEM_FOLDERS", json.dumps([sys.base_prefix]))
-        running = Stack(tmp_path_factory.mktemp("ends"), CATALOG)
+        running = Stack(folder, CATALOG)
         try:
             yield running
         finally:
@@ -240,3 +253,23 @@ async def test_a_forced_end_leaves_nothing_after_one_check(stack: Stack, client:
     assert await client.holder("ingress", "my-app") == await client.holder("network", "my-ip") == again
     await ended(client, again)
     await left_nothing_but_its_logs(stack, files, again)
+
+
+async def test_a_queued_job_that_its_provider_has_lost_ends_at_the_next_check(stack: Stack, client: JobClient) -> None:
+    queue = {"product": {"id": "queue-1", "category": "queue", "provider": "local"}}
+    file = speaking(stack, "nobody", **queue)
+    lost, kept = (str(stack.json("submit", str(file))["id"]) for _ in range(2))
+
+    async def waits(job_id: str) -> bool:
+        listed = await client.browse(JobFilter(state=JobState.IN_QUEUE))
+        texts = [update.status or "" for update in (await client.retrieve(job_id)).updates]
+        return job_id in [job.id for job in listed] and any("waits to be submitted" in text for text in texts)
+
+    for job_id in (lost, kept):
+        await eventually(lambda job_id=job_id: waits(job_id), 40)  # type: ignore[misc]
+    with closing(sqlite3.connect(stack.folder / "provider" / "provider.sqlite", timeout=10)) as memory, memory:
+        assert memory.execute("DELETE FROM jobs WHERE id = ?", [lost]).rowcount == 1
+    stack.temporal("schedule", "trigger", "--schedule-id", "monitor-local")
+    job = await reached(client, lost, JobState.FAILURE)
+    assert job.updates[-1].status == "Your job is no longer available at the provider."
+    assert (await client.retrieve(kept)).status.state is JobState.IN_QUEUE
