@@ -64,6 +64,8 @@ async def test_a_command_is_typed_in_a_terminal_and_its_output_read(provider: Se
     )
     await eventually(lambda: shows(f"{size} "), 30)
     await browser.picture("terminal")
+    await browser.type("clear; echo ____\n", ".xterm-helper-textarea")
+    await eventually(lambda: underscores_are_seen(browser), 30)
     # More than the terminal takes ahead: it comes only because what was drawn is acknowledged.
     await browser.type("yes | head -c 5000000; echo all-$((1+1))\n", ".xterm-helper-textarea")
     await eventually(lambda: shows("all-2"), 90)
@@ -74,6 +76,20 @@ async def test_a_command_is_typed_in_a_terminal_and_its_output_read(provider: Se
     await browser.go(page)
     assert "used before" in await browser.text()
     await browser.picture("terminal-token-used-twice")
+
+
+async def underscores_are_seen(browser: Chromium) -> bool:
+    """Whether a row of underscores looks different from an empty one: rows that are too low cut them off."""
+
+    def look() -> bool:
+        rows = browser.driver.find_elements("css selector", ".xterm-rows > div")
+        texts = [row.text.strip() for row in rows]
+        if "____" not in texts:
+            return False
+        written, empty = rows[texts.index("____")], rows[-1]
+        return texts[-1] == "" and written.size == empty.size and written.screenshot_as_png != empty.screenshot_as_png
+
+    return await browser.do(look)
 
 
 @pytest.mark.timeout(180)
