@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import json
+import socket
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from client import Actor, JobClient
+from client import Actor, JobClient, JobRejected
 from models import Job, JobSpecification, JobState
 from models.money import Wallet
 from models.product import ProductCategory
@@ -252,6 +253,26 @@ async def test_a_terminal_on_the_node_of_a_rank(slurm: SlurmStack) -> None:
     _, refused = await slurm.run("open", job_id, "--type", "shell", "--rank", "2", code=2)
     assert refused == "There is no rank 2: the job's 2 replicas count from 0.\n"
     await slurm.cancelled(job_id)
+
+
+async def test_peers_find_each_other_by_their_host_names(slurm: SlurmStack) -> None:
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+    listening = f'python3 -c \'import socket; s = socket.create_server(("", {port})); print("ready", flush=True)\n'
+    listening += 'while True: s.accept()[0].sendall(b"from the database")\''
+    database = await slurm.running(listening)
+    await eventually(lambda: slurm.stack.output(database, "stdout-0.txt") == "ready\n")
+    asking = f"python3 -c 'import socket; print(socket.create_connection((\"database\", {port})).recv(100).decode())'"
+    peer = {"type": "peer", "hostname": "database", "jobId": database}
+    web = await slurm.submitted(f"{asking}", replicas=2, resources=[peer])
+    assert (await slurm.ended(web)).startswith("The job has finished with exit codes rank 0: 0, rank 1: 0.")
+    assert [slurm.stack.output(web, f"stdout-{rank}.txt") for rank in (0, 1)] == ["from the database\n"] * 2
+    here = {"product": {"id": "cpu-1", "category": "cpu", "provider": "local"}, "resources": [peer]}
+    with pytest.raises(JobRejected) as refused:
+        await slurm.submitted("echo never", **here)
+    why = "core-1/paid-slurm@local does not run jobs where cpu-1/cpu@local does"
+    assert f"The peer database (job {database}) is out of reach: {why}." in str(refused.value)
+    await slurm.cancelled(database)
 
 
 async def test_a_cancel_leaves_no_process_and_holds_nothing(slurm: SlurmStack) -> None:
