@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -224,6 +225,8 @@ async def test_suspension_and_back(slurm: SlurmStack) -> None:
     await slurm.run("suspend", job_id)
     await slurm.reached(job_id, JobState.SUSPENDED)
     assert slurm.in_slurm(job_id, "%T") == "SUSPENDED"
+    (program,) = [one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == ["sh", "-c", TICKING]]
+    await eventually(lambda: program.status() == psutil.STATUS_STOPPED)
     held = slurm.stack.output(job_id, "stdout-0.txt")
     await slurm.run("resume", job_id)
     await slurm.reached(job_id, JobState.RUNNING)
@@ -270,8 +273,8 @@ async def test_peers_find_each_other_by_their_host_names(slurm: SlurmStack) -> N
     here = {"product": {"id": "cpu-1", "category": "cpu", "provider": "local"}, "resources": [peer]}
     with pytest.raises(JobRejected) as refused:
         await slurm.submitted("echo never", **here)
-    why = "core-1/paid-slurm@local does not run jobs where cpu-1/cpu@local does"
-    assert f"The peer database (job {database}) is out of reach: {why}." in str(refused.value)
+    why = "cannot be reached from cpu-1/cpu@local: choose one that runs where core-1/paid-slurm@local does."
+    assert f"The peer database (job {database}) {why}" in str(refused.value)
     await slurm.cancelled(database)
 
 
