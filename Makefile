@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo dev test check format lock
+.PHONY: demo dev test check format bench chaos lock
 
 demo: $(READY)
 	$(BIN)/ucloud-orchestrator demo
@@ -27,10 +27,21 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# Figures, table and plots into benchmarks/results; BENCH="--live 100 1000 10000" measures more, and takes longer.
+bench: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/requirements.txt
+	$(BIN)/python -m benchmarks $(BENCH)
+
+# A thousand jobs and a hundred faults; CHAOS="--seed 7" repeats the schedule of a run.
+chaos: $(READY)
+	$(BIN)/python -m tests.chaos $(CHAOS)
+
 # Hashes without addresses; needs uv.
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --extra all --extra dev --no-emit-index-url \
 	  --no-emit-find-links --no-header --no-annotate pyproject.toml -o requirements.txt
+	echo 'matplotlib>=3.10' | uv pip compile --universal --python-version 3.11 --generate-hashes -c requirements.txt --no-emit-index-url \
+	  --no-emit-find-links --no-header --no-annotate - -o benchmarks/requirements.txt
 
 $(READY): requirements.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed."; exit 1; }
