@@ -104,7 +104,7 @@ def create_server(
             tracing.answered(answer.status_code)
         return answer
 
-    tokens = SessionTokens(settings.data_dir / "session-secret")
+    tokens = SessionTokens(settings.data_dir / "session-secret", settings.session_lifetime)
     cookies = SessionTokens(settings.data_dir / "cookie-secret")
     web = WebSessions(
         f"{sessions_prefix}/web",
