@@ -24,7 +24,7 @@ SUPPORT = {
 }
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(500)
 async def test_the_suite_is_kept_on_slurm(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -39,4 +39,4 @@ async def test_the_suite_is_kept_on_slurm(
     temporal = free_address()
     async with our_provider(tmp_path, temporal) as provider:
         key = tmp_path / "keys" / "local.private.pem"
-        await ask(provider.url, key, temporal, "--product", "node-1/slurm", seconds=280)
+        await ask(provider.url, key, temporal, "--product", "node-1/slurm", seconds=480)
