@@ -27,6 +27,7 @@ EXPLAINED = re.compile(
     | asyncpg\.exceptions\.\w+Error:
     | sqlalchemy\.exc\.(DBAPIError|InterfaceError|OperationalError):  # the database is away
     | (ConnectionRefusedError|ConnectionResetError|TimeoutError|OSError)\b
+    | asyncio\.exceptions\.CancelledError:\ Activity\ cancelled  # an attempt that took too long
     | temporalio\.service\.RPCError:
     | client\.errors\.Unreachable:
     """,
