@@ -178,6 +178,10 @@ def _calls(
             taken = await ledger.find(peer.job_id)
             if taken is None or taken.ended:
                 raise Refused(f"The peer {peer.hostname} (job {peer.job_id}) does not run at this provider.")
+            if runner.executor_of(taken.job).assigns_hosts != runner.executor_of(job).assigns_hosts:
+                ours, theirs = job.specification.product, taken.job.specification.product
+                why = f"cannot be reached from {ours}: choose one that runs where {theirs} does"
+                raise Refused(f"The peer {peer.hostname} (job {peer.job_id}) {why}.")
 
     @router.post("/terminate")
     async def terminate(request: BulkRequest[Job]) -> dict[str, Any]:
