@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
 from pathlib import Path
 from statistics import median
 
-from benchmarks.load import Round
 from benchmarks.peers.environments import ENVIRONMENTS, PeerUnavailable, python_of, version_of
 from benchmarks.peers.report import OURS, table
-from benchmarks.peers.systems import DbosPeer, Ours, PrefectPeer, System
+from benchmarks.peers.systems import DbosPeer, Ours, PeerRound, PrefectPeer, System
 from benchmarks.results import Results
 from cli.processes import StackError
 
 JOBS = {1: 20, 10: 80, 50: 200}
 """How many jobs a round has, for each number of concurrent ones."""
 FEWER_JOBS = {1: 5, 10: 20, 50: 50}
-"""The same for Prefect, which takes far longer for each."""
+"""The same for those that take far longer for each."""
 SYSTEMS: dict[str, System] = {
     "ours": Ours(OURS, JOBS, (5, 20)),
     "dbos-sqlite": DbosPeer("DBOS, SQLite", JOBS, (5, 20), "sqlite", tuned=True),
-    "dbos-sqlite-as-is": DbosPeer("DBOS, SQLite, as it comes", JOBS, (5, 20), "sqlite", tuned=False),
+    "dbos-sqlite-as-is": DbosPeer("DBOS, SQLite, as it comes", FEWER_JOBS, (2, 4), "sqlite", tuned=False),
     "dbos-postgresql": DbosPeer("DBOS, PostgreSQL", JOBS, (5, 20), "postgresql", tuned=True),
     "dbos-postgresql-as-is": DbosPeer("DBOS, PostgreSQL, as it comes", JOBS, (5, 20), "postgresql", tuned=False),
     "prefect": PrefectPeer("Prefect, its own server", FEWER_JOBS, (1, 2)),
@@ -74,9 +74,10 @@ def _environments(names: list[str], folder: Path, install: bool) -> dict[str, st
 
 
 def _measured(system: System, number: int, pythons: dict[str, str], concurrent: list[int], results: Results) -> bool:
-    def done(one: Round) -> None:
+    def done(one: PeerRound) -> None:
         results.rounds.append(one)
-        sys.stdout.write(f"round {number + 1}, {one.concurrent} at once, {one.kind}: {one.per_second:.1f} jobs/s\n")
+        what = f"round {number + 1}, {one.concurrent} at once, {one.kind}"
+        sys.stdout.write(f"{what}: {one.per_second:.1f} jobs/s, {one.cpu * 1000:.0f} ms of CPU each\n")
         sys.stdout.flush()
 
     try:
@@ -100,6 +101,7 @@ def _fsync_milliseconds() -> float:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped
     code = main()
     sys.stdout.flush()
     os._exit(code)  # the Temporal SDK may abort while the interpreter shuts down (decision 0006)

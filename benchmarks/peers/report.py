@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from benchmarks.load import Round
+from benchmarks.peers.systems import PeerRound
 from benchmarks.results import Results, percentile
 
 OURS = "ours: the complete job"
@@ -19,8 +20,8 @@ def table(results: Results) -> str:
         f"{about['when']}, commit {about['commit']}, {about['machine']}, Python {about['python']}, {versions}; load "
         f"average before the run {about['load before']}; an fsync of 4 kB takes {about['fsync, ms']} ms.",
         "",
-        "| System | at once | jobs/s | ours : this one | start to accepted p50, ms | p99, ms |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "| System | at once | jobs/s | ours : this one | CPU of a job, ms | start to accepted p50, ms | p99, ms |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for kind, concurrent in dict.fromkeys((one.kind, one.concurrent) for one in results.rounds):
         rounds = results.of(results.rounds, kind, concurrent)
@@ -30,6 +31,7 @@ def table(results: Results) -> str:
             str(concurrent),
             _spread([one.per_second for one in rounds]),
             "" if kind == OURS else _spread(_ratios(results.of(results.rounds, OURS, concurrent), rounds)),
+            _spread([one.cpu * 1000 for one in rounds if isinstance(one, PeerRound)], 0),
             f"{median(accepted):.0f}",
             f"{percentile(accepted, 99):.0f}",
         ]
@@ -42,6 +44,6 @@ def _ratios(ours: Sequence[Round], theirs: Sequence[Round]) -> list[float]:
     return [one.per_second / other.per_second for one, other in zip(ours, theirs, strict=False)]
 
 
-def _spread(values: Sequence[float]) -> str:
-    middle = f"{median(values):.1f}"
-    return middle if len(values) == 1 else f"{middle} ({min(values):.1f} to {max(values):.1f})"
+def _spread(values: Sequence[float], digits: int = 1) -> str:
+    middle = f"{median(values):.{digits}f}"
+    return middle if len(values) == 1 else f"{middle} ({min(values):.{digits}f} to {max(values):.{digits}f})"

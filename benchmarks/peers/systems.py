@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -17,13 +18,15 @@ from typing import Any
 
 import httpx
 import jwt
+import psutil
 import uvloop
 
 from benchmarks.kinds import OurKind, specification
-from benchmarks.load import Round, whole_jobs
+from benchmarks.load import Round, many
 from benchmarks.peers.environments import PeerUnavailable
 from benchmarks.processes import measured
 from cli.processes import Part, accepts_connections, free_port
+from client import JobClient
 from models.connection import connect_to_temporal
 from worker import make_keys
 
@@ -35,6 +38,25 @@ NO_TELEMETRY = {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"
 
 Loads = Mapping[int, int]
 """How many jobs are run, for each number of concurrent ones."""
+
+
+@dataclass
+class PeerRound(Round):
+    """One load of one system."""
+
+    cpu: float = 0.0
+    """Seconds of user and system time for each job, of all its processes, its client and its provider."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a peer's script is started with."""
+
+    script: str
+    settings: dict[str, Any]
+    environment: dict[str, str] = field(default_factory=lambda: dict(NO_TELEMETRY))
+    servers: tuple[int, ...] = ()
+    """Processes that work for it and are not below this one."""
 
 
 class System:
@@ -49,7 +71,7 @@ class System:
         self.jobs = jobs
         self.warm_up = warm_up
 
-    def measure(self, python: str, concurrent: Sequence[int], done: Callable[[Round], None]) -> None:
+    def measure(self, python: str, concurrent: Sequence[int], done: Callable[[PeerRound], None]) -> None:
         """Start it, tell of each load when it is through, and stop it. Raises `PeerUnavailable`."""
         raise NotImplementedError
 
@@ -57,26 +79,40 @@ class System:
 class Ours(System):
     """The orchestrator, as `make bench` starts it."""
 
-    def measure(self, python: str, concurrent: Sequence[int], done: Callable[[Round], None]) -> None:
+    def measure(self, python: str, concurrent: Sequence[int], done: Callable[[PeerRound], None]) -> None:
         """Whole jobs, through the client, the worker and a provider that acknowledges."""
         with tempfile.TemporaryDirectory(prefix="ucloud-peers-") as folder, measured(Path(folder)) as parts:
 
             async def run() -> None:
                 temporal = await connect_to_temporal(parts.address)
                 kind = OurKind(temporal)
-                await whole_jobs(kind, temporal, parts, *self.warm_up)
+                await self._load(kind, *self.warm_up)
                 for at_once in concurrent:
-                    one = await whole_jobs(kind, temporal, parts, at_once, self.jobs[at_once])
-                    one.kind = self.name
-                    done(one)
+                    done(await self._load(kind, at_once, self.jobs[at_once]))
 
             uvloop.run(run())
+
+    async def _load(self, kind: OurKind, concurrent: int, jobs: int) -> PeerRound:
+        accepted: list[float] = []
+
+        async def one(_: int) -> None:
+            job_id = JobClient.new_job_id()
+            begun = time.perf_counter()
+            await kind.create(job_id)
+            accepted.append((time.perf_counter() - begun) * 1000)
+            for update in (0, 1):
+                await kind.report(job_id, update)
+            await kind.ended(job_id)
+
+        before = _cpu_seconds()
+        seconds = await many(jobs, concurrent, one)
+        return PeerRound(self.name, concurrent, jobs, seconds, accepted, cpu=(_cpu_seconds() - before) / jobs)
 
 
 class Peer(System):
     """One that runs in an environment of its own, and is asked by lines of JSON."""
 
-    def measure(self, python: str, concurrent: Sequence[int], done: Callable[[Round], None]) -> None:
+    def measure(self, python: str, concurrent: Sequence[int], done: Callable[[PeerRound], None]) -> None:
         """Whole jobs, started and told of their updates inside the peer's own process."""
         with tempfile.TemporaryDirectory(prefix="ucloud-peers-") as temporary, contextlib.ExitStack() as running:
             folder = Path(temporary)
@@ -106,22 +142,24 @@ class Peer(System):
                 "provider": f"http://127.0.0.1:{port}/ucloud/{PROVIDER}/jobs/",
                 "document": specification(PROVIDER).to_wire(),
             }
-            script, environment, own = running.enter_context(self.prepared(python, folder))
-            process = running.enter_context(_Process.of(python, script, environment, folder / "peer.log"))
-            process.tell(settings | own)
+            prepared = running.enter_context(self.prepared(python, folder))
+            process = running.enter_context(_Process.of(python, prepared, folder / "peer.log"))
+            process.tell(settings | prepared.settings)
             process.hear()
-            self._load(process, "warm", *self.warm_up)
-            for at_once in concurrent:
-                done(self._load(process, f"load-{at_once}", at_once, self.jobs[at_once]))
-
-    def _load(self, process: _Process, prefix: str, concurrent: int, jobs: int) -> Round:
-        process.tell({"prefix": prefix, "concurrent": concurrent, "jobs": jobs})
-        figures = process.hear()
-        return Round(self.name, concurrent, jobs, figures["seconds"], figures["accepted"])
+            for at_once, jobs, what in (
+                (*self.warm_up, "warm-up"),
+                *((at_once, self.jobs[at_once], f"load-{at_once}") for at_once in concurrent),
+            ):
+                before = _cpu_seconds(prepared.servers)
+                process.tell({"prefix": what, "concurrent": at_once, "jobs": jobs})
+                figures = process.hear()
+                cpu = (_cpu_seconds(prepared.servers) - before) / jobs
+                if what != "warm-up":
+                    done(PeerRound(self.name, at_once, jobs, figures["seconds"], figures["accepted"], cpu=cpu))
 
     @contextlib.contextmanager
-    def prepared(self, python: str, folder: Path) -> Iterator[tuple[str, dict[str, str], dict[str, Any]]]:
-        """Start what it needs; gives its script, its variables and its settings."""
+    def prepared(self, python: str, folder: Path) -> Iterator[Prepared]:
+        """Start what it needs."""
         raise NotImplementedError
 
 
@@ -136,11 +174,11 @@ class DbosPeer(Peer):
         self._tuned = tuned
 
     @contextlib.contextmanager
-    def prepared(self, python: str, folder: Path) -> Iterator[tuple[str, dict[str, str], dict[str, Any]]]:
+    def prepared(self, python: str, folder: Path) -> Iterator[Prepared]:
         """A database for DBOS and one for the jobs, on one server or in two files."""
         if self._database == "sqlite":
             urls = {name: f"sqlite:///{folder}/{name}.sqlite" for name in ("system", "store")}
-            yield "dbos_jobs.py", NO_TELEMETRY, {**urls, "tuned": self._tuned}
+            yield Prepared("dbos_jobs.py", {**urls, "tuned": self._tuned})
             return
         with _postgresql() as server:
             for name in ("system", "store"):
@@ -149,7 +187,8 @@ class DbosPeer(Peer):
                 server.psql("ALTER DATABASE peer_system SET synchronous_commit = off")
             system = server.get_uri(database="peer_system")
             store = server.get_uri(database="peer_store", driver="psycopg")
-            yield "dbos_jobs.py", NO_TELEMETRY, {"system": system, "store": store, "tuned": self._tuned}
+            settings = {"system": system, "store": store, "tuned": self._tuned}
+            yield Prepared("dbos_jobs.py", settings, servers=(server.get_pid(),))
 
 
 class PrefectPeer(Peer):
@@ -158,7 +197,7 @@ class PrefectPeer(Peer):
     peer = "prefect"
 
     @contextlib.contextmanager
-    def prepared(self, python: str, folder: Path) -> Iterator[tuple[str, dict[str, str], dict[str, Any]]]:
+    def prepared(self, python: str, folder: Path) -> Iterator[Prepared]:
         """Prefect's server on a port of the loopback."""
         port = free_port()
         environment = {
@@ -173,7 +212,7 @@ class PrefectPeer(Peer):
         command = [python, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
         server = Part("prefect-server", command, environment, folder, lambda _: _is_healthy(port))
         with _running(server, patience=300):
-            yield "prefect_jobs.py", environment, {"store": str(folder / "store.sqlite")}
+            yield Prepared("prefect_jobs.py", {"store": str(folder / "store.sqlite")}, environment)
 
 
 @dataclass
@@ -186,15 +225,15 @@ class _Process:
 
     @classmethod
     @contextlib.contextmanager
-    def of(cls, python: str, script: str, environment: Mapping[str, str], log: Path) -> Iterator[_Process]:
+    def of(cls, python: str, prepared: Prepared, log: Path) -> Iterator[_Process]:
         with log.open("w") as errors:
             process = subprocess.Popen(
-                [python, str(Path(__file__).parent / script)],
+                [python, str(Path(__file__).parent / prepared.script)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
-                env={"PATH": "/usr/bin:/bin", "TMPDIR": str(log.parent), **environment},
+                env={"PATH": "/usr/bin:/bin", "TMPDIR": str(log.parent), **prepared.environment},
             )
         try:
             yield cls(process, log)
@@ -257,6 +296,17 @@ def _postgresql() -> Iterator[Any]:
             yield server
         finally:
             server.cleanup()
+
+
+def _cpu_seconds(servers: Sequence[int] = ()) -> float:
+    processes = [psutil.Process(pid) for pid in (os.getpid(), *servers)]
+    processes += [child for process in processes for child in process.children(recursive=True)]
+    used = 0.0
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):  # a connection to PostgreSQL that has just been closed
+            times = process.cpu_times()
+            used += times.user + times.system
+    return used
 
 
 def _is_healthy(port: int) -> bool:
