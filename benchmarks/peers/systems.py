@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import jwt
-import psutil
 import uvloop
 
 from benchmarks.kinds import OurKind, specification
 from benchmarks.load import Round, many
 from benchmarks.peers.environments import PeerUnavailable
+from benchmarks.peers.process import NO_TELEMETRY, Prepared, Process, cpu_seconds
 from benchmarks.processes import measured
 from cli.processes import Part, accepts_connections, free_port
 from client import JobClient
@@ -31,11 +27,6 @@ from models.connection import connect_to_temporal
 from worker import make_keys
 
 PROVIDER = "acknowledging"
-LOAD_PATIENCE = 600.0
-"""Seconds that a load may take; a peer that takes longer is left out."""
-NO_TELEMETRY = {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
-"""Nothing is told to anybody outside of this machine."""
-
 Loads = Mapping[int, int]
 """How many jobs are run, for each number of concurrent ones."""
 
@@ -46,17 +37,6 @@ class PeerRound(Round):
 
     cpu: float = 0.0
     """Seconds of user and system time for each job, of all its processes, its client and its provider."""
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What a peer's script is started with."""
-
-    script: str
-    settings: dict[str, Any]
-    environment: dict[str, str] = field(default_factory=lambda: dict(NO_TELEMETRY))
-    servers: tuple[int, ...] = ()
-    """Processes that work for it and are not below this one."""
 
 
 class System:
@@ -104,9 +84,9 @@ class Ours(System):
                 await kind.report(job_id, update)
             await kind.ended(job_id)
 
-        before = _cpu_seconds()
+        before = cpu_seconds()
         seconds = await many(jobs, concurrent, one)
-        return PeerRound(self.name, concurrent, jobs, seconds, accepted, cpu=(_cpu_seconds() - before) / jobs)
+        return PeerRound(self.name, concurrent, jobs, seconds, accepted, cpu=(cpu_seconds() - before) / jobs)
 
 
 class Peer(System):
@@ -116,46 +96,21 @@ class Peer(System):
         """Whole jobs, started and told of their updates inside the peer's own process."""
         with tempfile.TemporaryDirectory(prefix="ucloud-peers-") as temporary, contextlib.ExitStack() as running:
             folder = Path(temporary)
-            port = free_port()
-            make_keys(folder / "keys", PROVIDER)
-            keys = folder / "keys" / f"{PROVIDER}.public.pem"
-            running.enter_context(
-                _running(
-                    Part(
-                        PROVIDER,
-                        [sys.executable, "-m", "benchmarks.acknowledging", str(port), str(keys)],
-                        {},
-                        folder,
-                        lambda _: accepts_connections(port),
-                    )
-                )
-            )
-            now = int(time.time())
-            # Signed once for all jobs: the provider checks it at each call, as it does ours.
-            token = jwt.encode(
-                {"iss": "cloud.sdu.dk", "iat": now, "exp": now + 24 * 3600},
-                (folder / "keys" / f"{PROVIDER}.private.pem").read_text(),
-                algorithm="RS256",
-            )
-            settings = {
-                "authorization": f"Bearer {token}",
-                "provider": f"http://127.0.0.1:{port}/ucloud/{PROVIDER}/jobs/",
-                "document": specification(PROVIDER).to_wire(),
-            }
+            settings = running.enter_context(_acknowledging(folder))
             prepared = running.enter_context(self.prepared(python, folder))
-            process = running.enter_context(_Process.of(python, prepared, folder / "peer.log"))
+            process = running.enter_context(Process.of(python, prepared, folder / "peer.log"))
             process.tell(settings | prepared.settings)
             process.hear()
-            for at_once, jobs, what in (
-                (*self.warm_up, "warm-up"),
-                *((at_once, self.jobs[at_once], f"load-{at_once}") for at_once in concurrent),
-            ):
-                before = _cpu_seconds(prepared.servers)
-                process.tell({"prefix": what, "concurrent": at_once, "jobs": jobs})
-                figures = process.hear()
-                cpu = (_cpu_seconds(prepared.servers) - before) / jobs
-                if what != "warm-up":
-                    done(PeerRound(self.name, at_once, jobs, figures["seconds"], figures["accepted"], cpu=cpu))
+            self._load(process, "warm-up", *self.warm_up)
+            for at_once in concurrent:
+                done(self._load(process, f"load-{at_once}", at_once, self.jobs[at_once]))
+
+    def _load(self, process: Process, prefix: str, concurrent: int, jobs: int) -> PeerRound:
+        before = process.cpu_seconds()
+        process.tell({"prefix": prefix, "concurrent": concurrent, "jobs": jobs})
+        figures = process.hear()
+        cpu = (process.cpu_seconds() - before) / jobs
+        return PeerRound(self.name, concurrent, jobs, figures["seconds"], figures["accepted"], cpu=cpu)
 
     @contextlib.contextmanager
     def prepared(self, python: str, folder: Path) -> Iterator[Prepared]:
@@ -215,54 +170,21 @@ class PrefectPeer(Peer):
             yield Prepared("prefect_jobs.py", {"store": str(folder / "store.sqlite")}, environment)
 
 
-@dataclass
-class _Process:
-    """A peer's script: a line in, a line out."""
-
-    process: subprocess.Popen[str]
-    log: Path
-    silent: threading.Event = field(default_factory=threading.Event)
-
-    @classmethod
-    @contextlib.contextmanager
-    def of(cls, python: str, prepared: Prepared, log: Path) -> Iterator[_Process]:
-        with log.open("w") as errors:
-            process = subprocess.Popen(
-                [python, str(Path(__file__).parent / prepared.script)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                env={"PATH": "/usr/bin:/bin", "TMPDIR": str(log.parent), **prepared.environment},
-            )
-        try:
-            yield cls(process, log)
-        finally:
-            process.kill()
-            process.communicate()
-
-    def tell(self, message: Mapping[str, Any]) -> None:
-        assert self.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # `hear` tells why
-            self.process.stdin.write(json.dumps(message) + "\n")
-            self.process.stdin.flush()
-
-    def hear(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        limit = threading.Timer(LOAD_PATIENCE, self._give_up)
-        limit.start()
-        line = self.process.stdout.readline()
-        limit.cancel()
-        if self.silent.is_set():
-            raise PeerUnavailable(f"it did not end its load within {LOAD_PATIENCE:.0f} s")
-        if not line:
-            said = self.log.read_text(errors="replace").strip().splitlines()
-            raise PeerUnavailable(f"its process ended: {said[-1].strip() if said else 'it wrote nothing'}")
-        return dict(json.loads(line))
-
-    def _give_up(self) -> None:
-        self.silent.set()
-        self.process.kill()
+@contextlib.contextmanager
+def _acknowledging(folder: Path) -> Iterator[dict[str, Any]]:
+    port = free_port()
+    make_keys(folder / "keys", PROVIDER)
+    public, private = (folder / "keys" / f"{PROVIDER}.{half}.pem" for half in ("public", "private"))
+    command = [sys.executable, "-m", "benchmarks.acknowledging", str(port), str(public)]
+    now = int(time.time())
+    # Signed once for all jobs: the provider checks it at each call, as it does ours.
+    claims = {"iss": "cloud.sdu.dk", "iat": now, "exp": now + 24 * 3600}
+    with _running(Part(PROVIDER, command, {}, folder, lambda _: accepts_connections(port))):
+        yield {
+            "authorization": f"Bearer {jwt.encode(claims, private.read_text(), algorithm='RS256')}",
+            "provider": f"http://127.0.0.1:{port}/ucloud/{PROVIDER}/jobs/",
+            "document": specification(PROVIDER).to_wire(),
+        }
 
 
 @contextlib.contextmanager
@@ -296,17 +218,6 @@ def _postgresql() -> Iterator[Any]:
             yield server
         finally:
             server.cleanup()
-
-
-def _cpu_seconds(servers: Sequence[int] = ()) -> float:
-    processes = [psutil.Process(pid) for pid in (os.getpid(), *servers)]
-    processes += [child for process in processes for child in process.children(recursive=True)]
-    used = 0.0
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):  # a connection to PostgreSQL that has just been closed
-            times = process.cpu_times()
-            used += times.user + times.system
-    return used
 
 
 def _is_healthy(port: int) -> bool:
