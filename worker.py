@@ -57,6 +57,7 @@ from activities.verification import VerificationActivities
 from catalog import Catalog, ReloadingCatalog
 from models import tracing
 from models.connection import connect_to_temporal
+from models.connection_errors import ConnectionSettingsWrong
 from models.encryption_keys import UnusableKeys
 from models.job import Job
 from models.messages import MonitorRequest
@@ -344,6 +345,7 @@ async def _observed(
 
 async def setup(settings: WorkerSettings, as_json: bool = False) -> None:
     """Prepare the database, the search attributes, and a key pair and a schedule for each provider. May be repeated."""
+    client = await connect_to_temporal()
     engine = connect(settings.database_url)
     try:
         await upgrade(engine)
@@ -352,7 +354,6 @@ async def setup(settings: WorkerSettings, as_json: bool = False) -> None:
     providers = [provider.id for provider in ReloadingCatalog(settings.catalog).current.providers()]
     for provider in providers:
         make_keys(settings.keys_dir, provider)
-    client = await connect_to_temporal()
     await register_search_attributes(client)
     for provider in providers:
         await schedule_monitor(client, provider, timedelta(seconds=settings.monitor_interval))
@@ -428,7 +429,7 @@ def main(arguments: Sequence[str] = ()) -> int:
     try:
         tracing.start("ucloud-worker")
         asyncio.run((setup if chosen.command == "setup" else serve)(settings, chosen.json))
-    except (SchemaOutdated, RPCError, RuntimeError, OSError, UnusableKeys) as error:
+    except (SchemaOutdated, RPCError, RuntimeError, OSError, UnusableKeys, ConnectionSettingsWrong) as error:
         log.error("%s", error)
         return 3
     finally:
