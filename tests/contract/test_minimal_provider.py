@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from installation import make_keys
 from tests.contract.conftest import free_address
-from worker import make_keys
 
 ROOT = Path(__file__).parents[2]
 

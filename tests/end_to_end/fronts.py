@@ -47,6 +47,8 @@ class Front:
     """The addresses of one nginx before one Temporal server, and the files that its clients need."""
 
     folder: Path
+    temporal: str
+    """The server itself."""
     tls: str
     """Asks for TLS."""
     guarded: str
@@ -97,7 +99,7 @@ def nginx_before(temporal: str, folder: Path) -> Iterator[Front]:
     process = subprocess.Popen(command)
     try:
         eventually(lambda: all(accepts_connections(port) for port in ports.values()))
-        yield Front(folder, **{name: f"localhost:{port}" for name, port in ports.items()})
+        yield Front(folder, temporal, **{name: f"localhost:{port}" for name, port in ports.items()})
     finally:
         process.terminate()
         process.wait(10)
