@@ -27,10 +27,12 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Hashes without addresses; needs uv.
+# Hashes without addresses; needs uv. The second file is for images: the same versions, without what only tests need.
+LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+  --no-header --no-annotate pyproject.toml
 lock:
-	uv pip compile --universal --python-version 3.11 --generate-hashes --extra all --extra dev --no-emit-index-url \
-	  --no-emit-find-links --no-header --no-annotate pyproject.toml -o requirements.txt
+	$(LOCK) --extra all --extra dev -o requirements.txt
+	$(LOCK) --extra deployed --constraint requirements.txt -o deploy/requirements.txt
 
 $(READY): requirements.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed."; exit 1; }

