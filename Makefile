@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo dev test check format lock
+.PHONY: demo dev test check format bench lock
 
 demo: $(READY)
 	$(BIN)/ucloud-orchestrator demo
@@ -27,12 +27,18 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Hashes without addresses; needs uv. The second file is for images: the same versions, without what only tests need.
+# Figures, table and plots into benchmarks/results; BENCH="--live 100 1000 10000" measures more, and takes longer.
+bench: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/requirements.txt
+	$(BIN)/python -m benchmarks $(BENCH)
+
+# Hashes without addresses; needs uv. All have the same versions: for tests, for images, and for the plots of `bench`.
 LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
-  --no-header --no-annotate pyproject.toml
+  --no-header --no-annotate
 lock:
-	$(LOCK) --extra all --extra dev -o requirements.txt
-	$(LOCK) --extra deployed --constraint requirements.txt -o deploy/requirements.txt
+	$(LOCK) --extra all --extra dev pyproject.toml -o requirements.txt
+	$(LOCK) --extra deployed -c requirements.txt pyproject.toml -o deploy/requirements.txt
+	echo 'matplotlib>=3.10' | $(LOCK) -c requirements.txt - -o benchmarks/requirements.txt
 
 $(READY): requirements.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed."; exit 1; }

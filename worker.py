@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from typing import Any
 
+import uvloop
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.client import (
     Client,
@@ -25,8 +26,7 @@ from temporalio.client import (
 from temporalio.common import MetricMeter
 from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 from temporalio.service import RPCError, RPCStatusCode
-from temporalio.worker import PollerBehaviorAutoscaling, Worker
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunner, Worker
 
 from activities.accounting import AccountingActivities, WalletActivities
 from activities.admission import AdmissionActivities
@@ -79,19 +79,6 @@ CATALOG_INTERVAL = 5.0
 """Seconds between two looks for providers that have come into the catalog."""
 PEER_PATIENCE = timedelta(seconds=5)
 """How long a job that another wants to connect to may take to answer."""
-PASSED_THROUGH = (
-    "models",
-    "activities",
-    "workflows",
-    "catalog",
-    "store",
-    "pydantic",
-    "pydantic_core",
-    "httpx",
-    "jwt",
-    "opentelemetry",
-)
-"""Modules that the workflow sandbox need not load anew for each workflow: they are pure, or only name activities."""
 
 
 FAULTS = (
@@ -191,7 +178,7 @@ class JobWorker:
                 directory.holder,
             ],
             interceptors=[SurplusArguments()],
-            workflow_runner=workflow_runner(),
+            workflow_runner=UnsandboxedWorkflowRunner(),  # see decision 0011
             max_cached_workflows=self._settings.max_cached_workflows,
             workflow_task_poller_behavior=PollerBehaviorAutoscaling(),
             activity_task_poller_behavior=PollerBehaviorAutoscaling(),
@@ -203,13 +190,12 @@ class JobWorker:
             if provider.id in self._providers:
                 continue
             key_file = self._settings.keys_dir / f"{provider.id}.private.pem"
-            try:
-                private_key = key_file.read_text()
-            except OSError as error:
-                log.error("Provider %s is not served: its key %s cannot be read (%s).", provider.id, key_file, error)
-                continue
             address = self._settings.provider_addresses.get(provider.id, provider.address)
-            http = ProviderHttp(provider.id, address, private_key, self._settings.issuer)
+            try:
+                http = ProviderHttp(provider.id, address, key_file.read_text(), self._settings.issuer)
+            except (OSError, ValueError) as error:
+                log.error("Provider %s is not served: its key %s cannot be used (%s).", provider.id, key_file, error)
+                continue
             calls = ProviderActivities(self._current_catalog, http, self._offered, self._submissions)
             products = ProductActivities(provider.id, http, Products(self._engine))
             verification = VerificationActivities(provider.id, http, Holdings(self._engine), self._client)
@@ -242,11 +228,6 @@ class JobWorker:
         await asyncio.gather(*(worker.shutdown() for worker, _ in self._providers.values()))
         for _, http in self._providers.values():
             await http.close()
-
-
-def workflow_runner() -> SandboxedWorkflowRunner:
-    """The sandbox for the workflow code, with what is pure passed through."""
-    return SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH))
 
 
 async def serve(settings: WorkerSettings, as_json: bool = False) -> None:
@@ -330,16 +311,8 @@ def main(arguments: Sequence[str] = ()) -> int:
     configure(settings.log_level, settings.log_format)
     try:
         tracing.start("ucloud-worker")
-        asyncio.run((setup if chosen.command == "setup" else serve)(settings, chosen.json))
-    except (
-        DatabaseUnusable,
-        SchemaOutdated,
-        RPCError,
-        RuntimeError,
-        OSError,
-        UnusableKeys,
-        ConnectionSettingsWrong,
-    ) as error:
+        uvloop.run((setup if chosen.command == "setup" else serve)(settings, chosen.json))
+    except FAULTS as error:
         log.error("%s", error)
         return 3
     finally:

@@ -8,6 +8,8 @@ from typing import Any
 
 import httpx
 import jwt
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import ValidationError
 from temporalio.exceptions import ApplicationError
 
@@ -32,7 +34,10 @@ RETRIED_STATUS = frozenset({408, 429})
 
 
 class ProviderHttp:
-    """The HTTP calls to one provider, signed with that provider's own private key (RS256)."""
+    """The HTTP calls to one provider, signed with that provider's own private key (PEM, RSA).
+
+    Raises `ValueError` for a key that cannot be used.
+    """
 
     def __init__(
         self,
@@ -43,7 +48,8 @@ class ProviderHttp:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._provider = provider
-        self._private_key = private_key
+        # Read once: reading checks the whole key, which takes fifty times as long as a signature with it.
+        self._private_key = _rsa_key(private_key)
         self._issuer = issuer
         self._client = httpx.AsyncClient(
             base_url=f"{address.rstrip('/')}/ucloud/{provider}/jobs", timeout=TIMEOUT, transport=transport
@@ -119,6 +125,13 @@ class ProviderHttp:
         now = int(time.time())
         claims = {"iss": self._issuer, "sub": SUBJECT, "role": ROLE, "iat": now, "exp": now + TOKEN_LIFETIME}
         return {"Authorization": f"Bearer {jwt.encode(claims, self._private_key, algorithm='RS256')}"}
+
+
+def _rsa_key(pem: str) -> RSAPrivateKey:
+    key = load_pem_private_key(pem.encode(), password=None)
+    if not isinstance(key, RSAPrivateKey):
+        raise ValueError("it is no RSA key")
+    return key
 
 
 def _try_again(message: str) -> ApplicationError:

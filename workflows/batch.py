@@ -21,6 +21,10 @@ from temporalio.exceptions import (
 )
 from temporalio.workflow import ActivityCancellationType, ChildWorkflowHandle, ParentClosePolicy
 
+from workflows import timeouts
+from workflows.job import JobWorkflow
+from workflows.refusals import as_refusal
+
 with workflow.unsafe.imports_passed_through():
     from pydantic import ValidationError
 
@@ -48,9 +52,6 @@ with workflow.unsafe.imports_passed_through():
     from models.names import BATCH_WORKFLOW, SIGNAL_BATCH_OUTCOME, provider_task_queue
     from models.search_attributes import initial_search_attributes
     from models.wire import sentences
-    from workflows import timeouts
-    from workflows.job import JobWorkflow
-    from workflows.refusals import as_refusal
 
 Child: TypeAlias = ChildWorkflowHandle[Any, Any]
 

@@ -11,6 +11,10 @@ from temporalio import workflow
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError, FailureError
 
+from workflows import lifecycle, timeouts
+from workflows.known import HELD_UPDATE_BYTES, KnownJob, now
+from workflows.refusals import as_refusal, checked, refusal_of
+
 with workflow.unsafe.imports_passed_through():
     from pydantic import ValidationError
 
@@ -34,9 +38,6 @@ with workflow.unsafe.imports_passed_through():
     from models.protocol import ChargeAnswer, ChargeId, ChargeMessage, UpdateMessage
     from models.session import OPEN_SESSION, OpenSessionRequest
     from models.wire import sentences
-    from workflows import lifecycle, timeouts
-    from workflows.known import HELD_UPDATE_BYTES, KnownJob, now
-    from workflows.refusals import as_refusal, checked, refusal_of
 
 
 class JobHandlers(KnownJob):

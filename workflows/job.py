@@ -16,6 +16,11 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exception
 from temporalio.workflow import ActivityCancellationType
 
+from workflows import display, lifecycle, timeouts
+from workflows.handlers import JobHandlers
+from workflows.known import HELD_UPDATE_BYTES, now, size
+from workflows.refusals import as_refusal, refusal_of
+
 with workflow.unsafe.imports_passed_through():
     from activities.admission import AdmissionActivities
     from activities.provider import ProviderActivities
@@ -33,10 +38,6 @@ with workflow.unsafe.imports_passed_through():
         SubmitResult,
     )
     from models.names import SIGNAL_LEAVE, WORKFLOW, provider_task_queue
-    from workflows import display, lifecycle, timeouts
-    from workflows.handlers import JobHandlers
-    from workflows.known import HELD_UPDATE_BYTES, now, size
-    from workflows.refusals import as_refusal, refusal_of
 
 CARRIED_UPDATE_BYTES = 64 * 1024
 """What of the newest updates is carried through a continue-as-new; the older ones move to the store."""

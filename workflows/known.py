@@ -9,6 +9,8 @@ from datetime import timedelta
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
+from workflows import display, lifecycle
+
 with workflow.unsafe.imports_passed_through():
     from models.job import Job, JobState, JobStatus, JobUpdate
     from models.messages import (
@@ -16,7 +18,6 @@ with workflow.unsafe.imports_passed_through():
         CarriedJob,
         JobRequest,
     )
-    from workflows import display, lifecycle
 
 HELD_UPDATE_BYTES = 512 * 1024
 """With more than this in updates the workflow continues as new, well below Temporal's limit of 2 MB for one answer."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
+from workflows import timeouts
+
 with workflow.unsafe.imports_passed_through():
     from activities.monitoring import MonitoringActivities
     from activities.products import ProductActivities
@@ -14,7 +16,6 @@ with workflow.unsafe.imports_passed_through():
     from models.job import Job
     from models.messages import AbandonedJob, AbandonedJobs, JobsToCancel, MonitorRequest, ProviderCall, VerifiedJobs
     from models.names import MONITOR_WORKFLOW, provider_task_queue
-    from workflows import timeouts
 
 IN_STEP = "in-step"
 """Checks that waited for their provider when this release came do as they had begun."""

@@ -1,0 +1,66 @@
+"""What the orchestrator is held to, and whether a run kept it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import median
+
+from benchmarks.kinds import FloorKind, OurKind, SameMessagesKind, StartAndActivityKind
+from benchmarks.processes import CACHED_WORKFLOWS
+from benchmarks.results import Results, percentile, ratio
+
+
+@dataclass(frozen=True)
+class Target:
+    """One figure, and its bound."""
+
+    name: str
+    value: float
+    bound: float
+    at_least: bool = False
+    unit: str = ""
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the figure is on the right side of its bound."""
+        return self.value >= self.bound if self.at_least else self.value <= self.bound
+
+
+def targets(results: Results) -> Iterator[Target]:
+    """All that the run can say something about."""
+    concurrent = 50 if any(one.concurrent == 50 for one in results.rounds) else results.rounds[0].concurrent
+    speeds = {
+        kind: [one.per_second for one in results.of(results.rounds, kind, concurrent)]
+        for kind in (FloorKind.name, SameMessagesKind.name, OurKind.name)
+    }
+    ours = speeds[OurKind.name]
+    at = f"at {concurrent} concurrent"
+    yield Target(f"jobs/s {at}, of the floor", ratio(ours, speeds[FloorKind.name]), 0.85, at_least=True)
+    yield Target(
+        f"jobs/s {at}, of the floor with the same messages", ratio(ours, speeds[SameMessagesKind.name]), 0.95, True
+    )
+    creates = {
+        kind: [median(one.create) for one in results.of(results.creates, kind, 1)]
+        for kind in (StartAndActivityKind.name, OurKind.name)
+    }
+    yield Target(
+        "`create` p50, of a start and an activity",
+        ratio(creates[OurKind.name], creates[StartAndActivityKind.name]),
+        1.5,
+    )
+    yield Target("events of a job", max(one.events for one in results.of(results.rounds, OurKind.name, 1)), 25)
+    for one in results.seen:
+        if one.kind == OurKind.name:
+            spread = percentile(one.visible, 99) / median(one.visible)
+            yield Target(f"signal to visible state at {one.concurrent} concurrent, p99 / p50", spread, 3)
+    if len(results.live) > 1:
+        few, many = results.live[0], results.live[-1]
+        signals = median(many.signal) / median(few.signal)
+        yield Target(f"p50 of a signal with {many.live} live jobs, of that with {few.live}", signals, 1.5)
+        cached = [one for one in results.live if one.live <= CACHED_WORKFLOWS]
+        grown = (cached[-1].worker_memory - cached[0].worker_memory) / (cached[-1].live - cached[0].live)
+        yield Target("worker memory of a cached live job", grown / 1000, 60, unit="kB")
+        if many.live > CACHED_WORKFLOWS:
+            beyond = (many.worker_memory - cached[-1].worker_memory) / (many.live - cached[-1].live)
+            yield Target("worker memory of a live job that is not cached", beyond / 1000, 6, unit="kB")
