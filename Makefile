@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo dev test check format bench lock
+.PHONY: demo dev test check format bench lock screenshots
 
 demo: $(READY)
 	$(BIN)/ucloud-orchestrator demo
@@ -26,6 +26,10 @@ check: $(READY)
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# The pictures of docs/operators.md, anew; look at each before you commit it.
+screenshots: $(READY)
+	UCLOUD_SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/end_to_end/test_web_ui.py
 
 # Figures, table and plots into benchmarks/results; BENCH="--live 100 1000 10000" measures more, and takes longer.
 bench: $(READY)
