@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo dev test check format bench lock screenshots
+.PHONY: demo dev test check format bench chaos lock screenshots
 
 demo: $(READY)
 	$(BIN)/ucloud-orchestrator demo
@@ -35,6 +35,10 @@ screenshots: $(READY)
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/requirements.txt
 	$(BIN)/python -m benchmarks $(BENCH)
+
+# A thousand jobs and a hundred faults; CHAOS="--seed 7" repeats the schedule of a run.
+chaos: $(READY)
+	$(BIN)/python -m tests.chaos $(CHAOS)
 
 # Hashes without addresses; needs uv. All have the same versions: for tests, for images, and for the plots of `bench`.
 LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \

@@ -196,9 +196,10 @@ class JobWorker:
             except (OSError, ValueError) as error:
                 log.error("Provider %s is not served: its key %s cannot be used (%s).", provider.id, key_file, error)
                 continue
-            calls = ProviderActivities(self._current_catalog, http, self._offered, self._submissions)
+            holdings = Holdings(self._engine)
+            calls = ProviderActivities(self._current_catalog, http, self._offered, self._submissions, holdings)
             products = ProductActivities(provider.id, http, Products(self._engine))
-            verification = VerificationActivities(provider.id, http, Holdings(self._engine), self._client)
+            verification = VerificationActivities(provider.id, http, holdings, self._client)
             worker = Worker(
                 self._client,
                 task_queue=provider_task_queue(provider.id),

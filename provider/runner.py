@@ -20,7 +20,7 @@ from models.command_line import build_command_line, build_environment
 from models.job import Job, JobState, JobUpdate
 from models.product import ProductReference
 from models.values import FileValue
-from provider import outputs, sandbox
+from provider import outputs, sandbox, slurm_peers
 from provider.drives import Drives
 from provider.entering import WayIn
 from provider.executor import Executor, ExecutorFailed, ReplicaStart, Standing
@@ -285,7 +285,10 @@ class Runner:
             licenses = job.status.resolved_licenses or {}
             environment |= build_environment(application, job.specification.parameters, environment, licenses)
             # In Slurm the network is the node's own.
-            entrance = Entrance() if executor.assigns_hosts else self.networks.entrance(job.id, rank)
+            if executor.assigns_hosts:
+                entrance = Entrance(etc=slurm_peers.etc(job, self._control(job.id, rank)))
+            else:
+                entrance = self.networks.entrance(job.id, rank)
             room = sandbox.Room(
                 work=folder / "work",
                 ucloud=ucloud,

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from models.product import BackendSupport, ComputeSupport, ProductReference, ProductSupport
+from provider.session_tokens import LIFETIME
 from service.logs import LogFormat
 from service.settings import ProcessSettings
 
@@ -97,6 +98,8 @@ class ProviderSettings(ProcessSettings):
     web_domain: str | None = None
     """The domain below which every web session has a host name of its own, such as `apps.provider.example.com` (with
     its port if that is not the usual one); without it, sessions are paths of `public_url`, which they share."""
+    session_lifetime: int = Field(default=LIFETIME, ge=1)
+    """Seconds in which the address of a session must be opened; a session that is open may last longer."""
     network: NetworkChoice = "auto"
     """`separate`: every job has a network of its own, or the provider does not start; `host`: all share this machine's;
     `auto`: separate where the machine can do it."""

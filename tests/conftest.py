@@ -50,6 +50,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     ):
         contract.addoption(f"--{name}", dest=f"contract_{name}".replace("-", "_"), default=default, help=meaning)
     contract.addoption("--product", dest="contract_products", action="append", help="id/category; may be repeated")
+    contract.addoption("--free", dest="contract_free", action="store_true", help="its products cost nothing")
     contract.addoption("--patience", dest="contract_patience", type=float, default=40.0, help="seconds for a report")
 
 

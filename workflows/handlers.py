@@ -284,6 +284,7 @@ class JobHandlers(KnownJob):
         )
         await workflow.wait_condition(lambda: request.done() or self._stopping)
         if not request.done():
+            request.add_done_callback(_forget)
             request.cancel()
             raise refusal_of(ErrorCode.INVALID_STATE, f"The job ended before the provider answered to {verb.lower()}.")
         try:
@@ -297,3 +298,9 @@ class JobHandlers(KnownJob):
         if self._stopping or self._is_over:
             state = self._job.status.state
             raise refusal_of(ErrorCode.INVALID_STATE, f"The job is in state {state} and can no longer be changed.")
+
+
+def _forget(request: asyncio.Task[Any]) -> None:
+    """Nobody asks any more how it went, and asyncio would complain of an error that nobody has looked at."""
+    if not request.cancelled():
+        request.exception()

@@ -266,11 +266,16 @@ async def test_nothing_is_left_of_jobs_that_ended_without_the_provider(tmp_path:
     process, served.url = await asyncio.to_thread(serve_apart, served)
     database = listening(replicas=2)
     await listen(served, database)
-    asking = [connecting("db:5000", resources=[peer("db", database)]) for _ in range(4)]
-    long = shell("sleep 300", replicas=2)
+    until = "echo up; until [ -e /work/go ]; do sleep 0.1; done; "
+    asking = [connecting("db:5000", before=until, resources=[peer("db", database)]) for _ in range(4)]
+    long = shell("echo up; sleep 300", replicas=2)
     await served.call("", *asking, shell("exit 3", replicas=2), long, shell("no-such-program"))
+    ranks = [*((job, 0) for job in asking), (long, 0), (long, 1)]
+    await eventually(lambda: all(written(served, job, rank) == "up\n" for job, rank in ranks), 40)
     process.kill()
     process.wait()
+    for job in asking:
+        (jobs_folder(served) / job["id"] / "work" / "go").touch()
     # The networks of jobs that end without a provider end with them; those of the others are kept.
     living = {database["id"], long["id"]}
     await eventually(lambda: {folder.parent.parent.name for folder, _ in held_by(served)} == living, 40)

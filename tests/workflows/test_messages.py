@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import subprocess
@@ -118,6 +119,25 @@ async def test_an_update_after_the_end_is_refused_by_the_server(orchestrator: Or
         await orchestrator.report(job.id, JobState.RUNNING)
     with pytest.raises(JobClosed):
         await orchestrator.jobs.suspend(job.id)
+
+
+async def test_a_request_that_the_end_of_the_job_overtakes_is_refused_and_forgotten(
+    orchestrator: Orchestrator, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = await orchestrator.created()
+    orchestrator.provider.open["extend"].clear()
+    extending = asyncio.create_task(orchestrator.jobs.extend(job.id, SimpleDuration(hours=1)))
+    await eventually(lambda: "extend" in orchestrator.provider.calls_for(job.id))
+    await orchestrator.jobs.cancel(job.id)
+    with pytest.raises(RequestRefused, match="ended before the provider answered to extend"):
+        await extending
+    orchestrator.provider.open["extend"].set()
+    await orchestrator.report(job.id, text="The end is near.")
+    await orchestrator.eventually_said(job.id, "The end is near.")
+    gc.collect()
+    assert "never retrieved" not in caplog.text
+    await orchestrator.report(job.id, JobState.SUCCESS)
+    await orchestrator.jobs.wait(job.id)
 
 
 async def test_two_extensions_at_once_both_count(orchestrator: Orchestrator) -> None:

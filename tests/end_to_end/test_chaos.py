@@ -1,0 +1,27 @@
+"""A short storm, of a fixed and of a random seed: see `tests/chaos`. `UCLOUD_TEST_SEED` repeats a schedule."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.faults import KINDS, schedule
+from tests.chaos.run import run
+
+
+def test_a_seed_repeats_its_schedule_and_every_kind_of_fault_is_in_it() -> None:
+    assert schedule(1, 40) == schedule(1, 40) != schedule(2, 40)
+    assert {fault.kind for fault in schedule(1, len(KINDS))} == set(KINDS)
+
+
+@pytest.mark.timeout(480)
+@pytest.mark.parametrize(("seed", "faults"), [(1, len(KINDS)), (None, 9)], ids=["fixed", "random"])
+async def test_no_job_is_lost_in_a_storm(tmp_path: Path, seed: int | None, faults: int) -> None:
+    if seed is None:
+        seed = int(os.environ.get("UCLOUD_TEST_SEED", time.time_ns() % 1_000_000))
+    report = await run(tmp_path, seed, faults, jobs=25, client_count=6, say=print)
+    print(report.summary)
+    assert report.broken == []
