@@ -82,7 +82,6 @@ PEER_PATIENCE = timedelta(seconds=5)
 
 
 FAULTS = (
-    ConnectionSettingsWrong,
     DatabaseUnusable,
     OSError,
     RPCError,
@@ -90,7 +89,7 @@ FAULTS = (
     SchemaOutdated,
     UnusableKeys,
 )
-"""What ends the process with its sentence: settings that cannot be used, and counterparts that are away."""
+"""What ends the process with its sentence: most of it is a counterpart that is away, and a new start may help."""
 
 
 class JobWorker:
@@ -313,6 +312,9 @@ def main(arguments: Sequence[str] = ()) -> int:
     try:
         tracing.start("ucloud-worker")
         uvloop.run((setup if chosen.command == "setup" else serve)(settings, chosen.json))
+    except ConnectionSettingsWrong as error:
+        log.error("%s", error)
+        return 2
     except FAULTS as error:
         log.error("%s", error)
         return 3

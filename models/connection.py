@@ -36,7 +36,7 @@ async def connect_to_temporal(
     Raises `TemporalUnreachable`, or `ConnectionSettingsWrong`, `UnusableKeys` or `TracingUnavailable` if what the
     environment asks for cannot be had.
     """
-    config = _configured() if configured else ClientConnectConfig()
+    config = connection_settings() if configured else ClientConnectConfig()
     config["target_host"] = address or config.get("target_host") or DEFAULT_ADDRESS
     if namespace is not None:
         config["namespace"] = namespace
@@ -51,8 +51,8 @@ async def connect_to_temporal(
         raise ConnectionSettingsWrong(f"The connection to {config['target_host']} is set wrongly: {error}.") from error
 
 
-def _configured() -> ClientConnectConfig:
-    """What the environment and its profile say. Raises `ConnectionSettingsWrong`."""
+def connection_settings() -> ClientConnectConfig:
+    """What the environment and its profile say; nothing is connected. Raises `ConnectionSettingsWrong`."""
     file = os.environ.get(CONFIG_FILE_VARIABLE)
     if file and not Path(file).exists():  # the SDK would go on without it
         raise ConnectionSettingsWrong(f"There is no file {file}, which {CONFIG_FILE_VARIABLE} names.")

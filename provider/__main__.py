@@ -12,6 +12,8 @@ from argparse import ArgumentParser
 import uvicorn
 
 from models import tracing
+from models.connection import connection_settings
+from models.connection_errors import ConnectionSettingsWrong
 from provider.server import create_server
 from provider.settings import ProviderSettings
 from service.logs import configure
@@ -42,7 +44,8 @@ def main() -> int:
     chosen = parser.parse_args()
     try:
         settings = ProviderSettings.read()
-    except SettingsWrong as error:
+        connection_settings()  # it connects only when it has something to report, and jobs would wait for that
+    except (SettingsWrong, ConnectionSettingsWrong) as error:
         sys.stderr.write(f"{error}\n")
         return 2
     configure(settings.log_level, settings.log_format)

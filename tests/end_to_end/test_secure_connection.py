@@ -294,19 +294,19 @@ def test_worker_provider_and_command_line_serve_a_job_by_one_profile(front: Fron
         assert f"/temporal.api.workflowservice.v1.WorkflowService/{call}" in paths
 
 
-def test_the_worker_says_in_one_line_why_it_cannot_start(front: Front, tmp_path: Path) -> None:
-    for changes, reason in (
-        (settings(front, front.tls, tls_server_ca_cert_path="other-ca.pem"), "no authority trusted here"),
-        ({"TEMPORAL_PROFILE": "nobody"}, "Profile 'nobody' not found"),
-    ):
-        environment = os.environ | changes | {"UCLOUD_DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path / 'store.sqlite'}"}
-        done = subprocess.run(
-            [sys.executable, "-m", "worker", "setup"],
-            env=environment | {"UCLOUD_KEYS_DIR": str(tmp_path / "keys")},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert (done.returncode, len(done.stderr.splitlines())) == (3, 1), done.stderr
-        assert reason in done.stderr
+@pytest.mark.parametrize(
+    ("module", "words", "code", "reason"),
+    [
+        ("worker", {"tls_server_ca_cert_path": "other-ca.pem"}, 3, "no authority trusted here has signed"),
+        ("worker", {"profile": "nobody"}, 2, "Profile 'nobody' not found"),
+        ("provider", {"profile": "nobody"}, 2, "Profile 'nobody' not found"),
+    ],
+)
+def test_a_process_that_cannot_start_says_why_in_one_line(
+    front: Front, module: str, words: dict[str, str], code: int, reason: str
+) -> None:
+    environment = os.environ | settings(front, front.tls, **words)
+    command = [sys.executable, "-m", module, *(["setup"] if module == "worker" else [])]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, len(done.stderr.splitlines())) == (code, 1), done.stderr
+    assert reason in done.stderr
