@@ -5,9 +5,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 READY := .venv/ready
 
-LOCKED := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate
-
-.PHONY: demo dev test check format bench bench-peers chaos lock
+.PHONY: demo dev test check format bench bench-peers chaos lock screenshots
 
 demo: $(READY)
 	$(BIN)/ucloud-orchestrator demo
@@ -29,6 +27,10 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# The pictures of docs/operators.md, anew; look at each before you commit it.
+screenshots: $(READY)
+	UCLOUD_SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/end_to_end/test_web_ui.py
+
 # Figures, table and plots into benchmarks/results; BENCH="--live 100 1000 10000" measures more, and takes longer.
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/requirements.txt
@@ -42,12 +44,15 @@ bench-peers: $(READY)
 chaos: $(READY)
 	$(BIN)/python -m tests.chaos $(CHAOS)
 
-# Hashes without addresses; needs uv.
+# Hashes without addresses; needs uv. All have the same versions: for tests, for images, and for the plots of `bench`.
+LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+  --no-header --no-annotate
 lock:
-	uv pip compile $(LOCKED) --extra all --extra dev pyproject.toml -o requirements.txt
-	echo 'matplotlib>=3.10' | uv pip compile $(LOCKED) -c requirements.txt - -o benchmarks/requirements.txt
-	printf 'dbos>=3.4\nhttpx>=0.28\n' | uv pip compile $(LOCKED) - -o benchmarks/peers/requirements-dbos.txt
-	echo 'prefect>=3.9' | uv pip compile $(LOCKED) - -o benchmarks/peers/requirements-prefect.txt
+	$(LOCK) --extra all --extra dev pyproject.toml -o requirements.txt
+	$(LOCK) --extra deployed -c requirements.txt pyproject.toml -o deploy/requirements.txt
+	echo 'matplotlib>=3.10' | $(LOCK) -c requirements.txt - -o benchmarks/requirements.txt
+	printf 'dbos>=3.4\nhttpx>=0.28\n' | $(LOCK) - -o benchmarks/peers/requirements-dbos.txt
+	echo 'prefect>=3.9' | $(LOCK) - -o benchmarks/peers/requirements-prefect.txt
 
 $(READY): requirements.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed."; exit 1; }

@@ -407,9 +407,11 @@ def _last_word(taken: Taken, standing: Standing, lost: int | None) -> JobUpdate:
         return JobUpdate(state=JobState.SUCCESS, status="Your job has been cancelled!")
     if standing.end is not None:
         return standing.end.model_copy(update={"status": f"{standing.end.status} Exit codes: {codes}."})
-    if any(condition.phase is Phase.VANISHED for condition in conditions):
-        text = f"A replica vanished without an exit code (the machine or its processes were stopped): {codes}."
-        return JobUpdate(state=JobState.FAILURE, status=text)
+    if vanished := [str(rank) for rank, condition in enumerate(conditions) if condition.phase is Phase.VANISHED]:
+        who = f"The replica{'s' if len(vanished) > 1 else ''} of rank {', '.join(vanished)}"
+        text = f"{who} vanished without an exit code: the machine or its processes were stopped."
+        others = f" Exit codes: {codes}." if len(conditions) > len(vanished) else ""
+        return JobUpdate(state=JobState.FAILURE, status=text + others)
     if len(conditions) == 1:
         return JobUpdate(state=JobState.SUCCESS, status=f"The job has finished with exit code {_code(conditions[0])}.")
     first = f" Rank {lost} ended the job." if lost is not None else ""

@@ -26,11 +26,13 @@ def configuration() -> Config:
     return config
 
 
-async def upgrade(engine: AsyncEngine, revision: str = "head") -> None:
-    """Run the migrations up to `revision`. May be repeated."""
+async def upgrade(engine: AsyncEngine, revision: str = "head") -> bool:
+    """Run the migrations up to `revision`; whether there was one to run. May be repeated."""
     config = configuration()
     async with engine.begin() as connection:
+        before = await connection.run_sync(_revision)
         await connection.run_sync(lambda sync: _run(config, sync, command.upgrade, revision))
+        return before != await connection.run_sync(_revision)
 
 
 async def downgrade(engine: AsyncEngine, revision: str = "base") -> None:
@@ -44,12 +46,16 @@ async def require_current(engine: AsyncEngine) -> None:
     """Raise `SchemaOutdated` unless every migration has been run."""
     expected = ScriptDirectory.from_config(configuration()).get_current_head()
     async with engine.connect() as connection:
-        found = await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
+        found = await connection.run_sync(_revision)
     if found != expected:
         raise SchemaOutdated(
             f"The database is at revision {found or 'none'}, this release needs {expected}: "
             "run 'ucloud-orchestrator setup'."
         )
+
+
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
 
 
 def _run(config: Config, connection: Connection, step: Callable[[Config, str], None], revision: str) -> None:

@@ -24,12 +24,14 @@ from temporalio.testing import WorkflowEnvironment
 
 from catalog import ReloadingCatalog
 from client import Actor, JobClient, ProviderClient
+from installation import make_keys, register_search_attributes
 from models import Job, JobSpecification, JobState, JobUpdate
 from store import Archive, Wallets, connect, upgrade
 from tests.acknowledging_provider import AcknowledgingProvider
 from tests.conditions import eventually
 from tests.databases import new_database
-from worker import JobWorker, WorkerSettings, make_keys, register_search_attributes
+from worker import JobWorker
+from worker_settings import WorkerSettings
 
 TEMPORAL_BINARY = Path(sys.executable).parent / "temporal"
 TEST_CATALOG = Path(__file__).parent / "workflows" / "catalog"

@@ -19,9 +19,9 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
+from installation import make_keys
 from tests.conftest import TEMPORAL_BINARY
 from tests.contract.orchestrator import TASK_QUEUE, Orchestrator, ProviderUnderTest, RecordedJob, shell
-from worker import make_keys
 
 DEFAULT_PRODUCT = "cpu-1/cpu"
 

@@ -15,11 +15,11 @@ import uvicorn
 from fastapi import FastAPI
 from temporalio.client import Client
 
+from installation import make_keys
 from tests.conditions import eventually
 from tests.contract import test_answers, test_authentication, test_charges, test_jobs, test_replicas, test_sessions
 from tests.contract.conftest import DEFAULT_PRODUCT, jobs_on
 from tests.contract.orchestrator import Orchestrator, ProviderUnderTest
-from worker import make_keys
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "minimal_provider.py"
 SERVING = 'uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")\n'

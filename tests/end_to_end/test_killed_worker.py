@@ -15,12 +15,12 @@ import pytest
 from temporalio.testing import WorkflowEnvironment
 
 from client import Actor, JobClient, ProviderClient
+from installation import make_keys
 from models import Job, JobSpecification, JobState, JobUpdate
 from store import Archive, connect, upgrade
 from tests.acknowledging_provider import AcknowledgingProvider
 from tests.conditions import eventually
 from tests.conftest import TEST_CATALOG, as_stored
-from worker import make_keys
 
 SPECIFICATION = JobSpecification.model_validate(
     {

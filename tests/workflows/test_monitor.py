@@ -13,6 +13,7 @@ from temporalio.common import WorkflowIDConflictPolicy
 from activities import verification
 from activities.reconciliation import ENDED_BY_FORCE
 from client import Actor, JobClient
+from installation import schedule_monitor
 from models import JobOwner, JobState
 from models.holdings import holding_of
 from models.messages import MonitorRequest
@@ -23,7 +24,6 @@ from models.workspace import Workspace
 from store import Holdings
 from tests.conditions import eventually
 from tests.conftest import Orchestrator
-from worker import schedule_monitor
 
 PAID = {"id": "paid-1", "category": "paid", "provider": "local"}
 FILE = {"type": "file", "path": "/alices/data.csv", "readOnly": True}
