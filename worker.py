@@ -80,6 +80,8 @@ log = logging.getLogger("worker")
 
 STOP_MARGIN = 3.0
 """Seconds after `stop_patience` at which the process ends whatever hangs, as attempts do while the database is away."""
+TO_THE_END = timedelta(hours=1)
+"""How long a worker of jobs may stop. Cancelled local activities would be tried, and cancelled, again and again."""
 CATALOG_INTERVAL = 5.0
 """Seconds between two looks for providers that have come into the catalog."""
 PEER_PATIENCE = timedelta(seconds=5)
@@ -225,7 +227,7 @@ class JobWorker:
             max_cached_workflows=self._settings.max_cached_workflows,
             workflow_task_poller_behavior=PollerBehaviorAutoscaling(),
             activity_task_poller_behavior=PollerBehaviorAutoscaling(),
-            graceful_shutdown_timeout=self._stop_patience,
+            graceful_shutdown_timeout=TO_THE_END,
         )
 
     def _serve_new_providers(self) -> None:
