@@ -23,8 +23,8 @@ from benchmarks.peers.process import NO_TELEMETRY, Prepared, Process, cpu_second
 from benchmarks.processes import measured
 from cli.processes import Part, accepts_connections, free_port
 from client import JobClient
+from installation import make_keys
 from models.connection import connect_to_temporal
-from worker import make_keys
 
 PROVIDER = "acknowledging"
 Loads = Mapping[int, int]
