@@ -27,8 +27,7 @@ SYSTEMS: dict[str, System] = {
     "dbos-sqlite-as-is": DbosPeer("DBOS, SQLite, as it comes", FEWER_JOBS, (2, 4), "sqlite", tuned=False),
     "dbos-postgresql": DbosPeer("DBOS, PostgreSQL", JOBS, (5, 20), "postgresql", tuned=True),
     "dbos-postgresql-as-is": DbosPeer("DBOS, PostgreSQL, as it comes", JOBS, (5, 20), "postgresql", tuned=False),
-    "prefect": PrefectPeer("Prefect, SQLite", FEWER_JOBS, (1, 2), "sqlite"),
-    "prefect-postgresql": PrefectPeer("Prefect, PostgreSQL", FEWER_JOBS, (1, 2), "postgresql"),
+    "prefect": PrefectPeer("Prefect, its own server", FEWER_JOBS, (1, 2)),
 }
 
 

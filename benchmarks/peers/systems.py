@@ -147,47 +147,27 @@ class DbosPeer(Peer):
 
 
 class PrefectPeer(Peer):
-    """Prefect with its own server, on SQLite as it comes or on PostgreSQL."""
+    """Prefect with its own server, whose database is a file of SQLite."""
 
     peer = "prefect"
-
-    def __init__(self, name: str, jobs: Loads, warm_up: tuple[int, int], database: str) -> None:
-        super().__init__(name, jobs, warm_up)
-        self._database = database
 
     @contextlib.contextmanager
     def prepared(self, python: str, folder: Path) -> Iterator[Prepared]:
         """Prefect's server on a port of the loopback."""
-        with contextlib.ExitStack() as running:
-            servers: tuple[int, ...] = ()
-            url = f"sqlite+aiosqlite:///{folder}/prefect.sqlite"
-            if self._database == "postgresql":
-                server = running.enter_context(_postgresql())
-                server.psql("CREATE DATABASE peer_prefect")
-                server.psql("ALTER DATABASE peer_prefect SET synchronous_commit = off")
-                url = server.get_uri(database="peer_prefect", driver="asyncpg")
-                servers = (server.get_pid(),)
-            environment = running.enter_context(self._served(python, folder, url))
-            yield Prepared("prefect_jobs.py", {"store": str(folder / "store.sqlite")}, environment, servers)
-
-    @contextlib.contextmanager
-    def _served(self, python: str, folder: Path, url: str) -> Iterator[dict[str, str]]:
         port = free_port()
         environment = {
             **NO_TELEMETRY,
             "PREFECT_HOME": str(folder / "home"),
-            "PREFECT_SERVER_DATABASE_CONNECTION_URL": url,
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{folder}/prefect.sqlite",
             "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
             "PREFECT_SERVER_UI_ENABLED": "false",
-            # On SQLite its server answers 503 to concurrent flows; with the default of 5 tries jobs fail.
-            "PREFECT_CLIENT_MAX_RETRIES": "50",
             "PREFECT_LOGGING_LEVEL": "ERROR",
             "PREFECT_LOGGING_TO_API_ENABLED": "false",
         }
         command = [python, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
         server = Part("prefect-server", command, environment, folder, lambda _: _is_healthy(port))
         with _running(server, patience=300):
-            yield environment
+            yield Prepared("prefect_jobs.py", {"store": str(folder / "store.sqlite")}, environment)
 
 
 @contextlib.contextmanager
