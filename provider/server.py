@@ -104,7 +104,7 @@ def create_server(
             tracing.answered(answer.status_code)
         return answer
 
-    tokens = SessionTokens(settings.data_dir / "session-secret")
+    tokens = SessionTokens(settings.data_dir / "session-secret", settings.session_lifetime)
     cookies = SessionTokens(settings.data_dir / "cookie-secret")
     web = WebSessions(
         f"{sessions_prefix}/web",
@@ -178,6 +178,10 @@ def _calls(
             taken = await ledger.find(peer.job_id)
             if taken is None or taken.ended:
                 raise Refused(f"The peer {peer.hostname} (job {peer.job_id}) does not run at this provider.")
+            if runner.executor_of(taken.job).assigns_hosts != runner.executor_of(job).assigns_hosts:
+                ours, theirs = job.specification.product, taken.job.specification.product
+                why = f"cannot be reached from {ours}: choose one that runs where {theirs} does"
+                raise Refused(f"The peer {peer.hostname} (job {peer.job_id}) {why}.")
 
     @router.post("/terminate")
     async def terminate(request: BulkRequest[Job]) -> dict[str, Any]:

@@ -29,12 +29,18 @@ def configuration() -> Config:
     return config
 
 
-async def upgrade(engine: AsyncEngine, revision: str = "head") -> None:
-    """Run the migrations up to `revision`. May be repeated; the tables of a newer release stay as they are."""
+async def upgrade(engine: AsyncEngine, revision: str = "head") -> bool:
+    """Run the migrations up to `revision`; whether there was one to run.
+
+    May be repeated; the tables of a newer release stay as they are.
+    """
     config = configuration()
     async with engine.begin() as connection:
-        if not _is_of_a_newer_release(await connection.run_sync(_revision)):
-            await connection.run_sync(lambda sync: _run(config, sync, command.upgrade, revision))
+        before = await connection.run_sync(_revision)
+        if _is_of_a_newer_release(before):
+            return False
+        await connection.run_sync(lambda sync: _run(config, sync, command.upgrade, revision))
+        return before != await connection.run_sync(_revision)
 
 
 async def downgrade(engine: AsyncEngine, revision: str = "base") -> None:

@@ -24,12 +24,14 @@ from temporalio.testing import WorkflowEnvironment
 
 from catalog import ReloadingCatalog
 from client import Actor, JobClient, ProviderClient
+from installation import make_keys, register_search_attributes
 from models import Job, JobSpecification, JobState, JobUpdate
 from store import Archive, Wallets, connect, upgrade
 from tests.acknowledging_provider import AcknowledgingProvider
 from tests.conditions import eventually
 from tests.databases import new_database
-from worker import JobWorker, WorkerSettings, make_keys, register_search_attributes
+from worker import JobWorker
+from worker_settings import WorkerSettings
 
 TEMPORAL_BINARY = Path(sys.executable).parent / "temporal"
 TEST_CATALOG = Path(__file__).parent / "workflows" / "catalog"
@@ -48,6 +50,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     ):
         contract.addoption(f"--{name}", dest=f"contract_{name}".replace("-", "_"), default=default, help=meaning)
     contract.addoption("--product", dest="contract_products", action="append", help="id/category; may be repeated")
+    contract.addoption("--free", dest="contract_free", action="store_true", help="its products cost nothing")
     contract.addoption("--patience", dest="contract_patience", type=float, default=40.0, help="seconds for a report")
 
 

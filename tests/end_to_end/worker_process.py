@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from installation import make_keys
 from store import connect, upgrade
 from tests.conftest import TEST_CATALOG
-from worker import make_keys
 
 ROOT = Path(__file__).parent.parent.parent
 

