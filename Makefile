@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo dev test check format bench bench-peers chaos lock screenshots
+.PHONY: demo dev test check format bench bench-peers chaos histories lock screenshots
 
 demo: $(READY)
 	$(BIN)/ucloud-orchestrator demo
@@ -30,6 +30,10 @@ format: $(READY)
 # The pictures of docs/operators.md, anew; look at each before you commit it.
 screenshots: $(READY)
 	UCLOUD_SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/end_to_end/test_web_ui.py
+
+# Once for each release, before it is tagged (docs/upgrades.md).
+histories: $(READY)
+	$(BIN)/python -m pytest tests/workflows/test_replay.py --record-histories
 
 # Figures, table and plots into benchmarks/results; BENCH="--live 100 1000 10000" measures more, and takes longer.
 bench: $(READY)

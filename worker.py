@@ -55,6 +55,7 @@ from service.health import Check, health_routes
 from service.logs import configure
 from service.serving import serving
 from service.settings import SettingsWrong
+from service.stopping import leave_at_the_latest
 from store import (
     Archive,
     DatabaseUnusable,
@@ -68,13 +69,15 @@ from store import (
     require_current,
 )
 from worker_settings import WorkerSettings
-from workflows import JobBatchWorkflow, JobWorkflow, ProviderMonitorWorkflow
+from workflows import JobBatchWorkflow, JobWorkflow, ProviderMonitorWorkflow, patches
 from workflows.surplus import SurplusArguments
 
 log = logging.getLogger("worker")
 
-GRACEFUL_STOP = timedelta(seconds=20)
-"""How long running activities may finish after SIGTERM; below the 30 s after which systemd and Kubernetes kill."""
+STOP_MARGIN = 3.0
+"""Seconds after `stop_patience` at which the process ends whatever hangs, as attempts do while the database is away."""
+TO_THE_END = timedelta(hours=1)
+"""How long a worker of jobs may stop. Cancelled local activities would be tried, and cancelled, again and again."""
 CATALOG_INTERVAL = 5.0
 """Seconds between two looks for providers that have come into the catalog."""
 PEER_PATIENCE = timedelta(seconds=5)
@@ -105,20 +108,23 @@ class JobWorker:
         self._offered = OfferedProducts(Products(engine))
         self._submissions = UnansweredSubmissions()
         self._stop = asyncio.Event()
-        self._providers: dict[str, tuple[Worker, ProviderHttp]] = {}
+        self._stop_patience = timedelta(seconds=settings.stop_patience)
+        self._providers: dict[str, ServedProvider] = {}
 
     async def run(self) -> None:
         """Serve until `stop` is called, then let what runs finish."""
-        async with self._jobs_worker():
+        async with self._jobs_worker() as jobs:
             try:
                 while not self._stop.is_set():
+                    self._check_served_providers()
                     self._serve_new_providers()
                     try:
                         await asyncio.wait_for(self._stop.wait(), CATALOG_INTERVAL)
                     except TimeoutError:
                         continue
             finally:
-                await self._stop_providers()
+                # All at once: one after the other they would take the patience twice.
+                await asyncio.gather(jobs.shutdown(), *(served.stop() for served in self._providers.values()))
 
     def gauges(self, meter: MetricMeter) -> Gauges:
         """The figures that are looked up while the worker runs."""
@@ -178,10 +184,11 @@ class JobWorker:
             ],
             interceptors=[SurplusArguments()],
             workflow_runner=UnsandboxedWorkflowRunner(),  # see decision 0011
+            patch_activation_callback=patches.activation(self._settings.compatible_with),
             max_cached_workflows=self._settings.max_cached_workflows,
             workflow_task_poller_behavior=PollerBehaviorAutoscaling(),
             activity_task_poller_behavior=PollerBehaviorAutoscaling(),
-            graceful_shutdown_timeout=GRACEFUL_STOP,
+            graceful_shutdown_timeout=TO_THE_END,
         )
 
     def _serve_new_providers(self) -> None:
@@ -218,16 +225,31 @@ class JobWorker:
                 max_concurrent_activities=provider.limits.maximum_concurrent_calls,
                 max_task_queue_activities_per_second=provider.limits.calls_per_second,
                 activity_task_poller_behavior=PollerBehaviorAutoscaling(),
-                graceful_shutdown_timeout=GRACEFUL_STOP,
+                graceful_shutdown_timeout=self._stop_patience,
             )
-            self._providers[provider.id] = (worker, http)
-            asyncio.get_running_loop().create_task(worker.run(), name=f"provider {provider.id}")
+            self._providers[provider.id] = ServedProvider(worker, http)
             log.info("Serving provider %s at %s.", provider.id, address)
 
-    async def _stop_providers(self) -> None:
-        await asyncio.gather(*(worker.shutdown() for worker, _ in self._providers.values()))
-        for _, http in self._providers.values():
-            await http.close()
+    def _check_served_providers(self) -> None:
+        """Raise if calls to a provider are no longer taken: only a new process takes them up again."""
+        for provider_id, served in self._providers.items():
+            if served.running.done():
+                raise RuntimeError(f"Calls to provider {provider_id} are no longer taken: {served.running.exception()}")
+
+
+class ServedProvider:
+    """The poller of one provider's calls, and the connections that they use."""
+
+    def __init__(self, worker: Worker, http: ProviderHttp) -> None:
+        self._worker = worker
+        self._http = http
+        self.running = asyncio.create_task(worker.run())
+
+    async def stop(self) -> None:
+        """Let the calls finish, and close the connections."""
+        await self._worker.shutdown()
+        await asyncio.wait([self.running])
+        await self._http.close()
 
 
 async def serve(settings: WorkerSettings, as_json: bool = False) -> None:
@@ -246,8 +268,13 @@ async def serve(settings: WorkerSettings, as_json: bool = False) -> None:
             await client.service_client.check_health()
 
         loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            leave_at_the_latest(settings.stop_patience + STOP_MARGIN)
+            worker.stop()
+
         for stop_signal in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(stop_signal, worker.stop)
+            loop.add_signal_handler(stop_signal, stop)
         providers = [provider.id for provider in catalog.current.providers()]
         _say(
             {"event": "ready", "namespace": client.namespace, "taskQueue": TASK_QUEUE, "providers": providers},
@@ -255,6 +282,9 @@ async def serve(settings: WorkerSettings, as_json: bool = False) -> None:
             f"providers {', '.join(providers) or '(none)'}.",
             as_json,
         )
+        if settings.compatible_with is not None:
+            waiting = ", ".join(patches.held_back(settings.compatible_with)) or "nothing"
+            log.info("Held back, because release %s does not know it: %s.", settings.compatible_with, waiting)
         async with _observed(
             worker, runtime, settings, {"database": Figures(engine).check, "temporal": reach_temporal}
         ):

@@ -38,8 +38,12 @@ class WorkerSettings(ProcessSettings):
     retention_days: int | None = Field(default=None, ge=1, le=36500)
     """How long Temporal keeps workflows that have ended; `setup` sets it. Without it a namespace that `setup` makes has
     30 days, and one that is there keeps its own."""
+    compatible_with: str | None = Field(default=None, pattern=r"^\d+\.\d+$")
+    """A release, such as `0.3`, that runs beside this one or may come back: nothing is begun that it does not know."""
+    stop_patience: float = Field(default=20.0, ge=0)
+    """Seconds that calls may take to finish after SIGTERM; below the 30 s after which systemd and Kubernetes kill."""
     max_cached_workflows: int = Field(default=1000, ge=0)
-    """Workflows that the worker keeps in memory between two of their steps."""
+    """Jobs that need no replay for their next task. With less than two, tasks may run out of time and are repeated."""
     metrics_address: str | None = None
     """Where Prometheus finds the figures, such as `127.0.0.1:9464`; without it there are none."""
     health_host: str = "127.0.0.1"

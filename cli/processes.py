@@ -19,7 +19,7 @@ import psutil
 READY_PATIENCE = 60.0
 """Seconds that a process may take until it serves; the first start of the server on a slow disk takes ten."""
 STOP_PATIENCE = 25.0
-"""Seconds that a process may take to stop before it is killed; the worker takes up to twenty."""
+"""Seconds that a process may take to stop before it is killed; the worker takes up to 23."""
 LONGEST_PAUSE = 10.0
 """Seconds between two starts of a process that dies again and again."""
 

@@ -194,9 +194,9 @@ class Orchestrator:
         await self.working
 
     @asynccontextmanager
-    async def another_worker(self) -> AsyncIterator[None]:
-        """A second worker, for tests that have stopped the first."""
-        worker = self.new_worker()
+    async def another_worker(self, **changes: Any) -> AsyncIterator[None]:
+        """A second worker, with other settings, for tests that have stopped the first."""
+        worker = self.new_worker(**changes)
         running = asyncio.create_task(worker.run())
         try:
             yield
@@ -252,6 +252,7 @@ async def orchestrator(
         database_url=database_url,
         keys_dir=tmp_path / "keys",
         operators=["alice"],
+        stop_patience=2,
         provider_addresses=dict.fromkeys(("local", "second"), provider.url),
     )
     for served in settings.provider_addresses:
@@ -259,8 +260,8 @@ async def orchestrator(
     engine = connect(settings.database_url)
     await upgrade(engine)
 
-    def new_worker(client: Client = environment.client) -> JobWorker:
-        return JobWorker(client, settings, ReloadingCatalog(settings.catalog), engine)
+    def new_worker(client: Client = environment.client, **changes: Any) -> JobWorker:
+        return JobWorker(client, settings.model_copy(update=changes), ReloadingCatalog(settings.catalog), engine)
 
     worker = new_worker()
     running = asyncio.create_task(worker.run())
