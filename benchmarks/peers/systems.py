@@ -147,7 +147,7 @@ class DbosPeer(Peer):
 
 
 class PrefectPeer(Peer):
-    """Prefect with its own server, whose database is a file of SQLite."""
+    """Prefect with its own server on SQLite; on PostgreSQL it needs an extension that the tests' PostgreSQL has not."""
 
     peer = "prefect"
 
@@ -161,6 +161,8 @@ class PrefectPeer(Peer):
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{folder}/prefect.sqlite",
             "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
             "PREFECT_SERVER_UI_ENABLED": "false",
+            # On SQLite its server answers 503 to concurrent flows; with the default of 5 tries jobs fail at 50.
+            "PREFECT_CLIENT_MAX_RETRIES": "50",
             "PREFECT_LOGGING_LEVEL": "ERROR",
             "PREFECT_LOGGING_TO_API_ENABLED": "false",
         }
