@@ -89,6 +89,16 @@ def _catalog_findings(
                 message=f"The product {specification.product} does not run applications of type {tool.backend}.",
                 code=ErrorCode.FEATURE_NOT_SUPPORTED_BY_PROVIDER,
             )
+        elif not backend.peers and any(isinstance(value, PeerValue) for value in _values(specification)):
+            yield Finding(
+                field="product",
+                message=f"On the product {specification.product} jobs cannot connect to other jobs.",
+                code=ErrorCode.FEATURE_NOT_SUPPORTED_BY_PROVIDER,
+            )
+
+
+def _values(specification: JobSpecification) -> list[AppParameterValue]:
+    return [*specification.parameters.values(), *specification.resources]
 
 
 def _common_findings(specification: JobSpecification) -> Iterator[Finding]:
@@ -97,7 +107,7 @@ def _common_findings(specification: JobSpecification) -> Iterator[Finding]:
             yield _finding(
                 f"resources[{index}]", f"A value of type {resource.type} is a parameter; it cannot be a resource."
             )
-    values = [*specification.parameters.values(), *specification.resources]
+    values = _values(specification)
     names = Counter(basename(value.path.rstrip("/")) for value in values if isinstance(value, FileValue))
     for name, count in names.items():
         if count > 1:

@@ -13,7 +13,7 @@ TOOL = Tool.model_validate(
     {"title": "t", "name": "t", "version": "1", "authors": [], "backend": "NATIVE", "defaultMaxTime": {"hours": 2}}
 )
 PRODUCT = Product.model_validate({"name": "cpu-1", "category": {"name": "cpu", "provider": "local"}})
-SUPPORT = ComputeSupport.model_validate({"native": {"enabled": True}})
+SUPPORT = ComputeSupport.model_validate({"native": {"enabled": True, "peers": True}})
 OPTIONS = [{"name": "Small one", "value": "s"}, {"name": "Large one", "value": "l"}]
 APPLICATION = {
     "title": "t",
@@ -96,6 +96,15 @@ def test_extra_peers_need_the_applications_consent() -> None:
     peer = [{"type": "peer", "hostname": "db", "jobId": "1"}]
     assert fields(resources=peer) == []
     assert fields(APPLICATION | {"allowAdditionalPeers": False}, resources=peer) == ["resources"]
+
+
+def test_peers_need_a_product_that_connects_jobs() -> None:
+    peer = {"type": "peer", "hostname": "db", "jobId": "1"}
+    without = ComputeSupport.model_validate({"native": {"enabled": True}})
+    assert fields(support=without) == []
+    assert fields(support=without, resources=[peer]) == ["product"]
+    application = APPLICATION | {"parameters": {"must": {"type": "text"}, "database": {"type": "peer"}}}
+    assert fields(application, without, parameters={"database": peer}) == ["product"]
 
 
 def test_peers_need_their_own_host_names() -> None:
