@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 
 from temporalio import activity
 from temporalio.client import Client
@@ -16,6 +17,8 @@ from store import Holdings
 
 VERIFY_PAGE = 100
 """Jobs in one call; each may be a few kilobytes."""
+CALL_BYTES = 8 * 1024 * 1024
+"""Of one call; providers need not read bodies without end."""
 SURELY_SUBMITTED = (JobState.RUNNING, JobState.SUSPENDED)
 """States that only the provider can have brought about."""
 
@@ -48,8 +51,8 @@ class VerificationActivities:
             return VerifiedJobs(count=0)
         states = await self._submitted(page[0].job_id, page[-1].job_id)
         jobs = [_as_job(holding, states[holding.job_id]) for holding in page if holding.job_id in states]
-        if jobs:
-            await self._http.post("/verify", *jobs)
+        for some in _calls(jobs):
+            await self._http.post("/verify", *some)
         return VerifiedJobs(count=len(jobs), last=last)
 
     async def _submitted(self, first: str, last: str) -> dict[str, JobState]:
@@ -62,6 +65,21 @@ class VerificationActivities:
             )
             found |= {execution.id: state async for execution in self._client.list_workflows(query)}
         return found
+
+
+def _calls(jobs: Sequence[Job]) -> Iterator[list[Job]]:
+    """The jobs in calls of about `CALL_BYTES`: as a rule one."""
+    call: list[Job] = []
+    room = CALL_BYTES
+    for job in jobs:
+        size = len(job.model_dump_json())
+        if call and room < size:
+            yield call
+            call, room = [], CALL_BYTES
+        call.append(job)
+        room -= size
+    if call:
+        yield call
 
 
 def _as_job(holding: Holding, state: JobState) -> Job:

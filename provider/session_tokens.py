@@ -15,6 +15,7 @@ from typing import Any
 import jwt
 
 from models.session import SessionType
+from provider.authentication import UNREADABLE
 
 ALGORITHM = "HS256"
 AUDIENCE = "ucloud-session"
@@ -83,7 +84,7 @@ class SessionTokens:
                 options={"require": ["exp", "sub", "aud", "jti"]},
             )
             session = Session(claims["sub"], int(claims["rank"]), SessionType(claims["type"]))
-        except (jwt.InvalidTokenError, KeyError, TypeError, ValueError) as error:
+        except (*UNREADABLE, KeyError, TypeError, ValueError) as error:
             raise NotOpened("The session's token is not valid, or has expired.") from error
         challenge = claims.get("challenge")
         proof = hashlib.sha256((verifier or "").encode()).hexdigest()
