@@ -146,7 +146,7 @@ def _calls(
     )
     products = {entry.product: entry.support for entry in settings.offered_products}
 
-    @router.post("")
+    @router.post("", include_in_schema=False)
     @router.post("/")
     async def create(request: BulkRequest[Job]) -> dict[str, Any]:
         """Take all jobs or none; a known one is a repeat."""
