@@ -1,4 +1,4 @@
-"""The provider's API under what its OpenAPI document allows and what it does not: refusals say why, and none is a 500."""
+"""The provider under what its OpenAPI document allows, and what it does not: refusals say why, none is a 500."""
 
 from __future__ import annotations
 
