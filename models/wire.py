@@ -51,12 +51,12 @@ def field_path(location: Iterable[int | str]) -> str:
 
 
 def _sentence(location: list[int | str], kind: str, message: str, given: Any) -> str:
-    where = _on_one_line(field_path(location), MAXIMUM_PATH) or "the document"
+    where = on_one_line(field_path(location), MAXIMUM_PATH) or "the document"
     if kind == "missing":
         return f"{where} is missing."
     if kind == "extra_forbidden":
         return f"{where} is not a known field."
-    text = _on_one_line(message.removeprefix("Value error, "), MAXIMUM_TEXT).rstrip(".")
+    text = on_one_line(message.removeprefix("Value error, "), MAXIMUM_TEXT).rstrip(".")
     text = text[:1].lower() + text[1:]
     shown = _shown(given)
     return f"{where}: {text}." if shown is None else f"{where}: {text}, but {shown} was given."
@@ -74,8 +74,8 @@ def _shown(given: Any) -> str | None:
     return shown if shown is not None and len(shown) <= MAXIMUM_SHOWN else None
 
 
-def _on_one_line(text: str, length: int) -> str:
-    """At most that many characters, none of which moves a cursor."""
+def on_one_line(text: str, length: int) -> str:
+    """At most that many characters, none of which moves a cursor: what a file says of itself goes to a terminal."""
     cut = text if len(text) <= length else f"{text[:length]}…"
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in cut)
 
