@@ -10,9 +10,9 @@ from tests.provider.served import Reports, Served, serving
 
 
 @pytest.fixture(scope="session")
-async def provider(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
+async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
     """It reads no more than a megabyte of a request."""
-    served = Served(tmp_path_factory.mktemp("bad-input"), Reports())
-    served.settings = served.settings.model_copy(update={"maximum_request_bytes": 1024 * 1024})
-    async with serving(served) as running:
+    one = Served(tmp_path_factory.mktemp("bad-input"), Reports())
+    one.settings = one.settings.model_copy(update={"maximum_request_bytes": 1024 * 1024})
+    async with serving(one) as running:
         yield running

@@ -93,6 +93,6 @@ def test_any_catalog_is_read_or_told(tmp_path: Path) -> None:
         assert_told(tmp_path)
 
     entries = st.sampled_from(ENTRIES).flatmap(almost)
-    written = entries.map(lambda one: json.dumps(one)) | entries.map(lambda one: yaml.safe_dump(one))
+    written = entries.map(json.dumps) | entries.map(yaml.safe_dump)
     both = st.builds(lambda first, second: f"{first}\n---\n{second}", written, written)
     tries(written | both, check, 160)

@@ -153,7 +153,7 @@ def test_any_document_is_jobs_or_refused_in_sentences(tmp_path: Path) -> None:
             assert all(map(is_a_sentence, error.sentences)), error.sentences
 
     documents = almost(JOB) | st.lists(almost(JOB), max_size=3) | json_values
-    written = documents.map(lambda one: json.dumps(one)) | documents.map(lambda one: yaml.safe_dump(one))
+    written = documents.map(json.dumps) | documents.map(yaml.safe_dump)
     marks = st.text("{}[]&*!|>%@`#:,?-'\"<= \n\tab01.~", max_size=40)
     tags = st.sampled_from(["int", "float", "bool", "null", "timestamp", "binary", "set", "omap", "pairs", "map", "x"])
     tagged = st.builds(

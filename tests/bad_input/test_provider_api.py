@@ -35,8 +35,8 @@ def no_traceback(caplog: pytest.LogCaptureFixture) -> Any:
     assert [record for record in caplog.get_records("call") if record.exc_info] == []
 
 
-def headers(provider: Served) -> dict[str, str]:
-    return {"Authorization": f"Bearer {provider.token()}"}
+def headers(served: Served) -> dict[str, str]:
+    return {"Authorization": f"Bearer {served.token()}"}
 
 
 def item_of(call: str) -> dict[str, Any]:
@@ -57,11 +57,11 @@ def is_as_promised(answer: httpx.Response) -> bool:
 
 @pytest.mark.parametrize("call", [*CALLS, "retrieveProducts", "retrieveUtilization"])
 @pytest.mark.usefixtures("no_traceback")
-async def test_every_call_answers_as_its_openapi_document_says(provider: Served, call: str) -> None:
-    async with httpx.AsyncClient(headers=headers(provider), verify=False) as client:
-        document = (await client.get(f"{provider.url}/openapi.json")).json()
+async def test_every_call_answers_as_its_openapi_document_says(served: Served, call: str) -> None:
+    async with httpx.AsyncClient(headers=headers(served), verify=False) as client:
+        document = (await client.get(f"{served.url}/openapi.json")).json()
     schema = schemathesis.openapi.from_dict(document)
-    schema.config.update(base_url=provider.url)
+    schema.config.update(base_url=served.url)
     (operation,) = [
         operation
         for operation in (found.ok() for found in schema.get_all_operations())
@@ -69,7 +69,7 @@ async def test_every_call_answers_as_its_openapi_document_says(provider: Served,
     ]
 
     def check(case: schemathesis.Case) -> None:
-        answer = case.call(headers=headers(provider), timeout=30)
+        answer = case.call(headers=headers(served), timeout=30)
         case.validate_response(answer, checks=CHECKS)
         if answer.status_code >= 400:
             assert ProviderError.model_validate(answer.json()).why
@@ -83,20 +83,20 @@ async def test_every_call_answers_as_its_openapi_document_says(provider: Served,
 
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.usefixtures("no_traceback")
-async def test_a_body_that_is_almost_right_is_taken_or_refused_with_a_reason(provider: Served, call: str) -> None:
-    async with httpx.AsyncClient(headers=headers(provider), verify=False) as client:
+async def test_a_body_that_is_almost_right_is_taken_or_refused_with_a_reason(served: Served, call: str) -> None:
+    async with httpx.AsyncClient(headers=headers(served), verify=False) as client:
 
         async def check(body: Any) -> None:
-            answer = await client.post(f"{provider.url}/ucloud/local/jobs/{call}", json=body)
+            answer = await client.post(f"{served.url}/ucloud/local/jobs/{call}", json=body)
             assert is_as_promised(answer), (answer.status_code, answer.text)
 
         await attempts(almost({"items": [item_of(call)]}), check, EXAMPLES)
 
 
 @pytest.mark.usefixtures("no_traceback")
-async def test_bytes_that_are_no_json_are_refused_with_a_reason(provider: Served) -> None:
-    url = f"{provider.url}/ucloud/local/jobs/terminate"
-    async with httpx.AsyncClient(headers=headers(provider), verify=False) as client:
+async def test_bytes_that_are_no_json_are_refused_with_a_reason(served: Served) -> None:
+    url = f"{served.url}/ucloud/local/jobs/terminate"
+    async with httpx.AsyncClient(headers=headers(served), verify=False) as client:
 
         async def check(request: tuple[bytes, str | None]) -> None:
             body, kind = request

@@ -38,9 +38,9 @@ PATHS = [
 
 
 @pytest.fixture
-async def client(provider: Served) -> AsyncIterator[httpx.AsyncClient]:
-    headers = {"Authorization": f"Bearer {provider.token()}", "content-type": "application/json"}
-    base = f"{provider.url}/ucloud/local/jobs"
+async def client(served: Served) -> AsyncIterator[httpx.AsyncClient]:
+    headers = {"Authorization": f"Bearer {served.token()}", "content-type": "application/json"}
+    base = f"{served.url}/ucloud/local/jobs"
     async with httpx.AsyncClient(base_url=base, headers=headers, verify=False, timeout=30) as opened:
         yield opened
 
@@ -53,7 +53,7 @@ async def pieces(count: int) -> AsyncIterator[bytes]:
 
 @pytest.mark.parametrize("is_told", [True, False], ids=["length told", "in chunks"])
 async def test_a_body_above_the_bound_is_refused_before_it_is_parsed(
-    provider: Served, client: httpx.AsyncClient, is_told: bool
+    served: Served, client: httpx.AsyncClient, is_told: bool
 ) -> None:
     content = b"{" * 10 * LIMIT if is_told else pieces(10)
     answer = await client.post("/terminate", content=content)
@@ -63,7 +63,7 @@ async def test_a_body_above_the_bound_is_refused_before_it_is_parsed(
 
 
 async def test_the_bound_is_for_whom_we_know_and_strangers_are_refused_first(
-    provider: Served, client: httpx.AsyncClient
+    served: Served, client: httpx.AsyncClient
 ) -> None:
     answer = await client.post("/terminate", content=b"{" * 10 * LIMIT, headers={"Authorization": "Bearer x"})
     assert answer.status_code == 401
@@ -91,7 +91,7 @@ async def test_a_body_that_cannot_be_read_is_a_400(client: httpx.AsyncClient, ca
 
 
 @pytest.mark.parametrize("job_id", PATHS, ids=lambda text: ascii(text)[:20])
-async def test_an_id_that_is_no_name_of_a_folder_is_refused_by_every_call(provider: Served, job_id: str) -> None:
+async def test_an_id_that_is_no_name_of_a_folder_is_refused_by_every_call(served: Served, job_id: str) -> None:
     job = shell("true") | {"id": job_id}
     items: dict[str, Any] = {
         "": job,
@@ -103,35 +103,35 @@ async def test_an_id_that_is_no_name_of_a_folder_is_refused_by_every_call(provid
         "interactiveSession": {"job": job, "rank": 0, "sessionType": "LOGS"},
     }
     for call, item in items.items():
-        answer = await provider.call(call, item)
+        answer = await served.call(call, item)
         assert answer.status_code == 400, (call, answer.text)
         assert answer.json()["why"].endswith("is no id of a job.")
-    assert provider.reports.taken.get(job_id) is None
+    assert served.reports.taken.get(job_id) is None
 
 
 @pytest.mark.parametrize(
     "path", ["/home/../../etc/passwd", "/../etc/passwd", "/data/..", "/data/a\0b", "/data/" + "a/" * 5000, "relative"]
 )
-async def test_a_file_outside_of_its_drive_is_refused(provider: Served, path: str) -> None:
+async def test_a_file_outside_of_its_drive_is_refused(served: Served, path: str) -> None:
     job = shell("true", resources=[{"type": "file", "path": path}])
-    answer = await provider.call("", job)
+    answer = await served.call("", job)
     assert answer.status_code == 400
     assert answer.json()["why"]
 
 
-async def test_an_extension_beyond_all_bounds_is_refused(provider: Served) -> None:
+async def test_an_extension_beyond_all_bounds_is_refused(served: Served) -> None:
     job = shell("sleep 60", timeAllocation={"hours": 876_000})
-    assert (await provider.call("", job)).status_code == 200
-    answer = await provider.call("extend", {"job": job, "requestedTime": {"hours": 1}})
+    assert (await served.call("", job)).status_code == 200
+    answer = await served.call("extend", {"job": job, "requestedTime": {"hours": 1}})
     assert (answer.status_code, answer.json()) == (
         400,
         {"why": "The whole time allocation can be 876000 hours at most."},
     )
-    assert (await provider.call("terminate", job)).status_code == 200
-    await provider.end_of(job)
+    assert (await served.call("terminate", job)).status_code == 200
+    await served.end_of(job)
 
 
-async def test_unknown_paths_and_methods_are_refused_with_a_reason(provider: Served, client: httpx.AsyncClient) -> None:
+async def test_unknown_paths_and_methods_are_refused_with_a_reason(served: Served, client: httpx.AsyncClient) -> None:
     for method, path, status in (("GET", "/terminate", 405), ("POST", "/nothing", 404), ("PUT", "/" + "a" * 5000, 404)):
         answer = await client.request(method, path)
         assert (answer.status_code, bool(answer.json()["why"])) == (status, True)
