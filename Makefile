@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo dev test check format bench chaos lock
+.PHONY: demo dev test check format bench bench-peers chaos histories lock screenshots
 
 demo: $(READY)
 	$(BIN)/ucloud-orchestrator demo
@@ -27,21 +27,36 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# The pictures of docs/operators.md, anew; look at each before you commit it.
+screenshots: $(READY)
+	UCLOUD_SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/end_to_end/test_web_ui.py
+
+# Once for each release, before it is tagged (docs/upgrades.md).
+histories: $(READY)
+	$(BIN)/python -m pytest tests/workflows/test_replay.py --record-histories
+
 # Figures, table and plots into benchmarks/results; BENCH="--live 100 1000 10000" measures more, and takes longer.
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/requirements.txt
 	$(BIN)/python -m benchmarks $(BENCH)
 
+# The same job on DBOS and Prefect, in environments of their own below benchmarks/.peers; PEERS="--rounds 5" measures more.
+bench-peers: $(READY)
+	$(BIN)/python -m benchmarks.peers $(PEERS)
+
 # A thousand jobs and a hundred faults; CHAOS="--seed 7" repeats the schedule of a run.
 chaos: $(READY)
 	$(BIN)/python -m tests.chaos $(CHAOS)
 
-# Hashes without addresses; needs uv.
+# Hashes without addresses; needs uv. All have the same versions: for tests, for images, and for the plots of `bench`.
+LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+  --no-header --no-annotate
 lock:
-	uv pip compile --universal --python-version 3.11 --generate-hashes --extra all --extra dev --no-emit-index-url \
-	  --no-emit-find-links --no-header --no-annotate pyproject.toml -o requirements.txt
-	echo 'matplotlib>=3.10' | uv pip compile --universal --python-version 3.11 --generate-hashes -c requirements.txt --no-emit-index-url \
-	  --no-emit-find-links --no-header --no-annotate - -o benchmarks/requirements.txt
+	$(LOCK) --extra all --extra dev pyproject.toml -o requirements.txt
+	$(LOCK) --extra deployed -c requirements.txt pyproject.toml -o deploy/requirements.txt
+	echo 'matplotlib>=3.10' | $(LOCK) -c requirements.txt - -o benchmarks/requirements.txt
+	printf 'dbos>=3.4\nhttpx>=0.28\n' | $(LOCK) - -o benchmarks/peers/requirements-dbos.txt
+	echo 'prefect>=3.9' | $(LOCK) - -o benchmarks/peers/requirements-prefect.txt
 
 $(READY): requirements.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed."; exit 1; }

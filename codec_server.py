@@ -12,7 +12,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import jwt
 import uvicorn
@@ -20,11 +20,12 @@ from fastapi import FastAPI, Header, HTTPException, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
 from google.protobuf import json_format
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 from temporalio.api.common.v1 import Payloads
 
 from models.encryption import EncryptionCodec, read_keys
 from models.encryption_keys import KEY_FILE_VARIABLE, UnusableKeys, key_file
+from service.settings import ProcessSettings, SettingsWrong
 
 log = logging.getLogger("codec_server")
 
@@ -33,14 +34,18 @@ MAXIMUM_BYTES = 8 * 1024 * 1024
 ALGORITHMS = ["RS256", "ES256"]
 
 
-class CodecServerSettings(BaseSettings):
-    """Environment variables `UCLOUD_CODEC_*`; the keys are those of `UCLOUD_ENCRYPTION_KEY_FILE`."""
+class CodecServerSettings(ProcessSettings):
+    """Environment variables `UCLOUD_CODEC_*`, or one TOML file named by `UCLOUD_CODEC_CONFIG`.
+
+    The keys are those of `UCLOUD_ENCRYPTION_KEY_FILE`.
+    """
 
     model_config = SettingsConfigDict(env_prefix="UCLOUD_CODEC_", extra="ignore")
+    file_variable: ClassVar[str] = "UCLOUD_CODEC_CONFIG"
 
     host: str = "127.0.0.1"
     port: int = Field(default=8888, ge=0, le=65535)
-    origins: list[str] = ["http://localhost:8233", "http://127.0.0.1:8233"]
+    origins: list[str] = Field(default=["http://localhost:8233", "http://127.0.0.1:8233"])
     """Where the Web UI is opened, as browsers write it; others may not ask."""
     public_key_file: Path | None = None
     """The public key (PEM) of the sign-on whose tokens the Web UI passes on; without it no token is asked for."""
@@ -112,7 +117,11 @@ def _answer(payloads: Payloads) -> Response:
 def main() -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code."""
     logging.basicConfig(level="INFO", stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    settings = CodecServerSettings()
+    try:
+        settings = CodecServerSettings.read()
+    except SettingsWrong as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
     file = key_file()
     if file is None:
         log.error("There is nothing to decrypt with: set %s.", KEY_FILE_VARIABLE)

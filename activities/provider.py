@@ -30,6 +30,7 @@ from models.product import BackendSupport
 from models.protocol import CreateResponse, ExtendItem, JobReference
 from models.session import LogsSession, OpenSession, SessionItem, SessionType
 from models.values import IngressValue, LicenseServerValue
+from store import Holdings
 
 HEARTBEAT_INTERVAL = 3.0
 """Seconds; a third of the heartbeat timeout, so that one lost heartbeat does not end an attempt."""
@@ -44,11 +45,13 @@ class ProviderActivities:
         http: ProviderHttp,
         offered: OfferedProducts,
         submissions: UnansweredSubmissions,
+        holdings: Holdings,
     ) -> None:
         self._catalog = catalog
         self._http = http
         self._offered = offered
         self._submissions = submissions
+        self._holdings = holdings
 
     @activity.defn
     async def submit(self, call: ProviderCall) -> SubmitResult:
@@ -152,6 +155,8 @@ class ProviderActivities:
                 self._submissions.answered(*(job.id for job in jobs))
             raise
         self._submissions.answered(*(job.id for job in jobs))
+        # If this fails, the jobs are handed over again: what is not noted would not be missed when it got lost.
+        await self._holdings.note_submitted([job.id for job in jobs])
         return answers
 
     def _resolved(self, job: Job) -> Job:

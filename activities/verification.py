@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from temporalio import activity
 from temporalio.client import Client
+from temporalio.common import SearchAttributeKey
 
 from activities.provider_http import ProviderHttp
 from models.holdings import Holding
@@ -21,6 +22,7 @@ CALL_BYTES = 8 * 1024 * 1024
 """Of one call; providers need not read bodies without end."""
 SURELY_SUBMITTED = (JobState.RUNNING, JobState.SUSPENDED)
 """States that only the provider can have brought about."""
+VERIFIED = (JobState.IN_QUEUE, *SURELY_SUBMITTED)
 
 
 class VerificationActivities:
@@ -37,10 +39,10 @@ class VerificationActivities:
         """Have the provider report the end of those jobs of a page that it does not know.
 
         A job that is being submitted is live here, and not yet known there; to verify it would fail it, and its
-        submission may be tried for hours. So only jobs that run or are suspended are verified: nobody but the
-        provider can have said that, after it had taken the job. A list in Temporal that is a little old does no harm:
-        the state is then one that the job has been in, and a report about a job that has ended meanwhile is dropped.
-        A job that waits in the provider's queue is verified only once it has run.
+        submission may be tried for hours. So only those jobs are verified of which the provider has said that it has
+        them: by its answer to the submission, which the store has noted, or because they run or are suspended. A list
+        in Temporal that is a little old does no harm: the state is then one that the job has been in, and a report
+        about a job that has ended meanwhile is dropped.
 
         Costs one question to Temporal and one call for each page, however old the jobs are. Nothing is written into
         the jobs' own histories, unless a job is gone.
@@ -49,22 +51,31 @@ class VerificationActivities:
         last = page[-1].job_id if len(page) == VERIFY_PAGE else None
         if not page:
             return VerifiedJobs(count=0)
-        states = await self._submitted(page[0].job_id, page[-1].job_id)
-        jobs = [_as_job(holding, states[holding.job_id]) for holding in page if holding.job_id in states]
+        states = await self._states(page[0].job_id, page[-1].job_id)
+        answered = await self._holdings.submitted([holding.job_id for holding in page])
+        jobs = [
+            _as_job(holding, state)
+            for holding in page
+            if (state := states.get(holding.job_id)) is not None
+            and (state in SURELY_SUBMITTED or holding.job_id in answered)
+        ]
         for some in _calls(jobs):
             await self._http.post("/verify", *some)
         return VerifiedJobs(count=len(jobs), last=last)
 
-    async def _submitted(self, first: str, last: str) -> dict[str, JobState]:
+    async def _states(self, first: str, last: str) -> dict[str, JobState]:
+        """Of the jobs with these ids, in their order, that may be verified."""
         quoted = self._provider.replace("\\", "\\\\").replace("'", "\\'")
-        found: dict[str, JobState] = {}
-        for state in SURELY_SUBMITTED:
-            query = (
-                f"WorkflowType = '{WORKFLOW}' AND ExecutionStatus = 'Running' AND {JOB_PROVIDER} = '{quoted}' "
-                f"AND {JOB_STATE} = '{state}' AND WorkflowId >= '{first}' AND WorkflowId <= '{last}'"
-            )
-            found |= {execution.id: state async for execution in self._client.list_workflows(query)}
-        return found
+        states = ", ".join(f"'{state}'" for state in VERIFIED)
+        query = (
+            f"WorkflowType = '{WORKFLOW}' AND ExecutionStatus = 'Running' AND {JOB_PROVIDER} = '{quoted}' "
+            f"AND {JOB_STATE} IN ({states}) AND WorkflowId >= '{first}' AND WorkflowId <= '{last}'"
+        )
+        key = SearchAttributeKey.for_keyword(JOB_STATE)
+        return {
+            execution.id: JobState(execution.typed_search_attributes[key])
+            async for execution in self._client.list_workflows(query)
+        }
 
 
 def _calls(jobs: Sequence[Job]) -> Iterator[list[Job]]:

@@ -1,7 +1,8 @@
-"""The results for people: a table in Markdown, and plots."""
+"""The results for people: a table, and plots. `python -m benchmarks.report FILE` puts them into the docs."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
@@ -15,6 +16,8 @@ from benchmarks.targets import targets
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
+START, END = "<!-- results -->", "<!-- end of results -->"
 COLOURS = {FloorKind.name: "#9aa5b1", SameMessagesKind.name: "#52606d", OurKind.name: "#0967d2"}
 
 
@@ -190,3 +193,16 @@ def _named(rounds: Sequence[Round], kind: str) -> list[Round]:
 def _spread(values: Sequence[float], digits: int = 1) -> str:
     middle = f"{median(values):.{digits}f}"
     return middle if len(values) == 1 else f"{middle} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def write_page(results: Results) -> None:
+    """Put the table into `docs/performance.md` between its marks, and the plots beside it."""
+    text = PAGE.read_text()
+    before, mark, rest = text.partition(START)
+    _, end, after = rest.partition(END)
+    PAGE.write_text(f"{before}{mark}\n{table(results)}{end}{after}")
+    write_plots(results, PAGE.parent / "images")
+
+
+if __name__ == "__main__":
+    write_page(Results.read(Path(sys.argv[1])))

@@ -19,7 +19,7 @@ import psutil
 READY_PATIENCE = 60.0
 """Seconds that a process may take until it serves; the first start of the server on a slow disk takes ten."""
 STOP_PATIENCE = 25.0
-"""Seconds that a process may take to stop before it is killed; the worker takes up to twenty."""
+"""Seconds that a process may take to stop before it is killed; the worker takes up to 23."""
 LONGEST_PAUSE = 10.0
 """Seconds between two starts of a process that dies again and again."""
 
@@ -68,7 +68,7 @@ class Part:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=log,
-                env={**os.environ, **self.environment},
+                env=stack_environment(self.environment),
                 start_new_session=True,
             )
         self.started_at = time.monotonic()
@@ -117,6 +117,12 @@ class Part:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+
+def stack_environment(additions: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a process of the stack: without the user's own connections to Temporal."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TEMPORAL_")}
+    return inherited | {"TEMPORAL_CONFIG_FILE": os.devnull} | dict(additions)
 
 
 def stop_leftovers(pids: Mapping[str, tuple[int, float]]) -> None:

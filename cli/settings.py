@@ -11,6 +11,8 @@ from typing import Annotated
 import typer
 
 from client import Actor, JobClient
+from client.errors import translated
+from models.connection import connect_to_temporal
 
 STACK_FILE = "stack.json"
 DEFAULT_DATA_DIR = Path(".ucloud")
@@ -21,9 +23,9 @@ Project = Annotated[str | None, typer.Option(help="The project; by default none.
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
-def temporal_address(data_dir: Path) -> str | None:
-    """The address of the stack in `data_dir`; None leaves it to Temporal's own environment variables and profiles."""
-    if os.environ.get("TEMPORAL_ADDRESS") or os.environ.get("TEMPORAL_PROFILE"):
+def stack_address(data_dir: Path) -> str | None:
+    """The address of the stack that runs in `data_dir`; None leaves it to Temporal's own variables and profiles."""
+    if any(os.environ.get(f"TEMPORAL_{name}") for name in ("ADDRESS", "PROFILE", "CONFIG_FILE")):
         return None
     try:
         address = json.loads((data_dir / STACK_FILE).read_text())["temporal"]
@@ -33,7 +35,11 @@ def temporal_address(data_dir: Path) -> str | None:
 
 
 async def connect(data_dir: Path, user: str | None, project: str | None) -> JobClient:
-    """A client for the actor. Raises `Unreachable`."""
-    return await JobClient.connect(
-        Actor(username=user or getpass.getuser(), project=project), temporal_address(data_dir)
-    )
+    """A client for the actor. Raises `Unreachable`, or another `OrchestratorError` if the settings are wrong."""
+    actor = Actor(username=user or getpass.getuser(), project=project)
+    address = stack_address(data_dir)
+    if address is None:
+        return await JobClient.connect(actor)
+    with translated():
+        # The stack of `dev` is none of those that the user's profiles are for.
+        return JobClient(await connect_to_temporal(address, configured=False), actor)

@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import getpass
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from cli.processes import (
     StackError,
     accepts_connections,
     free_port,
+    stack_environment,
     stop_leftovers,
     temporal_binary,
 )
@@ -135,7 +135,7 @@ class Stack:
         new.replace(self.data_dir / STACK_FILE)
 
     def _set_up(self) -> None:
-        environment = {**os.environ, **self._worker_environment()}
+        environment = stack_environment(self._worker_environment())
         # The server answers its port a moment before it answers requests.
         for attempt in range(10):
             done = subprocess.run(

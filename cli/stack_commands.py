@@ -88,7 +88,7 @@ def provider(as_json: Json = False) -> None:
 
 
 def setup(as_json: Json = False) -> None:
-    """Prepare the database, the key pairs and Temporal's search attributes. May be repeated."""
+    """Prepare Temporal (namespace, search attributes, schedules), the database and the key pairs. May be repeated."""
     _become("worker", as_json, "setup")
 
 

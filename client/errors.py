@@ -5,7 +5,7 @@ OrchestratorError
 │   ├── JobRejected           by `create`
 │   └── JobNotFound           there is no such job, or it may not be seen
 ├── JobClosed                 the job has ended, so it takes no more messages
-├── NotSetUp                  Temporal lacks what `ucloud-orchestrator setup` registers
+├── NotSetUp                  Temporal lacks the namespace, or what `ucloud-orchestrator setup` registers in it
 └── Unreachable               no answer; whether it had an effect is unknown, and a repeat is safe
 """
 
@@ -17,7 +17,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from temporalio.api.errordetails.v1 import MultiOperationExecutionFailure, WorkflowNotReadyFailure
+from temporalio.api.errordetails.v1 import (
+    MultiOperationExecutionFailure,
+    NamespaceNotFoundFailure,
+    WorkflowNotReadyFailure,
+)
 from temporalio.client import (
     ActivityFailureError,
     WorkflowFailureError,
@@ -27,6 +31,7 @@ from temporalio.client import (
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
+from models.connection_errors import ConnectionSettingsWrong, TemporalUnreachable
 from models.encryption_keys import UnusableKeys
 from models.errors import ErrorCode, Finding
 from models.tracing import TracingUnavailable
@@ -100,8 +105,10 @@ def translated(refused: type[RequestRefused] = RequestRefused) -> Iterator[None]
         raise Unreachable("There was no answer in time; the request may still be under way.") from error
     except RPCError as error:
         raise _from_rpc(error) from error
-    except (UnusableKeys, TracingUnavailable) as error:
+    except (ConnectionSettingsWrong, UnusableKeys, TracingUnavailable) as error:
         raise OrchestratorError(str(error)) from error
+    except TemporalUnreachable as error:
+        raise Unreachable(str(error)) from error
     except (OSError, RuntimeError) as error:
         raise Unreachable(f"Temporal cannot be reached: {error}") from error
 
@@ -135,6 +142,9 @@ def _details(error: RPCError) -> Iterator[Any]:
 
 
 def _from_rpc(error: RPCError) -> OrchestratorError:
+    if any(detail.Is(NamespaceNotFoundFailure.DESCRIPTOR) for detail in _details(error)):
+        # Nothing is known of the job: a provider that took this for its end would drop its reports.
+        return NotSetUp(f"{error.message.rstrip('.')}: correct TEMPORAL_NAMESPACE, or run 'ucloud-orchestrator setup'.")
     if error.status is RPCStatusCode.NOT_FOUND:
         return JobClosed("The job has ended, or there is none of this id.")
     if any(detail.Is(WorkflowNotReadyFailure.DESCRIPTOR) for detail in _details(error)):

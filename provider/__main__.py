@@ -12,9 +12,12 @@ from argparse import ArgumentParser
 import uvicorn
 
 from models import tracing
+from models.connection import connection_settings
+from models.connection_errors import ConnectionSettingsWrong
 from provider.server import create_server
 from provider.settings import ProviderSettings
 from service.logs import configure
+from service.settings import SettingsWrong
 
 log = logging.getLogger("provider")
 
@@ -39,7 +42,12 @@ def main() -> int:
     parser = ArgumentParser(prog="provider", description="Serve the provider protocol and run jobs.")
     parser.add_argument("--json", action="store_true", help="say what is ready as one line of JSON")
     chosen = parser.parse_args()
-    settings = ProviderSettings()
+    try:
+        settings = ProviderSettings.read()
+        connection_settings()  # it connects only when it has something to report, and jobs would wait for that
+    except (SettingsWrong, ConnectionSettingsWrong) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
     configure(settings.log_level, settings.log_format)
     try:
         tracing.start("ucloud-provider")

@@ -20,7 +20,7 @@ from models.command_line import build_command_line, build_environment
 from models.job import Job, JobState, JobUpdate
 from models.product import ProductReference
 from models.values import FileValue
-from provider import outputs, sandbox
+from provider import outputs, sandbox, slurm_peers
 from provider.drives import Drives
 from provider.entering import WayIn
 from provider.executor import Executor, ExecutorFailed, ReplicaStart, Standing
@@ -285,7 +285,10 @@ class Runner:
             licenses = job.status.resolved_licenses or {}
             environment |= build_environment(application, job.specification.parameters, environment, licenses)
             # In Slurm the network is the node's own.
-            entrance = Entrance() if executor.assigns_hosts else self.networks.entrance(job.id, rank)
+            if executor.assigns_hosts:
+                entrance = Entrance(etc=slurm_peers.etc(job, self._control(job.id, rank)))
+            else:
+                entrance = self.networks.entrance(job.id, rank)
             room = sandbox.Room(
                 work=folder / "work",
                 ucloud=ucloud,
@@ -404,9 +407,11 @@ def _last_word(taken: Taken, standing: Standing, lost: int | None) -> JobUpdate:
         return JobUpdate(state=JobState.SUCCESS, status="Your job has been cancelled!")
     if standing.end is not None:
         return standing.end.model_copy(update={"status": f"{standing.end.status} Exit codes: {codes}."})
-    if any(condition.phase is Phase.VANISHED for condition in conditions):
-        text = f"A replica vanished without an exit code (the machine or its processes were stopped): {codes}."
-        return JobUpdate(state=JobState.FAILURE, status=text)
+    if vanished := [str(rank) for rank, condition in enumerate(conditions) if condition.phase is Phase.VANISHED]:
+        who = f"The replica{'s' if len(vanished) > 1 else ''} of rank {', '.join(vanished)}"
+        text = f"{who} vanished without an exit code: the machine or its processes were stopped."
+        others = f" Exit codes: {codes}." if len(conditions) > len(vanished) else ""
+        return JobUpdate(state=JobState.FAILURE, status=text + others)
     if len(conditions) == 1:
         return JobUpdate(state=JobState.SUCCESS, status=f"The job has finished with exit code {_code(conditions[0])}.")
     first = f" Rank {lost} ended the job." if lost is not None else ""

@@ -33,7 +33,7 @@ from models.protocol import (
 )
 from models.session import SessionItem, SessionType
 from models.wire import sentences
-from provider.authentication import Authentication, NotAuthenticated
+from provider.authentication import Authentication, NotAuthenticated, read_public_key
 from provider.bodies import REFUSALS, BadJobId, bounded_route, ids_in, on_bad_id, on_http, on_invalid
 from provider.drives import FileRefused
 from provider.executor import ExecutorFailed, ExecutorRefused
@@ -69,7 +69,7 @@ def create_server(
     ledger = Ledger(settings.data_dir / "provider.sqlite")
     runner = Runner(settings, ledger)
     steward = Steward(ledger, settings.id, settings.check_interval, runner.look, register)
-    authentication = Authentication(settings.public_key_file.read_text(), settings.issuer)
+    authentication = Authentication(read_public_key(settings.public_key_file), settings.issuer)
     sessions_prefix = f"/ucloud/{settings.id}/sessions"
 
     @contextlib.asynccontextmanager
@@ -108,7 +108,7 @@ def create_server(
             tracing.answered(answer.status_code)
         return answer
 
-    tokens = SessionTokens(settings.data_dir / "session-secret")
+    tokens = SessionTokens(settings.data_dir / "session-secret", settings.session_lifetime)
     cookies = SessionTokens(settings.data_dir / "cookie-secret")
     web = WebSessions(
         f"{sessions_prefix}/web",
@@ -186,6 +186,10 @@ def _calls(
             taken = await ledger.find(peer.job_id)
             if taken is None or taken.ended:
                 raise Refused(f"The peer {peer.hostname} (job {peer.job_id}) does not run at this provider.")
+            if runner.executor_of(taken.job).assigns_hosts != runner.executor_of(job).assigns_hosts:
+                ours, theirs = job.specification.product, taken.job.specification.product
+                why = f"cannot be reached from {ours}: choose one that runs where {theirs} does"
+                raise Refused(f"The peer {peer.hostname} (job {peer.job_id}) {why}.")
 
     @router.post("/terminate")
     async def terminate(request: BulkRequest[Job]) -> dict[str, Any]:

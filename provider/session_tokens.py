@@ -20,7 +20,7 @@ from provider.authentication import UNREADABLE
 ALGORITHM = "HS256"
 AUDIENCE = "ucloud-session"
 LIFETIME = 300
-"""Seconds in which a session must be opened; one that is open may last longer."""
+"""Seconds, unless the settings say otherwise."""
 
 
 class NotOpened(Exception):
@@ -43,12 +43,14 @@ class Session:
 class SessionTokens:
     """Makes and checks tokens with a secret that only this provider has, kept in a file of its own (mode 0600)."""
 
-    def __init__(self, secret_file: Path) -> None:
+    def __init__(self, secret_file: Path, lifetime: int = LIFETIME) -> None:
         self._secret = _secret(secret_file)
+        self._lifetime = lifetime
         self._redeemed: dict[str, float] = {}
 
-    def issue(self, session: Session, lifetime: int = LIFETIME, challenge: str | None = None) -> str:
+    def issue(self, session: Session, lifetime: int | None = None, challenge: str | None = None) -> str:
         """A token for that session, for `lifetime` seconds; with a challenge, its secret is needed as well."""
+        lifetime = self._lifetime if lifetime is None else lifetime
         claims = {
             "aud": AUDIENCE,
             "sub": session.job_id,

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import SettingsConfigDict
 
 from models.product import BackendSupport, ComputeSupport, ProductReference, ProductSupport
+from provider.session_tokens import LIFETIME
 from service.logs import LogFormat
+from service.settings import ProcessSettings
 
 LOCAL_SUPPORT = ComputeSupport(
     native=BackendSupport(
@@ -64,13 +65,14 @@ class ProductExecutor(BaseModel):
     slurm: SlurmOptions = SlurmOptions()
 
 
-class ProviderSettings(BaseSettings):
+class ProviderSettings(ProcessSettings):
     """Read from the environment first, then from the TOML file that `UCLOUD_PROVIDER_CONFIG` names.
 
     The connection to Temporal is set by Temporal's own variables and profiles.
     """
 
     model_config = SettingsConfigDict(env_prefix="UCLOUD_PROVIDER_", extra="ignore")
+    file_variable: ClassVar[str] = "UCLOUD_PROVIDER_CONFIG"
 
     id: str = "local"
     data_dir: Path = Path(".ucloud/provider")
@@ -83,15 +85,15 @@ class ProviderSettings(BaseSettings):
     public_key_file: Path = Path(".ucloud/keys/local.public.pem")
     """The orchestrator's public key for this provider (PEM)."""
     issuer: str = "cloud.sdu.dk"
-    drives: dict[str, Path] = {}
+    drives: dict[str, Path] = Field(default_factory=dict)
     """The folder of each drive; `home` is always `<data_dir>/drives/home`."""
-    products: list[ProductSupport] = []
+    products: list[ProductSupport] = Field(default_factory=list)
     """What it offers; without an entry, one product `cpu-1` of category `cpu`."""
-    executors: list[ProductExecutor] = []
+    executors: list[ProductExecutor] = Field(default_factory=list)
     """Which executor runs the jobs of a product; those of a product without an entry run on this machine."""
     slurm_interval: float = Field(default=10.0, gt=0)
     """Seconds between two looks at Slurm's queue; one look is for all jobs."""
-    system_folders: list[Path] = []
+    system_folders: list[Path] = Field(default_factory=list)
     """More folders of this machine that every job may read, for example where a centre keeps its software."""
     public_url: str | None = None
     """Where clients and browsers reach this provider, such as `https://provider.example.com`; without it, the address
@@ -99,6 +101,8 @@ class ProviderSettings(BaseSettings):
     web_domain: str | None = None
     """The domain below which every web session has a host name of its own, such as `apps.provider.example.com` (with
     its port if that is not the usual one); without it, sessions are paths of `public_url`, which they share."""
+    session_lifetime: int = Field(default=LIFETIME, ge=1)
+    """Seconds in which the address of a session must be opened; a session that is open may last longer."""
     network: NetworkChoice = "auto"
     """`separate`: every job has a network of its own, or the provider does not start; `host`: all share this machine's;
     `auto`: separate where the machine can do it."""
@@ -120,21 +124,6 @@ class ProviderSettings(BaseSettings):
         if address is not None:
             host_and_port(address)
         return address
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment first, then the file."""
-        sources = [init_settings, env_settings]
-        if file := os.environ.get("UCLOUD_PROVIDER_CONFIG"):
-            sources.append(TomlConfigSettingsSource(settings_cls, file))
-        return tuple(sources)
 
     @property
     def offered_products(self) -> list[ProductSupport]:

@@ -20,7 +20,7 @@ import psij
 from psij.executors.batch.slurm import SlurmExecutorConfig, SlurmJobExecutor
 
 from models.job import Job, JobState, JobUpdate
-from provider import slurm_commands, slurm_scripts
+from provider import slurm_commands, slurm_peers, slurm_scripts
 from provider.entering import NotEntered, WayIn
 from provider.executor import ExecutorFailed, ExecutorRefused, ReplicaStart, Standing
 from provider.replica import Condition, Phase
@@ -115,14 +115,15 @@ class SlurmExecutor:
         # Slurm forgets a job a while after its end (`MinJobAge`), which may be sooner than our patience.
         slurm_job = told.end = slurm_job or told.end
         all_ended = all(condition.phase is Phase.ENDED for condition in conditions)
-        if not all_ended and now - told.gone_since < FILE_PATIENCE:
+        failure = slurm_peers.failure(self._folder_of(job.id))
+        if not all_ended and failure is None and now - told.gone_since < FILE_PATIENCE:
             return Standing(conditions, is_settled=False)
         was_stopped = (self._folder_of(job.id) / "stopped").exists()
         # What was ended because of another rank, or by us, leaves no exit code where it had to be killed.
         lost = Phase.ENDED if was_stopped or any(c.exit_code for c in conditions) else Phase.VANISHED
         gone = [Condition(lost) if c.phase is Phase.RUNNING else c for c in conditions]
-        end = None
-        if slurm_job is not None and any(c.exit_code != 0 for c in gone):
+        end = JobUpdate(state=JobState.FAILURE, status=failure) if failure is not None else None
+        if end is None and slurm_job is not None and any(c.exit_code != 0 for c in gone):
             end = self._end(slurm_job, was_stopped, gone)
         has_begun = any(condition.phase is not Phase.NOT_STARTED for condition in gone)
         if end is None and told.submitted_at and (has_begun or not was_stopped):
@@ -144,7 +145,8 @@ class SlurmExecutor:
         if (folder / "submitted").exists():
             told.submitted_at = told.submitted_at or time.monotonic() - SUBMISSION_PATIENCE
             return True
-        await asyncio.to_thread(slurm_scripts.write, folder, replicas)
+        peers = slurm_peers.lines(job, self._folder_of)
+        await asyncio.to_thread(slurm_scripts.write, folder, replicas, peers)
         (folder / "submitting").touch()
         told.submitted_at = time.monotonic()
         try:

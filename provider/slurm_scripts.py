@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from provider import slurm_peers
 from provider.executor import ReplicaStart
 
 BATCH = """
@@ -19,7 +20,7 @@ cd "$folder" || exit 0
 if mkdir begun 2> /dev/null; then
   echo "$SLURM_JOB_ID" > begun/new && mv begun/new begun/slurm-job
 elif [ "$(cat begun/slurm-job)" = "$SLURM_JOB_ID" ]; then
-  rm -rf replica-*/started replica-*/pid replica-*/exit-code replica-*/host
+  rm -rf replica-*/started replica-*/pid replica-*/exit-code replica-*/host begun/failed
 else
   exit 0
 fi
@@ -38,10 +39,20 @@ exec srun --nodes="$rank" --ntasks="$rank" --ntasks-per-node=1 --cpus-per-task="
 """
 """`node-<rank>.txt` holds the nodes' host names, which differ from Slurm's own names where a centre says so."""
 
-RANK = """
+RANK = (
+    slurm_peers.NAMED
+    + """
 control=$1/replica-$SLURM_PROCID
 # The wrapper outlives a SIGTERM, to note the exit code; the program is given SIGTERM's default again.
 trap '' TERM
+if [ -s "$1/peers" ]; then
+  rm -f "$control/hosts"
+  why=$(named "$1/peers" /etc/hosts "$control/hosts") || {
+    [ "$(cat "$1/begun/restarts")" = "$2" ] || exit 0
+    echo "$why" > "$1/begun/failed.$SLURM_PROCID" && mv "$1/begun/failed.$SLURM_PROCID" "$1/begun/failed"
+    exit 1
+  }
+fi
 mkdir "$control/started" || exit 0
 echo $$ > "$control/pid.new" && mv "$control/pid.new" "$control/pid"
 echo "$SLURMD_NODENAME" > "$control/host.new" && mv "$control/host.new" "$control/host"
@@ -52,6 +63,7 @@ code=$?
 echo $code > "$control/exit-code.new" && mv "$control/exit-code.new" "$control/exit-code"
 exit $code
 """
+)
 
 ENTER = """
 control=$1
@@ -72,8 +84,9 @@ xargs -0 -x -a "$list" nsenter --target "$program" --all --preserve-credentials 
 none of root's rights over the node."""
 
 
-def write(folder: Path, replicas: Sequence[ReplicaStart]) -> None:
-    """Write the scripts of a job; a repeat writes the same."""
+def write(folder: Path, replicas: Sequence[ReplicaStart], peers: str) -> None:
+    """Write the scripts of a job, and the lines that name its peers; a repeat writes the same."""
+    _write(folder / "peers", peers)
     _write(folder / "batch.sh", BATCH)
     _write(folder / "rank.sh", RANK)
     for replica in replicas:

@@ -4,27 +4,61 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, event, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 BUSY_TIMEOUT_MILLISECONDS = 5000
 """How long SQLite waits for another writer before it gives up."""
 _WRITES = "ucloud_writes"
+_DRIVERS = {"sqlite+aiosqlite", "postgresql+asyncpg"}
+
+
+class DatabaseUnusable(Exception):
+    """The database cannot be reached, or its address is none; the text says why, without its password."""
 
 
 def connect(url: str) -> AsyncEngine:
-    """An engine for `sqlite+aiosqlite:///path` or `postgresql+asyncpg://...`. Nothing is opened yet."""
-    is_sqlite = make_url(url).get_backend_name() == "sqlite"
-    # A connection that the server closed meanwhile is replaced before it is used.
-    engine = create_async_engine(url, pool_pre_ping=not is_sqlite)
+    """An engine for `sqlite+aiosqlite:///path` or `postgresql+asyncpg://...`. Nothing is opened yet.
+
+    Raises `DatabaseUnusable`.
+    """
+    try:
+        driver = make_url(url).drivername
+    except ArgumentError:
+        driver = "none"
+    if driver not in _DRIVERS:
+        raise DatabaseUnusable(
+            "The address of the database must be sqlite+aiosqlite:///PATH or postgresql+asyncpg://USER@HOST/NAME."
+        )
+    is_sqlite = driver.startswith("sqlite")
+    try:
+        # A connection that the server closed meanwhile is replaced before it is used.
+        engine = create_async_engine(url, pool_pre_ping=not is_sqlite)
+    except ImportError as error:
+        raise DatabaseUnusable("PostgreSQL needs the library 'asyncpg': install the extra 'postgresql'.") from error
     if is_sqlite:
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine
+
+
+async def reach(engine: AsyncEngine, make_folder: bool = False) -> None:
+    """Say something to the database. Raises `DatabaseUnusable`; `make_folder` makes that of a file of SQLite."""
+    if make_folder and engine.dialect.name == "sqlite" and engine.url.database:
+        Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        async with engine.connect() as connection:
+            await connection.execute(select(1))
+    except Exception as error:  # each driver has errors of its own
+        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        address = engine.url.render_as_string(hide_password=True)
+        raise DatabaseUnusable(f"The database {address} cannot be used: {reason.rstrip('.')}.") from error
 
 
 @asynccontextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from models.errors import ErrorCode, Finding
@@ -93,6 +93,18 @@ class Holdings:
         async with writing(self._engine) as connection:
             await _release(connection, [job.id])
             await archive(connection, job)
+
+    async def note_submitted(self, job_ids: Sequence[str]) -> None:
+        """Note that their provider has answered that it has the jobs."""
+        unnoted = (LiveJob.id.in_(job_ids), LiveJob.submitted_at.is_(None))
+        async with writing(self._engine) as connection:
+            await connection.execute(update(LiveJob).where(*unnoted).values(submitted_at=int(time.time() * 1000)))
+
+    async def submitted(self, job_ids: Sequence[str]) -> set[str]:
+        """Those of the live jobs of which that was noted."""
+        statement = select(LiveJob.id).where(LiveJob.id.in_(job_ids), LiveJob.submitted_at.is_not(None))
+        async with self._engine.connect() as connection:
+            return set((await connection.scalars(statement)).all())
 
     async def holder(self, kind: str, resource_id: str) -> str | None:
         """The job that holds a public link or IP address."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine
+
+log = logging.getLogger("store.schema")
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -26,11 +29,18 @@ def configuration() -> Config:
     return config
 
 
-async def upgrade(engine: AsyncEngine, revision: str = "head") -> None:
-    """Run the migrations up to `revision`. May be repeated."""
+async def upgrade(engine: AsyncEngine, revision: str = "head") -> bool:
+    """Run the migrations up to `revision`; whether there was one to run.
+
+    May be repeated; the tables of a newer release stay as they are.
+    """
     config = configuration()
     async with engine.begin() as connection:
+        before = await connection.run_sync(_revision)
+        if _is_of_a_newer_release(before):
+            return False
         await connection.run_sync(lambda sync: _run(config, sync, command.upgrade, revision))
+        return before != await connection.run_sync(_revision)
 
 
 async def downgrade(engine: AsyncEngine, revision: str = "base") -> None:
@@ -41,15 +51,29 @@ async def downgrade(engine: AsyncEngine, revision: str = "base") -> None:
 
 
 async def require_current(engine: AsyncEngine) -> None:
-    """Raise `SchemaOutdated` unless every migration has been run."""
+    """Raise `SchemaOutdated` unless every migration of this release has been run.
+
+    Tables of a newer release will do: migrations only add what the release before need not know (docs/upgrades.md).
+    """
     expected = ScriptDirectory.from_config(configuration()).get_current_head()
     async with engine.connect() as connection:
-        found = await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
-    if found != expected:
+        found = await connection.run_sync(_revision)
+    if _is_of_a_newer_release(found):
+        log.warning("The database is at revision %s of a newer release; this one is made for %s.", found, expected)
+    elif found != expected:
         raise SchemaOutdated(
             f"The database is at revision {found or 'none'}, this release needs {expected}: "
             "run 'ucloud-orchestrator setup'."
         )
+
+
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _is_of_a_newer_release(revision: str | None) -> bool:
+    known = {script.revision for script in ScriptDirectory.from_config(configuration()).walk_revisions()}
+    return revision is not None and revision not in known
 
 
 def _run(config: Config, connection: Connection, step: Callable[[Config, str], None], revision: str) -> None:

@@ -56,7 +56,8 @@ class LiveJob(Table):
     """A job that was admitted and has not ended: nothing is held for any other.
 
     `fingerprint` tells jobs that ask for the same; `sole_fingerprint` is set unless such jobs are allowed. `document`
-    is the `Holding` as it was taken.
+    is the `Holding` as it was taken. `submitted_at` is when its provider answered that it has it (milliseconds since
+    the epoch); it is empty until then, and for jobs from before there was this column.
     """
 
     __tablename__ = "live_jobs"
@@ -67,6 +68,7 @@ class LiveJob(Table):
     sole_fingerprint: Mapped[str | None] = mapped_column(String(64), unique=True)
     provider: Mapped[str] = mapped_column(String(255), index=True)
     document: Mapped[str] = mapped_column(Text)
+    submitted_at: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class WithdrawnJob(Table):

@@ -47,7 +47,9 @@ class AcknowledgingProvider:
         self._port = self._server.servers[0].sockets[0].getsockname()[1]
 
     async def close(self) -> None:
-        """Stop listening; connections are refused."""
+        """Stop listening; connections are refused. Answers that are held back are given: uvicorn waits for them."""
+        for held_back in self.open.values():
+            held_back.set()
         self._server.should_exit = True
         await self._serving
 

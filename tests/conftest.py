@@ -24,12 +24,14 @@ from temporalio.testing import WorkflowEnvironment
 
 from catalog import ReloadingCatalog
 from client import Actor, JobClient, ProviderClient
+from installation import make_keys, register_search_attributes
 from models import Job, JobSpecification, JobState, JobUpdate
 from store import Archive, Wallets, connect, upgrade
 from tests.acknowledging_provider import AcknowledgingProvider
 from tests.conditions import eventually
 from tests.databases import new_database
-from worker import JobWorker, WorkerSettings, make_keys, register_search_attributes
+from worker import JobWorker
+from worker_settings import WorkerSettings
 
 TEMPORAL_BINARY = Path(sys.executable).parent / "temporal"
 TEST_CATALOG = Path(__file__).parent / "workflows" / "catalog"
@@ -48,6 +50,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     ):
         contract.addoption(f"--{name}", dest=f"contract_{name}".replace("-", "_"), default=default, help=meaning)
     contract.addoption("--product", dest="contract_products", action="append", help="id/category; may be repeated")
+    contract.addoption("--free", dest="contract_free", action="store_true", help="its products cost nothing")
     contract.addoption("--patience", dest="contract_patience", type=float, default=40.0, help="seconds for a report")
 
 
@@ -191,9 +194,9 @@ class Orchestrator:
         await self.working
 
     @asynccontextmanager
-    async def another_worker(self) -> AsyncIterator[None]:
-        """A second worker, for tests that have stopped the first."""
-        worker = self.new_worker()
+    async def another_worker(self, **changes: Any) -> AsyncIterator[None]:
+        """A second worker, with other settings, for tests that have stopped the first."""
+        worker = self.new_worker(**changes)
         running = asyncio.create_task(worker.run())
         try:
             yield
@@ -249,6 +252,7 @@ async def orchestrator(
         database_url=database_url,
         keys_dir=tmp_path / "keys",
         operators=["alice"],
+        stop_patience=2,
         provider_addresses=dict.fromkeys(("local", "second"), provider.url),
     )
     for served in settings.provider_addresses:
@@ -256,8 +260,8 @@ async def orchestrator(
     engine = connect(settings.database_url)
     await upgrade(engine)
 
-    def new_worker(client: Client = environment.client) -> JobWorker:
-        return JobWorker(client, settings, ReloadingCatalog(settings.catalog), engine)
+    def new_worker(client: Client = environment.client, **changes: Any) -> JobWorker:
+        return JobWorker(client, settings.model_copy(update=changes), ReloadingCatalog(settings.catalog), engine)
 
     worker = new_worker()
     running = asyncio.create_task(worker.run())

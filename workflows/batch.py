@@ -23,7 +23,7 @@ from temporalio.workflow import ActivityCancellationType, ChildWorkflowHandle, P
 
 from workflows import timeouts
 from workflows.job import JobWorkflow
-from workflows.refusals import as_refusal
+from workflows.refusals import as_refusal, is_refusal
 
 with workflow.unsafe.imports_passed_through():
     from pydantic import ValidationError
@@ -231,12 +231,16 @@ class JobBatchWorkflow:
         )
         ids = {job.id for job in jobs}
         await workflow.wait_condition(lambda: call.done() or self._is_given_up or bool(self._leaving & ids))
-        if not call.done():
+        is_broken_off = not call.done()
+        if is_broken_off:
             call.cancel()
         try:
             return await call
         except FailureError as error:
-            if self._refusal is None and not is_cancelled_exception(error):
+            if self._refusal is not None or is_cancelled_exception(error):
+                return None
+            # A last attempt that went wrong by itself is not made again, as it was broken off; nobody has said no.
+            if not (is_broken_off and not is_refusal(error) and workflow.patched("broken-off-is-no-refusal")):
                 self._refusal = as_refusal(error)
             return None
 

@@ -19,7 +19,7 @@ _MEANING = {
     JobState.RUNNING: "All replicas run.",
     JobState.SUSPENDED: "The provider holds the job; its time allocation goes on.",
     JobState.CANCELING: "The provider is stopping the job.",
-    JobState.SUCCESS: "The job has ended without a fault of the provider.",
+    JobState.SUCCESS: "The job has ended without a fault of the provider; how its program ended is in the last word.",
     JobState.FAILURE: "The scheduler, the hardware or the provider failed.",
     JobState.EXPIRED: "The time allocation ran out.",
 }
@@ -53,21 +53,27 @@ def show_refusal(job: Job, refusal: ApplicationError) -> None:
 
 def _details(job: Job, waits_for: str, provider_generated_id: str | None, ignored_updates: int) -> str:
     status, last = job.status, job.updates[-1] if job.updates else None
+    cancel = next((update for update in job.updates if update.state is JobState.CANCELING), None)
     since = next((update.timestamp for update in reversed(job.updates) if update.state is status.state), None)
     rows = {
         "Waits for": waits_for,
         "In this state since": time_of(since),
         "Started": time_of(status.started_at),
         "Runs out of time at": "" if status.state.is_terminal else time_of(status.expires_at),
+        "Cancelled at": time_of(cancel.timestamp) if cancel else "",
+        "Told the user": code((cancel.status or "")[:500]) if cancel else "",
         "Last word": code((last.status or "")[:500]) if last else "",
         "Said at": time_of(last.timestamp) if last and last.status else "",
         "Credits charged": str(job.billing.credits_charged) if job.billing.price_per_unit else "",
         "Price per unit": str(job.billing.price_per_unit) if job.billing.price_per_unit else "",
         "Output folder": code(job.output.output_folder or "") if job.output else "",
         "Name at the provider": code(provider_generated_id) if provider_generated_id else "",
-        "Ignored updates": str(ignored_updates) if ignored_updates else "",
+        "Reports that changed nothing": str(ignored_updates) if ignored_updates else "",
     }
-    return f"**{status.state}**: {_MEANING[status.state]}\n\n{table(rows)}"
+    meaning = _MEANING[status.state]
+    if cancel is not None and status.state is JobState.SUCCESS:
+        meaning = "The job was cancelled, and has stopped. That is no fault of the provider."
+    return f"**{status.state}**: {meaning}\n\n{table(rows)}"
 
 
 def time_of(milliseconds: int | None) -> str:

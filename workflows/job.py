@@ -54,8 +54,11 @@ class JobWorkflow(JobHandlers):
         super().__init__(request)
 
     @workflow.run
-    async def run(self, request: JobRequest) -> None:
-        """Live the job's life; end as Canceled if a cancel ended it, as Failed if the job was refused."""
+    async def run(self, request: JobRequest) -> dict[str, str]:
+        """Live the job's life; end as Canceled if a cancel ended it, as Failed if the job was refused.
+
+        The result is what the Web UI shows first of a job that ended: its state and its last word.
+        """
         story = asyncio.create_task(self._live(is_new=request.carried is None))
         while not story.done():
             try:
@@ -71,6 +74,8 @@ class JobWorkflow(JobHandlers):
             raise self._refusal
         if was_cancelled:
             raise asyncio.CancelledError
+        last = self._job.updates[-1].status if self._job.updates else None
+        return {"state": self._job.status.state.value, "status": shortened(last or "")}
 
     async def _live(self, is_new: bool) -> bool:
         """The whole life; returns whether a cancel ended it."""

@@ -17,9 +17,6 @@ with workflow.unsafe.imports_passed_through():
     from models.messages import AbandonedJob, AbandonedJobs, JobsToCancel, MonitorRequest, ProviderCall, VerifiedJobs
     from models.names import MONITOR_WORKFLOW, provider_task_queue
 
-IN_STEP = "in-step"
-"""Checks that waited for their provider when this release came do as they had begun."""
-
 
 @workflow.defn(name=MONITOR_WORKFLOW)
 class ProviderMonitorWorkflow:
@@ -31,7 +28,8 @@ class ProviderMonitorWorkflow:
 
         The provider is asked last, so that the rest is done also if it does not answer.
         """
-        is_kept_in_step = workflow.patched(IN_STEP)
+        # Checks that waited for their provider when this came do as they had begun.
+        is_kept_in_step = workflow.patched("in-step")
         cancelled = await self._cancel_lost(request.provider)
         await self._reconcile(request.provider)
         if is_kept_in_step:

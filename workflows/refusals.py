@@ -30,9 +30,20 @@ def refusal_of(code: ErrorCode, message: str) -> ApplicationError:
 
 def as_refusal(error: FailureError) -> ApplicationError:
     """The typed refusal inside an activity's failure; local activities give it bare, others wrapped."""
+    cause = _told(error)
+    if cause is not None and is_refusal(error):
+        return ApplicationError(cause.message, *cause.details, type=cause.type, non_retryable=True)
+    return refusal_of(ErrorCode.PROVIDER_REJECTED, f"The provider could not be asked: {cause or error}")
+
+
+def is_refusal(error: FailureError) -> bool:
+    """Whether somebody has said no; anything else may go well another time."""
+    cause = _told(error)
+    return cause is not None and cause.type in ErrorCode.__members__
+
+
+def _told(error: FailureError) -> ApplicationError | None:
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ApplicationError):
         cause = cause.__cause__
-    if cause is not None and cause.type in ErrorCode.__members__:
-        return ApplicationError(cause.message, *cause.details, type=cause.type, non_retryable=True)
-    return refusal_of(ErrorCode.PROVIDER_REJECTED, f"The provider could not be asked: {cause or error}")
+    return cause

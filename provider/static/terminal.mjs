@@ -5,7 +5,7 @@ import { takeAddress, tell } from "./session.mjs";
 // Messages that the terminal may still have to draw; the provider holds the rest back.
 const WINDOW = 64;
 
-const terminal = new Terminal({ cursorBlink: true, fontSize: 14 });
+const terminal = new Terminal({ cursorBlink: true, fontSize: 14, lineHeight: 1.2 });
 const fit = new FitAddon();
 terminal.loadAddon(fit);
 terminal.open(document.getElementById("screen"));

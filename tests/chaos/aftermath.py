@@ -26,7 +26,9 @@ EXPLAINED = re.compile(
     | store\.holdings\.Refused:
     | asyncpg\.exceptions\.\w+Error:
     | sqlalchemy\.exc\.(DBAPIError|InterfaceError|OperationalError):  # the database is away
+    | sqlalchemy\.exc\.InternalError:\ .*\ another\ operation\ \(2\)\ is\ in\ progress  # it is going away
     | (ConnectionRefusedError|ConnectionResetError|TimeoutError|OSError)\b
+    | asyncio\.exceptions\.CancelledError:\ Activity\ cancelled  # an attempt that took too long
     | temporalio\.service\.RPCError:
     | client\.errors\.Unreachable:
     """,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -51,13 +52,17 @@ class Database:
 
     def kill(self) -> None:
         """As a machine that loses its power: nothing gets to finish."""
-        for pid in self.pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, 9)
+        killed = [psutil.Process(pid) for pid in self.pids]
+        for process in killed:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(killed, timeout=10)  # a zombie would pass for a server that runs
 
     def start(self) -> None:
-        """Start it again; it recovers from its log."""
+        """Start it again; it recovers from its log. Raises `OSError` if it does not listen."""
         self._server.ensure_postgres_running()
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(self.socket)
 
     def close(self) -> None:
         """Stop it and delete its data."""

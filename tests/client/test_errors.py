@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 from google.protobuf.any_pb2 import Any as Detail
 from temporalio.api.common.v1 import GrpcStatus
-from temporalio.api.errordetails.v1 import MultiOperationExecutionFailure, WorkflowNotReadyFailure
+from temporalio.api.errordetails.v1 import (
+    MultiOperationExecutionFailure,
+    NamespaceNotFoundFailure,
+    WorkflowNotReadyFailure,
+)
 from temporalio.service import RPCError, RPCStatusCode
 
 from client import JobClosed, NotSetUp, OrchestratorError, Unreachable
@@ -32,6 +36,13 @@ def not_ready_to_create() -> RPCError:
     return failure(RPCStatusCode.FAILED_PRECONDITION, "Workflow Task in failed state.", [both])
 
 
+def no_namespace() -> RPCError:
+    """As the server gives it to every call, also to those about one job."""
+    detail = Detail()
+    detail.Pack(NamespaceNotFoundFailure(namespace="nowhere"))
+    return failure(RPCStatusCode.NOT_FOUND, "Namespace nowhere is not found.", [detail])
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
@@ -41,6 +52,7 @@ def not_ready_to_create() -> RPCError:
         (failure(RPCStatusCode.RESOURCE_EXHAUSTED), Unreachable),
         (OSError("refused"), Unreachable),
         (failure(RPCStatusCode.NOT_FOUND), JobClosed),
+        (no_namespace(), NotSetUp),
         (failure(RPCStatusCode.INVALID_ARGUMENT, "no mapping for search attribute JobState"), NotSetUp),
         (failure(RPCStatusCode.PERMISSION_DENIED), OrchestratorError),
     ],

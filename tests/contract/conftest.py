@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
+from installation import make_keys
 from tests.conftest import TEMPORAL_BINARY
 from tests.contract.orchestrator import TASK_QUEUE, Orchestrator, ProviderUnderTest, RecordedJob, shell
-from worker import make_keys
 
 DEFAULT_PRODUCT = "cpu-1/cpu"
 
@@ -74,11 +75,19 @@ async def provider_under_test(
         yield ProviderUnderTest(url.rstrip("/"), option("contract_provider_id"), key, option("contract_issuer"))
         return
     folder = tmp_path_factory.mktemp("contract")
+    async with our_provider(folder, listening.service_client.config.target_host) as provider:
+        yield provider
+
+
+@asynccontextmanager
+async def our_provider(folder: Path, temporal: str) -> AsyncIterator[ProviderUnderTest]:
+    """Our provider as a process, which charges each second and reports to the server at `temporal`."""
     make_keys(folder / "keys", "local")
     environment = os.environ | {
-        "TEMPORAL_ADDRESS": listening.service_client.config.target_host,
+        "TEMPORAL_ADDRESS": temporal,
         "UCLOUD_PROVIDER_ID": "local",
         "UCLOUD_PROVIDER_PORT": "0",
+        "UCLOUD_PROVIDER_CHARGE_INTERVAL": "1",
         "UCLOUD_PROVIDER_DATA_DIR": str(folder / "provider"),
         "UCLOUD_PROVIDER_PUBLIC_KEY_FILE": str(folder / "keys" / "local.public.pem"),
     }
@@ -92,11 +101,14 @@ async def provider_under_test(
         )
     assert process.stdout is not None
     with process, process.stdout as output:
-        line = await asyncio.to_thread(output.readline)
-        assert line, (folder / "provider.log").read_text()
-        yield ProviderUnderTest(json.loads(line)["url"], "local", (folder / "keys" / "local.private.pem").read_text())
-        process.terminate()
-        await asyncio.to_thread(process.wait, 20)
+        try:
+            line = await asyncio.to_thread(output.readline)
+            assert line, (folder / "provider.log").read_text()
+            url, key = json.loads(line)["url"], (folder / "keys" / "local.private.pem").read_text()
+            yield ProviderUnderTest(url, "local", key)
+        finally:
+            process.terminate()
+            await asyncio.to_thread(process.wait, 20)
 
 
 @pytest.fixture(scope="session")
@@ -110,9 +122,14 @@ def orchestrator(
 @pytest.fixture
 def job(provider_under_test: ProviderUnderTest, product: str) -> Callable[..., dict[str, Any]]:
     """Makes a job that runs a script on the product."""
+    return jobs_on(provider_under_test, product)
+
+
+def jobs_on(provider: ProviderUnderTest, product: str) -> Callable[..., dict[str, Any]]:
+    """Makes jobs that run scripts on a product of a provider."""
 
     def made(script: str, **changes: Any) -> dict[str, Any]:
-        return shell(provider_under_test.id, product, script, **changes)
+        return shell(provider.id, product, script, **changes)
 
     return made
 

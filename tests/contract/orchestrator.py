@@ -32,13 +32,14 @@ class RecordedJob:
     """A job's workflow that keeps what it is told; it has the public names of the real one and none of its rules."""
 
     @workflow.init
-    def __init__(self, job: dict[str, Any]) -> None:
+    def __init__(self, job: dict[str, Any], has_credits: bool = True) -> None:
         self._job = job
+        self._has_credits = has_credits
         self._messages: list[dict[str, Any]] = []
         self._charges: list[dict[str, Any]] = []
 
     @workflow.run
-    async def run(self, job: dict[str, Any]) -> None:
+    async def run(self, job: dict[str, Any], has_credits: bool = True) -> None:
         """Listen for as long as the server lives."""
         await workflow.wait_condition(lambda: False)
 
@@ -49,11 +50,14 @@ class RecordedJob:
 
     @workflow.update
     def charge(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Everything is paid; a repeat is told as one."""
+        """Everything is paid, or nothing; a repeat is told as one. Whether it came after the end is noted."""
         known = {charge["chargeId"] for charge in self._charges}
         repeats = [{"id": charge["chargeId"]} for charge in message["charges"] if charge["chargeId"] in known]
-        self._charges.extend(charge for charge in message["charges"] if charge["chargeId"] not in known)
-        return {"insufficientFunds": [], "duplicateCharges": repeats}
+        states = {update.get("state") for told in self._messages for update in told["updates"]}
+        new = [charge for charge in message["charges"] if charge["chargeId"] not in known]
+        self._charges.extend(charge | {"isLate": bool(states & TERMINAL)} for charge in new)
+        unpaid = [] if self._has_credits else [{"id": charge["chargeId"]} for charge in new]
+        return {"insufficientFunds": unpaid, "duplicateCharges": repeats}
 
     @workflow.query
     def job(self) -> dict[str, Any]:
@@ -122,20 +126,23 @@ class Orchestrator:
         """A signed POST of items."""
         answer = await self.send("POST", call, authorization=f"Bearer {self.token()}", json={"items": list(items)})
         if call == "" and answer.is_success:
-            for item, said in zip(items, answer.json()["responses"], strict=True):
+            responses = answer.json().get("responses")
+            is_whole = isinstance(responses, list) and len(responses) == len(items)
+            assert is_whole, f"`create` must give one response for each item; it said {answer.text}."
+            for item, said in zip(items, responses, strict=True):
                 updates = (said or {}).get("updates") or []
                 if item["id"] not in self._answered:
                     self._answered[item["id"]] = updates
         return answer
 
-    async def listen(self, job: dict[str, Any]) -> dict[str, Any]:
+    async def listen(self, job: dict[str, Any], has_credits: bool = True) -> dict[str, Any]:
         """Start the job's workflow, so that reports about it find somebody."""
-        await self.temporal.start_workflow("Job", job, id=job["id"], task_queue=TASK_QUEUE)
+        await self.temporal.start_workflow("Job", args=[job, has_credits], id=job["id"], task_queue=TASK_QUEUE)
         return job
 
-    async def created(self, job: dict[str, Any]) -> dict[str, Any]:
+    async def created(self, job: dict[str, Any], has_credits: bool = True) -> dict[str, Any]:
         """Listen to a job, and have the provider take it."""
-        await self.listen(job)
+        await self.listen(job, has_credits)
         answer = await self.post("", job)
         assert answer.is_success, f"A provider must take a job that it offers the product of; it said {answer.text}."
         return job
@@ -181,8 +188,8 @@ class Orchestrator:
                 states.append(update["state"])
         return states
 
-    async def output(self, job: dict[str, Any]) -> dict[str, str]:
-        """What `follow` gives until it is closed: all of standard output and error of rank 0."""
+    async def output(self, job: dict[str, Any], rank: int = 0) -> dict[str, str]:
+        """What `follow` gives until it is closed: all of standard output and error of a rank."""
         url = f"{self.provider.url}/ucloud/{self.provider.id}/jobs/follow".replace("http", "ws", 1)
         texts = {"stdout": "", "stderr": ""}
         headers = {"Authorization": f"Bearer {self.token()}"}
@@ -192,13 +199,13 @@ class Orchestrator:
                 message = json.loads(text)
                 assert isinstance(message.get("streamId"), str), "Each message of `follow` must have a `streamId`."
                 assert isinstance(message.get("rank"), int), "Each message of `follow` must have a `rank`."
-                for name in texts if message["rank"] == 0 else ():
+                for name in texts if message["rank"] == rank else ():
                     texts[name] += message.get(name) or ""
         return texts
 
 
-def shell(provider: str, product: str, script: str, **changes: Any) -> dict[str, Any]:
-    """A job that runs a script of `sh` on a product, given as `id/category`."""
+def shell(provider: str, product: str, script: str, price: int = 0, **changes: Any) -> dict[str, Any]:
+    """A job that runs a script of `sh` on a product, given as `id/category`, for that many credits a minute."""
     product_id, _, category = product.partition("/")
     described = {"title": "Contract", "version": "1", "authors": [], "description": ""}
     application = described | {
@@ -206,6 +213,7 @@ def shell(provider: str, product: str, script: str, **changes: Any) -> dict[str,
         "tool": {"name": "contract-tool", "version": "1"},
         "invocation": ["sh", "-c", script],
         "parameters": {},
+        "allowMultiNode": True,
     }
     tool = described | {"name": "contract-tool", "backend": "NATIVE", "defaultMaxTime": {"hours": 1}}
     specification = {
@@ -216,11 +224,24 @@ def shell(provider: str, product: str, script: str, **changes: Any) -> dict[str,
         "resources": [],
         "timeAllocation": {"hours": 0, "minutes": 10, "seconds": 0},
     }
+    described_product = {
+        "name": product_id,
+        "category": {"name": category, "provider": provider},
+        "pricePerUnit": price,
+        "unitOfPrice": "CREDITS_PER_MINUTE",
+        "freeToUse": price == 0,
+        "cpu": 1,
+        "memoryInGigs": 1,
+    }
     return {
         "id": new_job_id(),
         "owner": {"createdBy": "contract"},
         "createdAt": int(time.time() * 1000),
         "updates": [],
         "specification": specification | changes,
-        "status": {"state": "IN_QUEUE", "resolvedApplication": {"application": application, "tool": tool}},
+        "status": {
+            "state": "IN_QUEUE",
+            "resolvedApplication": {"application": application, "tool": tool},
+            "resolvedProduct": described_product,
+        },
     }

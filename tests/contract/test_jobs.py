@@ -63,13 +63,24 @@ async def test_an_exit_code_is_told_and_is_no_failure(orchestrator: Orchestrator
 
 
 @pytest.mark.core
+async def test_each_job_hears_of_itself_alone(orchestrator: Orchestrator, job: Make) -> None:
+    short, long = await orchestrator.created(job("exit 3")), await orchestrator.created(job("sleep 300"))
+    await orchestrator.running(long)
+    end = await orchestrator.end_of(short)
+    assert "3" in numbers(end), f"A job must hear of its own end; it was told {end.get('status')!r}."
+    await settled(orchestrator, job)
+    states = await orchestrator.states(long)
+    await orchestrator.post("terminate", long)
+    assert states == ["RUNNING"], f"What happens to a job must be told to that job alone; another heard {states}."
+    await orchestrator.end_of(long)
+
+
+@pytest.mark.core
 async def test_create_answers_for_each_job(orchestrator: Orchestrator, job: Make) -> None:
     made = [await orchestrator.listen(job("true")) for _ in range(2)]
     answer = await orchestrator.post("", *made)
     assert answer.is_success, f"A batch of good jobs must be taken; it got {answer.status_code}."
-    responses = answer.json().get("responses")
-    assert len(responses if isinstance(responses, list) else ()) == 2, "`create` must give one response for each item."
-    assert all(said is None or isinstance(said.get("id"), str | None) for said in responses), (
+    assert all(said is None or isinstance(said.get("id"), str | None) for said in answer.json()["responses"]), (
         "Each response of `create` must be null or hold the provider's `id` for the job."
     )
     for each in made:

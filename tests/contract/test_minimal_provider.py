@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from installation import make_keys
 from tests.contract.conftest import free_address
-from worker import make_keys
-
-ROOT = Path(__file__).parents[2]
+from tests.contract.suite import ROOT, ask
 
 
 @pytest.mark.timeout(300)
@@ -25,14 +24,9 @@ async def test_the_minimal_provider_keeps_the_core(request: pytest.FixtureReques
     environment = os.environ | {"TEMPORAL_ADDRESS": temporal, "PYTHONPATH": str(ROOT)}
     port, key = served.rpartition(":")[2], str(tmp_path / "local.public.pem")
     command = [sys.executable, str(ROOT / "examples" / "minimal_provider.py"), port, key]
-    suite = [sys.executable, "-m", "pytest", "tests/contract", "-m", "core", "-q", "-x", "-p", "no:cacheprovider"]
-    suite += ["--provider-url", f"http://{served}", "--private-key", str(tmp_path / "local.private.pem")]
-    suite += ["--temporal-address", temporal]
     with await asyncio.to_thread(subprocess.Popen, command, env=environment) as provider:
         try:
-            told = await asyncio.to_thread(
-                subprocess.run, suite, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280
-            )
+            private_key = tmp_path / "local.private.pem"
+            await ask(f"http://{served}", private_key, temporal, "-m", "core", seconds=280)
         finally:
             provider.kill()
-    assert told.returncode == 0, told.stdout[-4000:] + told.stderr[-2000:]

@@ -83,10 +83,10 @@ class Stack:
     def pid(self, part: str) -> int:
         return int(json.loads((self.folder / "stack.json").read_text())["pids"][part])
 
-    def kill(self, part: str) -> None:
-        """Kill a part without a warning, and wait until `dev` has started it again."""
+    def kill(self, part: str, how: signal.Signals = signal.SIGKILL) -> None:
+        """Kill a part, without a warning unless told otherwise, and wait until `dev` has started it again."""
         before = self.pid(part)
-        os.kill(before, signal.SIGKILL)
+        os.kill(before, how)
         eventually(lambda: self.pid(part) != before)
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:

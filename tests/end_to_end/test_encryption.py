@@ -17,10 +17,10 @@ import pytest
 from httpx import ASGITransport
 
 from codec_server import CodecServerSettings, create_codec_server
+from installation import make_keys
 from models.encryption import EncryptionCodec, read_keys
 from models.encryption_keys import KEY_FILE_VARIABLE
 from tests.end_to_end.running_stack import Stack, eventually
-from worker import make_keys
 
 SECRET = "a-word-that-stands-nowhere-else"
 

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import signal
 import sqlite3
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -16,11 +12,11 @@ from temporalio.testing import WorkflowEnvironment
 
 from client import Actor, JobClient, ProviderClient
 from models import Job, JobSpecification, JobState, JobUpdate
-from store import Archive, connect, upgrade
+from store import Archive, connect
 from tests.acknowledging_provider import AcknowledgingProvider
 from tests.conditions import eventually
-from tests.conftest import TEST_CATALOG, as_stored
-from worker import make_keys
+from tests.conftest import as_stored
+from tests.end_to_end.worker_process import WorkerProcess, prepare, serving
 
 SPECIFICATION = JobSpecification.model_validate(
     {
@@ -32,49 +28,14 @@ SPECIFICATION = JobSpecification.model_validate(
 )
 
 
-class WorkerProcess:
-    """`python -m worker` in a folder of its own."""
-
-    def __init__(self, folder: Path, temporal: str, provider: str) -> None:
-        self.database = folder / "store.sqlite"
-        self._environment = os.environ | {
-            "TEMPORAL_ADDRESS": temporal,
-            "UCLOUD_CATALOG": str(TEST_CATALOG),
-            "UCLOUD_DATABASE_URL": f"sqlite+aiosqlite:///{self.database}",
-            "UCLOUD_KEYS_DIR": str(folder / "keys"),
-            "UCLOUD_PROVIDER_ADDRESSES": json.dumps({"local": provider}),
-            "UCLOUD_LOG_LEVEL": "ERROR",
-        }
-
-    async def start(self) -> None:
-        self.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "worker", "--json", env=self._environment, stdout=asyncio.subprocess.PIPE
-        )
-        assert self.process.stdout is not None
-        assert json.loads(await self.process.stdout.readline())["event"] == "ready"
-
-    def suspend(self) -> None:
-        """Let it hang, as a machine does before it dies."""
-        self.process.send_signal(signal.SIGSTOP)
-
-    async def kill(self) -> None:
-        self.process.kill()
-        await self.process.wait()
-
-
 @pytest.fixture
 async def worker(
     environment: WorkflowEnvironment, provider: AcknowledgingProvider, tmp_path: Path
 ) -> AsyncIterator[WorkerProcess]:
-    process = WorkerProcess(tmp_path, environment.client.service_client.config.target_host, provider.url)
-    for served in ("local", "second"):
-        make_keys(tmp_path / "keys", served)
-    engine = connect(f"sqlite+aiosqlite:///{process.database}")
-    await upgrade(engine)
-    await engine.dispose()
-    await process.start()
-    yield process
-    await process.kill()
+    await prepare(tmp_path)
+    temporal = environment.client.service_client.config.target_host
+    async with serving(WorkerProcess(tmp_path, temporal, {"local": provider.url})) as process:
+        yield process
 
 
 async def test_a_killed_worker_loses_no_job_at_any_point(

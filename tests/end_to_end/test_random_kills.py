@@ -22,7 +22,8 @@ from models.protocol import Charge
 from models.workspace import Workspace
 from store import Archive, Wallets, connect
 from tests.acknowledging_provider import AcknowledgingProvider
-from tests.end_to_end.test_killed_worker import WorkerProcess, worker  # noqa: F401 - a fixture
+from tests.end_to_end.test_killed_worker import worker  # noqa: F401 - a fixture
+from tests.end_to_end.worker_process import WorkerProcess
 from tests.store.books import check_the_books
 
 KILLS = int(os.environ.get("UCLOUD_TEST_KILLS", "3"))

@@ -1,4 +1,4 @@
-"""Every command of `docs/operators.md`, run as it stands there.
+"""Every command of `docs/operators.md` and `docs/upgrades.md`, run as it stands there.
 
 A comment before a block says what it must show (`shows:`), must not (`shows-not:`), or what a job is in afterwards
 (`then: $JOB is STATE`).
@@ -20,7 +20,7 @@ from models.names import TASK_QUEUE, new_job_id
 from tests.end_to_end.running_stack import ROOT, Stack, eventually
 
 BLOCK = re.compile(r"<!-- (?P<rule>shows|shows-not|then):(?P<what>.*?)-->\n```sh\n(?P<script>.*?)```", re.DOTALL)
-PAGE = (ROOT / "docs" / "operators.md").read_text()
+PAGE = "".join((ROOT / "docs" / name).read_text() for name in ("operators.md", "upgrades.md"))
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,7 @@ class Runbook:
             "OWNER": owner,
             "LEAVER": "leaver",
             "NATIVE_ID": "none",
+            "FINAL": "2024-01-01T00:00:00Z",
             "TEMPORAL_ADDRESS": self.stack.ready["temporal"],
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }

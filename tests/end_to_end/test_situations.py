@@ -116,18 +116,6 @@ def cancelled(stack: Stack, job_id: str) -> None:
     ended(stack, job_id)
 
 
-def test_connecting_two_jobs(stack: Stack) -> None:
-    database = submitted(stack, job_file(stack, name="my-database"))
-    running(stack, database)
-    peer = {"type": "peer", "hostname": "database", "jobId": database}
-    web = submitted(stack, job_file(stack, name="my-web-app", parameters={"database": peer}))
-    eventually(lambda: stack.output(web, "stdout-0.txt") == "database\n")
-    refused = stack.run("submit", str(job_file(stack, parameters={"database": peer})), "--user", "bob")
-    assert (refused.returncode, refused.stderr) == (2, f"There is no job {database} for the peer database.\n")
-    cancelled(stack, web)
-    cancelled(stack, database)
-
-
 def test_an_interactive_terminal(stack: Stack) -> None:
     pair = {"name": "pair", "version": "1"}
     job_id = submitted(stack, job_file(stack, application=pair, replicas=2))
@@ -160,17 +148,6 @@ def test_an_interactive_terminal(stack: Stack) -> None:
     others = stack.run("open", job_id, "--user", "mallory")
     assert (others.returncode, others.stderr) == (2, f"There is no job {job_id}.\n")
     cancelled(stack, job_id)
-
-
-def test_a_public_link(stack: Stack) -> None:
-    file = job_file(stack, parameters={"link": {"type": "ingress", "id": "my-app"}})
-    first = submitted(stack, file)
-    refused = stack.run("submit", str(file), "--user", "alice")
-    assert (refused.returncode, refused.stderr) == (2, f"The public link my-app is in use by the job {first}.\n")
-    cancelled(stack, first)
-    second = submitted(stack, file)
-    eventually(lambda: stack.output(second, "stdout-0.txt") == "my-app\n")
-    cancelled(stack, second)
 
 
 def test_licensed_software(stack: Stack) -> None:
@@ -293,18 +270,6 @@ def test_a_batch_from_one_file(stack: Stack) -> None:
     for job_id in job_ids:
         running(stack, job_id)
         cancelled(stack, job_id)
-
-
-def test_a_workflow_that_was_ended_by_force(stack: Stack) -> None:
-    link = [{"type": "ingress", "id": "my-app"}]
-    job_id = submitted(stack, job_file(stack, resources=link))
-    running(stack, job_id)
-    eventually(lambda: stack.processes_of(job_id))
-    stack.temporal("workflow", "terminate", "-w", job_id)
-    stack.temporal("schedule", "trigger", "--schedule-id", "monitor-local")
-    eventually(lambda: stack.nothing_is_left_of(job_id))
-    stack.reached(job_id, "FAILURE", "alice")
-    cancelled(stack, submitted(stack, job_file(stack, resources=link)))
 
 
 def test_a_job_of_which_a_restored_backup_knows_nothing(stack: Stack) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -19,9 +20,11 @@ MAXIMUM_EVENTS = 25
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    running = Stack(tmp_path_factory.mktemp("stack"))
-    yield running
-    running.stop()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UCLOUD_STOP_PATIENCE", "2")
+        running = Stack(tmp_path_factory.mktemp("stack"))
+        yield running
+        running.stop()
 
 
 def test_a_job_from_the_command_line_to_its_files(stack: Stack) -> None:
@@ -114,16 +117,20 @@ def test_a_killed_process_loses_no_job_and_no_cancel(stack: Stack, part: str) ->
         eventually(lambda job_id=job_id: stack.nothing_is_left_of(job_id))
 
 
-@pytest.mark.parametrize("parts", [("provider", "worker"), ("temporal",)], ids="-".join)
-def test_a_kill_while_a_job_is_submitted_starts_it_once(stack: Stack, parts: tuple[str, ...]) -> None:
-    line = "-".join(parts)
+@pytest.mark.parametrize(
+    ("parts", "how"),
+    [(["provider", "worker"], signal.SIGKILL), (["temporal"], signal.SIGKILL), (["worker"], signal.SIGTERM)],
+    ids=["provider and worker killed", "temporal killed", "worker stopped"],
+)
+def test_a_kill_while_a_job_is_submitted_starts_it_once(stack: Stack, parts: list[str], how: signal.Signals) -> None:
+    line = "-".join([*parts, how.name])
     psutil.Process(stack.pid("provider")).suspend()  # it takes connections, but answers nothing
     command = [COMMAND, "submit", str(stack.appending(line)), "--json", "--data-dir", str(stack.folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as submitting:
         query = "WorkflowType='Job' AND ExecutionStatus='Running'"
         eventually(lambda: stack.temporal("workflow", "list", "--query", query))
         for part in parts:
-            stack.kill(part)
+            stack.kill(part, how)
         psutil.Process(stack.pid("provider")).resume()
         out, _ = submitting.communicate(timeout=80)
     job_id = json.loads(out)["id"]

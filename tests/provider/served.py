@@ -15,13 +15,13 @@ import psutil
 import uvicorn
 
 from client import JobClosed
+from installation import make_keys
 from models import JobUpdate
 from models.names import new_job_id
 from models.protocol import Charge, ChargeAnswer, ChargeId
 from provider.server import create_server
 from provider.settings import ProviderSettings
 from tests.conditions import eventually
-from worker import make_keys
 
 
 class Reports:

@@ -266,11 +266,19 @@ async def test_nothing_is_left_of_jobs_that_ended_without_the_provider(tmp_path:
     process, served.url = await asyncio.to_thread(serve_apart, served)
     database = listening(replicas=2)
     await listen(served, database)
-    asking = [connecting("db:5000", resources=[peer("db", database)]) for _ in range(4)]
-    long = shell("sleep 300", replicas=2)
-    await served.call("", *asking, shell("exit 3", replicas=2), long, shell("no-such-program"))
+    until = "echo up; until [ -e /work/go ]; do sleep 0.1; done; "
+    asking = [connecting("db:5000", before=until, resources=[peer("db", database)]) for _ in range(4)]
+    long = shell("echo up; sleep 300", replicas=2)
+    failing, missing = shell(f"{until}exit 3", replicas=2), shell("no-such-program")
+    await served.call("", *asking, failing, long, missing)
+    ranks = [*((job, 0) for job in asking), *((job, rank) for job in (failing, long) for rank in (0, 1))]
+    await eventually(lambda: all(written(served, job, rank) == "up\n" for job, rank in ranks), 40)
+    log = jobs_folder(served).parent / "drives" / "home" / "Jobs" / missing["id"] / "stderr-0.txt"
+    await eventually(lambda: log.exists() and not (jobs_folder(served) / missing["id"]).exists(), 40)
     process.kill()
     process.wait()
+    for job in (*asking, failing):
+        (jobs_folder(served) / job["id"] / "work" / "go").touch()
     # The networks of jobs that end without a provider end with them; those of the others are kept.
     living = {database["id"], long["id"]}
     await eventually(lambda: {folder.parent.parent.name for folder, _ in held_by(served)} == living, 40)

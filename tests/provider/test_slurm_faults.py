@@ -111,6 +111,25 @@ async def test_a_provider_killed_while_its_job_waits_finds_it_in_the_queue(clust
     assert served.output(job, "stdout-0.txt") == "once\n"
 
 
+async def test_a_peer_that_ended_before_the_job_could_start_is_named(slurm: Served, cluster: Cluster) -> None:
+    database = shell("sleep 300")
+    await running(slurm, database)
+    for node in NODES:
+        cluster.run("scontrol", "update", f"NodeName={node}", "State=DRAIN", "Reason=test")
+    peer = {"type": "peer", "hostname": "database", "jobId": database["id"]}
+    web = shell("echo never", resources=[peer])
+    await slurm.call("", web)
+    await eventually(lambda: names(cluster, web), 40)
+    await slurm.call("terminate", database)
+    await ended(slurm, database)
+    cluster.repair()
+    state, text = await ended(slurm, web)
+    assert state is JobState.FAILURE
+    assert text.startswith(f"The peer database (job {database['id']}) does not run at this provider any more.")
+    assert JobState.RUNNING not in states(slurm, web)
+    assert slurm.output(web, "stdout-0.txt") == ""
+
+
 async def test_a_node_that_fails_is_named_as_the_reason(slurm: Served, cluster: Cluster) -> None:
     job = shell("sleep 300", replicas=4)
     await running(slurm, job)

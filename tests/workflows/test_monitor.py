@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
@@ -11,6 +13,7 @@ from temporalio.common import WorkflowIDConflictPolicy
 from activities import verification
 from activities.reconciliation import ENDED_BY_FORCE
 from client import Actor, JobClient
+from installation import schedule_monitor
 from models import JobOwner, JobState
 from models.holdings import holding_of
 from models.messages import MonitorRequest
@@ -21,7 +24,6 @@ from models.workspace import Workspace
 from store import Holdings
 from tests.conditions import eventually
 from tests.conftest import Orchestrator
-from worker import schedule_monitor
 
 PAID = {"id": "paid-1", "category": "paid", "provider": "local"}
 FILE = {"type": "file", "path": "/alices/data.csv", "readOnly": True}
@@ -130,41 +132,77 @@ async def test_jobs_of_a_batch_that_was_ended_by_force_before_they_were_started(
     assert ended.updates[-1].status == ENDED_BY_FORCE
 
 
-async def test_what_runs_is_verified_in_bulk_and_what_may_be_on_its_way_is_not(
+async def listed(orchestrator: Orchestrator, jobs: list[str], state: JobState) -> None:
+    """Wait until Temporal's list has these jobs in that state."""
+
+    async def are_there() -> bool:
+        query = f"JobState = '{state}' AND WorkflowId IN ({', '.join(map(repr, jobs))})"
+        return (await orchestrator.temporal.count_workflows(query)).count == len(jobs)
+
+    await eventually(are_there)
+
+
+async def test_what_the_provider_has_is_verified_in_bulk_and_what_is_on_its_way_is_not(
     orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(verification, "VERIFY_PAGE", 3)
-    running = [await orchestrator.created() for _ in range(4)]
-    queued = await orchestrator.created()
-    for job in running:
-        await orchestrator.report(job.id, JobState.RUNNING)
-        await orchestrator.reached(job.id, JobState.RUNNING)
-
-    async def all_are_listed() -> bool:
-        query = f"JobState = 'RUNNING' AND WorkflowId >= '{running[0].id}' AND WorkflowId <= '{queued.id}'"
-        return (await orchestrator.temporal.count_workflows(query)).count == len(running)
-
-    await eventually(all_are_listed)
-    lengths = [(await orchestrator.handle(job.id).describe()).history_length for job in running]
+    running = [(await orchestrator.created()).id for _ in range(4)]
+    for job_id in running:
+        await orchestrator.report(job_id, JobState.RUNNING)
+    queued = (await orchestrator.created()).id
+    submitted = [*running, queued]
+    orchestrator.provider.open["create"].clear()
+    on_its_way = orchestrator.jobs.new_job_id()
+    creating = asyncio.create_task(orchestrator.jobs.create(orchestrator.specification(), on_its_way))
+    await eventually(lambda: orchestrator.provider.calls_for(on_its_way))
+    await listed(orchestrator, running, JobState.RUNNING)
+    await listed(orchestrator, [queued, on_its_way], JobState.IN_QUEUE)
+    lengths = [(await orchestrator.handle(job_id).describe()).history_length for job_id in submitted]
     await check(orchestrator)
-    for job in running:
-        assert orchestrator.provider.calls_for(job.id) == ["create", "verify"]
+    for job_id in submitted:
+        assert orchestrator.provider.calls_for(job_id) == ["create", "verify"]
     assert orchestrator.provider.requests.count("verify") == 2
-    assert "verify" not in orchestrator.provider.calls_for(queued.id)
-    assert [(await orchestrator.handle(job.id).describe()).history_length for job in running] == lengths
+    assert orchestrator.provider.calls_for(on_its_way) == ["create"]
+    assert [(await orchestrator.handle(job_id).describe()).history_length for job_id in submitted] == lengths
+    orchestrator.provider.open["create"].set()
+    await creating
+    await check(orchestrator)
+    assert orchestrator.provider.calls_for(on_its_way) == ["create", "verify"]
 
 
-async def test_a_job_that_its_provider_does_not_have_any_more_ends(orchestrator: Orchestrator) -> None:
+async def test_jobs_of_a_batch_are_verified_once_their_provider_has_them(orchestrator: Orchestrator) -> None:
+    jobs = await orchestrator.jobs.create_many([orchestrator.specification()] * 2)
+    await listed(orchestrator, [job.id for job in jobs], JobState.IN_QUEUE)
+    await check(orchestrator)
+    assert [orchestrator.provider.calls_for(job.id) for job in jobs] == [["create", "verify"]] * 2
+
+
+async def test_a_submission_that_the_store_could_not_note_is_made_again(
+    orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note, failures = Holdings.note_submitted, [OSError("The database is away.")]
+
+    async def note_the_second_time(self: Holdings, job_ids: Sequence[str]) -> None:
+        if failures:
+            raise failures.pop()
+        await note(self, job_ids)
+
+    monkeypatch.setattr(Holdings, "note_submitted", note_the_second_time)
     job = await orchestrator.created()
-    await orchestrator.report(job.id, JobState.SUSPENDED)
-    await orchestrator.reached(job.id, JobState.SUSPENDED)
+    assert orchestrator.provider.calls_for(job.id) == ["create", "create"]
+    assert await Holdings(orchestrator.engine).submitted([job.id]) == {job.id}
 
-    async def is_verified() -> bool:
-        await check(orchestrator)
-        return "verify" in orchestrator.provider.calls_for(job.id)
 
-    await eventually(is_verified)
-    (item,) = [item for item in orchestrator.provider.items if item.get("status", {}).get("state") == "SUSPENDED"]
-    assert (item["id"], item["owner"]["createdBy"]) == (job.id, "alice")
+@pytest.mark.parametrize("state", [JobState.IN_QUEUE, JobState.SUSPENDED])
+async def test_a_job_that_its_provider_does_not_have_any_more_ends(orchestrator: Orchestrator, state: JobState) -> None:
+    job = await orchestrator.created()
+    await orchestrator.report(job.id, state)
+    await orchestrator.reached(job.id, state)
+    await listed(orchestrator, [job.id], state)
+    await check(orchestrator)
+    assert orchestrator.provider.calls_for(job.id) == ["create", "verify"]
+    (item,) = [item for item in orchestrator.provider.items if item["id"] == job.id][1:]
+    assert (item["status"]["state"], item["owner"]["createdBy"]) == (state, "alice")
     await orchestrator.report(job.id, JobState.FAILURE, "Your job is no longer available at the provider.")
     assert await orchestrator.outcome(job.id) == "COMPLETED"
+    assert await Holdings(orchestrator.engine).live("local") == []

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import pytest
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import Worker
 
+import worker
 from models import JobState
+from models.names import provider_task_queue
 from tests.conditions import eventually
 from tests.conftest import Orchestrator
 
@@ -27,3 +33,27 @@ async def test_a_provider_with_a_broken_key_does_not_keep_the_others_from_being_
             second = {"id": "cpu-2", "category": "cpu", "provider": "second"}
             late = await orchestrator.created(product=second)
             await eventually(lambda: "second:create" in orchestrator.provider.calls_for(late.id))
+
+
+class Unpolled(Worker):
+    """Polls for the provider `second` cannot begin, as when Temporal is away just then."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        if options["task_queue"] == provider_task_queue("second"):
+            self._bridge_worker.validate = self._fail  # type: ignore[method-assign, union-attr]
+
+    async def _fail(self) -> None:
+        raise RuntimeError("Temporal is away.")
+
+
+async def test_a_worker_that_takes_no_calls_to_a_provider_any_more_says_so_and_ends(
+    orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await orchestrator.stop_worker()
+    monkeypatch.setattr(worker, "Worker", Unpolled)
+    monkeypatch.setattr(worker, "CATALOG_INTERVAL", 0.1)
+    target = orchestrator.temporal.service_client.config.target_host
+    client = await Client.connect(target, data_converter=pydantic_data_converter)
+    with pytest.raises(RuntimeError, match="Calls to provider second are no longer taken: Temporal is away"):
+        await orchestrator.new_worker(client).run()

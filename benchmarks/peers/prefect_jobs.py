@@ -1,0 +1,134 @@
+"""A job's steps on Prefect; runs in an environment of its own and imports nothing of ours.
+
+The first line of its input has its settings, and each further line a load, as JSON. It answers each load with a line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import httpx
+from prefect import flow, runtime, task
+from prefect.input import receive_input, send_input
+
+UPDATES = ({"state": "RUNNING"}, {"state": "SUCCESS"})
+POLL_INTERVAL = 0.1
+"""Seconds between two looks for a message; Prefect has nothing that wakes a waiting flow, and its default is 10."""
+TABLE = (
+    "CREATE TABLE IF NOT EXISTS jobs (id VARCHAR(64) PRIMARY KEY, owner VARCHAR(64) NOT NULL, "
+    "state VARCHAR(16) NOT NULL, document TEXT NOT NULL)"
+)
+settings: dict[str, Any] = json.loads(sys.stdin.readline())
+http = httpx.AsyncClient(headers={"Authorization": settings["authorization"]}, timeout=60)
+accepted_jobs: dict[str, asyncio.Future[Any]] = {}
+"""Who waits for a job to be accepted; a flow has no event that another program could wait for."""
+
+
+@contextmanager
+def transaction() -> Iterator[sqlite3.Connection]:
+    """One SQL transaction, written through to the disk at its end."""
+    with closing(sqlite3.connect(settings["store"], timeout=30, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("BEGIN IMMEDIATE")
+        with connection:
+            yield connection
+
+
+def _record(job_id: str, document: dict[str, Any]) -> None:
+    with transaction() as connection:
+        # Prefect keeps its own record of a task elsewhere, so a task may be repeated after its transaction.
+        if not connection.execute("SELECT state FROM jobs WHERE id = ?", [job_id]).fetchone():
+            connection.execute("INSERT INTO jobs VALUES (?, 'alice', 'IN_QUEUE', ?)", [job_id, json.dumps(document)])
+
+
+def _settle(job_id: str, state: str) -> None:
+    with transaction() as connection:
+        connection.execute("UPDATE jobs SET state = ? WHERE id = ? AND state = 'IN_QUEUE'", [state, job_id])
+
+
+@task(persist_result=True, retries=10, retry_delay_seconds=1)
+async def record(job_id: str, document: dict[str, Any]) -> bool:
+    """Check that the job is not there, and record it."""
+    await asyncio.to_thread(_record, job_id, document)
+    return True
+
+
+@task(persist_result=True, retries=10, retry_delay_seconds=1)
+async def submit(job_id: str, document: dict[str, Any]) -> bool:
+    """Tell the provider."""
+    (await http.post(settings["provider"], json={"items": [document | {"id": job_id}]})).raise_for_status()
+    return True
+
+
+@task(persist_result=True, retries=10, retry_delay_seconds=1)
+async def settle(job_id: str, state: str) -> bool:
+    """Record how the job ended."""
+    await asyncio.to_thread(_settle, job_id, state)
+    return True
+
+
+@flow(persist_result=True, validate_parameters=False)
+async def job(job_id: str, document: dict[str, Any]) -> str:
+    """The whole life of a job."""
+    await record(job_id, document)
+    await submit(job_id, document)
+    accepted_jobs[job_id].set_result(runtime.flow_run.id)
+    state, seen = "", 0
+    async for update in receive_input(dict, timeout=600, poll_interval=POLL_INTERVAL):
+        state, seen = update["state"], seen + 1
+        if seen == len(UPDATES):
+            break
+    await settle(job_id, state)
+    return state
+
+
+async def run(prefix: str, concurrent: int, jobs: int) -> dict[str, Any]:
+    """Run so many jobs, so many at once; the seconds of all, and the milliseconds until each was accepted."""
+    accepted: list[float] = []
+    numbers = iter(range(jobs))
+
+    async def one(number: int) -> None:
+        job_id = f"{prefix}-{number}"
+        begun = time.perf_counter()
+        is_accepted = accepted_jobs[job_id] = asyncio.get_running_loop().create_future()
+        running = asyncio.create_task(job(job_id, settings["document"]))
+        await asyncio.wait([running, is_accepted], return_when=asyncio.FIRST_COMPLETED)
+        if running.done():  # it failed, and says why
+            raise RuntimeError(f"The job {job_id} ended before it was accepted: {await running}.")
+        accepted.append((time.perf_counter() - begun) * 1000)
+        for update in UPDATES:
+            await send_input(update, flow_run_id=is_accepted.result())
+        if await running != "SUCCESS":
+            raise RuntimeError(f"The job {job_id} did not succeed.")
+
+    async def go_on() -> None:
+        for number in numbers:
+            await one(number)
+
+    start = time.perf_counter()
+    await asyncio.gather(*(go_on() for _ in range(min(concurrent, jobs))))  # the first that fails says why
+    return {"seconds": time.perf_counter() - start, "accepted": accepted}
+
+
+async def main() -> None:
+    """Answer loads until the input ends."""
+    with transaction() as connection:
+        connection.execute(TABLE)
+    sys.stdout.write(json.dumps({"event": "ready"}) + "\n")
+    sys.stdout.flush()
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        figures = await run(**json.loads(line))
+        sys.stdout.write(json.dumps(figures) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

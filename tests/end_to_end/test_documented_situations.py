@@ -1,0 +1,51 @@
+"""The eleven situations of UCloud's documentation, and the tests that go through each from end to end."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SITUATIONS = {
+    "a simple batch job": [
+        "test_stack::test_a_job_from_the_command_line_to_its_files",
+        "test_stack::test_an_exit_code_is_a_success_that_says_it",
+        "test_slurm_stack::test_a_batch_job_with_its_exit_code_and_output",
+    ],
+    "following its progress": [
+        "test_logs::test_follow_shows_states_and_output_together",
+        "test_logs::test_logs_go_on_when_the_provider_and_the_worker_were_killed",
+        "test_slurm_stack::test_logs_are_followed_by_rank",
+    ],
+    "an interactive terminal on a given rank": [
+        "test_situations::test_an_interactive_terminal",
+        "test_slurm_stack::test_a_terminal_on_the_node_of_a_rank",
+    ],
+    "connecting two jobs": [
+        "test_ends::test_a_job_reaches_its_peer_and_no_other_job_does",
+        "test_slurm_stack::test_peers_find_each_other_by_their_host_names",
+    ],
+    "a public link that comes free afterwards": [
+        "test_sessions::test_a_public_link_leads_to_the_job_that_holds_it_until_that_ends"
+    ],
+    "licensed software": ["test_situations::test_licensed_software"],
+    "a remote desktop": ["test_sessions::test_a_desktop_and_a_terminal_of_one_job_are_seen_and_typed_into"],
+    "a web application": ["test_sessions::test_a_web_application_opens_by_its_address_once"],
+    "losing access to a resource while running": ["test_situations::test_losing_access"],
+    "running out of credits": ["test_situations::test_credits", "test_situations::test_out_of_credits"],
+    "extending a job and ending it early": [
+        "test_situations::test_extending_and_ending_early",
+        "test_slurm_stack::test_an_extension_is_one_in_slurm_too",
+        "test_slurm_stack::test_a_cancel_leaves_no_process_and_holds_nothing",
+    ],
+}
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_the_situation_has_tests(situation: str) -> None:
+    for test in SITUATIONS[situation]:
+        module, _, name = test.partition("::")
+        tree = ast.parse(Path(__file__).with_name(f"{module}.py").read_text())
+        names = [one.name for one in tree.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)]
+        assert name in names, f"There is no test {name} in {module}.py any more: name the one that shows {situation}."

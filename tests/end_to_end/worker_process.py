@@ -1,0 +1,98 @@
+"""The worker as a real process, in a folder of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from installation import make_keys
+from store import connect, upgrade
+from tests.conftest import TEST_CATALOG
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+class WorkerProcess:
+    """`python -m worker` of the code in `source`, in a folder of its own; `more` are further settings."""
+
+    def __init__(
+        self, folder: Path, temporal: str, addresses: dict[str, str], source: Path = ROOT, **more: str
+    ) -> None:
+        self.database = folder / "store.sqlite"
+        self.log = folder / "worker.log"
+        self._source = source
+        self.settings = {
+            "TEMPORAL_ADDRESS": temporal,
+            "UCLOUD_CATALOG": str(TEST_CATALOG),
+            "UCLOUD_DATABASE_URL": f"sqlite+aiosqlite:///{self.database}",
+            "UCLOUD_KEYS_DIR": str(folder / "keys"),
+            "UCLOUD_PROVIDER_ADDRESSES": json.dumps(addresses),
+            "UCLOUD_LOG_LEVEL": "INFO",
+        } | more
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return hasattr(self, "process") and self.process.returncode is None
+
+    async def setup(self) -> None:
+        """Prepare what it needs, as `setup` does."""
+        process = await self._run("setup")
+        assert await process.wait() == 0, self.log.read_text()
+
+    async def start(self) -> None:
+        """Start it, and wait until it serves."""
+        self.process = await self._run()
+        assert self.process.stdout is not None
+        assert json.loads(await self.process.stdout.readline())["event"] == "ready", self.log.read_text()
+
+    async def _run(self, *arguments: str) -> asyncio.subprocess.Process:
+        command = (sys.executable, "-m", "worker", "--json", *arguments)
+        with self.log.open("ab") as log:
+            return await asyncio.create_subprocess_exec(
+                *command, env=os.environ | self.settings, cwd=self._source, stdout=asyncio.subprocess.PIPE, stderr=log
+            )
+
+    def suspend(self) -> None:
+        """Let it hang, as a machine does before it dies."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    async def kill(self) -> None:
+        """End it without a warning."""
+        if self.is_running:
+            self.process.kill()
+            await self.process.wait()
+
+    async def terminate(self, patience: float = 40.0) -> float:
+        """Ask it to stop; it must end well in that many seconds. Returns how many it took."""
+        began = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        code = await asyncio.wait_for(self.process.wait(), patience)
+        assert code == 0, self.log.read_text()
+        return time.monotonic() - began
+
+
+async def prepare(folder: Path) -> None:
+    """What `setup` makes: the tables and the keys."""
+    for served in ("local", "second"):
+        make_keys(folder / "keys", served)
+    engine = connect(f"sqlite+aiosqlite:///{folder / 'store.sqlite'}")
+    await upgrade(engine)
+    await engine.dispose()
+
+
+@asynccontextmanager
+async def serving(worker: WorkerProcess) -> AsyncIterator[WorkerProcess]:
+    """Meanwhile the worker serves; what is left of it at the end is killed."""
+    await worker.start()
+    try:
+        yield worker
+    finally:
+        await worker.kill()
