@@ -77,7 +77,7 @@ def create_codec_server(settings: CodecServerSettings, codec: EncryptionCodec) -
                 audience=settings.audience,
                 options={"require": ["exp"], "verify_aud": settings.audience is not None},
             )
-        except jwt.InvalidTokenError as error:
+        except (jwt.InvalidTokenError, RecursionError, OverflowError) as error:
             raise HTTPException(401, "The token of your sign-on is missing or not valid.") from error
 
     @app.post("/encode")
@@ -106,7 +106,7 @@ async def _payloads(request: Request) -> Payloads:
             raise HTTPException(413, f"A request may have {MAXIMUM_BYTES} bytes at most.")
     try:
         return json_format.Parse(body, Payloads())
-    except (json_format.ParseError, UnicodeDecodeError) as error:
+    except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
         raise HTTPException(400, "The body is not Temporal's JSON of payloads.") from error
 
 

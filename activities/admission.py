@@ -20,12 +20,12 @@ from models.job import JobSpecification
 from models.limits import size_findings
 from models.messages import Admission, AdmissionRequest, BatchAdmission, BatchAdmissionRequest
 from models.money import Price
+from models.names import MAXIMUM_JOB_ID_LENGTH, is_job_id
 from models.product import Product
 from models.resource_verification import verify_resources, with_forced_read_only
 from models.verification import complete, verify
 from store import Holdings
 
-MAXIMUM_ID_LENGTH = 64
 MAXIMUM_NAME_LENGTH = 255
 """Characters of a column of the store."""
 DEFAULT_ALLOCATION = 3_600_000
@@ -146,12 +146,13 @@ def _in_batch(index: int, finding: Finding) -> Finding:
 
 
 def _name_findings(request: AdmissionRequest) -> Iterator[Finding]:
-    """Names that no database takes."""
-    names = {"id": request.job_id, "createdBy": request.owner.created_by, "project": request.owner.project or ""}
-    for field, name in names.items():
-        limit = MAXIMUM_ID_LENGTH if field == "id" else MAXIMUM_NAME_LENGTH
-        if len(name) > limit or not name.isprintable():
-            yield Finding(field=field, message=f"{field} must be at most {limit} printable characters.")
+    """Names that no database, or no folder, takes."""
+    if not is_job_id(request.job_id):
+        message = f"id must be a letter or digit and at most {MAXIMUM_JOB_ID_LENGTH - 1} more, or '.', '_' and '-'."
+        yield Finding(field="id", message=message)
+    for field, name in {"createdBy": request.owner.created_by, "project": request.owner.project or ""}.items():
+        if len(name) > MAXIMUM_NAME_LENGTH or not name.isprintable():
+            yield Finding(field=field, message=f"{field} must be at most {MAXIMUM_NAME_LENGTH} printable characters.")
 
 
 def _price(product: Product, specification: JobSpecification) -> Price | None:

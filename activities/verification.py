@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 
 from temporalio import activity
 from temporalio.client import Client
@@ -17,6 +18,8 @@ from store import Holdings
 
 VERIFY_PAGE = 100
 """Jobs in one call; each may be a few kilobytes."""
+CALL_BYTES = 8 * 1024 * 1024
+"""Of one call; providers need not read bodies without end."""
 SURELY_SUBMITTED = (JobState.RUNNING, JobState.SUSPENDED)
 """States that only the provider can have brought about."""
 VERIFIED = (JobState.IN_QUEUE, *SURELY_SUBMITTED)
@@ -56,8 +59,8 @@ class VerificationActivities:
             if (state := states.get(holding.job_id)) is not None
             and (state in SURELY_SUBMITTED or holding.job_id in answered)
         ]
-        if jobs:
-            await self._http.post("/verify", *jobs)
+        for some in _calls(jobs):
+            await self._http.post("/verify", *some)
         return VerifiedJobs(count=len(jobs), last=last)
 
     async def _states(self, first: str, last: str) -> dict[str, JobState]:
@@ -73,6 +76,21 @@ class VerificationActivities:
             execution.id: JobState(execution.typed_search_attributes[key])
             async for execution in self._client.list_workflows(query)
         }
+
+
+def _calls(jobs: Sequence[Job]) -> Iterator[list[Job]]:
+    """The jobs in calls of about `CALL_BYTES`: as a rule one."""
+    call: list[Job] = []
+    room = CALL_BYTES
+    for job in jobs:
+        size = len(job.model_dump_json())
+        if call and room < size:
+            yield call
+            call, room = [], CALL_BYTES
+        call.append(job)
+        room -= size
+    if call:
+        yield call
 
 
 def _as_job(holding: Holding, state: JobState) -> Job:

@@ -10,9 +10,10 @@ from pathlib import Path
 from pydantic import Field
 
 from models.application import Application, Tool
+from models.errors import MAXIMUM_SENTENCE
 from models.job import NameAndVersion
 from models.product import ComputeSupport, Product, ProductReference
-from models.wire import WireModel
+from models.wire import WireModel, on_one_line
 from models.workspace import Drive, License, Membership, Project, PublicIp, PublicLink
 
 
@@ -31,6 +32,9 @@ class Problem:
     line: int
     message: str
     severity: Severity = Severity.ERROR
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", on_one_line(self.message, MAXIMUM_SENTENCE))
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}: {self.severity}: {self.message}"

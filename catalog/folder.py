@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from catalog.contents import Catalog, Problem, ProductEntry, ProviderEntry, Severity
 from catalog.rules import application_mistakes, tool_mistakes
-from catalog.yaml_text import Document, YamlMistake, documents
+from catalog.yaml_source import YamlMistake, read_text
+from catalog.yaml_text import Document, documents
 from models.application import Application, Tool
 from models.wire import WireModel, sentences
 from models.workspace import Drive, License, Project, PublicIp, PublicLink, Resource
@@ -67,13 +68,13 @@ def read_file(file: Path) -> FileContents:
     entries: list[Entry] = []
     problems: list[Problem] = []
     try:
-        for document in documents(file.read_text(encoding="utf-8")):
+        for document in documents(read_text(file)):
             entry, found = _read_document(file, document)
             entries += [entry] if entry else []
             problems += found
     except YamlMistake as mistake:
         problems.append(Problem(file, mistake.line, str(mistake)))
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         problems.append(Problem(file, 1, f"the file cannot be read: {error}."))
     return FileContents(entries, problems)
 

@@ -12,13 +12,8 @@ from typing import Any
 
 import yaml
 
-
-class YamlMistake(Exception):
-    """The text is no YAML, or a mapping has a key twice. `line` counts from 1."""
-
-    def __init__(self, line: int, message: str) -> None:
-        super().__init__(message)
-        self.line = line
+from catalog.yaml_source import YamlMistake, nodes
+from models.errors import shortened
 
 
 @dataclass(frozen=True)
@@ -37,22 +32,12 @@ class Document:
 
 
 def documents(text: str) -> Iterator[Document]:
-    """The documents of a YAML text, empty ones left out. Raises `YamlMistake`."""
-    try:
-        for node in yaml.compose_all(text, Loader=yaml.SafeLoader):
-            if node is None:
-                continue
-            lines: dict[tuple[int | str, ...], int] = {}
-            value = _value(node, (), lines)
-            if value is not None:
-                yield Document(value, node.start_mark.line + 1, lines)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise YamlMistake(line, f"this is no YAML: {error.problem}.") from error
-    except yaml.YAMLError as error:
-        raise YamlMistake(1, f"this is no YAML: {error}.") from error
-    except RecursionError as error:
-        raise YamlMistake(1, "the document is nested too deeply.") from error
+    """The documents of a YAML text, empty ones left out. Raises `YamlMistake`, also for a key that stands twice."""
+    for node in nodes(text):
+        lines: dict[tuple[int | str, ...], int] = {}
+        value = _value(node, (), lines)
+        if value is not None:
+            yield Document(value, node.start_mark.line + 1, lines)
 
 
 def _value(node: yaml.Node, path: tuple[int | str, ...], lines: dict[tuple[int | str, ...], int]) -> Any:
@@ -62,7 +47,8 @@ def _value(node: yaml.Node, path: tuple[int | str, ...], lines: dict[tuple[int |
         for key_node, value_node in node.value:
             key = str(key_node.value)
             if key in mapping:
-                raise YamlMistake(key_node.start_mark.line + 1, f"the key {key!r} stands here for the second time.")
+                message = f"the key {shortened(key, 60)!r} stands here for the second time."
+                raise YamlMistake(key_node.start_mark.line + 1, message)
             mapping[key] = _value(value_node, (*path, key), lines)
         return mapping
     if isinstance(node, yaml.SequenceNode):

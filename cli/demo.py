@@ -10,7 +10,7 @@ from pathlib import Path
 import typer
 
 from cli import output
-from cli.job_commands import read_file
+from cli.job_files import read_file
 from cli.stack import Ports, Stack, running_stack
 from client import Actor, JobClient
 from models.job import Job, JobState

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
 from cli import output
 from cli.following import follow_job
+from cli.job_files import read_file
 from cli.settings import DEFAULT_DATA_DIR, DataDir, Json, Project, User, connect
 from client import JobClient, JobFilter
-from models.job import Job, JobSpecification, JobState, SimpleDuration
-from models.job_file import InvalidJobFile, read_specifications
+from models.job import MAXIMUM_HOURS, Job, JobState, SimpleDuration
+from models.job_file import InvalidJobFile
 
 REFUSED = 2
 
@@ -127,7 +127,7 @@ def cancel(
 
 def extend(
     job_id: JobId,
-    hours: Annotated[int, typer.Option(min=0)] = 0,
+    hours: Annotated[int, typer.Option(min=0, max=MAXIMUM_HOURS)] = 0,
     minutes: Annotated[int, typer.Option(min=0, max=59)] = 0,
     seconds: Annotated[int, typer.Option(min=0, max=59)] = 0,
     as_json: Json = False,
@@ -172,17 +172,6 @@ def resume(
         await client.unsuspend(job_id)
 
     _act(work, job_id, "is being resumed", as_json, user, project, data_dir)
-
-
-def read_file(file: Path) -> list[JobSpecification]:
-    """The jobs of a file. Raises `InvalidJobFile` with a sentence for each mistake."""
-    try:
-        document = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidJobFile([f"The file {file} cannot be read: {error.strerror}."]) from error
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise InvalidJobFile([f"The file {file} is neither YAML nor JSON: {' '.join(str(error).split())}."]) from error
-    return read_specifications(document)
 
 
 def _act(

@@ -7,11 +7,13 @@ import os
 import sys
 
 import typer
+from pydantic import ValidationError
 from typer.exceptions import TyperException
 
 from cli import job_commands, log_commands, session_commands, stack_commands, wallet_commands
 from client import OrchestratorError, RequestRefused, Unreachable
 from models import tracing
+from models.wire import sentences
 
 REFUSED, UNREACHABLE = 2, 3
 
@@ -49,6 +51,12 @@ def run(arguments: list[str] | None = None) -> int:
         return UNREACHABLE
     except OrchestratorError as error:
         sys.stderr.write(f"{error}\n")
+        return REFUSED
+    except ValidationError as error:
+        sys.stderr.writelines(f"{sentence}\n" for sentence in sentences(error))
+        return REFUSED
+    except UnicodeError:
+        sys.stderr.write("An argument or setting has bytes that are no text in UTF-8.\n")
         return REFUSED
     except KeyboardInterrupt:
         return 130

@@ -40,9 +40,13 @@ def add_to(app: typer.Typer) -> None:
 def dev(
     data_dir: DataDir = DEFAULT_DATA_DIR,
     catalog: CatalogFolder = DEFAULT_CATALOG,
-    temporal_port: Annotated[int, typer.Option(help="Temporal's port; 0: a free one.")] = Ports.temporal,
-    ui_port: Annotated[int, typer.Option(help="The Web UI's port; 0: a free one.")] = Ports.ui,
-    provider_port: Annotated[int, typer.Option(help="The provider's port; 0: a free one.")] = Ports.provider,
+    temporal_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Temporal's port; 0: a free one.")
+    ] = Ports.temporal,
+    ui_port: Annotated[int, typer.Option(min=0, max=65535, help="The Web UI's port; 0: a free one.")] = Ports.ui,
+    provider_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The provider's port; 0: a free one.")
+    ] = Ports.provider,
     as_json: Json = False,
 ) -> int:
     """Run the whole stack until Ctrl-C: Temporal, the worker and a local provider. What dies is started again."""

@@ -10,7 +10,7 @@ from client.errors import JobClosed, translated
 from models import names
 from models.connection import connect_to_temporal
 from models.job import Job, JobUpdate
-from models.protocol import Charge, ChargeAnswer, ChargeMessage, UpdateMessage
+from models.protocol import MAXIMUM_UPDATES, Charge, ChargeAnswer, ChargeMessage, UpdateMessage
 
 
 class ProviderClient:
@@ -32,9 +32,11 @@ class ProviderClient:
         Raises `JobClosed` if the job has ended or is unknown: the report can be dropped. Any other error means that
         it may not have arrived: report again.
         """
-        message = UpdateMessage(provider=self._provider, updates=list(updates))
-        with translated():
-            await self._temporal.get_workflow_handle(job_id).signal(names.SIGNAL_UPDATE, message.to_wire())
+        for start in range(0, len(updates), MAXIMUM_UPDATES):
+            some = list(updates[start : start + MAXIMUM_UPDATES])
+            message = UpdateMessage(provider=self._provider, updates=some)
+            with translated():
+                await self._temporal.get_workflow_handle(job_id).signal(names.SIGNAL_UPDATE, message.to_wire())
 
     async def charge(self, job_id: str, charges: Sequence[Charge]) -> ChargeAnswer:
         """Charge for use. A `charge_id` counts once per job, so that a call can be repeated.

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from models.errors import MAXIMUM_FINDINGS
 from models.job import JobSpecification
 from models.wire import sentences
 
@@ -25,14 +26,17 @@ def read_specifications(document: Any) -> list[JobSpecification]:
         raise InvalidJobFile(["The file has no job."])
     specifications, mistakes = [], []
     for index, entry in enumerate(entries):
-        where = f"[{index}]." if isinstance(document, list) else ""
+        where = f"[{index}]" if isinstance(document, list) else ""
         if not isinstance(entry, dict):
-            mistakes.append(f"{where or 'The file: '}a job must be a mapping of fields, such as 'application: ...'.")
+            what = where or "The file"
+            mistakes.append(f"{what}: a job must be a mapping of fields, such as 'application: ...'.")
             continue
         try:
             specifications.append(JobSpecification.model_validate(entry, extra="forbid", by_name=False))
         except ValidationError as error:
-            mistakes += [where + sentence for sentence in sentences(error, entry)]
+            prefix = where and f"{where}."
+            mistakes += [prefix + sentence for sentence in sentences(error, entry)]
     if mistakes:
-        raise InvalidJobFile(mistakes)
+        more = len(mistakes) - MAXIMUM_FINDINGS
+        raise InvalidJobFile(mistakes[:MAXIMUM_FINDINGS] + ([f"And {more} more."] if more > 0 else []))
     return specifications

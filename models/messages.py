@@ -5,9 +5,9 @@ All of it is stored in workflow histories, so fields are only ever added, with a
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import FailFast, Field, field_validator
 
 from models.errors import ErrorCode
 from models.job import (
@@ -279,7 +279,7 @@ class RenameRequest(WireModel):
 class AclRequest(WireModel):
     """The argument of the update `update_acl`: the whole new access list."""
 
-    acl: list[ResourceAclEntry] = Field(max_length=1000)
+    acl: Annotated[list[ResourceAclEntry], FailFast()] = Field(max_length=1000)
 
     @field_validator("acl")
     @classmethod

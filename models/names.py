@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import uuid6
 
 WORKFLOW = "Job"
@@ -47,6 +49,14 @@ SEARCH_ATTRIBUTES = (
     JOB_PROVIDER_GENERATED_ID,
 )
 """All of type Keyword; `ucloud-orchestrator setup` registers them."""
+
+MAXIMUM_JOB_ID_LENGTH = 64
+_JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def is_job_id(text: str) -> bool:
+    """Whether a job may have that id, which is also a workflow's id and, at providers, the name of a folder."""
+    return len(text) <= MAXIMUM_JOB_ID_LENGTH and _JOB_ID.fullmatch(text) is not None
 
 
 def provider_task_queue(provider: str) -> str:

@@ -35,8 +35,8 @@ class UnitOfPrice(StrEnum):
 class ProductCategory(WireModel):
     """A group of products that one wallet pays for."""
 
-    name: str = Field(min_length=1)
-    provider: str = Field(min_length=1)
+    name: str = Field(min_length=1, max_length=255)
+    provider: str = Field(min_length=1, max_length=255)
 
 
 class Product(WireModel):

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Generic, Literal, TypeVar
+from typing import Annotated, Generic, Literal, TypeVar
 
-from pydantic import Field, NonNegativeInt
+from pydantic import FailFast, Field, NonNegativeInt
 
 from models.job import Job, JobUpdate, SimpleDuration
 from models.product import ProductSupport
@@ -18,6 +18,8 @@ from models.wire import WireModel
 Item = TypeVar("Item")
 MAXIMUM_UNITS = 2**31 - 1
 """More minutes than four thousand years have, and more replicas than there are computers."""
+MAXIMUM_UPDATES = 1000
+"""Of one message to a job: all are applied in one workflow task, which Temporal gives two seconds."""
 MAXIMUM_POSITIONS = 20_000
 """Two streams for each of ten thousand replicas."""
 
@@ -32,7 +34,8 @@ class LogStream(StrEnum):
 class BulkRequest(WireModel, Generic[Item]):
     """A body with many items."""
 
-    items: list[Item] = Field(min_length=1)
+    items: Annotated[list[Item], FailFast()] = Field(min_length=1)
+    """A million mistakes would be a million sentences, so the first wrong item is the last that is looked at."""
 
 
 class BulkResponse(WireModel, Generic[Item]):
@@ -104,7 +107,8 @@ class UpdateMessage(WireModel):
     """The payload of a job's signal `update`."""
 
     provider: str
-    updates: list[JobUpdate]
+    updates: Annotated[list[JobUpdate], FailFast()]
+    """At most `MAXIMUM_UPDATES`."""
 
 
 class FollowMessage(WireModel):
@@ -158,7 +162,7 @@ class ChargeMessage(WireModel):
     """The payload of a job's update `charge`."""
 
     provider: str
-    charges: list[Charge] = Field(min_length=1, max_length=1000)
+    charges: Annotated[list[Charge], FailFast()] = Field(min_length=1, max_length=1000)
 
 
 class ChargeId(WireModel):

@@ -15,6 +15,9 @@ from pydantic_core import CoreSchema
 from models.wire import WireModel
 
 MAXIMUM_HOSTNAME_LENGTH = 250
+MAXIMUM_DIGITS = 4300
+"""Of a number: what Python, and with it every reader of JSON that we have, turns from digits into a number."""
+_TOO_LARGE = 10**MAXIMUM_DIGITS
 _HOSTNAME = re.compile(r"^[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?)*$")
 
 
@@ -64,10 +67,17 @@ class TextValue(AppParameterValue):
 
 
 class IntegerValue(AppParameterValue):
-    """A whole number of any size."""
+    """A whole number of any size that can be written down: at most 4300 digits."""
 
     type: Literal["integer"] = "integer"
     value: StrictInt
+
+    @field_validator("value")
+    @classmethod
+    def _check_size(cls, value: int) -> int:
+        if not -_TOO_LARGE < value < _TOO_LARGE:
+            raise ValueError(f"may have {MAXIMUM_DIGITS} digits at most")
+        return value
 
 
 class FloatingPointValue(AppParameterValue):
@@ -75,6 +85,14 @@ class FloatingPointValue(AppParameterValue):
 
     type: Literal["floating_point"] = "floating_point"
     value: Decimal
+
+    @field_validator("value")
+    @classmethod
+    def _check_size(cls, value: Decimal) -> Decimal:
+        # It is written in full in a command line.
+        if len(value.as_tuple().digits) > MAXIMUM_DIGITS or abs(value.adjusted()) > MAXIMUM_DIGITS:
+            raise ValueError(f"may have {MAXIMUM_DIGITS} digits at most, also when it is written without an exponent")
+        return value
 
     @field_serializer("value", when_used="json")
     def _write(self, value: Decimal) -> float | str:

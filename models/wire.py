@@ -8,6 +8,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
+MAXIMUM_PATH = 120
+MAXIMUM_TEXT = 300
+MAXIMUM_SHOWN = 60
+"""Characters of the parts of a sentence; what is wrong may be of any size."""
+
 
 class WireModel(BaseModel):
     """A model whose JSON names are camelCase and whose Python names are snake_case.
@@ -46,17 +51,33 @@ def field_path(location: Iterable[int | str]) -> str:
 
 
 def _sentence(location: list[int | str], kind: str, message: str, given: Any) -> str:
-    where = field_path(location) or "the document"
+    where = on_one_line(field_path(location), MAXIMUM_PATH) or "the document"
     if kind == "missing":
         return f"{where} is missing."
     if kind == "extra_forbidden":
         return f"{where} is not a known field."
-    text = message.removeprefix("Value error, ").rstrip(".")
+    text = on_one_line(message.removeprefix("Value error, "), MAXIMUM_TEXT).rstrip(".")
     text = text[:1].lower() + text[1:]
-    shown = repr(given)
-    if len(shown) > 60 or isinstance(given, (dict, list)):
-        return f"{where}: {text}."
-    return f"{where}: {text}, but {shown} was given."
+    shown = _shown(given)
+    return f"{where}: {text}." if shown is None else f"{where}: {text}, but {shown} was given."
+
+
+def _shown(given: Any) -> str | None:
+    """What was given, if it is short; what is not may be larger than memory once it is written down."""
+    if isinstance(given, int):
+        is_short = given.bit_length() < MAXIMUM_SHOWN * 3
+    elif isinstance(given, (str, bytes)):
+        is_short = len(given) < MAXIMUM_SHOWN
+    else:
+        is_short = given is None or isinstance(given, float)
+    shown = repr(given) if is_short else None
+    return shown if shown is not None and len(shown) <= MAXIMUM_SHOWN else None
+
+
+def on_one_line(text: str, length: int) -> str:
+    """At most that many characters, none of which moves a cursor: what a file says of itself goes to a terminal."""
+    cut = text if len(text) <= length else f"{text[:length]}…"
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in cut)
 
 
 def _written_location(location: Iterable[int | str], document: Any) -> list[int | str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from pathlib import Path
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from models.job import JobOwner, Permission, ResourceAclEntry
 from models.wire import WireModel
@@ -96,6 +96,13 @@ class Drive(Resource):
 
     id: str = Field(min_length=1, max_length=255, pattern=r"^[^/]+$")
     folder: Path | None = None
+
+    @field_validator("id")
+    @classmethod
+    def _is_a_name(cls, drive_id: str) -> str:
+        if drive_id in {".", ".."} or not drive_id.isprintable():
+            raise ValueError("must be the name of a folder")
+        return drive_id
 
 
 class License(Resource):

@@ -13,6 +13,11 @@ LEEWAY = 30
 """Seconds that two clocks may differ."""
 
 
+UNREADABLE = (jwt.InvalidTokenError, RecursionError, OverflowError)
+"""What PyJWT raises for tokens that are wrong: also for one whose header is nested a thousand deep, which it reads
+before it looks at the signature, and for numbers without end."""
+
+
 class NotAuthenticated(Exception):
     """The request is not signed by the orchestrator; the text says what is wrong, for the caller's log."""
 
@@ -48,7 +53,7 @@ class Authentication:
                 leeway=LEEWAY,
                 options={"require": ["iat", "exp", "iss", "sub"], "verify_aud": False},
             )
-        except jwt.InvalidTokenError as error:
+        except UNREADABLE as error:
             raise NotAuthenticated(f"The token is not valid: {error}.") from error
         if claims["sub"] != SUBJECT or claims.get("role") != ROLE:
             raise NotAuthenticated("The token is not the orchestrator's.")

@@ -25,6 +25,7 @@ from models.wire import sentences
 from provider.figures import Figures
 from provider.ledger import Taken
 from provider.logs import Selection, message, pieces
+from provider.messages import closing_reason, received_text
 from provider.session_tokens import NotOpened, Session, SessionTokens
 from service.logs import about
 
@@ -107,10 +108,10 @@ class LogSessions:
             await socket.close(1011, "The job is not known here any more.")
             return
         try:
-            text = await asyncio.wait_for(socket.receive_text(), REQUEST_PATIENCE)
+            text = await asyncio.wait_for(received_text(socket), REQUEST_PATIENCE)
             selection = _selection(LogsRequest.model_validate_json(text), taken.job.specification.replicas)
         except ValidationError as error:
-            await socket.close(1003, " ".join(sentences(error))[:100])
+            await socket.close(1003, closing_reason(" ".join(sentences(error))))
             return
         sending = asyncio.create_task(self._send(socket, job_id, selection))
         leaving = asyncio.create_task(_wait_until_left(socket))

@@ -13,11 +13,12 @@ from fastapi import APIRouter, FastAPI, Request, WebSocket, WebSocketDisconnect,
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import ValidationError
+from starlette.exceptions import HTTPException
 
 from models import tracing
 from models.command_line import build_command_line, build_environment
 from models.errors import ErrorCode
-from models.job import Job, JobState, JobUpdate, SimpleDuration
+from models.job import MAXIMUM_HOURS, Job, JobState, JobUpdate, SimpleDuration
 from models.protocol import (
     BulkRequest,
     BulkResponse,
@@ -29,16 +30,17 @@ from models.protocol import (
     ProductsResponse,
     QueueStatus,
     Utilization,
-    job_ids,
 )
 from models.session import SessionItem, SessionType
-from models.wire import field_path, sentences
+from models.wire import sentences
 from provider.authentication import Authentication, NotAuthenticated, read_public_key
+from provider.bodies import REFUSALS, BadJobId, bounded_route, ids_in, on_bad_id, on_http, on_invalid
 from provider.drives import FileRefused
 from provider.executor import ExecutorFailed, ExecutorRefused
 from provider.ledger import Ledger, TerminatedBefore
 from provider.log_sessions import LogSessions
 from provider.logs import stream
+from provider.messages import closing_reason, received_text
 from provider.networks import peers_of
 from provider.observation import observed
 from provider.pages import Assets
@@ -87,7 +89,9 @@ def create_server(
 
     app = FastAPI(title="UCloud compute provider", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.add_exception_handler(Refused, _on_refused)
-    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(RequestValidationError, on_invalid)
+    app.add_exception_handler(HTTPException, on_http)
+    app.add_exception_handler(BadJobId, on_bad_id)
     app.add_exception_handler(ExecutorFailed, _on_executor)
     app.add_exception_handler(ExecutorRefused, _on_executor)
 
@@ -135,14 +139,18 @@ def _calls(
     logs: LogSessions,
     steward: Steward,
 ) -> APIRouter:
-    router = APIRouter(prefix=f"/ucloud/{settings.id}/jobs")
+    router = APIRouter(
+        prefix=f"/ucloud/{settings.id}/jobs",
+        route_class=bounded_route(settings.maximum_request_bytes),
+        responses=REFUSALS,
+    )
     products = {entry.product: entry.support for entry in settings.offered_products}
 
-    @router.post("")
+    @router.post("", include_in_schema=False)
     @router.post("/")
     async def create(request: BulkRequest[Job]) -> dict[str, Any]:
         """Take all jobs or none; a known one is a repeat."""
-        tracing.about(job_ids(request.items))
+        tracing.about(ids_in(request.items))
         for job in request.items:
             _check(job)
             await _check_peers(job)
@@ -186,7 +194,7 @@ def _calls(
     @router.post("/terminate")
     async def terminate(request: BulkRequest[Job]) -> dict[str, Any]:
         """Stop jobs; one that is unknown will never be started, one that has ended stays so."""
-        tracing.about(job_ids(request.items))
+        tracing.about(ids_in(request.items))
         await ledger.request_stop([job.id for job in request.items])
         runner.look()
         return _empty(len(request.items))
@@ -194,13 +202,15 @@ def _calls(
     @router.post("/extend")
     async def extend(request: BulkRequest[ExtendItem]) -> dict[str, Any]:
         """Keep the longer allocation, which the orchestrator enforces; a scheduler is told of it too."""
-        tracing.about(job_ids(request.items))
+        tracing.about(ids_in(request.items))
         for item in request.items:
             taken = await ledger.find(item.job.id)
             if taken is None or taken.ended:
                 raise Refused(f"There is no live job {item.job.id} here.", 404)
             before = item.job.specification.time_allocation
             milliseconds = (before.milliseconds if before else 0) + item.requested_time.milliseconds
+            if milliseconds > MAXIMUM_HOURS * 3_600_000:
+                raise Refused(f"The whole time allocation can be {MAXIMUM_HOURS} hours at most.")
             specification = taken.job.specification.model_copy(
                 update={"time_allocation": SimpleDuration.from_milliseconds(milliseconds)}
             )
@@ -212,7 +222,7 @@ def _calls(
     @router.post("/suspend")
     async def suspend(request: BulkRequest[JobReference]) -> dict[str, Any]:
         """Hold the processes of running jobs."""
-        tracing.about(job_ids(request.items))
+        tracing.about(ids_in(request.items))
         for item in request.items:
             if not await runner.suspend(item.job.id):
                 raise Refused(f"The job {item.job.id} does not run here.", 404)
@@ -221,7 +231,7 @@ def _calls(
     @router.post("/unsuspend")
     async def unsuspend(request: BulkRequest[JobReference]) -> dict[str, Any]:
         """Let held processes go on."""
-        tracing.about(job_ids(request.items))
+        tracing.about(ids_in(request.items))
         for item in request.items:
             if not await runner.unsuspend(item.job.id):
                 raise Refused(f"The job {item.job.id} does not run here.", 404)
@@ -230,7 +240,7 @@ def _calls(
     @router.post("/interactiveSession")
     async def interactive_session(request: BulkRequest[SessionItem], http: Request) -> dict[str, Any]:
         """Addresses at which clients and browsers open sessions, each with a token."""
-        tracing.about(job_ids(request.items))
+        tracing.about(ids_in(request.items))
         base_url = settings.public_url or str(http.base_url)
         opened = []
         for item in request.items:
@@ -251,7 +261,7 @@ def _calls(
     @router.post("/verify")
     async def verify(request: BulkRequest[Job]) -> dict[str, Any]:
         """Report the end of each job that is not known here; none is ever started."""
-        tracing.about(job_ids(request.items))
+        tracing.about(ids_in(request.items))
         for job in request.items:
             if await ledger.find(job.id) is None:
                 text = "Your job is no longer available at the provider."
@@ -292,9 +302,9 @@ def _add_follow(
         await socket.accept()
         with contextlib.suppress(WebSocketDisconnect):
             try:
-                request = FollowRequest.model_validate_json(await socket.receive_text())
+                request = FollowRequest.model_validate_json(await received_text(socket))
             except ValidationError as error:
-                await socket.close(1003, " ".join(sentences(error))[:100])
+                await socket.close(1003, closing_reason(" ".join(sentences(error))))
                 return
             taken = await ledger.find(request.job.id) if request.job else None
             if request.type != "init" or taken is None:
@@ -323,7 +333,7 @@ async def _send_output(socket: WebSocket, ledger: Ledger, runner: Runner, job: J
 async def _wait_for_cancel(socket: WebSocket) -> None:
     with contextlib.suppress(WebSocketDisconnect):
         while True:
-            text = await socket.receive_text()
+            text = await received_text(socket)
             with contextlib.suppress(ValidationError):
                 if FollowRequest.model_validate_json(text).type == "cancel":
                     return
@@ -341,9 +351,3 @@ async def _on_refused(_: Request, error: Exception) -> JSONResponse:
 
 async def _on_executor(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"why": str(error)}, 503 if isinstance(error, ExecutorFailed) else 400)
-
-
-async def _on_invalid(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)
-    mistakes = [f"{field_path(detail['loc'][1:]) or 'the body'}: {detail['msg']}" for detail in error.errors()]
-    return JSONResponse({"why": "; ".join(mistakes[:20]) + "."}, 400)

@@ -15,6 +15,7 @@ from typing import Any
 import jwt
 
 from models.session import SessionType
+from provider.authentication import UNREADABLE
 
 ALGORITHM = "HS256"
 AUDIENCE = "ucloud-session"
@@ -85,11 +86,12 @@ class SessionTokens:
                 options={"require": ["exp", "sub", "aud", "jti"]},
             )
             session = Session(claims["sub"], int(claims["rank"]), SessionType(claims["type"]))
-        except (jwt.InvalidTokenError, KeyError, TypeError, ValueError) as error:
+        except (*UNREADABLE, KeyError, TypeError, ValueError) as error:
             raise NotOpened("The session's token is not valid, or has expired.") from error
         challenge = claims.get("challenge")
-        proof = hashlib.sha256((verifier or "").encode()).hexdigest()
-        if challenge is not None and not hmac.compare_digest(proof, str(challenge)):
+        proof = hashlib.sha256((verifier or "").encode(errors="replace")).hexdigest()
+        wanted = str(challenge).encode(errors="replace")
+        if challenge is not None and not hmac.compare_digest(proof.encode(), wanted):
             raise NotOpened("The token opens nothing without its verifier, which only the client has.")
         if session.session_type is not session_type:
             raise NotOpened(f"The token is for {session.session_type}, not for {session_type}.", is_known=True)

@@ -79,6 +79,9 @@ class ProviderSettings(ProcessSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8889, ge=0, le=65535)
     """0: a free one."""
+    maximum_request_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
+    """A larger body is refused with 413 before it is read. A batch of 500 jobs, each with its application, has a few
+    megabytes."""
     public_key_file: Path = Path(".ucloud/keys/local.public.pem")
     """The orchestrator's public key for this provider (PEM)."""
     issuer: str = "cloud.sdu.dk"

@@ -21,6 +21,7 @@ from pydantic import Field, ValidationError
 
 from models.wire import WireModel
 from provider.entering import WayIn
+from provider.messages import received_text
 from provider.terminal import Terminal
 
 INITIALIZE_PATIENCE = 10.0
@@ -106,4 +107,4 @@ async def _request(socket: WebSocket) -> ShellRequest:
     """The next message that can be read; others are passed over."""
     while True:
         with contextlib.suppress(ValidationError):
-            return ShellRequest.model_validate_json(await socket.receive_text())
+            return ShellRequest.model_validate_json(await received_text(socket))

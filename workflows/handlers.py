@@ -20,7 +20,7 @@ with workflow.unsafe.imports_passed_through():
 
     from activities.accounting import AccountingActivities
     from activities.provider import ProviderActivities
-    from models.errors import ErrorCode
+    from models.errors import ErrorCode, shortened
     from models.job import MAXIMUM_HOURS, TERMINAL_STATES, JobState, JobUpdate
     from models.messages import (
         AclRequest,
@@ -35,7 +35,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from models.money import ChargeResult
     from models.names import provider_task_queue
-    from models.protocol import ChargeAnswer, ChargeId, ChargeMessage, UpdateMessage
+    from models.protocol import MAXIMUM_UPDATES, ChargeAnswer, ChargeId, ChargeMessage, UpdateMessage
     from models.session import OPEN_SESSION, OpenSessionRequest
     from models.wire import sentences
 
@@ -49,6 +49,11 @@ class JobHandlers(KnownJob):
     )
     def update(self, message: Any = None) -> None:
         """Apply what the job's provider reports. Anything else is logged and dropped; nothing here can raise."""
+        updates = message.get("updates") if isinstance(message, dict) else None
+        if isinstance(updates, list) and len(updates) > MAXIMUM_UPDATES and workflow.patched("bounded-updates"):
+            self._ignore(1)
+            workflow.logger.warning("A message with %d updates was ignored: it is too long.", len(updates))
+            return
         try:
             report = UpdateMessage.model_validate(message)
         except ValidationError as error:
@@ -58,7 +63,9 @@ class JobHandlers(KnownJob):
         if report.provider != self._provider:
             self._ignore(len(report.updates))
             workflow.logger.warning(
-                "An update from provider %r was ignored: the job is with %r.", report.provider, self._provider
+                "An update from provider %r was ignored: the job is with %r.",
+                shortened(report.provider),
+                self._provider,
             )
             return
         self._has_been_reported = True
@@ -79,7 +86,8 @@ class JobHandlers(KnownJob):
     def unknown_signal(self, name: str, _arguments: Sequence[RawValue]) -> None:
         """Log a signal that the job does not know."""
         self._ignore(1)
-        workflow.logger.warning("The unknown signal %r was ignored; the signal for a provider is 'update'.", name)
+        text = "The unknown signal %r was ignored; the signal for a provider is 'update'."
+        workflow.logger.warning(text, shortened(name))
 
     @workflow.query(name="job", description="The job as the orchestrator knows it.")
     def retrieve(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from models.job import TERMINAL_STATES, Job, JobOutput, JobState, JobUpdate, SimpleDuration
+from models.job import MILLISECONDS_PER_SECOND, TERMINAL_STATES, Job, JobOutput, JobState, JobUpdate, SimpleDuration
 
 
 class Event(StrEnum):
@@ -115,7 +115,8 @@ def pass_deadline(job: Job, status: str, now: int) -> Outcome:
 def change_allocation(job: Job, milliseconds: int) -> Job:
     """Set the whole time allocation, and move the deadline of a job that has started. No state changes."""
     before = job.specification.time_allocation
-    allocation = SimpleDuration.from_milliseconds(milliseconds)
+    # Less than a second would be written as nothing, which is no allocation: nobody could read the job any more.
+    allocation = SimpleDuration.from_milliseconds(max(milliseconds, MILLISECONDS_PER_SECOND))
     status = job.status
     if status.expires_at is not None and before is not None:
         moved = status.expires_at + allocation.milliseconds - before.milliseconds

@@ -21,6 +21,7 @@ PATCHES = {
     "continue-after-a-timer": "0.3",
     "in-step": "0.4",
     "broken-off-is-no-refusal": "0.4",
+    "bounded-updates": "0.4",
 }
 """What the code asks `workflow.patched` for, and the release that brought it."""
 

@@ -1,0 +1,78 @@
+"""Names and arguments of every kind, given to the command line with a whole orchestrator behind it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cli.main import run
+from client import JobRejected
+from tests.conftest import Orchestrator
+
+LONG = "a" * 10_000
+NOT_UTF8 = "\udcff\udcfe"
+ARGUMENTS = [
+    ["show", "../../etc/passwd"],
+    ["show", LONG],
+    ["show", "a\nb"],
+    ["show", NOT_UTF8],
+    ["show", "x", "--user", NOT_UTF8],
+    ["cancel", "' OR 1=1"],
+    ["cancel", "x", "--reason", LONG],
+    ["extend", "x", "--hours", "9" * 5000],
+    ["extend", "x", "--hours", "876001"],
+    ["extend", "../x", "--hours", "1"],
+    ["open", "..", "--rank", "-1"],
+    ["logs", LONG],
+    ["wallet", "--user", LONG],
+    ["wallet", "grant", "5", f"{LONG}@local"],
+    ["wallet", "grant", str(10**30), "cpu@local"],
+    ["wallet", "grant", "5", "cpu@local", "--for-user", LONG],
+    ["list", "--limit", "0"],
+    ["list", "--state", "NOTHING"],
+    ["dev", "--temporal-port", "99999999"],
+]
+HARMLESS = [
+    ["list", "--application", "'; drop table jobs; --\\"],
+    ["list", "--before", LONG[:900]],
+    ["list", "--user", "../../etc/passwd"],
+    ["list", "--provider", "a\nb"],
+]
+
+
+async def told(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> tuple[int, str]:
+    code = await asyncio.to_thread(run, arguments)
+    return code, capsys.readouterr().err
+
+
+async def test_bad_arguments_are_refused_in_sentences(
+    orchestrator: Orchestrator, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TEMPORAL_ADDRESS", orchestrator.temporal.service_client.config.target_host)
+    monkeypatch.setenv("UCLOUD_USER", "alice")
+    for arguments in ARGUMENTS:
+        code, text = await told(capsys, arguments)
+        assert (code, bool(text), "Traceback" in text) == (2, True, False), (arguments, code, text)
+    for arguments in HARMLESS:
+        assert await told(capsys, arguments) == (0, ""), arguments
+    document = orchestrator.specification().to_wire()
+    for name in ("../../etc/passwd", LONG):
+        file = tmp_path / "job.yaml"
+        file.write_text(yaml.safe_dump(document | {"application": {"name": name[:255], "version": "1"}}))
+        code, text = await told(capsys, ["submit", str(file)])
+        assert (code, text.startswith("There is no application")) == (2, True), text
+        code, text = await told(capsys, ["submit", str(file), "--user", name + "x" * 300])
+        assert code == 2, text
+    assert orchestrator.provider.calls == []
+
+
+@pytest.mark.parametrize("job_id", ["../../etc/passwd", "a/b", ".", "a\nb", "é", "a" * 65, " "], ids=ascii)
+async def test_an_id_that_is_no_name_of_a_folder_is_refused_at_admission(
+    orchestrator: Orchestrator, job_id: str
+) -> None:
+    with pytest.raises(JobRejected, match="id must be"):
+        await orchestrator.jobs.create(orchestrator.specification(), job_id)
+    assert orchestrator.provider.calls == []
