@@ -77,7 +77,7 @@ log = logging.getLogger("worker")
 STOP_MARGIN = 3.0
 """Seconds after `stop_patience` at which the process ends whatever hangs, as attempts do while the database is away."""
 TO_THE_END = timedelta(hours=1)
-"""How long a worker of jobs may stop. Cancelled local activities would be tried, and cancelled, again and again."""
+"""How long transactions of the store may take to end while a worker stops: a process leaves before (`STOP_MARGIN`)."""
 CATALOG_INTERVAL = 5.0
 """Seconds between two looks for providers that have come into the catalog."""
 PEER_PATIENCE = timedelta(seconds=5)

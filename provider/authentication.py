@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import jwt
 
 ALGORITHM = "RS256"
@@ -13,6 +15,16 @@ LEEWAY = 30
 
 class NotAuthenticated(Exception):
     """The request is not signed by the orchestrator; the text says what is wrong, for the caller's log."""
+
+
+def read_public_key(file: Path) -> str:
+    """The orchestrator's public key (PEM). Raises `OSError`, which says what makes it."""
+    try:
+        return file.read_text()
+    except OSError as error:
+        why = f"The orchestrator's public key {file} cannot be read ({error.strerror})"
+        advice = "'ucloud-orchestrator setup' makes it, and UCLOUD_PROVIDER_PUBLIC_KEY_FILE names it."
+        raise OSError(f"{why}: {advice}") from error
 
 
 class Authentication:

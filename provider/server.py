@@ -33,7 +33,7 @@ from models.protocol import (
 )
 from models.session import SessionItem, SessionType
 from models.wire import field_path, sentences
-from provider.authentication import Authentication, NotAuthenticated
+from provider.authentication import Authentication, NotAuthenticated, read_public_key
 from provider.drives import FileRefused
 from provider.executor import ExecutorFailed, ExecutorRefused
 from provider.ledger import Ledger, TerminatedBefore
@@ -67,7 +67,7 @@ def create_server(
     ledger = Ledger(settings.data_dir / "provider.sqlite")
     runner = Runner(settings, ledger)
     steward = Steward(ledger, settings.id, settings.check_interval, runner.look, register)
-    authentication = Authentication(settings.public_key_file.read_text(), settings.issuer)
+    authentication = Authentication(read_public_key(settings.public_key_file), settings.issuer)
     sessions_prefix = f"/ucloud/{settings.id}/sessions"
 
     @contextlib.asynccontextmanager

@@ -20,6 +20,7 @@ PATCHES = {
     "last-word-before-bill": "0.3",
     "continue-after-a-timer": "0.3",
     "in-step": "0.4",
+    "broken-off-is-no-refusal": "0.4",
 }
 """What the code asks `workflow.patched` for, and the release that brought it."""
 

@@ -93,3 +93,11 @@ def test_a_process_ends_with_the_sentence(module: str, variable: str, monkeypatc
     assert done.returncode == 2
     assert done.stderr.startswith(f"The setting {variable} is wrong: ")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_provider_without_the_public_key_says_what_makes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UCLOUD_PROVIDER_PUBLIC_KEY_FILE", str(tmp_path / "local.public.pem"))
+    monkeypatch.setenv("UCLOUD_PROVIDER_DATA_DIR", str(tmp_path))
+    done = subprocess.run([sys.executable, "-m", "provider"], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 3
+    assert "local.public.pem cannot be read (No such file or directory): 'ucloud-orchestrator setup'" in done.stderr
