@@ -104,14 +104,15 @@ def test_an_extension_moves_the_deadline(stack: Stack) -> None:
 
 @pytest.mark.parametrize("part", ["worker", "provider", "temporal"])
 def test_a_killed_process_loses_no_job_and_no_cancel(stack: Stack, part: str) -> None:
-    running, cancelled = stack.sleeping(4), stack.sleeping(300)
-    for job_id in (cancelled, running):
-        stack.reached(job_id, "RUNNING")
+    cancelled = stack.sleeping(300)
+    stack.reached(cancelled, "RUNNING")
+    running = stack.sleeping(8)  # on a busy machine two commands take seconds
+    stack.reached(running, "RUNNING")
     stack.run("cancel", cancelled)
     stack.kill(part)
     job = stack.reached(running, "SUCCESS")
     assert "exit code 0" in job["updates"][-1]["status"]
-    assert stack.output(running, "stdout-0.txt").splitlines() == ["I sleep for 4 seconds.", "I am awake."]
+    assert stack.output(running, "stdout-0.txt").splitlines() == ["I sleep for 8 seconds.", "I am awake."]
     stack.reached(cancelled, "SUCCESS")
     for job_id in (running, cancelled):
         eventually(lambda job_id=job_id: stack.nothing_is_left_of(job_id))
@@ -151,6 +152,7 @@ def test_a_provider_killed_after_a_job_has_ended_reports_its_end(stack: Stack) -
     eventually(lambda: stack.nothing_is_left_of(job_id))
 
 
+@pytest.mark.timeout(300)  # a hundred starts of Python are all that it does
 def test_a_hundred_short_processes_end_well(stack: Stack) -> None:
     job_id = stack.submit("exit-3.yaml")
     stack.reached(job_id, "SUCCESS")
