@@ -19,6 +19,7 @@ from tests.store.books import check_the_books
 LAST_CHECKS = 90.0
 """Seconds within which the scheduled checks, one every 20 s, have stopped what nobody owns."""
 HELD = ("live_jobs", "bindings", "reservations")
+RECORD = re.compile(r"\d{4}-\d\d-\d\d |Traceback |end$")
 CHAINED = ("The above exception", "During handling")
 EXPLAINED = re.compile(
     r"""
@@ -119,12 +120,14 @@ def unexplained(logs: Path) -> list[tuple[str, str]]:
     for file in sorted(logs.glob("*.log")):
         inside, end = False, ""
         for line in [*file.read_text(errors="replace").splitlines(), "end"]:
-            if line.startswith(("Traceback ", *CHAINED)):
+            if line.startswith(CHAINED):
                 inside, end = True, ""
-            elif inside and line and not line.startswith(" "):
-                inside, end = False, line
-            elif end and line:
+            elif end and RECORD.match(line):  # until then it is the rest of the error's own text
                 if not EXPLAINED.match(end):
                     found.append((file.name, end[:300]))
                 end = ""
+            if line.startswith("Traceback "):
+                inside = True
+            elif inside and line and not line.startswith((" ", *CHAINED)):
+                inside, end = False, line
     return found
