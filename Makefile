@@ -22,6 +22,7 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m workflows.lifecycle_document --check
+	$(BIN)/python -m pytest -q tests/deployment tests/test_observability.py
 
 format: $(READY)
 	$(BIN)/ruff format .

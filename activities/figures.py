@@ -12,6 +12,7 @@ from temporalio.client import Client
 from temporalio.common import MetricMeter
 
 from catalog import Catalog
+from models.endings import end_reason
 from models.job import TERMINAL_STATES, Job, JobState
 from models.names import JOB_PROVIDER, JOB_STATE, WORKFLOW
 from store import Figures
@@ -37,7 +38,8 @@ def count(name: str, description: str, **attributes: str) -> None:
 def count_end(job: Job) -> None:
     """Count a job that has ended, and how long it had been in the queue."""
     provider = job.specification.product.provider
-    count("ucloud_jobs_ended", "Jobs that were settled.", provider=provider, state=job.status.state)
+    labels = {"provider": provider, "state": job.status.state, "reason": end_reason(job)}
+    count("ucloud_jobs_ended", "Jobs that were settled.", **labels)
     if job.status.started_at is not None:
         waited = max(0, job.status.started_at - job.created_at) / 1000
         activity.metric_meter().create_histogram_float(

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from client import JobClosed, ProviderClient, RequestRefused
+from models.endings import NO_CREDITS
 from models.job import JobUpdate
 from models.protocol import Charge, ChargeAnswer
 from provider.figures import Figures
@@ -111,6 +112,6 @@ class Reporter:
         if answer.insufficient_funds:
             log.warning("Job %s is stopped: there are no more credits.", job_id)
             await self._ledger.request_stop([job_id])
-            text = "Your job has been terminated (No more credits)."
+            text = f"Your job has been terminated {NO_CREDITS}."
             await self._ledger.report(job_id, JobUpdate(status=text))
             self._waiting.set()

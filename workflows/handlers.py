@@ -20,6 +20,7 @@ with workflow.unsafe.imports_passed_through():
 
     from activities.accounting import AccountingActivities
     from activities.provider import ProviderActivities
+    from models.endings import NO_CREDITS
     from models.errors import ErrorCode, shortened
     from models.job import MAXIMUM_HOURS, TERMINAL_STATES, JobState, JobUpdate
     from models.messages import (
@@ -276,7 +277,7 @@ class JobHandlers(KnownJob):
     async def _watch_grace(self, since: int) -> None:
         elapsed = timedelta(milliseconds=now() - since)
         await workflow.sleep(max(timedelta(0), timeouts.CREDIT_GRACE - elapsed), summary="No more credits")
-        self._own_reason = "Your job is being terminated (No more credits)."
+        self._own_reason = f"Your job is being terminated {NO_CREDITS}."
 
     async def _ask_provider(self, activity: Any, call: Any, verb: str, **fields: Any) -> Any:
         self._check_is_live()

@@ -44,7 +44,7 @@ def test_the_figures_are_those_of_the_archive(stack: Stack) -> None:
     assert archived == len(ended)
     eventually(lambda: figure("ucloud_jobs_archived", provider="local", state="SUCCESS") == archived, 60)
     eventually(lambda: figure("ucloud_jobs", provider="local", state="RUNNING") == 1, 60)
-    assert figure("ucloud_jobs_ended", provider="local", state="SUCCESS") == archived
+    assert figure("ucloud_jobs_ended", provider="local", state="SUCCESS", reason="ended") == archived
     assert figure("ucloud_admissions_refused", code="VERIFICATION_FAILED") == 1
     assert figure("ucloud_ledger_difference") == 0
     assert figure("ucloud_queue_seconds_count", provider="local") == archived
