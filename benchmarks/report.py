@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
+FIGURES = PAGE.with_suffix(".json")
 START, END = "<!-- results -->", "<!-- end of results -->"
 COLOURS = {FloorKind.name: "#9aa5b1", SameMessagesKind.name: "#52606d", OurKind.name: "#0967d2"}
 
@@ -153,6 +154,7 @@ def _bars(axes: Axes, results: Results, loads: Sequence[int]) -> None:
     axes.set_xticks(range(len(loads)), [str(load) for load in loads])
     axes.set_xlabel("concurrent jobs")
     axes.set_ylabel("jobs per second")
+    axes.set_ylim(top=1.4 * axes.get_ylim()[1])  # room for the legend
     axes.set_title("Throughput (median, smallest and largest round)")
     axes.legend(frameon=False)
 
@@ -196,12 +198,13 @@ def _spread(values: Sequence[float], digits: int = 1) -> str:
 
 
 def write_page(results: Results) -> None:
-    """Put the table into `docs/performance.md` between its marks, and the plots beside it."""
+    """Put the table into `docs/performance.md` between its marks, with the plots and all figures beside it."""
     text = PAGE.read_text()
     before, mark, rest = text.partition(START)
     _, end, after = rest.partition(END)
     PAGE.write_text(f"{before}{mark}\n{table(results)}{end}{after}")
     write_plots(results, PAGE.parent / "images")
+    results.write(FIGURES)
 
 
 if __name__ == "__main__":
