@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo dev test check format bench bench-peers chaos histories lock screenshots
+.PHONY: demo dev test test-long check format bench bench-peers chaos histories lock screenshots
 
 demo: $(READY)
 	$(BIN)/ucloud-orchestrator demo
@@ -14,7 +14,11 @@ dev: $(READY)
 	$(BIN)/ucloud-orchestrator dev
 
 test: $(READY)
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile -m "not long"
+
+# What takes long, after `test`: storms, Slurm, releases side by side, networks, browsers, bad input. CI runs both.
+test-long: $(READY)
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile -m long
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -12,6 +12,8 @@ from cli.main import run
 from client import JobRejected
 from tests.conftest import Orchestrator
 
+pytestmark = pytest.mark.long
+
 LONG = "a" * 10_000
 NOT_UTF8 = "\udcff\udcfe"
 ARGUMENTS = [

@@ -16,6 +16,8 @@ from catalog import load
 from tests.bad_input.attempts import almost, tries
 from tests.bad_input.test_job_files import COMMAND, DEEP, DIGITS, PATIENCE, aliases
 
+pytestmark = pytest.mark.long
+
 CATALOG = Path(__file__).parents[2] / "examples" / "catalog"
 ENTRIES: list[Any] = [
     document

@@ -18,6 +18,8 @@ from cli.job_files import read_file
 from models.job_file import InvalidJobFile
 from tests.bad_input.attempts import almost, json_values, tries
 
+pytestmark = pytest.mark.long
+
 COMMAND = str(Path(sys.executable).parent / "ucloud-orchestrator")
 MEMORY = 400 * 1024
 """KiB that the process may have; it has 110,000 when it does nothing."""

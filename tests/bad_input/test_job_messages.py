@@ -20,6 +20,8 @@ from models.job import SimpleDuration
 from tests.bad_input.attempts import almost, attempts, json_values
 from tests.conftest import Orchestrator
 
+pytestmark = pytest.mark.long
+
 UPDATE = {
     "provider": "local",
     "updates": [{"state": "SUSPENDED", "status": "s", "outputFolder": "/o", "newTimeAllocation": 9000, "timestamp": 1}],

@@ -21,6 +21,8 @@ from models.protocol import ProviderError
 from tests.bad_input.attempts import almost, attempts, tries
 from tests.provider.served import Served, shell
 
+pytestmark = pytest.mark.long
+
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 CALLS = ("", "terminate", "extend", "suspend", "unsuspend", "verify", "interactiveSession")
 EXAMPLES = 48

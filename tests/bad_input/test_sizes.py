@@ -18,6 +18,8 @@ import pytest
 from tests.conditions import eventually
 from tests.provider.served import Reports, Served, shell
 
+pytestmark = pytest.mark.long
+
 LIMIT = 1024 * 1024
 DEEP = 100_000
 PATHS = [

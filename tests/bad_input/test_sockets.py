@@ -16,6 +16,8 @@ from tests.bad_input.attempts import almost, attempts, json_values
 from tests.conditions import eventually
 from tests.provider.served import Served, shell
 
+pytestmark = pytest.mark.long
+
 LOGS = {"type": "init", "positions": {"0.stdout": 0}, "rank": 0, "stream": "stdout", "follow": False}
 SHELL = {"type": "input", "cols": 80, "rows": 24, "data": " ", "window": 1, "count": 1}
 BAD_MESSAGES: dict[str, str | bytes] = {

@@ -19,6 +19,8 @@ from provider.session_tokens import NotOpened, Session, SessionTokens
 from tests.bad_input.attempts import json_values, tries
 from tests.provider.served import Reports, Served
 
+pytestmark = pytest.mark.long
+
 
 def packed(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

@@ -21,6 +21,8 @@ from tests.contract import test_answers, test_authentication, test_charges, test
 from tests.contract.conftest import DEFAULT_PRODUCT, jobs_on
 from tests.contract.orchestrator import Orchestrator, ProviderUnderTest
 
+pytestmark = pytest.mark.long
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "minimal_provider.py"
 SERVING = 'uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")\n'
 SHORT = 3.0

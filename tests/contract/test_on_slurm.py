@@ -11,6 +11,8 @@ from tests.contract.conftest import free_address, our_provider
 from tests.contract.suite import ask
 from tests.provider.slurm_served import cluster
 
+pytestmark = pytest.mark.long
+
 __all__ = ["cluster"]
 PRODUCT = {"id": "node-1", "category": "slurm"}
 SUPPORT = {

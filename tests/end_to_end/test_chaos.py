@@ -13,6 +13,8 @@ import pytest
 from tests.chaos.faults import KINDS, schedule
 from tests.chaos.run import run
 
+pytestmark = pytest.mark.long
+
 
 def test_a_seed_repeats_its_schedule_and_every_kind_of_fault_is_in_it() -> None:
     assert schedule(1, 40) == schedule(1, 40) != schedule(2, 40)

@@ -26,6 +26,8 @@ from tests.end_to_end.running_stack import Stack
 from tests.end_to_end.users import application, catalog_of, client_of, ended, job_file, reached, running
 from tests.provider.web_jobs import PYTHON, USUAL_FOLDERS
 
+pytestmark = pytest.mark.long
+
 LISTEN = """
 import socket
 server = socket.create_server(("0.0.0.0", 7000))

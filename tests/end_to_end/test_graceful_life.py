@@ -23,6 +23,8 @@ from tests.conditions import eventually
 from tests.conftest import TEST_CATALOG
 from tests.end_to_end.worker_process import WorkerProcess, prepare, serving
 
+pytestmark = pytest.mark.long
+
 LONG, SHORT = 20.0, 1.0
 """Seconds that calls may take to finish after SIGTERM; the long one is the setting's default."""
 MARGIN = 3.0

@@ -26,6 +26,8 @@ from tests.end_to_end.test_killed_worker import worker  # noqa: F401 - a fixture
 from tests.end_to_end.worker_process import WorkerProcess
 from tests.store.books import check_the_books
 
+pytestmark = pytest.mark.long
+
 KILLS = int(os.environ.get("UCLOUD_TEST_KILLS", "3"))
 CREDITS = 100_000
 PAID = {"id": "paid-1", "category": "paid", "provider": "local"}

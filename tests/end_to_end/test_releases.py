@@ -24,6 +24,8 @@ from tests.end_to_end.test_killed_worker import SPECIFICATION
 from tests.end_to_end.worker_process import WorkerProcess, prepare, serving
 from workflows import patches
 
+pytestmark = pytest.mark.long
+
 PAGE, UPGRADES = ((next_release.ROOT / "docs" / name).read_text() for name in ("operators.md", "upgrades.md"))
 ENDED = [JobState.IN_QUEUE, JobState.RUNNING, JobState.SUCCESS]
 

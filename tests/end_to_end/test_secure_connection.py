@@ -29,6 +29,8 @@ from tests.end_to_end.chromium import need
 from tests.end_to_end.fronts import API_KEY, SERVER_NAME, Front, nginx_before
 from tests.end_to_end.running_stack import COMMAND, ROOT, eventually
 
+pytestmark = pytest.mark.long
+
 NAMESPACE = "production"
 
 

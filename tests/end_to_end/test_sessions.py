@@ -28,6 +28,8 @@ from tests.end_to_end.users import application, catalog_of, client_of, ended, jo
 from tests.provider import web_application
 from tests.provider.web_jobs import PACKAGES, PYTHON, USUAL_FOLDERS, free_port
 
+pytestmark = pytest.mark.long
+
 LINK = "my-app.localhost"
 """The public link's domain; browsers find such names on the loopback."""
 SETTINGS = "provider.toml"

@@ -29,7 +29,7 @@ from tests.provider.test_slurm import MEETING
 from tests.slurm.cluster import CORES_OF_A_NODE, Cluster
 
 __all__ = ["cluster"]
-pytestmark = [pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
 
 PAID = {"id": "core-1", "category": "paid-slurm", "provider": "local"}
 WHOLE_NODE = {"id": "node-8", "category": "slurm", "provider": "local"}

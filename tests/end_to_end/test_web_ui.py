@@ -23,6 +23,8 @@ from tests.conditions import eventually
 from tests.end_to_end.chromium import Chromium, chromium
 from tests.end_to_end.running_stack import ROOT, Stack
 
+pytestmark = pytest.mark.long
+
 REASON = "The input was of the wrong year."
 COLUMNS = ("Status", "JobState", "JobName", "JobOwner", "JobApplication", "Start", "End")
 """As `docs/operators.md` recommends; the Web UI keeps the choice in the browser."""

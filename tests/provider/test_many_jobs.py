@@ -12,6 +12,8 @@ from models import JobState
 from tests.conditions import eventually
 from tests.provider.served import Served, shell
 
+pytestmark = pytest.mark.long
+
 JOBS = 200
 MEBIBYTE = 1024 * 1024
 

@@ -27,6 +27,8 @@ from provider.networks import Networks, NoNetwork
 from tests.conditions import eventually
 from tests.provider.served import Reports, Served, serving, shell
 
+pytestmark = pytest.mark.long
+
 separate = pytest.mark.skipif(
     namespaces.obstacle() is not None, reason=f"no networks of their own: {namespaces.obstacle()}"
 )

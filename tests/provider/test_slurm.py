@@ -20,7 +20,7 @@ from tests.provider.test_shells import terminal
 from tests.slurm.cluster import Cluster
 
 __all__ = ["cluster", "slurm"]
-pytestmark = [pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
 
 MEETING = """
 import pathlib, socket, time

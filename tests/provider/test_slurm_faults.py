@@ -20,7 +20,7 @@ from tests.provider.test_slurm import ended, names, running, states
 from tests.slurm.cluster import NODES, Cluster
 
 __all__ = ["cluster", "slurm"]
-pytestmark = [pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
 
 
 @pytest.fixture(autouse=True)

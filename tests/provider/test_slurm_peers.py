@@ -9,6 +9,8 @@ import pytest
 
 from provider import slurm_peers
 
+pytestmark = pytest.mark.long
+
 NODE = """
 127.0.0.1 localhost
 10.0.0.5 Database db2  # an old one
