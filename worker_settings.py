@@ -8,11 +8,10 @@ from typing import ClassVar
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from service.logs import LogFormat
-from service.settings import ProcessSettings
+from service.settings import ObservedSettings
 
 
-class WorkerSettings(ProcessSettings):
+class WorkerSettings(ObservedSettings):
     """Environment variables `UCLOUD_*`, or one TOML file named by `UCLOUD_CONFIG`.
 
     The connection to Temporal is set by Temporal's own variables and profiles.
@@ -44,10 +43,3 @@ class WorkerSettings(ProcessSettings):
     """Seconds that calls may take to finish after SIGTERM; below the 30 s after which systemd and Kubernetes kill."""
     max_cached_workflows: int = Field(default=1000, ge=0)
     """Jobs that need no replay for their next task. With less than two, tasks may run out of time and are repeated."""
-    metrics_address: str | None = None
-    """Where Prometheus finds the figures, such as `127.0.0.1:9464`; without it there are none."""
-    health_host: str = "127.0.0.1"
-    health_port: int | None = Field(default=None, ge=0, le=65535)
-    """Where `/healthz` and `/readyz` answer; without it nowhere."""
-    log_level: str = "INFO"
-    log_format: LogFormat = "text"

@@ -14,9 +14,10 @@ from starlette.routing import Route
 
 from provider.ledger import Ledger
 from provider.runner import Runner
-from provider.settings import ProviderSettings, host_and_port
+from provider.settings import ProviderSettings
 from service.health import health_routes
 from service.serving import serving
+from service.settings import host_and_port
 
 log = logging.getLogger(__name__)
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import ClassVar, Literal
-from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import SettingsConfigDict
 
 from models.product import BackendSupport, ComputeSupport, ProductReference, ProductSupport
 from provider.session_tokens import LIFETIME
-from service.logs import LogFormat
-from service.settings import ProcessSettings
+from service.settings import ObservedSettings
 
 LOCAL_SUPPORT = ComputeSupport(
     native=BackendSupport(
@@ -65,7 +63,7 @@ class ProductExecutor(BaseModel):
     slurm: SlurmOptions = SlurmOptions()
 
 
-class ProviderSettings(ProcessSettings):
+class ProviderSettings(ObservedSettings):
     """Read from the environment first, then from the TOML file that `UCLOUD_PROVIDER_CONFIG` names.
 
     The connection to Temporal is set by Temporal's own variables and profiles.
@@ -110,20 +108,6 @@ class ProviderSettings(ProcessSettings):
     """Seconds between two charges of a running job; the rest is charged at its end."""
     check_interval: float = Field(default=900.0, gt=0)
     """Seconds between two looks for jobs here that no workflow owns; each check of the orchestrator brings one too."""
-    metrics_address: str | None = None
-    """Where Prometheus finds the figures, such as `127.0.0.1:9465`; without it there are none."""
-    health_host: str = "127.0.0.1"
-    health_port: int | None = Field(default=None, ge=0, le=65535)
-    """Where `/healthz` and `/readyz` answer; without it nowhere."""
-    log_level: str = "INFO"
-    log_format: LogFormat = "text"
-
-    @field_validator("metrics_address")
-    @classmethod
-    def _check_metrics_address(cls, address: str | None) -> str | None:
-        if address is not None:
-            host_and_port(address)
-        return address
 
     @property
     def offered_products(self) -> list[ProductSupport]:
@@ -137,11 +121,3 @@ class ProviderSettings(ProcessSettings):
     def all_drives(self) -> dict[str, Path]:
         """Every drive with its folder."""
         return self.drives | {HOME_DRIVE: self.data_dir / "drives" / HOME_DRIVE}
-
-
-def host_and_port(address: str) -> tuple[str, int]:
-    """The parts of `host:port`. Raises `ValueError`."""
-    parts = urlsplit(f"//{address}")
-    if parts.hostname is None or parts.port is None:
-        raise ValueError(f"{address!r} is no address: it must be host:port, such as 127.0.0.1:9465")
-    return parts.hostname, parts.port

@@ -6,9 +6,12 @@ import os
 import tomllib
 from pathlib import Path
 from typing import ClassVar, Self
+from urllib.parse import urlsplit
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsError, TomlConfigSettingsSource
+
+from service.logs import LogFormat
 
 
 class SettingsWrong(ValueError):
@@ -81,6 +84,33 @@ class ProcessSettings(BaseSettings):
             raise SettingsWrong(f"{cls.file_variable} names {file}, which is not TOML: {error}.") from error
         if unknown := sorted(written.keys() - cls.model_fields.keys()):
             raise SettingsWrong(f"There is no setting {', '.join(unknown)}, which stands in {file}.")
+
+
+class ObservedSettings(ProcessSettings):
+    """What every process has that is watched: figures, health checks and logs."""
+
+    metrics_address: str | None = None
+    """Where Prometheus finds the figures, such as `127.0.0.1:9464`; without it there are none."""
+    health_host: str = "127.0.0.1"
+    health_port: int | None = Field(default=None, ge=0, le=65535)
+    """Where `/healthz` and `/readyz` answer; without it nowhere."""
+    log_level: str = "INFO"
+    log_format: LogFormat = "text"
+
+    @field_validator("metrics_address")
+    @classmethod
+    def _check_metrics_address(cls, address: str | None) -> str | None:
+        if address is not None:
+            host_and_port(address)
+        return address
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """The parts of `host:port`. Raises `ValueError`."""
+    parts = urlsplit(f"//{address}")
+    if parts.hostname is None or parts.port is None:
+        raise ValueError(f"{address!r} is no address: it must be host:port, such as 127.0.0.1:9464")
+    return parts.hostname, parts.port
 
 
 def _reason(message: str) -> str:

@@ -7,7 +7,9 @@ import sys
 import tempfile
 import time
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +41,7 @@ class PeerRound(Round):
     """Seconds of user and system time for each job, of all its processes, its client and its provider."""
 
 
-class System:
+class System(ABC):
     """One that is compared."""
 
     name: str
@@ -51,9 +53,9 @@ class System:
         self.jobs = jobs
         self.warm_up = warm_up
 
+    @abstractmethod
     def measure(self, python: str, concurrent: Sequence[int], done: Callable[[PeerRound], None]) -> None:
         """Start it, tell of each load when it is through, and stop it. Raises `PeerUnavailable`."""
-        raise NotImplementedError
 
 
 class Ours(System):
@@ -112,10 +114,9 @@ class Peer(System):
         cpu = (process.cpu_seconds() - before) / jobs
         return PeerRound(self.name, concurrent, jobs, figures["seconds"], figures["accepted"], cpu=cpu)
 
-    @contextlib.contextmanager
-    def prepared(self, python: str, folder: Path) -> Iterator[Prepared]:
+    @abstractmethod
+    def prepared(self, python: str, folder: Path) -> AbstractContextManager[Prepared]:
         """Start what it needs."""
-        raise NotImplementedError
 
 
 class DbosPeer(Peer):

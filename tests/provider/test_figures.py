@@ -18,8 +18,10 @@ from websockets.asyncio.client import connect
 from cli.processes import free_port
 from provider.settings import ProviderSettings
 from service.logs import configure
+from service.settings import ObservedSettings
 from tests.conditions import eventually
 from tests.provider.served import Reports, Served, serving, shell
+from worker_settings import WorkerSettings
 
 
 @pytest.fixture
@@ -154,7 +156,8 @@ async def test_every_line_about_a_job_has_its_id(log: io.StringIO, watched: Serv
         assert all(job["id"] not in line["message"] for line in lines if line not in about_it)
 
 
+@pytest.mark.parametrize("kind", [ProviderSettings, WorkerSettings])
 @pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:many", ":9465", "127.0.0.1:99999"])
-def test_an_address_must_be_host_and_port(address: str) -> None:
+def test_an_address_must_be_host_and_port(kind: type[ObservedSettings], address: str) -> None:
     with pytest.raises(ValidationError, match="metrics_address"):
-        ProviderSettings(metrics_address=address)
+        kind(metrics_address=address)
