@@ -24,7 +24,7 @@ from temporalio.client import (
     WorkflowQueryFailedError,
 )
 from temporalio.common import MetricMeter
-from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
+from temporalio.runtime import PrometheusConfig, Runtime
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunner, Worker
 
@@ -51,6 +51,7 @@ from models.names import (
     TASK_QUEUE,
     provider_task_queue,
 )
+from models.runtime import make_runtime
 from service.health import Check, health_routes
 from service.logs import configure
 from service.serving import serving
@@ -294,20 +295,18 @@ async def serve(settings: WorkerSettings, as_json: bool = False) -> None:
     log.info("Stopped.")
 
 
-def _runtime(metrics_address: str | None) -> Runtime | None:
-    """A runtime of the SDK that serves its figures and ours to Prometheus, if an address is given."""
-    if metrics_address is None:
-        return None
-    return Runtime(telemetry=TelemetryConfig(metrics=PrometheusConfig(bind_address=metrics_address)))
+def _runtime(metrics_address: str | None) -> Runtime:
+    """A runtime of the SDK, which serves its figures and ours to Prometheus if an address is given."""
+    return make_runtime(None if metrics_address is None else PrometheusConfig(bind_address=metrics_address))
 
 
 @contextlib.asynccontextmanager
 async def _observed(
-    worker: JobWorker, runtime: Runtime | None, settings: WorkerSettings, checks: dict[str, Check]
+    worker: JobWorker, runtime: Runtime, settings: WorkerSettings, checks: dict[str, Check]
 ) -> AsyncIterator[None]:
     """Meanwhile look up the figures and answer health checks, as far as the settings ask for that."""
     async with contextlib.AsyncExitStack() as stack:
-        if runtime is not None:
+        if settings.metrics_address is not None:
             looking = asyncio.create_task(worker.gauges(runtime.metric_meter).run())
             stack.callback(looking.cancel)
         if settings.health_port is not None:
@@ -319,6 +318,7 @@ async def _observed(
 
 async def setup(settings: WorkerSettings, as_json: bool = False) -> None:
     """Prepare what serving needs, and say of each part whether it was there. May be repeated."""
+    Runtime.set_default(make_runtime())
     steps = []
     async for step in set_up(settings):
         steps.append({"outcome": step.outcome, "what": step.what})

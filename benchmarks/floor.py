@@ -17,11 +17,12 @@ from typing import Any
 import uvloop
 from temporalio import activity, workflow
 from temporalio.common import SearchAttributeKey
-from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
+from temporalio.runtime import PrometheusConfig
 from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunner, Worker
 
 from models.connection import connect_to_temporal
 from models.names import JOB_STATE
+from models.runtime import make_runtime
 
 FLOOR_QUEUE = "floor"
 FLOOR_PROVIDER_QUEUE = "floor-provider"
@@ -107,8 +108,8 @@ class SameMessagesJob:
 
 async def serve() -> None:
     """Serve the floor's workflows until SIGTERM."""
-    telemetry = TelemetryConfig(metrics=PrometheusConfig(bind_address=os.environ["UCLOUD_METRICS_ADDRESS"]))
-    client = await connect_to_temporal(runtime=Runtime(telemetry=telemetry))
+    metrics = PrometheusConfig(bind_address=os.environ["UCLOUD_METRICS_ADDRESS"])
+    client = await connect_to_temporal(runtime=make_runtime(metrics))
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     jobs = Worker(

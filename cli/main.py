@@ -8,11 +8,13 @@ import sys
 
 import typer
 from pydantic import ValidationError
+from temporalio.runtime import Runtime
 from typer.exceptions import TyperException
 
 from cli import job_commands, log_commands, session_commands, stack_commands, wallet_commands
 from client import OrchestratorError, RequestRefused, Unreachable
 from models import tracing
+from models.runtime import LOGGER, make_runtime
 from models.wire import sentences
 
 REFUSED, UNREACHABLE = 2, 3
@@ -69,6 +71,8 @@ def main() -> None:
     The Temporal SDK aborts about one short-lived process in ten while the interpreter shuts down (sdk-python issue
     300), so all is flushed here and the interpreter's shutdown is left out.
     """
+    logging.getLogger(LOGGER).setLevel(logging.ERROR)  # a command says itself that Temporal does not answer
+    Runtime.set_default(make_runtime())
     try:
         tracing.start("ucloud-client")
         code = run()

@@ -10,10 +10,12 @@ import sys
 from argparse import ArgumentParser
 
 import uvicorn
+from temporalio.runtime import Runtime
 
 from models import tracing
 from models.connection import connection_settings
 from models.connection_errors import ConnectionSettingsWrong
+from models.runtime import make_runtime
 from provider.server import create_server
 from provider.settings import ProviderSettings
 from service.logs import configure
@@ -49,6 +51,7 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     configure(settings.log_level, settings.log_format)
+    Runtime.set_default(make_runtime())
     try:
         tracing.start("ucloud-provider")
         asyncio.run(serve(settings, chosen.json))

@@ -1,0 +1,38 @@
+"""Standard output belongs to what programs read there."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+import pytest
+from temporalio.testing import WorkflowEnvironment
+
+from client import Actor, JobClient, Unreachable
+from models import JobSpecification
+from models.connection import connect_to_temporal
+from models.runtime import LOGGER, make_runtime
+from tests.chaos.links import Link
+from tests.conditions import eventually
+
+SPECIFICATION = JobSpecification.model_validate(
+    {
+        "application": {"name": "echo", "version": "1"},
+        "product": {"id": "cpu-1", "category": "cpu", "provider": "local"},
+    }
+)
+
+
+async def test_warnings_of_the_sdk_are_logged_and_not_printed(
+    environment: WorkflowEnvironment, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    port = int(environment.client.service_client.config.target_host.rpartition(":")[2])
+    async with Link.to_port(port).listening() as link:
+        temporal = await connect_to_temporal(f"127.0.0.1:{link.port}", runtime=make_runtime())
+        jobs = JobClient(temporal, Actor(username="alice"))
+        link.cut()
+        with caplog.at_level(logging.WARNING, LOGGER):
+            with pytest.raises(Unreachable):
+                await jobs.create(SPECIFICATION, patience=timedelta(seconds=20))
+            await eventually(lambda: "retried" in caplog.text)
+    assert capfd.readouterr().out == ""
