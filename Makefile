@@ -14,11 +14,11 @@ dev: $(READY)
 	$(BIN)/ucloud-orchestrator dev
 
 test: $(READY)
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile -m "not long"
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --max-worker-restart 0 -m "not long"
 
 # What takes long, after `test`: storms, Slurm, releases side by side, networks, browsers, bad input. CI runs both.
 test-long: $(READY)
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile -m long
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --max-worker-restart 0 -m long
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -78,11 +78,14 @@ async def test_a_schedule_starts_the_check(orchestrator: Orchestrator) -> None:
     assert described.schedule.spec.intervals[0].every == timedelta(seconds=7200)
     await schedule.trigger()
 
-    async def checked() -> bool:
-        return bool((await schedule.describe()).info.recent_actions)
+    async def started() -> str | None:
+        actions = (await schedule.describe()).info.recent_actions
+        return actions[0].action.workflow_id if actions else None
 
-    await eventually(checked)
+    workflow_id = await eventually(started)
+    assert workflow_id is not None
     await schedule.delete()
+    assert await orchestrator.temporal.get_workflow_handle(workflow_id, result_type=int).result() == 0
 
 
 async def test_a_workflow_that_was_ended_by_force_leaves_nothing(orchestrator: Orchestrator) -> None:
