@@ -321,9 +321,8 @@ class Runner:
         # The answer to `create` may still be under way: then this must not be the first thing that is heard.
         was_told_in_answer = live is not None and live.told_in_answer
         await self._ledger.report_end(job.id, [RUNNING, report] if was_told_in_answer else [report])
+        self.figures.ended(report.state, live is not None and live.taken.stop_requested)
         await asyncio.to_thread(outputs.delete, self._job_folder(job.id))
-        was_stopped = live is not None and live.taken.stop_requested
-        self.figures.ended(report.state, was_stopped)
         log.info("Job %s ended: %s %s", job.id, report.state, report.status)
         self.reports_waiting.set()
 
