@@ -8,6 +8,7 @@ organisation's own sign-on if `UCLOUD_CODEC_PUBLIC_KEY_FILE` names the key with 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -19,6 +20,7 @@ import uvicorn
 from fastapi import FastAPI, Header, HTTPException, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
 from google.protobuf import json_format
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 from temporalio.api.common.v1 import Payloads
@@ -56,7 +58,7 @@ class CodecServerSettings(ProcessSettings):
 def create_codec_server(settings: CodecServerSettings, codec: EncryptionCodec) -> FastAPI:
     """The server with its two calls."""
     app = FastAPI(title="UCloud codec server", docs_url=None, redoc_url=None, openapi_url=None)
-    public_key = settings.public_key_file.read_text() if settings.public_key_file else None
+    public_key = _read_public_key(settings.public_key_file) if settings.public_key_file else None
     app.add_middleware(
         CORSMiddleware,
         allow_origins=settings.origins,
@@ -96,6 +98,16 @@ def create_codec_server(settings: CodecServerSettings, codec: EncryptionCodec) -
             raise HTTPException(400, str(error)) from error
 
     return app
+
+
+def _read_public_key(file: Path) -> str:
+    """The key in a file (PEM). Raises `OSError` if there is none."""
+    text = file.read_text()
+    for algorithm in (RSAAlgorithm(RSAAlgorithm.SHA256), ECAlgorithm(ECAlgorithm.SHA256)):
+        with contextlib.suppress(jwt.InvalidKeyError, ValueError):
+            algorithm.prepare_key(text)
+            return text
+    raise OSError(f"{file} holds no public key (PEM) that verifies {' or '.join(ALGORITHMS)}.")
 
 
 async def _payloads(request: Request) -> Payloads:

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from models.job import Job, JobState, JobUpdate
@@ -45,7 +46,9 @@ def ledger_table(movements: Iterable[Movement]) -> Table:
     for line in movements:
         category = f"{line.category.name}@{line.category.provider}"
         accounts = (line.source.lower(), line.target.lower())
-        table.add_row(time_text(line.at), category, str(line.amount), *accounts, line.job_id or "", line.note or "")
+        table.add_row(
+            time_text(line.at), category, str(line.amount), *accounts, line.job_id or "", escape(line.note or "")
+        )
     return table
 
 
@@ -57,9 +60,9 @@ def jobs_table(jobs: Iterable[Job]) -> Table:
         table.add_row(
             job.id,
             state_text(job.status.state),
-            str(specification.application),
-            str(specification.product),
-            specification.name or "",
+            escape(str(specification.application)),
+            escape(str(specification.product)),
+            escape(specification.name or ""),
             time_text(job.created_at),
         )
     return table
@@ -72,22 +75,22 @@ def job_table(job: Job) -> Table:
     rows = {
         "id": job.id,
         "state": state_text(job.status.state),
-        "name": specification.name or "",
-        "application": str(specification.application),
-        "product": str(specification.product),
+        "name": escape(specification.name or ""),
+        "application": escape(str(specification.application)),
+        "product": escape(str(specification.product)),
         "replicas": str(specification.replicas),
-        "owner": job.owner.created_by + project,
+        "owner": escape(job.owner.created_by + project),
         "created": time_text(job.created_at),
         "started": time_text(job.status.started_at),
         "expires": time_text(job.status.expires_at),
-        "output": (job.output.output_folder or "") if job.output else "",
+        "output": escape((job.output.output_folder or "") if job.output else ""),
     }
     table = Table(box=None, show_header=False)
     for name, value in rows.items():
         if value:
             table.add_row(f"[bold]{name}[/bold]", value)
     for update in job.updates:
-        table.add_row(time_text(update.timestamp), _escaped(update_text(update)))
+        table.add_row(time_text(update.timestamp), escape(update_text(update)))
     return table
 
 
@@ -116,7 +119,3 @@ def time_text(milliseconds: int | None) -> str:
 def console() -> Console:
     """Standard output; ids are never cut, so that they can be copied from a pipe too."""
     return Console(soft_wrap=True, highlight=False)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", "\\[")

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import psutil
 
+OUR_PYTHON = (sys.executable, "-P", "-m")
+"""Runs a module of ours, never one of the same name in the folder where the user stands."""
 READY_PATIENCE = 60.0
 """Seconds that a process may take until it serves; the first start of the server on a slow disk takes ten."""
 STOP_PATIENCE = 25.0
@@ -86,9 +88,11 @@ class Part:
     def wait_until_ready(self) -> None:
         """Wait until it serves. Raises `StackError` if it ends or takes too long."""
         end = time.monotonic() + READY_PATIENCE
-        while not self.is_ready(self):
+        while True:
             if self.process is None or self.process.poll() is not None or time.monotonic() > end:
                 raise StackError(f"The {self.name} did not start: {_last_line(self.log)} (see {self.log}).")
+            if self.is_ready(self):
+                return
             time.sleep(0.05)
 
     def keep_alive(self) -> bool:

@@ -55,8 +55,7 @@ def open_session(
 async def _use(session: OpenSession) -> int:
     match session:
         case ShellSession(url=str(url)):
-            await attach(url)
-            return 0
+            return await attach(url)
         case WebSession(redirect_client_to=address):
             typer.echo(address)
         case VncSession(page=page, url=url):

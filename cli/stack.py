@@ -8,10 +8,9 @@ import getpass
 import json
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,6 +19,7 @@ import psutil
 
 from catalog import load
 from cli.processes import (
+    OUR_PYTHON,
     Part,
     StackError,
     accepts_connections,
@@ -100,6 +100,9 @@ class Stack:
         """Start everything and wait until it serves. Raises `StackError`."""
         for part in self.parts:
             part.folder = self._logs
+        for name, port in asdict(self.ports).items():
+            if accepts_connections(port):
+                raise StackError(f"Something listens on port {port} already: choose another with --{name}-port.")
         self.temporal.start()
         self._note()
         self.temporal.wait_until_ready()
@@ -139,7 +142,7 @@ class Stack:
         # The server answers its port a moment before it answers requests.
         for attempt in range(10):
             done = subprocess.run(
-                [sys.executable, "-m", "worker", "setup"], env=environment, capture_output=True, text=True, check=False
+                [*OUR_PYTHON, "worker", "setup"], env=environment, capture_output=True, text=True, check=False
             )
             if done.returncode == 0:
                 return
@@ -154,9 +157,7 @@ class Stack:
         return Part("temporal", command, {}, self._logs, lambda _: accepts_connections(self.ports.temporal))
 
     def _python_part(self, name: str, environment: dict[str, str]) -> Part:
-        return Part(
-            name, [sys.executable, "-m", name, "--json"], environment, self._logs, lambda part: bool(part.said_ready())
-        )
+        return Part(name, [*OUR_PYTHON, name, "--json"], environment, self._logs, lambda part: bool(part.said_ready()))
 
     def _worker_environment(self) -> dict[str, str]:
         return {
@@ -190,8 +191,11 @@ class Stack:
 def running_stack(data_dir: Path, catalog: Path, ports: Ports) -> Iterator[Stack]:
     """A stack that serves, and is stopped at the end.
 
-    Raises `StackError`, also if another one runs in that folder. What a killed `dev` left running is stopped first.
+    Raises `StackError`, also if another one runs in that folder or there is no catalog. What a killed `dev` left
+    running is stopped first.
     """
+    if not catalog.is_dir():
+        raise StackError(f"There is no catalog {catalog}: name its folder with --catalog.")
     data_dir.mkdir(parents=True, exist_ok=True)
     with (data_dir / "lock").open("w") as lock:
         try:

@@ -13,7 +13,7 @@ import typer
 from catalog import Severity, load
 from cli import output
 from cli.demo import run_demo
-from cli.processes import StackError
+from cli.processes import OUR_PYTHON, StackError
 from cli.settings import DEFAULT_DATA_DIR, DataDir, Json
 from cli.stack import Ports, running_stack
 
@@ -120,4 +120,4 @@ def check_catalog(
 def _become(module: str, as_json: bool, *arguments: str) -> None:
     sys.stdout.flush()
     options = ["--json"] if as_json else []
-    os.execv(sys.executable, [sys.executable, "-m", module, *arguments, *options])  # noqa: S606 - our own program
+    os.execv(sys.executable, [*OUR_PYTHON, module, *arguments, *options])  # noqa: S606 - our own program

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import signal
 import sys
 from argparse import ArgumentParser
 
@@ -21,13 +22,25 @@ from provider.settings import ProviderSettings
 from service.logs import configure
 from service.settings import SettingsWrong
 
+STOP_PATIENCE = 5
+"""Seconds that open sessions and downloads get when the provider is asked to stop."""
+
 log = logging.getLogger("provider")
 
 
 async def serve(settings: ProviderSettings, as_json: bool) -> None:
     """Serve, and say on standard output where."""
-    config = uvicorn.Config(create_server(settings), host=settings.host, port=settings.port, log_config=None)
+    config = uvicorn.Config(
+        create_server(settings),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        timeout_graceful_shutdown=STOP_PATIENCE,
+    )
     server = uvicorn.Server(config)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # When all is done, uvicorn raises again the signal that stopped it, which would end us before we are through.
+        signal.signal(number, server.handle_exit)
     serving = asyncio.create_task(server.serve())
     while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
         await asyncio.sleep(0.02)

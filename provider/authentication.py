@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import jwt
+from jwt.algorithms import RSAAlgorithm
 
 ALGORITHM = "RS256"
 SUBJECT = "_UCloud"
@@ -23,13 +24,17 @@ class NotAuthenticated(Exception):
 
 
 def read_public_key(file: Path) -> str:
-    """The orchestrator's public key (PEM). Raises `OSError`, which says what makes it."""
+    """The orchestrator's public key (PEM). Raises `OSError` if there is none, which says what makes it."""
     try:
-        return file.read_text()
+        text = file.read_text()
+        RSAAlgorithm(RSAAlgorithm.SHA256).prepare_key(text)
+    except (jwt.InvalidKeyError, ValueError) as error:
+        raise OSError(f"{file} holds no public RSA key (PEM), by which the orchestrator would be known.") from error
     except OSError as error:
         why = f"The orchestrator's public key {file} cannot be read ({error.strerror})"
         advice = "'ucloud-orchestrator setup' makes it, and UCLOUD_PROVIDER_PUBLIC_KEY_FILE names it."
         raise OSError(f"{why}: {advice}") from error
+    return text
 
 
 class Authentication:

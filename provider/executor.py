@@ -91,6 +91,3 @@ class Executor(Protocol):
 
     def way_into(self, job: Job, rank: int) -> WayIn | None:
         """How a program comes into a running replica; None if it does not run, or there is no such rank."""
-
-    def host_of(self, job_id: str, rank: int) -> str:
-        """The host name of the machine where a replica runs. Raises `ExecutorFailed` if it does not run."""

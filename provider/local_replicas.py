@@ -16,9 +16,6 @@ from provider.entering import WayIn, enter
 from provider.executor import ReplicaStart, Standing
 from provider.replica import Phase, Replica
 
-RANK_HOST = "127.0.0.1"
-"""All replicas of a job are on this machine."""
-
 
 @dataclass
 class _Local:
@@ -90,10 +87,6 @@ class LocalExecutor:
     def forget(self, job_id: str) -> None:
         """Nothing runs any more."""
         self._jobs.pop(job_id, None)
-
-    def host_of(self, job_id: str, rank: int) -> str:
-        """This machine."""
-        return RANK_HOST
 
     def way_into(self, job: Job, rank: int) -> WayIn | None:
         """How a program comes into a replica; None if it does not run, or there is no such rank."""

@@ -97,7 +97,7 @@ def create_server(
 
     @app.middleware("http")
     async def authenticate(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
-        if request.url.path.startswith(f"{sessions_prefix}/"):
+        if request.scope["path"].startswith(f"{sessions_prefix}/"):
             return await proceed(request)  # each session has a token of its own
         try:
             authentication.check(request.headers.get("authorization"))

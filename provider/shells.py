@@ -28,6 +28,8 @@ INITIALIZE_PATIENCE = 10.0
 """Seconds that a client may take to say how large its terminal is."""
 MAXIMUM_INPUT = 1024 * 1024
 """Characters of one message; a paste of a megabyte is still taken."""
+MAXIMUM_WAITING = 64
+"""Inputs that wait for a program that reads none; what comes then is lost, as on any terminal."""
 
 
 class ShellRequest(WireModel):
@@ -69,9 +71,11 @@ async def serve_shell(socket: WebSocket, way_in: WayIn) -> None:
     first = await asyncio.wait_for(_request(socket), INITIALIZE_PATIENCE)
     terminal = Terminal(way_in, first.cols, first.rows)
     window = Window(first.window)
+    typed: asyncio.Queue[str] = asyncio.Queue(MAXIMUM_WAITING)
     tasks = [
         asyncio.create_task(_say(socket, terminal, window)),
-        asyncio.create_task(_listen(socket, terminal, window)),
+        asyncio.create_task(_listen(socket, terminal, window, typed)),
+        asyncio.create_task(_type(terminal, typed)),
     ]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -91,16 +95,23 @@ async def _say(socket: WebSocket, terminal: Terminal, window: Window) -> None:
     await socket.send_json({"type": "exit", "code": await terminal.exit_code()})
 
 
-async def _listen(socket: WebSocket, terminal: Terminal, window: Window) -> None:
+async def _listen(socket: WebSocket, terminal: Terminal, window: Window, typed: asyncio.Queue[str]) -> None:
+    """Take what the client sends, never waiting for the program: what it acknowledges may be what that waits for."""
     with contextlib.suppress(WebSocketDisconnect):
         while True:
             request = await _request(socket)
             if request.type == "input":
-                await terminal.write(request.data.encode())
+                with contextlib.suppress(asyncio.QueueFull):
+                    typed.put_nowait(request.data)
             elif request.type == "ack":
                 window.give_back(request.count)
             else:
                 terminal.resize(request.cols, request.rows)
+
+
+async def _type(terminal: Terminal, typed: asyncio.Queue[str]) -> None:
+    while True:
+        await terminal.write((await typed.get()).encode())
 
 
 async def _request(socket: WebSocket) -> ShellRequest:

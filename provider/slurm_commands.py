@@ -15,10 +15,6 @@ PATIENCE = 20.0
 NAME = "ucloud-"
 """A Slurm job is named so, with our job's id after it; that is how it is found again."""
 _SEPARATOR = "|"
-COLUMNS = ",".join(
-    f"{column}:{_SEPARATOR}"
-    for column in ("JobID", "State", "Partition", "PriorityLong", "RestartCnt", "NodeList", "Reason", "Name")
-)
 UNANSWERED = (
     "unable to contact",
     "connection",
@@ -46,7 +42,6 @@ class SlurmJob:
     priority: int
     reason: str
     name: str
-    nodes: str = ""
     restarts: int = 0
 
     @property
@@ -61,9 +56,13 @@ class SlurmJob:
 
 
 async def queue() -> list[SlurmJob]:
-    """All jobs that Slurm shows us, those that ended a moment ago too. Raises `ExecutorFailed`."""
-    output = await run("squeue", "--noheader", "--states=all", f"--Format={COLUMNS}")
-    return [job for line in output.splitlines() if (job := _parsed(line)) is not None]
+    """Our jobs, those that ended a moment ago too, and all that wait, without names. Raises `ExecutorFailed`.
+
+    The names of others' jobs are never read: with a line break in one its owner could tell us what he likes.
+    """
+    waiting = await _listed("JobID", "--states=pending")
+    ours = await _listed("Name", "--states=all", "--me")
+    return list((waiting | ours).values())
 
 
 def position(jobs: Sequence[SlurmJob], job: SlurmJob) -> int:
@@ -106,9 +105,19 @@ async def run(*command: str) -> str:
     return output.decode(errors="replace")
 
 
+async def _listed(name_column: str, *options: str) -> dict[int, SlurmJob]:
+    """What `squeue` shows, by number."""
+    columns = ("JobID", "State", "Partition", "PriorityLong", "RestartCnt", name_column, "Reason")
+    layout = ",".join(f"{column}:{_SEPARATOR}" for column in columns)
+    output = await run("squeue", "--noheader", *options, f"--Format={layout}")
+    jobs = [job for line in output.splitlines() if (job := _parsed(line)) is not None]
+    return {job.number: job for job in jobs}
+
+
 def _parsed(line: str) -> SlurmJob | None:
-    number, state, partition, priority, restarts, nodes, rest = line.split(_SEPARATOR, 6)
-    reason, _, name = rest.rstrip().removesuffix(_SEPARATOR).rpartition(_SEPARATOR)
-    if not number.isdecimal():  # a part of an array, which is never ours
+    """The job of a line; None for parts of arrays, which are never ours."""
+    number, state, partition, priority, restarts, name, reason = line.split(_SEPARATOR, 6)
+    if not number.isdecimal():
         return None
-    return SlurmJob(int(number), state, partition, int(priority), reason, name, nodes, int(restarts))
+    reason = reason.rstrip().removesuffix(_SEPARATOR)
+    return SlurmJob(int(number), state, partition, int(priority), reason, name, int(restarts))

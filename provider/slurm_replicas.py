@@ -132,11 +132,11 @@ class SlurmExecutor:
         return Standing(gone, is_settled=True, end=end)
 
     async def start(self, job: Job, work: Path, replicas: Sequence[ReplicaStart]) -> bool:
-        """Submit it, unless Slurm has it or it has begun; Slurm must have answered since this process began."""
+        """Submit it, unless Slurm has it or it has begun; Slurm must have answered since the last attempt."""
         folder, told = self._folder_of(job.id), self._remembered(job.id)
         if (folder / "begun").exists() or self._find(job.id) is not None:
             return True
-        if not self._queue.looked_at:
+        if self._queue.looked_at <= told.submitted_at and not (folder / "submitted").exists():
             if self._queue.complaint:
                 raise ExecutorFailed(f"Your job waits to be submitted. {self._queue.complaint}")
             return False
@@ -205,13 +205,6 @@ class SlurmExecutor:
     def forget(self, job_id: str) -> None:
         """It has ended."""
         self._told.pop(job_id, None)
-
-    def host_of(self, job_id: str, rank: int) -> str:
-        """The host name of the rank's node."""
-        try:
-            return (self._control(job_id, rank) / "ucloud" / f"node-{rank}.txt").read_text().strip()
-        except FileNotFoundError as error:
-            raise ExecutorFailed(f"Rank {rank} does not run.") from error
 
     def way_into(self, job: Job, rank: int) -> WayIn | None:
         """How a program comes into a replica on its node; None if it does not run, or there is no such rank."""

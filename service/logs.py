@@ -12,11 +12,13 @@ from typing import Literal
 from pythonjsonlogger.json import JsonFormatter
 
 LogFormat = Literal["text", "json"]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 _job: ContextVar[str | None] = ContextVar("job", default=None)
-_QUIET = {"httpx": logging.WARNING, "uvicorn.access": logging.WARNING}
+# At INFO these tell addresses, and those of sessions have tokens in them.
+_QUIET = dict.fromkeys(("httpx", "uvicorn.access", "uvicorn.error"), logging.WARNING)
 
 
-def configure(level: str, log_format: LogFormat) -> None:
+def configure(level: LogLevel, log_format: LogFormat) -> None:
     """Let everything that this process logs go to standard error in that format."""
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_JobOfRecord())

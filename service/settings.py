@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsError, TomlConfigSettingsSource
 
-from service.logs import LogFormat
+from service.logs import LogFormat, LogLevel
 
 
 class SettingsWrong(ValueError):
@@ -86,6 +86,10 @@ class ProcessSettings(BaseSettings):
             raise SettingsWrong(f"There is no setting {', '.join(unknown)}, which stands in {file}.")
 
 
+def _upper(value: Any) -> Any:
+    return value.upper() if isinstance(value, str) else value
+
+
 class ObservedSettings(ProcessSettings):
     """What every process has that is watched: figures, health checks and logs."""
 
@@ -94,7 +98,7 @@ class ObservedSettings(ProcessSettings):
     health_host: str = "127.0.0.1"
     health_port: int | None = Field(default=None, ge=0, le=65535)
     """Where `/healthz` and `/readyz` answer; without it nowhere."""
-    log_level: str = "INFO"
+    log_level: Annotated[LogLevel, BeforeValidator(_upper)] = "INFO"
     log_format: LogFormat = "text"
 
     @field_validator("metrics_address")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -25,9 +26,11 @@ timeAllocation: {hours: 0, minutes: 75, seconds: 0}
 """
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"TEMPORAL_ADDRESS": "127.0.0.1:9"}  # nobody listens on the discard port
-    return subprocess.run([COMMAND, *arguments], capture_output=True, text=True, env=environment, check=False)
+    return subprocess.run(
+        [COMMAND, *arguments], capture_output=True, text=True, env=environment, cwd=folder, check=False
+    )
 
 
 def test_ten_mistakes_get_ten_sentences(tmp_path: Path) -> None:
@@ -73,3 +76,24 @@ def test_catalog_check_names_file_and_line(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert f"{tmp_path}/broken.yaml:3:" in done.stdout
     assert run("catalog", "check", str(Path(__file__).parents[2] / "examples" / "catalog")).returncode == 0
+
+
+def test_dev_says_what_it_lacks(tmp_path: Path) -> None:
+    done = run("dev", "--data-dir", str(tmp_path / "data"), "--catalog", str(tmp_path / "none"))
+    assert done.returncode == 3
+    assert done.stderr == f"There is no catalog {tmp_path}/none: name its folder with --catalog.\n"
+
+
+def test_dev_leaves_a_server_alone_that_is_not_its_own(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        done = run("dev", "--data-dir", str(tmp_path / "data"), "--ui-port", "0", "--temporal-port", str(port))
+    assert done.returncode == 3
+    assert done.stderr == f"Something listens on port {port} already: choose another with --temporal-port.\n"
+
+
+def test_modules_of_the_folder_where_one_stands_are_not_ours(tmp_path: Path) -> None:
+    for name in ("worker", "models", "client"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('not {name}')")
+    done = run("worker", folder=tmp_path)
+    assert (done.returncode, "not " in done.stderr) == (3, False)

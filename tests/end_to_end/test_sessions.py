@@ -154,6 +154,8 @@ async def test_a_desktop_and_a_terminal_of_one_job_are_seen_and_typed_into(
 
     await eventually(answers, 60)
     await browser.picture("stack-terminal")
+    logs = [file.read_text() for file in (stack.folder / "logs").iterdir()]
+    assert not any("token=" in log for log in logs)
     await ended(client, job_id)
     await eventually(lambda: browser.text("#message"), 30)
 

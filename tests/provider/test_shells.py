@@ -46,8 +46,9 @@ async def opened(provider: Served, job: dict[str, Any], rank: int = 0) -> dict[s
 class Screen:
     """What a person at a terminal types and reads."""
 
-    def __init__(self, socket: ClientConnection) -> None:
+    def __init__(self, socket: ClientConnection, acknowledges: bool = False) -> None:
         self._socket = socket
+        self._acknowledges = acknowledges
         self.text = ""
         self.code: int | None = None
 
@@ -76,6 +77,8 @@ class Screen:
             self.code = message["code"]
         else:
             self.text += message["data"]
+            if self._acknowledges:
+                await self._socket.send(json.dumps({"type": "ack"}))
 
 
 @asynccontextmanager
@@ -254,4 +257,19 @@ async def test_a_client_gets_no_more_ahead_than_it_wants(provider: Served) -> No
             await asyncio.wait_for(socket.recv(), 30)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(socket.recv(), 1)
+    await eventually(lambda: not shells_of(job))
+
+
+async def test_much_text_is_pasted_to_a_program_that_says_it_all_again(provider: Served) -> None:
+    job = await running(provider)
+    pasted = "0123456789" * 60_000
+    async with connect_websocket((await opened(provider, job))["url"]) as socket:
+        await socket.send(json.dumps({"type": "initialize", "cols": 80, "rows": 24, "window": 4}))
+        screen = Screen(socket, acknowledges=True)
+        await screen.type("stty raw -echo; echo rea''dy; exec cat\n")
+        await screen.read_until("ready")
+        await screen.type(pasted)
+        await screen.type("the end")
+        await screen.read_until("the end")
+    assert pasted in screen.text
     await eventually(lambda: not shells_of(job))

@@ -165,6 +165,23 @@ async def test_a_job_that_waits_says_why_and_may_be_cancelled(slurm: Served) -> 
     await ended(slurm, first)
 
 
+async def test_the_name_of_anothers_job_is_no_news_of_ours(slurm: Served, cluster: Cluster) -> None:
+    job, later = shell("sleep 300"), shell("true")
+    await running(slurm, job)
+    (number,) = cluster.run("squeue", f"--name=ucloud-{job['id']}", "-h", "-o", "%i").split()
+    lies = f"x\n{number}|COMPLETED|main|1|0|ucloud-{job['id']}|None|\nbroken"
+    cluster.run(
+        "sbatch", "--uid=65534", "--hold", f"--job-name={lies}", "--chdir=/", "--output=/dev/null", "--wrap=true"
+    )
+    assert "COMPLETED|main" in cluster.run("squeue", "-h", "-o", "%j")
+    await slurm.call("", later)
+    assert await ended(slurm, later) == (JobState.SUCCESS, "The job has finished with exit code 0.")
+    assert await slurm.still_runs(job)
+    cluster.run("scancel", "--user=nobody")
+    await slurm.call("terminate", job)
+    await ended(slurm, job)
+
+
 async def test_a_cancel_by_an_administrator_is_said_to_be_one(slurm: Served, cluster: Cluster) -> None:
     job = shell("sleep 300")
     await running(slurm, job)
@@ -206,7 +223,6 @@ async def test_a_command_enters_a_replica_on_its_node(slurm: Served, cluster: Cl
     assert int(rights.split()[1], 16) == 0
     assert int(processes) < 10
     assert said == "said two  words 'and' more"
-    assert executor.host_of(job["id"], 1)
     await slurm.call("terminate", job)
     await ended(slurm, job)
 

@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 
 def executor(job: Job, folder: Path, state: str, restarts: int) -> SlurmExecutor:
     queue = SlurmQueue(interval=1)
-    queue.jobs = {7: SlurmJob(7, state, "main", 1, "None", f"ucloud-{job.id}", "n0", restarts)}
+    queue.jobs = {7: SlurmJob(7, state, "main", 1, "None", f"ucloud-{job.id}", restarts)}
     queue.looked_at = time.monotonic()
     return SlurmExecutor(SlurmOptions(), lambda _: folder, queue)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,12 @@ def test_a_mistake_in_the_file_is_told(file: Path, text: str | None, sentence: s
             "secret",
             "The setting UCLOUD_CODEC_PORT is wrong: ",
         ),
+        (
+            WorkerSettings,
+            "UCLOUD_LOG_LEVEL",
+            "secret",
+            "The setting UCLOUD_LOG_LEVEL is wrong: input should be 'DEBUG'",
+        ),
     ],
 )
 def test_a_mistake_in_the_environment_is_told(
@@ -101,3 +108,28 @@ def test_a_provider_without_the_public_key_says_what_makes_it(tmp_path: Path, mo
     done = subprocess.run([sys.executable, "-m", "provider"], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 3
     assert "local.public.pem cannot be read (No such file or directory): 'ucloud-orchestrator setup'" in done.stderr
+
+
+def test_the_level_of_the_log_may_be_written_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UCLOUD_PROVIDER_LOG_LEVEL", "debug")
+    assert ProviderSettings.read().log_level == "DEBUG"
+
+
+@pytest.mark.parametrize(
+    ("module", "variable"),
+    [("provider", "UCLOUD_PROVIDER_PUBLIC_KEY_FILE"), ("codec_server", "UCLOUD_CODEC_PUBLIC_KEY_FILE")],
+)
+def test_a_key_file_without_a_key_is_told_at_the_start(
+    module: str, variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, keys = tmp_path / "key.pem", tmp_path / "encryption.keys"
+    key.write_text("-----BEGIN PUBLIC KEY-----\nnone\n-----END PUBLIC KEY-----\n")
+    keys.write_text(f"one {base64.b64encode(bytes(32)).decode()}\n")
+    keys.chmod(0o600)
+    monkeypatch.setenv(variable, str(key))
+    monkeypatch.setenv("UCLOUD_PROVIDER_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("UCLOUD_ENCRYPTION_KEY_FILE", str(keys))
+    done = subprocess.run([sys.executable, "-m", module], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode in (2, 3)
+    assert f"{key} holds no public" in done.stderr
+    assert "Traceback" not in done.stderr

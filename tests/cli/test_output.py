@@ -1,0 +1,37 @@
+"""Tables show what people wrote as they wrote it."""
+
+from __future__ import annotations
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from cli.output import job_table, ledger_table
+from models import Job
+from models.money import Account, Movement
+from models.product import ProductCategory
+from tests.provider.served import shell
+
+TEXTS = ["[ticket 12] refund", "refund [/x]", r"\[/x]", "[bold]no[/bold]", r"C:\[x]\\"]
+
+
+def shown(table: Table) -> str:
+    console = Console(width=1000, soft_wrap=True)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get()
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_brackets_are_no_markup(text: str) -> None:
+    movement = Movement(
+        at=1,
+        category=ProductCategory(name="cpu", provider="local"),
+        amount=1,
+        source=Account.GRANTED,
+        target=Account.AVAILABLE,
+        note=text,
+    )
+    assert text in shown(ledger_table([movement]))
+    job = Job.model_validate(shell("true") | {"updates": [{"timestamp": 1, "status": text}]})
+    assert text in shown(job_table(job))
