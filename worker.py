@@ -79,6 +79,8 @@ STOP_MARGIN = 3.0
 """Seconds after `stop_patience` at which the process ends whatever hangs, as attempts do while the database is away."""
 TO_THE_END = timedelta(hours=1)
 """How long transactions of the store may take to end while a worker stops: a process leaves before (`STOP_MARGIN`)."""
+LONGEST_TASK = 10
+"""Seconds that a workflow may compute without a pause before it counts as hanging; the server waits as long."""
 CATALOG_INTERVAL = 5.0
 """Seconds between two looks for providers that have come into the catalog."""
 PEER_PATIENCE = timedelta(seconds=5)
@@ -158,7 +160,7 @@ class JobWorker:
         reconciliation = ReconciliationActivities(holdings, self._client)
         directory = DirectoryActivities(self._current_catalog, holdings)
         finished, money = ArchiveActivities(archive), WalletActivities(wallets, self._settings.operators)
-        return Worker(
+        worker = Worker(
             self._client,
             task_queue=TASK_QUEUE,
             workflows=[JobWorkflow, JobBatchWorkflow, ProviderMonitorWorkflow],
@@ -191,6 +193,9 @@ class JobWorker:
             activity_task_poller_behavior=PollerBehaviorAutoscaling(),
             graceful_shutdown_timeout=TO_THE_END,
         )
+        assert worker._workflow_worker is not None
+        worker._workflow_worker._deadlock_timeout_seconds = LONGEST_TASK  # see decision 0012
+        return worker
 
     def _serve_new_providers(self) -> None:
         for provider in self._current_catalog().providers():

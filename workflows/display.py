@@ -14,6 +14,7 @@ with workflow.unsafe.imports_passed_through():
     from models.names import JOB_PROVIDER_GENERATED_ID, JOB_STATE, SEARCH_ATTRIBUTES
     from models.search_attributes import search_attributes
 
+_KEYS = {name: SearchAttributeKey.for_keyword(name) for name in SEARCH_ATTRIBUTES}
 _MEANING = {
     JobState.IN_QUEUE: "The provider has the job, or is about to get it; it waits for its turn.",
     JobState.RUNNING: "All replicas run.",
@@ -25,26 +26,30 @@ _MEANING = {
 }
 
 
-def show(job: Job, waits_for: str, provider_generated_id: str | None, ignored_updates: int) -> None:
-    """Let the search attributes follow the job (an event only where one changes), and write its details anew."""
-    shown = workflow.info().typed_search_attributes
+def show(job: Job, provider_generated_id: str | None) -> None:
+    """Let the search attributes follow the job: an event only where one changes."""
+    shown = {pair.key.name: pair.value for pair in workflow.info().typed_search_attributes}
     changes: list[SearchAttributeUpdate[str]] = []
     wanted = search_attributes(job)
-    for name in SEARCH_ATTRIBUTES:
-        key, value = SearchAttributeKey.for_keyword(name), wanted.get(name)
-        if name != JOB_PROVIDER_GENERATED_ID and shown.get(key) != value:
+    for name, key in _KEYS.items():
+        value = wanted.get(name)
+        if name != JOB_PROVIDER_GENERATED_ID and shown.get(name) != value:
             changes.append(key.value_unset() if value is None else key.value_set(value))
     if changes and provider_generated_id not in {None, job.id}:
         # Only along with another change: it is not worth an event of its own.
-        changes.append(SearchAttributeKey.for_keyword(JOB_PROVIDER_GENERATED_ID).value_set(provider_generated_id[:255]))
+        changes.append(_KEYS[JOB_PROVIDER_GENERATED_ID].value_set(provider_generated_id[:255]))
     if changes:
         workflow.upsert_search_attributes(changes)
+
+
+def describe(job: Job, waits_for: str, provider_generated_id: str | None, ignored_updates: int) -> None:
+    """Write the current details anew. It goes through all updates of the job."""
     workflow.set_current_details(_details(job, waits_for, provider_generated_id, ignored_updates))
 
 
 def show_refusal(job: Job, refusal: ApplicationError) -> None:
     """A refused job has no state: it must not be found among the queued ones."""
-    workflow.upsert_search_attributes([SearchAttributeKey.for_keyword(JOB_STATE).value_unset()])
+    workflow.upsert_search_attributes([_KEYS[JOB_STATE].value_unset()])
     workflow.set_current_details(
         f"**Refused** ({code(refusal.type)}): {code(refusal.message)}\n\n"
         "Nothing is held for the job, and it does not run anywhere. Its owner was told the same."

@@ -48,6 +48,7 @@ class KnownJob:
         self._grace_timer: asyncio.Task[None] | None = None
         self._own_reason: str | None = None
         """Why the orchestrator itself ends the job."""
+        self._is_description_due = False
         self._requests = asyncio.Lock()
         self._accounts = asyncio.Lock()
         self._job = self._carried_job(request, request.carried) if request.carried else self._new_job(request)
@@ -153,7 +154,11 @@ class KnownJob:
 
     def _show(self) -> None:
         """Let the deadline's timer and what operators see follow the job."""
-        display.show(self._job, self._waits_for, self._provider_generated_id, self._ignored_updates)
+        display.show(self._job, self._provider_generated_id)
+        if not self._is_description_due:
+            # Once for all that a task brings: thousands of reports may have waited for a worker.
+            self._is_description_due = True
+            asyncio.get_running_loop().call_soon(self._describe)
         expires_at = self._job.status.expires_at
         if expires_at is None or expires_at == self._deadline or self._has_ended or self._stopping:
             return
@@ -162,6 +167,11 @@ class KnownJob:
         self._deadline = expires_at
         self._deadline_passed = False
         self._deadline_timer = asyncio.create_task(self._watch_deadline(expires_at))
+
+    def _describe(self) -> None:
+        self._is_description_due = False
+        if self._refusal is None:
+            display.describe(self._job, self._waits_for, self._provider_generated_id, self._ignored_updates)
 
     async def _watch_deadline(self, expires_at: int) -> None:
         remaining = timedelta(milliseconds=max(0, expires_at - now()))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.enums.v1 import EventType
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 from temporalio.exceptions import ApplicationError
@@ -20,7 +23,7 @@ from models.names import TASK_QUEUE, WORKFLOW
 from models.search_attributes import initial_search_attributes
 from tests.conditions import eventually
 from tests.conftest import Orchestrator
-from workflows import timeouts
+from workflows import display, timeouts
 
 DAYS_30 = {"hours": 720, "minutes": 0, "seconds": 0}
 
@@ -342,3 +345,35 @@ async def test_a_reason_is_a_sentence(orchestrator: Orchestrator) -> None:
     await orchestrator.handle(job.id).cancel(reason="y" * 100_000)
     canceling = await orchestrator.reached(job.id, JobState.CANCELING)
     assert len(canceling.updates[-1].status or "") < 1000
+
+
+async def test_a_task_that_takes_seconds_is_not_broken_off(
+    orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    describe, pauses = display.describe, [3.0]
+
+    def slow(*arguments: Any) -> None:
+        while pauses:
+            time.sleep(pauses.pop())
+        describe(*arguments)
+
+    monkeypatch.setattr(display, "describe", slow)
+    job = await orchestrator.created()
+    assert pauses == []
+    events = (await orchestrator.handle(job.id).fetch_history()).events
+    assert EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED not in {event.event_type for event in events}
+
+
+@pytest.mark.long
+async def test_nine_thousand_reports_wait_for_a_worker(orchestrator: Orchestrator) -> None:
+    job = await orchestrator.created()
+    await orchestrator.stop_worker()
+    for hundred in range(90):
+        texts = (f"text {hundred * 100 + number}" for number in range(100))
+        await asyncio.gather(*(orchestrator.report(job.id, text=text) for text in texts))
+    await orchestrator.report(job.id, text="the last")
+    async with orchestrator.another_worker():
+        said = (await orchestrator.eventually_said(job.id, "the last", 60)).updates
+        assert len(said) == 1 + 9000 + 1
+    events = (await orchestrator.handle(job.id).fetch_history()).events
+    assert EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED not in {event.event_type for event in events}
