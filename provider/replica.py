@@ -19,6 +19,8 @@ from pathlib import Path
 import psij
 import psutil
 
+from provider import sandbox
+
 WRAPPER = """
 control=$1 stdout=$2 stderr=$3
 shift 3
@@ -92,6 +94,8 @@ class Replica:
                 *command,
             ],
             directory=work,
+            inherit_environment=False,  # it holds this process's secrets
+            environment={"PATH": sandbox.PATH},
         )
         job = psij.Job(specification)
         executor.submit(job)

@@ -80,7 +80,8 @@ def enclosed(command: Sequence[str], room: Room) -> list[str]:
     """
     if not is_available():
         return ["/usr/bin/env", "-i", *_settings({**room.environment, "UCLOUD_DIR": str(room.ucloud)}), *command]
-    arguments = [*room.network, str(bwrap_path()), *_rights()]
+    # The first process inside is bubblewrap itself, and with it the job could read this process's environment.
+    arguments = [*room.network, "/usr/bin/env", "-i", str(bwrap_path()), *_rights()]
     arguments += ["--unshare-pid", "--unshare-ipc", "--new-session", "--clearenv"]
     for folder in map(Path, SYSTEM_FOLDERS):
         if folder.is_symlink():

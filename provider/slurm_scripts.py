@@ -77,8 +77,8 @@ trap 'rm -f "$list"' EXIT
 { cat "/proc/$program/environ"; printf '%s\\0' "$@"; } > "$list"
 rights="--no-new-privs --inh-caps=-all"
 if [ "$(id -u)" = 0 ]; then rights="$rights --bounding-set=-all"; fi
-xargs -0 -x -a "$list" nsenter --target "$program" --all --preserve-credentials --wd="/proc/$program/cwd" -- \\
-  setpriv $rights env -i
+xargs -0 -x -a "$list" env -i PATH="$PATH" \\
+  nsenter --target "$program" --all --preserve-credentials --wd="/proc/$program/cwd" -- setpriv $rights env -i
 """
 """Runs a command in the namespaces and with the environment of a replica's program, on the node where it runs, with
 none of root's rights over the node."""
