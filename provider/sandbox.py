@@ -82,7 +82,8 @@ def enclosed(command: Sequence[str], room: Room) -> list[str]:
         return ["/usr/bin/env", "-i", *_settings({**room.environment, "UCLOUD_DIR": str(room.ucloud)}), *command]
     # The first process inside is bubblewrap itself, and with it the job could read this process's environment.
     arguments = [*room.network, "/usr/bin/env", "-i", str(bwrap_path()), *_rights()]
-    arguments += ["--unshare-pid", "--unshare-ipc", "--new-session", "--clearenv"]
+    # The parent is the replica's wrapper, without which nobody would know of the program any more.
+    arguments += ["--unshare-pid", "--unshare-ipc", "--new-session", "--die-with-parent", "--clearenv"]
     for folder in map(Path, SYSTEM_FOLDERS):
         if folder.is_symlink():
             arguments += ["--symlink", str(folder.readlink()), str(folder)]
