@@ -30,9 +30,12 @@ SYSTEM_FILES = (
     "protocols",
     "resolv.conf",
     "services",
-    "ssl",
+    "ssl/ca-bundle.pem",
+    "ssl/cert.pem",
+    "ssl/certs",
+    "ssl/openssl.cnf",
 )
-"""What programs expect in `/etc`; nothing in it is a secret of this machine."""
+"""What programs expect in `/etc`; nothing in it is a secret of this machine, as `/etc/ssl/private` would be."""
 ROOT_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "NET_BIND_SERVICE")
 """What jobs of a provider that runs as root keep: what root may do with files, not with mounts, devices, networks."""
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
+import os
 import time
 from pathlib import Path
 
@@ -145,6 +146,18 @@ async def test_the_sandbox_hides_the_machine(provider: Served) -> None:
     assert "provider.sqlite" not in provider.output(job, "stdout-0.txt")
     assert provider.output(job, "stderr-0.txt").count("Read-only file system") >= 1
     assert int(provider.output(job, "stdout-0.txt").splitlines()[0]) < 10
+
+
+@pytest.mark.skipif(not sandbox.is_available(), reason="bubblewrap does not work on this machine")
+async def test_jobs_have_the_machines_certificates_and_none_of_its_keys(provider: Served) -> None:
+    job = shell("ls -A /etc/ssl; ls -A /etc/ssl/certs >&2")
+    await provider.call("", job)
+    await provider.end_of(job)
+    public = {"ca-bundle.pem", "cert.pem", "certs", "openssl.cnf"}
+    here = set(os.listdir("/etc/ssl"))
+    assert set(provider.output(job, "stdout-0.txt").splitlines()) == public & here
+    if "certs" in here:
+        assert set(provider.output(job, "stderr-0.txt").splitlines()) == set(os.listdir("/etc/ssl/certs"))
 
 
 async def test_suspend_and_unsuspend(provider: Served) -> None:
