@@ -21,7 +21,7 @@ import psij
 from psij.executors.batch.slurm import SlurmExecutorConfig, SlurmJobExecutor
 
 from models.job import Job, JobState, JobUpdate
-from provider import slurm_commands, slurm_peers, slurm_scripts
+from provider import sandbox, slurm_commands, slurm_peers, slurm_scripts
 from provider.entering import NotEntered, WayIn
 from provider.executor import ExecutorFailed, ExecutorRefused, ReplicaStart, Standing
 from provider.replica import Condition, Phase
@@ -246,7 +246,8 @@ class SlurmExecutor:
         place = [f"--jobid={number}", f"--nodelist={node}", "--nodes=1", "--ntasks=1"]
         # A session takes nothing from the program: it shares the cores and memory that the job has.
         options = ["--overlap", "--pty", "--quiet", "--chdir=/", "--mem=0", "--export=PATH"]
-        return ["srun", *place, *options, "/bin/sh", "-c", slurm_scripts.ENTER, "enter", str(control), *command]
+        enter = ["/bin/sh", "-c", slurm_scripts.ENTER, "enter", str(control)]
+        return ["srun", *place, *options, *enter, "yes" if sandbox.is_available() else "no", *command]
 
     async def _seen_now(self, job_id: str) -> SlurmJob:
         await self._queue.look()

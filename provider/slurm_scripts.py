@@ -66,11 +66,15 @@ exit $code
 )
 
 ENTER = """
-control=$1
-shift
+control=$1 enclosed=$2
+shift 2
 outer=$(pgrep -P "$(cat "$control/pid")" | head -n 1)
 inner=$(pgrep -P "$outer" | head -n 1)
 program=$(pgrep -P "$inner" | head -n 1)
+if [ "$enclosed" = yes ] && [ -z "$program" ]; then
+  echo "The replica has not started yet, or has ended." >&2
+  exit 1
+fi
 program=${program:-${inner:-$outer}}
 list=$(mktemp)
 trap 'rm -f "$list"' EXIT
@@ -81,7 +85,7 @@ xargs -0 -x -a "$list" env -i PATH="$PATH" \\
   nsenter --target "$program" --all --preserve-credentials --wd="/proc/$program/cwd" -- setpriv $rights env -i
 """
 """Runs a command in the namespaces and with the environment of a replica's program, on the node where it runs, with
-none of root's rights over the node."""
+none of root's rights over the node. Where replicas have a sandbox, what is still outside of it is not entered."""
 
 
 def write(folder: Path, replicas: Sequence[ReplicaStart], peers: str) -> None:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from models import Job, JobState
+from provider import slurm_scripts
 from provider.ledger import Ledger
 from provider.runner import Runner
 from provider.slurm_replicas import SlurmExecutor
@@ -246,6 +250,16 @@ def _read_all(terminal: int) -> str:
         while part := reading.read(1000):
             heard += part
     return heard.decode()
+
+
+def test_what_is_outside_of_its_sandbox_yet_is_not_entered(tmp_path: Path) -> None:
+    with subprocess.Popen(["/bin/sh", "-c", "sleep 300; true"], start_new_session=True) as wrapper:
+        (tmp_path / "pid").write_text(str(wrapper.pid))
+        words = ["/bin/sh", "-c", slurm_scripts.ENTER, "enter", str(tmp_path), "yes", "echo", "entered"]
+        entered = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
+        os.killpg(wrapper.pid, signal.SIGKILL)
+    assert (entered.returncode, entered.stdout) == (1, "")
+    assert "has not started yet" in entered.stderr
 
 
 async def test_a_terminal_on_a_node(slurm: Served, cluster: Cluster) -> None:
