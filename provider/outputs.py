@@ -10,6 +10,8 @@ import stat
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
+from provider import starter
+
 log = logging.getLogger(__name__)
 
 
@@ -34,9 +36,9 @@ def make_folder(drive: Path, inside: str) -> Path:
 
 
 def make_log(file: Path) -> Path:
-    """The file for a replica's log, made if it is not there. Raises `OutputRefused` where there is a link."""
+    """The file for a replica's log, made if it is not there. Raises `OutputRefused` where there is a link or a pipe."""
     try:
-        os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644))
+        os.close(starter.open_log(str(file)))
     except OSError as error:
         raise OutputRefused(f"The log {file.name} cannot be written: {error.strerror}.") from error
     return file

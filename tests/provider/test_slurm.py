@@ -252,6 +252,30 @@ def _read_all(terminal: int) -> str:
     return heard.decode()
 
 
+async def test_links_that_come_while_a_job_waits_are_not_followed(slurm: Served, cluster: Cluster) -> None:
+    drive, secrets = slurm.folder / "drive", slurm.folder / "secrets"
+    for folder in (drive / "in", secrets):
+        folder.mkdir()
+    slurm.settings.executors[0].slurm.cores = 8
+    first, second, third = (shell(script, replicas=4) for script in ("sleep 300", "echo harm > in/file", "echo harm"))
+    second["specification"]["resources"] = [{"type": "file", "path": "/data/in"}]
+    await running(slurm, first)
+    await slurm.call("", second, third)
+    await eventually(lambda: len(names(cluster, second) + names(cluster, third)) == 2, 40)
+    # This is what a third job of the same user can do.
+    (drive / "in").rmdir()
+    (drive / "in").symlink_to(secrets)
+    output = slurm.folder / "provider" / "drives" / "home" / "Jobs" / third["id"]
+    (output / "stdout-0.txt").unlink()
+    (output / "stdout-0.txt").symlink_to(secrets / "written")
+    await slurm.call("terminate", first)
+    await ended(slurm, second)
+    await ended(slurm, third)
+    assert os.listdir(secrets) == []
+    assert "in has changed since it was checked" in slurm.output(second, "stderr-0.txt")
+    assert "stdout-0.txt has changed since it was checked" in slurm.output(third, "stderr-0.txt")
+
+
 def test_what_is_outside_of_its_sandbox_yet_is_not_entered(tmp_path: Path) -> None:
     with subprocess.Popen(["/bin/sh", "-c", "sleep 300; true"], start_new_session=True) as wrapper:
         (tmp_path / "pid").write_text(str(wrapper.pid))
