@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from models.job import Job
@@ -12,6 +13,15 @@ from models.values import FileValue
 
 class FileRefused(ValueError):
     """The path names nothing that a job may use; the text says why."""
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A file or folder of a drive for a job: where it really is, so that no part of `inside` is a link."""
+
+    drive: Path
+    inside: str
+    is_read_only: bool
 
 
 class Drives:
@@ -36,9 +46,9 @@ class Drives:
         except OutsideDrive as error:
             raise FileRefused(f"{path} is not inside its drive.") from error
 
-    def mounts(self, job: Job) -> dict[str, tuple[Path, bool]]:
-        """What is mounted below `/work`: name -> (file of this machine, read-only). Raises `FileRefused`."""
-        mounts: dict[str, tuple[Path, bool]] = {}
+    def mounts(self, job: Job) -> dict[str, Mount]:
+        """What is mounted below `/work`, by its name there. Raises `FileRefused`."""
+        mounts: dict[str, Mount] = {}
         for value in (*job.specification.parameters.values(), *job.specification.resources):
             if not isinstance(value, FileValue):
                 continue
@@ -47,5 +57,7 @@ class Drives:
                 raise FileRefused(f"{value.path} does not end in the name of a file.")
             if name in mounts:
                 raise FileRefused(f"Two files are named {name!r}.")
-            mounts[name] = (self.resolve(value.path), value.read_only)
+            source = self.resolve(value.path)
+            drive = self._folders[split(value.path)[0]]
+            mounts[name] = Mount(drive, str(source.relative_to(drive)), value.read_only)
         return mounts

@@ -46,7 +46,8 @@ def enter(wrapper: int, command: Sequence[str], more: Mapping[str, str]) -> list
     terminal = ["/usr/bin/setsid", "--ctty", "--wait"]
     if initial is None:  # there is no sandbox
         return [*terminal, "/usr/bin/env", "-i", "-C", directory, *settings, *command]
-    words = ["/usr/bin/nsenter", "--target", str(initial)]
+    # What enters is seen by the replica's programs at once, with its environment.
+    words = ["/usr/bin/env", "-i", "/usr/bin/nsenter", "--target", str(initial)]
     if _is_other(initial, "user"):
         words += ["--user", "--preserve-credentials"]
     words += [f"--{option}" for name, option in NAMESPACES.items() if _is_other(initial, name)]

@@ -25,7 +25,7 @@ class ExecutorRefused(Exception):
 
 @dataclass(frozen=True)
 class ReplicaStart:
-    """What is to run as the replica of a rank: the command with its sandbox, and where its output goes."""
+    """What is to run as the replica of a rank: what the starter opens and becomes, and where its output goes."""
 
     rank: int
     command: Sequence[str]

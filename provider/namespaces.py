@@ -187,8 +187,9 @@ def _open_way_out(folder: Path, holder: int, until: int) -> None:
             _run(["setsid", "--fork", *words], pass_fds=(until, attached), output=output.fileno())
         os.close(attached)
         attached = -1
-        readable, _, _ = select.select([ready], [], [], PATIENCE)
-        if not readable or os.read(ready, 1) != b"1":
+        attachment = select.poll()  # `select` knows no descriptors beyond 1023
+        attachment.register(ready, select.POLLIN)
+        if not attachment.poll(PATIENCE * 1000) or os.read(ready, 1) != b"1":
             said = (folder / "slirp4netns.log").read_text(errors="replace").strip()
             log.warning("The network of %s has no way out: %s", folder, said)
     finally:

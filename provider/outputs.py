@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import logging
 import os
@@ -9,6 +10,8 @@ import shutil
 import stat
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+
+from provider import starter
 
 log = logging.getLogger(__name__)
 
@@ -24,19 +27,14 @@ def make_folder(drive: Path, inside: str) -> Path:
     """
     folder = drive.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    for name in Path(inside).parts:
-        folder /= name
-        if not os.path.lexists(folder):
-            folder.mkdir()
-        elif not _is_folder(folder):
-            raise OutputRefused(f"The output cannot be written to {inside}, because {name} is not a folder there.")
-    return folder
+    with _opened(folder, Path(inside)):
+        return folder / inside
 
 
 def make_log(file: Path) -> Path:
-    """The file for a replica's log, made if it is not there. Raises `OutputRefused` where there is a link."""
+    """The file for a replica's log, made if it is not there. Raises `OutputRefused` where there is a link or a pipe."""
     try:
-        os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644))
+        os.close(starter.open_log(str(file)))
     except OSError as error:
         raise OutputRefused(f"The log {file.name} cannot be written: {error.strerror}.") from error
     return file
@@ -47,8 +45,9 @@ def collect(work: Path, output: Path, patterns: Sequence[str], mounts: Collectio
 
     A pattern is a path below the work folder, in which `*`, `?` and `[...]` stand for anything but a slash; a folder
     that matches is moved with all that is in it. `mounts` are the names that belong to mounted files. A name that the
-    output has already gets a number. May be repeated after a crash.
+    output has already gets a number. May be repeated after a crash. The output is `<drive>/Jobs/<job>`.
     """
+    drive = output.parents[1]
     failed = []
     found = {path for pattern in patterns for path in _matches(work, pattern.strip("/").split("/"))}
     for path in sorted(found, key=lambda path: len(path.parts)):  # folders before what is in them
@@ -56,8 +55,8 @@ def collect(work: Path, output: Path, patterns: Sequence[str], mounts: Collectio
         if relative.parts[0] in mounts or not os.path.lexists(path):
             continue
         try:
-            target = _free(make_folder(output, str(relative.parent)) / relative.name)
-            _move(path, target)
+            with _opened(drive, output.relative_to(drive) / relative.parent) as folder:
+                _move(path, _free(folder / relative.name))
         except (OSError, OutputRefused, shutil.Error) as error:
             log.warning("The output %s could not be kept: %s", path, error)
             failed.append(str(relative))
@@ -75,6 +74,26 @@ def delete(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     if folder.is_dir():
         log.warning("The folder %s could not be deleted.", folder)
+
+
+@contextlib.contextmanager
+def _opened(drive: Path, inside: Path) -> Iterator[Path]:
+    """A folder of a drive, made if it is not there, by a path that leads to it whatever other jobs put in its place."""
+    number = os.open(drive, os.O_PATH | os.O_DIRECTORY)
+    try:
+        for name in inside.parts:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, dir_fd=number)
+            try:
+                inner = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=number)
+            except NotADirectoryError as error:
+                text = f"The output cannot be written to {inside}, because {name} is not a folder there."
+                raise OutputRefused(text) from error
+            os.close(number)
+            number = inner
+        yield Path(f"/proc/self/fd/{number}")
+    finally:
+        os.close(number)
 
 
 def _matches(folder: Path, pattern: Sequence[str]) -> Iterator[Path]:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import signal
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,13 +21,15 @@ from pathlib import Path
 import psij
 import psutil
 
+from provider import sandbox, starter
+
 WRAPPER = """
-control=$1 stdout=$2 stderr=$3
-shift 3
+control=$1
+shift
 mkdir "$control/started" || exit 0
 echo $$ > "$control/pid.new" && mv "$control/pid.new" "$control/pid"
 [ -p "$control/hold" ] && exec 3<> "$control/hold"
-"$@" > "$stdout" 2> "$stderr" < /dev/null 3<&-
+"$@" < /dev/null 3<&-
 echo $? > "$control/exit-code.new" && mv "$control/exit-code.new" "$control/exit-code"
 """
 """Runs the rest of its arguments as they are; nothing that a user gave is read by the shell.
@@ -33,6 +37,8 @@ echo $? > "$control/exit-code.new" && mv "$control/exit-code.new" "$control/exit
 What waits at the pipe `hold`, such as the replica's network, ends with the wrapper.
 """
 
+STARTER = (sys.executable, "-I", "-S")
+"""The interpreter of the starter; without packages, so that it is there at once."""
 STOP_GRACE = 2.0
 """Seconds between SIGTERM and SIGKILL."""
 START_PATIENCE = 10.0
@@ -79,7 +85,7 @@ class Replica:
     def start(
         self, executor: psij.JobExecutor, command: Sequence[str], work: Path, stdout: Path, stderr: Path
     ) -> psij.Job:
-        """Have PSI/J start it. A second start of the same replica ends at once, without an effect."""
+        """Have PSI/J start it, by the starter. A second start of the same replica ends at once, without an effect."""
         specification = psij.JobSpec(
             executable="/usr/bin/setsid",  # so that a Ctrl-C at the provider's terminal does not reach jobs
             arguments=[
@@ -88,10 +94,15 @@ class Replica:
                 "-c",
                 WRAPPER,
                 "replica",
-                *map(str, (self._control, stdout, stderr)),
+                str(self._control),
+                *STARTER,
+                starter.__file__,
+                *map(str, (stdout, stderr)),
                 *command,
             ],
             directory=work,
+            inherit_environment=False,  # it holds this process's secrets
+            environment={"PATH": sandbox.PATH, **_needed_by_the_interpreter()},
         )
         job = psij.Job(specification)
         executor.submit(job)
@@ -157,6 +168,10 @@ class Replica:
                     if process.name() != "bwrap":
                         programs.append(process)
         return programs
+
+
+def _needed_by_the_interpreter() -> dict[str, str]:
+    return {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
 
 
 def _signal(processes: Sequence[psutil.Process], number: signal.Signals) -> None:

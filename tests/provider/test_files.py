@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +196,36 @@ async def test_a_path_that_ends_in_a_dot_is_refused(provider: Served) -> None:
     given = {"type": "file", "path": "/data/folder/."}
     answer = await provider.call("", shell("true", parameters={"input": given}))
     assert answer.status_code == 400
+
+
+SWAP = """
+import ctypes, sys
+libc = ctypes.CDLL(None)
+folder, link = (word.encode() for word in sys.argv[1:])
+print("swaps", flush=True)
+while True:
+    libc.renameat2(-100, folder, -100, link, 2)  # both change places in one step
+"""
+
+
+def test_output_never_goes_where_another_job_puts_a_link_meanwhile(tmp_path: Path) -> None:
+    work, elsewhere = tmp_path / "work", tmp_path / "elsewhere"
+    work.mkdir()
+    elsewhere.mkdir()
+    for number in range(1000):
+        (work / f"{number}").write_text("output")
+    output = outputs.make_folder(tmp_path / "drive", "Jobs/id")
+    link = output.with_name("link")
+    link.symlink_to(elsewhere)
+    words = [sys.executable, "-c", SWAP, str(output), str(link)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as swapping:
+        assert swapping.stdout is not None
+        assert swapping.stdout.readline() == b"swaps\n"
+        failed = outputs.collect(work, output, ["*"], ())
+        swapping.kill()
+    assert list(elsewhere.iterdir()) == []
+    (folder,) = (one for one in (output, link) if not one.is_symlink())
+    assert len(list(folder.iterdir())) + len(failed) == 1000
 
 
 def test_output_crosses_file_systems_without_following_links(tmp_path: Path) -> None:

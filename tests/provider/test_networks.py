@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import shlex
 import shutil
 import socket
@@ -206,6 +207,23 @@ async def test_services_of_the_machine_are_not_reached(networked: Served) -> Non
 
 
 @separate
+@separate
+async def test_a_provider_with_a_thousand_open_files_makes_networks(networked: Served) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(limits[0], 2048), limits[1]))
+    taken: list[int] = []
+    try:
+        while not taken or taken[-1] < 1024:
+            taken.append(os.open("/dev/null", os.O_RDONLY))
+        job = shell("true")
+        await networked.call("", job)
+        assert (await networked.end_of(job)).state is JobState.SUCCESS
+    finally:
+        for number in taken:
+            os.close(number)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
 @pytest.mark.skipif(namespaces.way_out_obstacle() is not None, reason=f"{namespaces.way_out_obstacle()}")
 async def test_other_machines_are_reached(networked: Served) -> None:
     own = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
+import os
 import time
 from pathlib import Path
 
@@ -13,10 +14,11 @@ import pytest
 from websockets.asyncio.client import connect as connect_websocket
 
 from models import JobState, JobUpdate
+from provider import sandbox
 from provider.ledger import Ledger
 from provider.runner import ANSWER_PATIENCE
 from tests.conditions import eventually
-from tests.provider.served import Reports, Served, serving, shell
+from tests.provider.served import Reports, Served, ServedApart, serving, shell, with_sleep
 
 
 async def test_a_job_runs_and_is_reported(provider: Served) -> None:
@@ -146,6 +148,18 @@ async def test_the_sandbox_hides_the_machine(provider: Served) -> None:
     assert int(provider.output(job, "stdout-0.txt").splitlines()[0]) < 10
 
 
+@pytest.mark.skipif(not sandbox.is_available(), reason="bubblewrap does not work on this machine")
+async def test_jobs_have_the_machines_certificates_and_none_of_its_keys(provider: Served) -> None:
+    job = shell("ls -A /etc/ssl; ls -A /etc/ssl/certs >&2")
+    await provider.call("", job)
+    await provider.end_of(job)
+    public = {"ca-bundle.pem", "cert.pem", "certs", "openssl.cnf"}
+    here = set(os.listdir("/etc/ssl"))
+    assert set(provider.output(job, "stdout-0.txt").splitlines()) == public & here
+    if "certs" in here:
+        assert set(provider.output(job, "stderr-0.txt").splitlines()) == set(os.listdir("/etc/ssl/certs"))
+
+
 async def test_suspend_and_unsuspend(provider: Served) -> None:
     job = shell("i=0; while true; do i=$((i+1)); echo $i; sleep 0.05; done")
     await provider.call("", job)
@@ -197,6 +211,30 @@ async def test_a_restart_finds_jobs_alive_and_dead(tmp_path: Path) -> None:
         assert "exit code 0" in ((await served.end_of(slow)).status or "")
         assert (await served.end_of(lost)).state is JobState.FAILURE
         assert served.output(slow, "stdout-0.txt") == "done\n"
+
+
+async def test_a_job_outlives_a_provider_that_is_killed(tmp_path: Path) -> None:
+    served, job = Served(tmp_path, Reports()), shell("echo begun; sleep 3; echo done; exit 7")
+    apart = ServedApart(served)
+    await served.call("", job)
+    await eventually(lambda: "begun" in served.output(job, "stdout-0.txt"))
+    apart.kill()
+    async with serving(served):
+        assert "exit code 7" in ((await served.end_of(job)).status or "")
+    assert served.output(job, "stdout-0.txt") == "begun\ndone\n"
+
+
+@pytest.mark.skipif(not sandbox.is_available(), reason="bubblewrap does not work on this machine")
+async def test_a_program_does_not_outlive_its_wrapper(provider: Served) -> None:
+    job = shell("trap '' TERM HUP; sleep 301 & sleep 302")
+    await provider.call("", job)
+    number = await eventually(lambda: provider.wrapper_of(job))
+    assert number is not None
+    wrapper = psutil.Process(number)
+    processes = await eventually(lambda: with_sleep(wrapper))
+    wrapper.kill()
+    await eventually(lambda: not any(process.is_running() for process in processes))
+    assert (await provider.end_of(job)).state is JobState.FAILURE
 
 
 async def test_products_and_utilization(provider: Served) -> None:

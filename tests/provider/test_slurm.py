@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from models import Job, JobState
+from provider import slurm_scripts
 from provider.ledger import Ledger
 from provider.runner import Runner
 from provider.slurm_replicas import SlurmExecutor
 from tests.conditions import eventually
 from tests.provider.served import Served, shell
 from tests.provider.slurm_served import cluster, slurm
+from tests.provider.test_secrets import SECRET, looking, with_secret
 from tests.provider.test_shells import terminal
 from tests.slurm.cluster import Cluster
 
@@ -63,6 +68,18 @@ async def ended(served: Served, job: dict[str, Any]) -> tuple[JobState | None, s
     update = await eventually(lambda: served.reports.ended(job["id"]), 60)
     assert update is not None
     return update.state, update.status or ""
+
+
+async def session_in(served: Served, job: dict[str, Any], rank: int = 0) -> dict[str, Any]:
+    """A session, as soon as the rank can be entered."""
+
+    async def session() -> dict[str, Any] | None:
+        answer = await served.call("interactiveSession", {"job": job, "rank": rank, "sessionType": "SHELL"})
+        return dict(answer.json()["responses"][0]) if answer.status_code == 200 else None
+
+    found = await eventually(session, 40)
+    assert found is not None
+    return found
 
 
 def names(cluster: Cluster, job: dict[str, Any]) -> list[str]:
@@ -235,18 +252,44 @@ def _read_all(terminal: int) -> str:
     return heard.decode()
 
 
+async def test_links_that_come_while_a_job_waits_are_not_followed(slurm: Served, cluster: Cluster) -> None:
+    drive, secrets = slurm.folder / "drive", slurm.folder / "secrets"
+    for folder in (drive / "in", secrets):
+        folder.mkdir()
+    slurm.settings.executors[0].slurm.cores = 8
+    first, second, third = (shell(script, replicas=4) for script in ("sleep 300", "echo harm > in/file", "echo harm"))
+    second["specification"]["resources"] = [{"type": "file", "path": "/data/in"}]
+    await running(slurm, first)
+    await slurm.call("", second, third)
+    await eventually(lambda: len(names(cluster, second) + names(cluster, third)) == 2, 40)
+    # This is what a third job of the same user can do.
+    (drive / "in").rmdir()
+    (drive / "in").symlink_to(secrets)
+    output = slurm.folder / "provider" / "drives" / "home" / "Jobs" / third["id"]
+    (output / "stdout-0.txt").unlink()
+    (output / "stdout-0.txt").symlink_to(secrets / "written")
+    await slurm.call("terminate", first)
+    await ended(slurm, second)
+    await ended(slurm, third)
+    assert os.listdir(secrets) == []
+    assert "in has changed since it was checked" in slurm.output(second, "stderr-0.txt")
+    assert "stdout-0.txt has changed since it was checked" in slurm.output(third, "stderr-0.txt")
+
+
+def test_what_is_outside_of_its_sandbox_yet_is_not_entered(tmp_path: Path) -> None:
+    with subprocess.Popen(["/bin/sh", "-c", "sleep 300; true"], start_new_session=True) as wrapper:
+        (tmp_path / "pid").write_text(str(wrapper.pid))
+        words = ["/bin/sh", "-c", slurm_scripts.ENTER, "enter", str(tmp_path), "yes", "echo", "entered"]
+        entered = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
+        os.killpg(wrapper.pid, signal.SIGKILL)
+    assert (entered.returncode, entered.stdout) == (1, "")
+    assert "has not started yet" in entered.stderr
+
+
 async def test_a_terminal_on_a_node(slurm: Served, cluster: Cluster) -> None:
     job = shell("sleep 300", replicas=2)
     await running(slurm, job)
-    item = {"job": job, "rank": 1, "sessionType": "SHELL"}
-
-    async def session() -> dict[str, Any] | None:
-        answer = await slurm.call("interactiveSession", item)
-        return dict(answer.json()["responses"][0]) if answer.status_code == 200 else None
-
-    found = await eventually(session, 40)
-    assert found is not None
-    async with terminal(found["url"], 100, 30) as screen:
+    async with terminal((await session_in(slurm, job, 1))["url"], 100, 30) as screen:
         await screen.type("echo rank-$(cat /etc/ucloud/rank.txt)-$UCLOUD_RANK in $PWD; stty size\n")
         await screen.read_until("rank-1-1 in /work")
         await screen.read_until("30 100")
@@ -261,6 +304,27 @@ async def test_a_terminal_on_a_node(slurm: Served, cluster: Cluster) -> None:
         await screen.type("exit 0\n")
         await screen.read_to_the_end()
         assert screen.code == 0
-    assert (await slurm.call("interactiveSession", item | {"rank": 2})).status_code == 404
+    item = {"job": job, "rank": 2, "sessionType": "SHELL"}
+    assert (await slurm.call("interactiveSession", item)).status_code == 404
+    await slurm.call("terminate", job)
+    await ended(slurm, job)
+
+
+async def test_nothing_of_a_job_has_the_providers_environment(slurm: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEMPORAL_API_KEY", SECRET)
+    job = shell(looking() + "; sleep 300")
+    await running(slurm, job)
+    await eventually(lambda: "looks" in slurm.output(job, "stdout-0.txt"))
+    for _ in range(3):
+        async with terminal((await session_in(slurm, job))["url"]) as screen:
+            await screen.type("echo in''side\n")
+            await screen.read_until("inside")
+            # What starts a session is on the provider's machine, which only here is the node's too.
+            assert [words for words in with_secret(slurm, job) if "--pty" not in words] == []
+    async with terminal((await session_in(slurm, job))["url"]) as screen:
+        await screen.type("touch /work/enough; exit\n")
+        await screen.read_to_the_end()
+    await eventually(lambda: "saw" in slurm.output(job, "stdout-0.txt"))
+    assert slurm.output(job, "stdout-0.txt") == "looks\nsaw the first\n"
     await slurm.call("terminate", job)
     await ended(slurm, job)

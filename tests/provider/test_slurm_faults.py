@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from models import JobState
 from tests.conditions import eventually
-from tests.provider.served import Reports, Served, serving, shell
+from tests.provider.served import Reports, Served, ServedApart, serving, shell, with_sleep
 from tests.provider.slurm_served import cluster, slurm, slurm_served
 from tests.provider.test_slurm import ended, names, running, states
 from tests.slurm.cluster import NODES, Cluster
@@ -27,35 +23,6 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
 def _whole(cluster: Cluster) -> Iterator[None]:
     yield
     cluster.repair()
-
-
-class ServedApart:
-    """The provider as a process of its own, which can be killed."""
-
-    def __init__(self, served: Served) -> None:
-        settings = served.settings
-        values = {
-            "DATA_DIR": str(settings.data_dir),
-            "PUBLIC_KEY_FILE": str(settings.public_key_file),
-            "DRIVES": json.dumps({name: str(folder) for name, folder in settings.drives.items()}),
-            "EXECUTORS": json.dumps([entry.model_dump() for entry in settings.executors]),
-            "SLURM_INTERVAL": "1",
-            "PORT": "0",
-        }
-        self._served = served
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "provider", "--json"],
-            env={**os.environ, **{f"UCLOUD_PROVIDER_{name}": value for name, value in values.items()}},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        assert self._process.stdout is not None
-        served.url = json.loads(self._process.stdout.readline())["url"]
-
-    def kill(self) -> None:
-        self._process.send_signal(signal.SIGKILL)
-        self._process.communicate()
 
 
 async def test_a_provider_killed_under_a_running_job_finds_it_again(cluster: Cluster, tmp_path: Path) -> None:
@@ -155,6 +122,18 @@ async def test_a_requeued_job_waits_and_runs_again(cluster: Cluster, tmp_path: P
 
 
 # The last one: what the controller has lost may drain nodes a while later.
+async def test_a_program_does_not_outlive_its_wrapper(slurm: Served) -> None:
+    job = shell("trap '' TERM HUP; (sleep 301 &); sleep 302")
+    await running(slurm, job)
+    number = await eventually(lambda: slurm.wrapper_of(job))
+    assert number is not None
+    wrapper = psutil.Process(number)
+    processes = await eventually(lambda: with_sleep(wrapper))
+    wrapper.kill()
+    await eventually(lambda: not any(process.is_running() for process in processes))
+    assert (await ended(slurm, job))[0] is JobState.FAILURE
+
+
 async def test_a_controller_killed_and_started_again_changes_nothing(slurm: Served, cluster: Cluster) -> None:
     job = shell("echo begun; sleep 8; exit 5")
     await running(slurm, job)
