@@ -11,29 +11,26 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.application import Application, Tool
-from models.command_line import build_command_line, build_environment
 from models.job import Job, JobState, JobUpdate
 from models.product import ProductReference
-from models.values import FileValue
-from provider import outputs, sandbox, slurm_peers
+from provider import ends, outputs
 from provider.drives import Drives
 from provider.entering import WayIn
-from provider.executor import Executor, ExecutorFailed, ReplicaStart, Standing
+from provider.executor import Executor, ExecutorFailed
 from provider.figures import Figures
+from provider.job_folders import JobFolders
 from provider.ledger import Ledger, Taken
 from provider.local_replicas import LocalExecutor
 from provider.metering import due_charge
-from provider.networks import Entrance, Networks
-from provider.outputs import OutputRefused
-from provider.replica import Condition, Phase
+from provider.networks import Networks
+from provider.replica import Phase
 from provider.settings import HOME_DRIVE, ProviderSettings
 from provider.slurm_queue import SlurmQueue
 from provider.slurm_replicas import SlurmExecutor
+from provider.starts import Starts
 from service.logs import about
 
 log = logging.getLogger(__name__)
@@ -62,17 +59,19 @@ class Runner:
         self._settings = settings
         self._ledger = ledger
         self.drives = Drives(settings.all_drives)
-        self._local = LocalExecutor(self._control)
+        self.folders = JobFolders(settings)
+        self._local = LocalExecutor(self.folders.control)
         queue = SlurmQueue(settings.slurm_interval)
         self._by_product: dict[ProductReference, Executor] = {
             ProductReference(id=entry.product, category=entry.category, provider=settings.id): SlurmExecutor(
-                entry.slurm, self._job_folder, queue
+                entry.slurm, self.folders.of, queue
             )
             for entry in settings.executors
             if entry.executor == "slurm"
         }
         self._executors: list[Executor] = [self._local, *self._by_product.values()]
         self.networks = Networks(settings)
+        self._starts = Starts(settings, self.folders, self.drives, self.networks)
         self.figures = Figures()
         self.looked_at = time.monotonic()
         self._live: dict[str, LiveJob] = {}
@@ -167,15 +166,11 @@ class Runner:
         running = sum(job.taken.running_reported for job in self._live.values())
         return running, len(self._live) - running
 
-    def output_folder(self, job_id: str) -> Path:
-        """Where the job's output is on this machine; standard output and error are written there from the start."""
-        return self._settings.all_drives[HOME_DRIVE] / "Jobs" / job_id
-
     async def _sweep(self) -> None:
         """Delete what a crash left of jobs that had ended."""
         live = {entry.job.id for entry in await self._ledger.live()}
         await self.networks.sweep(live)
-        folder = self._settings.data_dir / "jobs"
+        folder = self.folders.all
         for entry in os.scandir(folder) if folder.is_dir() else ():
             if entry.name not in live:
                 await asyncio.to_thread(outputs.delete, Path(entry.path))
@@ -223,18 +218,18 @@ class Runner:
         elif standing.waiting_text is not None and not live.taken.stop_requested:
             await self._tell_waiting(live, standing.waiting_text)
         await self._charge(job, self._settings.charge_interval)
-        lost = _first_lost(conditions)
+        lost = ends.first_lost(conditions)
         is_to_stop = live.taken.stop_requested or lost is not None
         all_over = all(condition.is_over for condition in conditions)
         # A requeue may have undone meanwhile what the job would be stopped for.
         if (is_to_stop and not (standing.is_settled and all_over)) and (
-            live.taken.stop_requested or _first_lost(executor.standing(job).conditions) is not None
+            live.taken.stop_requested or ends.first_lost(executor.standing(job).conditions) is not None
         ):
             await executor.stop(job)
         # What was never started will not start once all is settled.
         none_runs = all(condition.is_over or condition.phase is Phase.NOT_STARTED for condition in conditions)
         if standing.is_settled and (all_over or (none_runs and (is_to_stop or standing.end is not None))):
-            await self._end(job, _last_word(live.taken, standing, lost))
+            await self._end(job, ends.last_word(live.taken, standing, lost))
 
     async def _tell_running(self, live: LiveJob) -> None:
         job_id = live.taken.job.id
@@ -263,55 +258,16 @@ class Runner:
         self.reports_waiting.set()
 
     async def _start(self, job: Job, executor: Executor) -> bool:
-        application, _ = resolved(job)
-        folder, output = self._job_folder(job.id), self.output_folder(job.id)
-        mounts = self.drives.mounts(job)
-        outputs.make_folder(self._settings.all_drives[HOME_DRIVE], f"Jobs/{job.id}")
-        sandbox.prepare_work(folder / "work", mounts)
-        if not executor.assigns_hosts:
-            await self.networks.begin(job)
-        replicas = []
-        for rank, condition in enumerate(executor.standing(job).conditions):
-            if condition.phase is not Phase.NOT_STARTED:
-                continue
-            ucloud = self._write_ucloud_files(job, rank, executor)
-            environment = {
-                "PATH": sandbox.PATH,
-                "HOME": "/work",
-                "LANG": "C.UTF-8",
-                "UCLOUD_JOB_ID": job.id,
-                "UCLOUD_RANK": str(rank),
-            }
-            licenses = job.status.resolved_licenses or {}
-            environment |= build_environment(application, job.specification.parameters, environment, licenses)
-            # In Slurm the network is the node's own.
-            if executor.assigns_hosts:
-                entrance = Entrance(etc=slurm_peers.etc(job, self._control(job.id, rank)))
-            else:
-                entrance = self.networks.entrance(job.id, rank)
-            room = sandbox.Room(
-                work=folder / "work",
-                ucloud=ucloud,
-                mounts=mounts,
-                environment=environment,
-                changes_directory=application.container.change_working_directory,
-                system_folders=self._settings.system_folders,
-                network=entrance.words,
-                etc=entrance.etc,
-            )
-            program = build_command_line(application, job.specification.parameters, licenses)
-            command = sandbox.enclosed([*executor.prefix, *program], room)
-            stdout, stderr = (outputs.make_log(output / f"{stream}-{rank}.txt") for stream in ("stdout", "stderr"))
-            replicas.append(ReplicaStart(rank, command, ucloud, stdout, stderr))
-        if not await executor.start(job, folder / "work", replicas):
+        replicas = await self._starts.prepare(job, executor)
+        if not await executor.start(job, self.folders.work(job.id), replicas):
             return False
         log.info("Started job %s with %d replicas.", job.id, len(replicas))
         return True
 
     async def _end(self, job: Job, report: JobUpdate) -> None:
         """Keep the output, delete what belongs to the job alone, and note the end. May be repeated after a crash."""
-        if (self._job_folder(job.id)).is_dir():
-            lost = await asyncio.to_thread(self._collect, job)
+        if self.folders.of(job.id).is_dir():
+            lost = await asyncio.to_thread(ends.collect, job, self.folders)
             text = f"{report.status} Output that could not be kept: {', '.join(lost[:5])}." if lost else report.status
             report = report.model_copy(update={"output_folder": f"/{HOME_DRIVE}/Jobs/{job.id}", "status": text})
         await self._charge(job, None)
@@ -322,7 +278,7 @@ class Runner:
         was_told_in_answer = live is not None and live.told_in_answer
         await self._ledger.report_end(job.id, [RUNNING, report] if was_told_in_answer else [report])
         self.figures.ended(report.state, live is not None and live.taken.stop_requested)
-        await asyncio.to_thread(outputs.delete, self._job_folder(job.id))
+        await asyncio.to_thread(outputs.delete, self.folders.of(job.id))
         log.info("Job %s ended: %s %s", job.id, report.state, report.status)
         self.reports_waiting.set()
 
@@ -338,84 +294,10 @@ class Runner:
             await self._ledger.add_charge(job.id, charge)
             self.reports_waiting.set()
 
-    def _collect(self, job: Job) -> list[str]:
-        application, _ = resolved(job)
-        values = (*job.specification.parameters.values(), *job.specification.resources)
-        mounts = {value.path.rstrip("/").rpartition("/")[2] for value in values if isinstance(value, FileValue)}
-        try:
-            output = outputs.make_folder(self._settings.all_drives[HOME_DRIVE], f"Jobs/{job.id}")
-        except (OSError, OutputRefused) as error:
-            log.warning("Nothing of the job %s is kept: %s", job.id, error)
-            return ["all of it"]
-        return outputs.collect(self._job_folder(job.id) / "work", output, application.output_file_globs, mounts)
-
-    def _write_ucloud_files(self, job: Job, rank: int, executor: Executor) -> Path:
-        folder = self._control(job.id, rank) / "ucloud"
-        folder.mkdir(parents=True, exist_ok=True)
-        addresses = [] if executor.assigns_hosts else self.networks.addresses(job)
-        lines = {f"node-{other}.txt": address for other, address in enumerate(addresses)}
-        lines |= {
-            "rank.txt": str(rank),
-            "cores.txt": str(_cores(job)),
-            "number_of_nodes.txt": str(job.specification.replicas),
-            "job_id.txt": job.id,
-        }
-        for name, line in lines.items():
-            file = folder / name
-            if not file.exists() or file.read_text() != line + "\n":  # a job that runs already may be reading it
-                file.write_text(line + "\n")
-        return folder
-
-    def _job_folder(self, job_id: str) -> Path:
-        return self._settings.data_dir.resolve() / "jobs" / job_id
-
-    def _control(self, job_id: str, rank: int) -> Path:
-        return self._job_folder(job_id) / f"replica-{rank}"
-
     async def _report(self, job_id: str, state: JobState | None, text: str) -> None:
         await self._ledger.report(job_id, JobUpdate(state=state, status=text))
         self.reports_waiting.set()
 
 
-def resolved(job: Job) -> tuple[Application, Tool]:
-    """The application and the tool that the orchestrator sends along with a job. Raises `pydantic.ValidationError`."""
-    document = job.status.resolved_application if isinstance(job.status.resolved_application, dict) else {}
-    return Application.model_validate(document.get("application")), Tool.model_validate(document.get("tool"))
-
-
 def _now() -> int:
     return int(time.time() * 1000)
-
-
-def _cores(job: Job) -> int:
-    product = job.status.resolved_product
-    cores = product.get("cpu") if isinstance(product, dict) else None
-    return cores if isinstance(cores, int) else 1
-
-
-def _first_lost(conditions: Sequence[Condition]) -> int | None:
-    """The rank whose failure ends the job: the first that failed or vanished."""
-    lost = [rank for rank, condition in enumerate(conditions) if condition.has_failed]
-    return min(lost, key=lambda rank: conditions[rank].ended_at, default=None)
-
-
-def _last_word(taken: Taken, standing: Standing, lost: int | None) -> JobUpdate:
-    conditions = standing.conditions
-    codes = ", ".join(f"rank {rank}: {_code(condition)}" for rank, condition in enumerate(conditions))
-    if taken.stop_requested:
-        return JobUpdate(state=JobState.SUCCESS, status="Your job has been cancelled!")
-    if standing.end is not None:
-        return standing.end.model_copy(update={"status": f"{standing.end.status} Exit codes: {codes}."})
-    if vanished := [str(rank) for rank, condition in enumerate(conditions) if condition.phase is Phase.VANISHED]:
-        who = f"The replica{'s' if len(vanished) > 1 else ''} of rank {', '.join(vanished)}"
-        text = f"{who} vanished without an exit code: the machine or its processes were stopped."
-        others = f" Exit codes: {codes}." if len(conditions) > len(vanished) else ""
-        return JobUpdate(state=JobState.FAILURE, status=text + others)
-    if len(conditions) == 1:
-        return JobUpdate(state=JobState.SUCCESS, status=f"The job has finished with exit code {_code(conditions[0])}.")
-    first = f" Rank {lost} ended the job." if lost is not None else ""
-    return JobUpdate(state=JobState.SUCCESS, status=f"The job has finished with exit codes {codes}.{first}")
-
-
-def _code(condition: Condition) -> str:
-    return "none" if condition.exit_code is None else str(condition.exit_code)

@@ -45,10 +45,11 @@ from provider.networks import peers_of
 from provider.observation import observed
 from provider.pages import Assets
 from provider.reporter import Reporter, Reports
-from provider.runner import Runner, resolved
+from provider.runner import Runner
 from provider.session_tokens import SessionTokens
 from provider.sessions import NoSuchSession, Sessions
 from provider.settings import ProviderSettings
+from provider.starts import resolved
 from provider.stewardship import Register, Steward
 from provider.web_sessions import WebSessions
 
@@ -121,7 +122,7 @@ def create_server(
         runner.figures,
     )
     sessions = Sessions(sessions_prefix, tokens, runner, runner.networks.reach, web, runner.figures)
-    logs = LogSessions(sessions_prefix, tokens, ledger, runner.output_folder, runner.figures)
+    logs = LogSessions(sessions_prefix, tokens, ledger, runner.folders.output, runner.figures)
     app.include_router(_calls(settings, ledger, runner, sessions, logs, steward))
     app.include_router(sessions.router())
     app.include_router(logs.router())
@@ -325,7 +326,7 @@ async def _send_output(socket: WebSocket, ledger: Ledger, runner: Runner, job: J
         taken = await ledger.find(job.id)
         return taken is None or taken.ended
 
-    folder = runner.output_folder(job.id)
+    folder = runner.folders.output(job.id)
     async for message in stream(folder, job.specification.replicas, str(uuid.uuid4()), has_ended):
         await socket.send_json(message.to_wire())
 

@@ -21,9 +21,9 @@ from provider.endpoint import Endpoint
 from provider.entering import NotEntered, WayIn
 from provider.figures import Figures
 from provider.pages import desktop_page, terminal_page
-from provider.runner import resolved
 from provider.session_tokens import NotOpened, Session, SessionTokens
 from provider.shells import serve_shell
+from provider.starts import resolved
 from provider.web_sessions import WebSessions
 from service.logs import about
 

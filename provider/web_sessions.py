@@ -22,8 +22,8 @@ from models.session import SessionType
 from provider.endpoint import Endpoint
 from provider.figures import Figures
 from provider.forwarding import COOKIE, Place, cookie_of, header, host_name
-from provider.runner import resolved
 from provider.session_tokens import NotOpened, Session, SessionTokens
+from provider.starts import resolved
 from provider.web_proxy import pass_on
 from provider.web_sockets import pass_socket_on
 from service.logs import about

@@ -1,0 +1,104 @@
+"""What a job needs before its replicas run: its folders, its network, and the command of each rank."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from models.application import Application, Tool
+from models.command_line import build_command_line, build_environment
+from models.job import Job
+from provider import outputs, sandbox, slurm_peers
+from provider.drives import Drives
+from provider.executor import Executor, ReplicaStart
+from provider.job_folders import JobFolders
+from provider.networks import Entrance, Networks
+from provider.replica import Phase
+from provider.settings import ProviderSettings
+
+
+class Starts:
+    """Prepares the replicas of jobs. May be repeated after a crash."""
+
+    def __init__(self, settings: ProviderSettings, folders: JobFolders, drives: Drives, networks: Networks) -> None:
+        self._system_folders = settings.system_folders
+        self._folders = folders
+        self._drives = drives
+        self._networks = networks
+
+    async def prepare(self, job: Job, executor: Executor) -> list[ReplicaStart]:
+        """What is to run, of the ranks that have not begun.
+
+        Raises `FileRefused`, `OutputRefused`, `NoNetwork`, `NetworkFailed`, `OSError`.
+        """
+        mounts = self._drives.mounts(job)
+        self._folders.make_output(job.id)
+        sandbox.prepare_work(self._folders.work(job.id), mounts)
+        if not executor.assigns_hosts:
+            await self._networks.begin(job)
+        return [
+            self._replica(job, rank, executor, mounts)
+            for rank, condition in enumerate(executor.standing(job).conditions)
+            if condition.phase is Phase.NOT_STARTED
+        ]
+
+    def _replica(self, job: Job, rank: int, executor: Executor, mounts: dict[str, tuple[Path, bool]]) -> ReplicaStart:
+        application, _ = resolved(job)
+        ucloud = self._write_ucloud_files(job, rank, executor)
+        environment = {
+            "PATH": sandbox.PATH,
+            "HOME": "/work",
+            "LANG": "C.UTF-8",
+            "UCLOUD_JOB_ID": job.id,
+            "UCLOUD_RANK": str(rank),
+        }
+        licenses = job.status.resolved_licenses or {}
+        environment |= build_environment(application, job.specification.parameters, environment, licenses)
+        # In Slurm the network is the node's own.
+        if executor.assigns_hosts:
+            entrance = Entrance(etc=slurm_peers.etc(job, self._folders.control(job.id, rank)))
+        else:
+            entrance = self._networks.entrance(job.id, rank)
+        room = sandbox.Room(
+            work=self._folders.work(job.id),
+            ucloud=ucloud,
+            mounts=mounts,
+            environment=environment,
+            changes_directory=application.container.change_working_directory,
+            system_folders=self._system_folders,
+            network=entrance.words,
+            etc=entrance.etc,
+        )
+        program = build_command_line(application, job.specification.parameters, licenses)
+        command = sandbox.enclosed([*executor.prefix, *program], room)
+        output = self._folders.output(job.id)
+        stdout, stderr = (outputs.make_log(output / f"{stream}-{rank}.txt") for stream in ("stdout", "stderr"))
+        return ReplicaStart(rank, command, ucloud, stdout, stderr)
+
+    def _write_ucloud_files(self, job: Job, rank: int, executor: Executor) -> Path:
+        folder = self._folders.control(job.id, rank) / "ucloud"
+        folder.mkdir(parents=True, exist_ok=True)
+        addresses = [] if executor.assigns_hosts else self._networks.addresses(job)
+        lines = {f"node-{other}.txt": address for other, address in enumerate(addresses)}
+        lines |= {
+            "rank.txt": str(rank),
+            "cores.txt": str(_cores(job)),
+            "number_of_nodes.txt": str(job.specification.replicas),
+            "job_id.txt": job.id,
+        }
+        for name, line in lines.items():
+            file = folder / name
+            if not file.exists() or file.read_text() != line + "\n":  # a job that runs already may be reading it
+                file.write_text(line + "\n")
+        return folder
+
+
+def resolved(job: Job) -> tuple[Application, Tool]:
+    """The application and the tool that the orchestrator sends along with a job. Raises `pydantic.ValidationError`."""
+    document = job.status.resolved_application if isinstance(job.status.resolved_application, dict) else {}
+    return Application.model_validate(document.get("application")), Tool.model_validate(document.get("tool"))
+
+
+def _cores(job: Job) -> int:
+    product = job.status.resolved_product
+    cores = product.get("cpu") if isinstance(product, dict) else None
+    return cores if isinstance(cores, int) else 1
