@@ -37,8 +37,10 @@ def first_lost(conditions: Sequence[Condition]) -> int | None:
     return min(lost, key=lambda rank: conditions[rank].ended_at, default=None)
 
 
-def last_word(taken: Taken, standing: Standing, lost: int | None) -> JobUpdate:
-    """What is reported of the end of a job of which nothing runs any more."""
+def last_word(taken: Taken, standing: Standing, lost: int | None, failure: str | None) -> JobUpdate:
+    """What is reported of the end of a job of which nothing runs any more; `failure` is why it could not be started."""
+    if failure is not None:
+        return JobUpdate(state=JobState.FAILURE, status=failure)
     conditions = standing.conditions
     codes = ", ".join(f"rank {rank}: {_code(condition)}" for rank, condition in enumerate(conditions))
     if taken.stop_requested:

@@ -68,11 +68,14 @@ class Executor(Protocol):
     def standing(self, job: Job) -> Standing:
         """How the job's replicas stand, as far as is known."""
 
-    async def start(self, job: Job, work: Path, replicas: Sequence[ReplicaStart]) -> bool:
-        """Start these replicas, unless that was done before; False if that cannot be known yet, and is to be repeated.
+    def was_started(self, job: Job) -> bool | None:
+        """Whether nothing is left to be started; None while a start is under way, or that cannot be known yet.
 
-        Raises `ExecutorFailed` or `ExecutorRefused`.
+        Raises `ExecutorFailed`.
         """
+
+    async def start(self, job: Job, work: Path, replicas: Sequence[ReplicaStart]) -> None:
+        """Start these replicas, where `was_started` says False. Raises `ExecutorFailed` or `ExecutorRefused`."""
 
     async def stop(self, job: Job) -> None:
         """Ask all replicas to end, and kill those that do not; to be called until they have ended."""

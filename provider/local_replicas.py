@@ -54,7 +54,14 @@ class LocalExecutor:
         conditions = [replica.condition() for replica in local.replicas]
         return Standing(conditions, are_final or all(c.phase is not Phase.NOT_STARTED for c in conditions))
 
-    async def start(self, job: Job, work: Path, replicas: Sequence[ReplicaStart]) -> bool:
+    def was_started(self, job: Job) -> bool | None:
+        """Whether all replicas have begun."""
+        standing = self.standing(job)
+        if all(condition.phase is not Phase.NOT_STARTED for condition in standing.conditions):
+            return True
+        return False if standing.is_settled else None
+
+    async def start(self, job: Job, work: Path, replicas: Sequence[ReplicaStart]) -> None:
         """Start those that have not begun."""
         local = self._local(job)
         for start in replicas:
@@ -65,7 +72,6 @@ class LocalExecutor:
                         replica.start, self._executor, start.command, work, start.stdout, start.stderr
                     )
                 )
-        return True
 
     async def stop(self, job: Job) -> None:
         """SIGTERM, and SIGKILL after a grace period."""

@@ -48,6 +48,7 @@ class LiveJob:
 
     taken: Taken
     started: bool = False
+    failure: str | None = None
     told_in_answer: bool = False
     waiting_text: str | None = None
 
@@ -193,7 +194,7 @@ class Runner:
     async def _look_at(self, live: LiveJob) -> None:
         job, executor = live.taken.job, self.executor_of(live.taken.job)
         standing = executor.standing(job)
-        if not live.started and not live.taken.stop_requested:
+        if not live.started and not live.taken.stop_requested and live.failure is None:
             try:
                 live.started = await self._start(job, executor)
             except ExecutorFailed as error:
@@ -201,12 +202,14 @@ class Runner:
                 return
             except Exception as error:
                 log.exception("The job %s could not be started.", job.id)
-                await self._end(job, JobUpdate(state=JobState.FAILURE, status=f"The job could not be started: {error}"))
-                return
+                live.failure = f"The job could not be started: {error}"
+                if _is_untouched(job, executor):
+                    await self._end(job, JobUpdate(state=JobState.FAILURE, status=live.failure))
+                    return
             standing = executor.standing(job)
         conditions = standing.conditions
         has_begun = any(condition.phase is not Phase.NOT_STARTED for condition in conditions)
-        if live.taken.stop_requested and not has_begun and standing.is_settled:
+        if live.taken.stop_requested and live.failure is None and not has_begun and standing.is_settled:
             await self._end(
                 job, JobUpdate(state=JobState.SUCCESS, status="The job was cancelled before it was started.")
             )
@@ -219,17 +222,18 @@ class Runner:
             await self._tell_waiting(live, standing.waiting_text)
         await self._charge(job, self._settings.charge_interval)
         lost = ends.first_lost(conditions)
-        is_to_stop = live.taken.stop_requested or lost is not None
+        is_ordered = live.taken.stop_requested or live.failure is not None
+        is_to_stop = is_ordered or lost is not None
         all_over = all(condition.is_over for condition in conditions)
         # A requeue may have undone meanwhile what the job would be stopped for.
         if (is_to_stop and not (standing.is_settled and all_over)) and (
-            live.taken.stop_requested or ends.first_lost(executor.standing(job).conditions) is not None
+            is_ordered or ends.first_lost(executor.standing(job).conditions) is not None
         ):
             await executor.stop(job)
         # What was never started will not start once all is settled.
         none_runs = all(condition.is_over or condition.phase is Phase.NOT_STARTED for condition in conditions)
         if standing.is_settled and (all_over or (none_runs and (is_to_stop or standing.end is not None))):
-            await self._end(job, ends.last_word(live.taken, standing, lost))
+            await self._end(job, ends.last_word(live.taken, standing, lost, live.failure))
 
     async def _tell_running(self, live: LiveJob) -> None:
         job_id = live.taken.job.id
@@ -258,11 +262,13 @@ class Runner:
         self.reports_waiting.set()
 
     async def _start(self, job: Job, executor: Executor) -> bool:
-        replicas = await self._starts.prepare(job, executor)
-        if not await executor.start(job, self.folders.work(job.id), replicas):
-            return False
-        log.info("Started job %s with %d replicas.", job.id, len(replicas))
-        return True
+        """Start what was not started; False if it cannot be known yet what that is, and this is to be repeated."""
+        was_started = executor.was_started(job)  # first of all: a job that runs needs nothing more, such as its inputs
+        if was_started is False:
+            replicas = await self._starts.prepare(job, executor)
+            await executor.start(job, self.folders.work(job.id), replicas)
+            log.info("Started job %s with %d replicas.", job.id, len(replicas))
+        return was_started is not None
 
     async def _end(self, job: Job, report: JobUpdate) -> None:
         """Keep the output, delete what belongs to the job alone, and note the end. May be repeated after a crash."""
@@ -297,6 +303,14 @@ class Runner:
     async def _report(self, job_id: str, state: JobState | None, text: str) -> None:
         await self._ledger.report(job_id, JobUpdate(state=state, status=text))
         self.reports_waiting.set()
+
+
+def _is_untouched(job: Job, executor: Executor) -> bool:
+    """Whether nothing of a job runs or may still begin."""
+    with contextlib.suppress(ExecutorFailed):
+        conditions = executor.standing(job).conditions
+        return executor.was_started(job) is False and all(c.phase is Phase.NOT_STARTED for c in conditions)
+    return False
 
 
 def _now() -> int:

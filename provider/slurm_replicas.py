@@ -138,20 +138,26 @@ class SlurmExecutor:
             gone = [Condition(lost) if c.phase is Phase.NOT_STARTED else c for c in gone]
         return Standing(gone, is_settled=True, end=end)
 
-    async def start(self, job: Job, work: Path, replicas: Sequence[ReplicaStart]) -> bool:
-        """Submit it, unless Slurm has it or it has begun; Slurm must have answered since the last attempt."""
+    def was_started(self, job: Job) -> bool | None:
+        """Whether Slurm has it, or it has begun; Slurm must have answered since the last attempt."""
         folder, told = self._folder_of(job.id), self._remembered(job.id)
-        if (folder / "begun").exists() or self._find(job.id) is not None:
-            return True
-        if self._queue.looked_at <= told.submitted_at and not (folder / "submitted").exists():
-            if self._queue.complaint:
-                raise ExecutorFailed(f"Your job waits to be submitted. {self._queue.complaint}")
-            return False
-        if self._is_being_submitted(job.id):
-            return False
-        if (folder / "submitted").exists():
-            told.submitted_at = told.submitted_at or time.monotonic() - SUBMISSION_PATIENCE
-            return True
+        has_begun = (folder / "begun").exists() or self._find(job.id) is not None
+        if not has_begun:
+            is_submitted = (folder / "submitted").exists()
+            if self._queue.looked_at <= told.submitted_at and not is_submitted:
+                if self._queue.complaint:
+                    raise ExecutorFailed(f"Your job waits to be submitted. {self._queue.complaint}")
+                return None
+            if self._is_being_submitted(job.id):
+                return None
+            if not is_submitted:
+                return False
+        told.submitted_at = told.submitted_at or time.monotonic() - SUBMISSION_PATIENCE
+        return True
+
+    async def start(self, job: Job, work: Path, replicas: Sequence[ReplicaStart]) -> None:
+        """Submit it."""
+        folder, told = self._folder_of(job.id), self._remembered(job.id)
         peers = slurm_peers.lines(job, self._folder_of)
         await asyncio.to_thread(slurm_scripts.write, folder, replicas, peers)
         (folder / "submitting").touch()
@@ -163,12 +169,12 @@ class SlurmExecutor:
                 # It may have been taken: the name tells, once Slurm answers again.
                 raise ExecutorFailed("Your job waits to be submitted. Slurm does not answer at the moment.") from error
             (folder / "submitting").unlink(missing_ok=True)
+            told.submitted_at = 0.0
             raise ExecutorRefused(f"Slurm did not take the job: {str(error).strip()}") from error
         (folder / "submitted").touch()
         (folder / "submitting").unlink(missing_ok=True)
         told.submitted_at = time.monotonic()
         self._queue.refresh(at_once=True)
-        return True
 
     async def stop(self, job: Job) -> None:
         """Cancel it in Slurm, which sends SIGTERM, and SIGKILL after its `KillWait`."""

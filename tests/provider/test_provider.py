@@ -8,7 +8,9 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
+import psij
 import psutil
 import pytest
 from websockets.asyncio.client import connect as connect_websocket
@@ -16,6 +18,7 @@ from websockets.asyncio.client import connect as connect_websocket
 from models import JobState, JobUpdate
 from provider import sandbox
 from provider.ledger import Ledger
+from provider.replica import Replica
 from provider.runner import ANSWER_PATIENCE
 from tests.conditions import eventually
 from tests.provider.served import Reports, Served, ServedApart, serving, shell, with_sleep
@@ -108,7 +111,7 @@ async def test_a_replica_that_fails_ends_the_job(provider: Served) -> None:
     assert end.state is JobState.SUCCESS
     assert "rank 1: 3" in (end.status or "")
     assert "Rank 1 ended the job." in (end.status or "")
-    assert provider.processes_of(job) == []
+    await eventually(lambda: not provider.processes_of(job))
 
 
 async def test_a_read_only_input_stays_as_it_is(provider: Served) -> None:
@@ -235,6 +238,46 @@ async def test_a_program_does_not_outlive_its_wrapper(provider: Served) -> None:
     wrapper.kill()
     await eventually(lambda: not any(process.is_running() for process in processes))
     assert (await provider.end_of(job)).state is JobState.FAILURE
+
+
+async def test_a_running_job_needs_its_input_no_more_when_the_provider_starts_again(tmp_path: Path) -> None:
+    served = Served(tmp_path, Reports())
+    (tmp_path / "drive" / "in.txt").write_text("given")
+    given = {"type": "file", "path": "/data/in.txt"}
+    job = shell("while [ ! -e /work/go ]; do sleep 0.05; done", parameters={"input": given})
+    async with serving(served):
+        await served.call("", job)
+        await eventually(lambda: served.still_runs(job))
+    (tmp_path / "drive" / "in.txt").unlink()
+    async with serving(served):
+        other = shell("true")
+        await served.call("", other)
+        await served.end_of(other)
+        assert served.reports.ended(job["id"]) is None
+        (tmp_path / "provider" / "jobs" / job["id"] / "work" / "go").touch()
+        end = await served.end_of(job)
+    assert (end.state, end.status) == (JobState.SUCCESS, "The job has finished with exit code 0.")
+
+
+async def test_a_job_that_starts_only_in_part_leaves_no_process(
+    provider: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = Replica.start
+
+    def start_but_one(replica: Replica, *arguments: Any) -> psij.Job:
+        if replica.rank == 1:
+            while provider.output(job, "stdout-0.txt") != "ready\n":
+                time.sleep(0.02)
+            raise psij.SubmitException("Cannot allocate memory")
+        return start(replica, *arguments)
+
+    job = shell("echo ready; sleep 300", replicas=2)
+    monkeypatch.setattr(Replica, "start", start_but_one)
+    await provider.call("", job)
+    end = await provider.end_of(job)
+    assert end.state is JobState.FAILURE
+    assert (end.status or "").startswith("The job could not be started: Cannot allocate memory")
+    await eventually(lambda: not provider.processes_of(job))
 
 
 async def test_products_and_utilization(provider: Served) -> None:

@@ -37,6 +37,22 @@ async def test_a_provider_killed_under_a_running_job_finds_it_again(cluster: Clu
     assert len(names(cluster, job)) == 1
 
 
+async def test_a_running_job_needs_its_input_no_more(cluster: Cluster, tmp_path: Path) -> None:
+    served = slurm_served(tmp_path, Reports())
+    (tmp_path / "drive" / "in.txt").write_text("given")
+    given = {"type": "file", "path": "/data/in.txt"}
+    job = shell("while [ ! -e /work/go ]; do sleep 0.1; done; exit 7", parameters={"input": given})
+    apart = ServedApart(served)
+    await served.call("", job)
+    await eventually(lambda: len(served.processes_of(job)) > 1, 40)
+    apart.kill()
+    (tmp_path / "drive" / "in.txt").unlink()
+    async with serving(served):
+        await eventually(lambda: served.still_runs(job), 40)
+        (tmp_path / "provider" / "jobs" / job["id"] / "work" / "go").touch()
+        assert await ended(served, job) == (JobState.SUCCESS, "The job has finished with exit code 7.")
+
+
 async def test_a_job_that_ended_while_the_provider_was_dead_is_told(cluster: Cluster, tmp_path: Path) -> None:
     served, job = slurm_served(tmp_path, Reports()), shell("sleep 2; exit 7")
     apart = ServedApart(served)
