@@ -110,11 +110,12 @@ class Ledger:
         new = []
         async with self._engine.begin() as connection:
             for job in jobs:
-                if (await connection.execute(select(RefusedJob.id).where(RefusedJob.id == job.id))).first():
-                    raise TerminatedBefore(f"The job {job.id} was terminated before it was created.")
                 flags = {"stop_requested": False, "running_reported": False, "ended": False}
                 row = {"id": job.id, "document": _document(job), **flags}
                 inserted = await connection.execute(insert(TakenJob).values(row).on_conflict_do_nothing())
+                # Only after the first write: SQLite begins the transaction there, so what was read before may be old.
+                if (await connection.execute(select(RefusedJob.id).where(RefusedJob.id == job.id))).first():
+                    raise TerminatedBefore(f"The job {job.id} was terminated before it was created.")
                 if inserted.rowcount:
                     new.append(job)
         return new
