@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 
 from models.job import Job, JobState, JobUpdate
@@ -35,6 +36,12 @@ def first_lost(conditions: Sequence[Condition]) -> int | None:
     """The rank whose failure ends the job: the first that failed or vanished."""
     lost = [rank for rank, condition in enumerate(conditions) if condition.has_failed]
     return min(lost, key=lambda rank: conditions[rank].ended_at, default=None)
+
+
+def used_until(conditions: Sequence[Condition], now: int) -> int:
+    """Until when a job has used what it pays for, in milliseconds: now, or the end of the last of its replicas."""
+    last = max(condition.ended_at for condition in conditions)
+    return now if math.isinf(last) else min(now, int(last * 1000))
 
 
 def last_word(taken: Taken, standing: Standing, lost: int | None, failure: str | None) -> JobUpdate:

@@ -50,13 +50,25 @@ class Report(Table):
 
 
 class Meter(Table):
-    """Since when a job has run (milliseconds since the epoch), and how many units of it have become charges."""
+    """Since when a job has run (milliseconds since the epoch), and how many units of it have become charges.
+
+    Where it waited in between, `started_at` is later by that time.
+    """
 
     __tablename__ = "meters"
 
     job_id: Mapped[str] = mapped_column(String, primary_key=True)
     started_at: Mapped[int] = mapped_column(Integer)
     charged: Mapped[int] = mapped_column(Integer)
+
+
+class MeterPause(Table):
+    """A job that ran and waits again: its meter stands still at what it had used by then (milliseconds)."""
+
+    __tablename__ = "meter_pauses"
+
+    job_id: Mapped[str] = mapped_column(String, primary_key=True)
+    used: Mapped[int] = mapped_column(Integer)
 
 
 class DueCharge(Table):
@@ -153,21 +165,33 @@ class Ledger:
         async with self._engine.begin() as connection:
             await connection.execute(update(TakenJob).where(TakenJob.id == job_id).values(running_reported=True))
             await connection.execute(insert(Meter).values(meter).on_conflict_do_nothing())
+            used = (await connection.execute(select(MeterPause.used).where(MeterPause.job_id == job_id))).scalar()
+            if used is not None:
+                await connection.execute(update(Meter).where(Meter.job_id == job_id).values(started_at=now - used))
+                await connection.execute(delete(MeterPause).where(MeterPause.job_id == job_id))
             if report is not None:
                 await connection.execute(insert(Report).values(_report(job_id, report)))
 
-    async def note_requeued(self, job_id: str, report: JobUpdate) -> None:
-        """Note that a job which ran waits again, and what is to be reported of that."""
+    async def note_requeued(self, job_id: str, now: int, report: JobUpdate) -> None:
+        """Note that a job which ran waits again, and what is to be reported of that; its meter stands still."""
+        used = select(Meter.job_id, now - Meter.started_at).where(Meter.job_id == job_id)
         async with self._engine.begin() as connection:
             await connection.execute(update(TakenJob).where(TakenJob.id == job_id).values(running_reported=False))
+            await connection.execute(insert(MeterPause).from_select(["job_id", "used"], used))
             await connection.execute(insert(Report).values(_report(job_id, report)))
 
-    async def meter(self, job_id: str) -> tuple[int, int] | None:
-        """Since when the job has run (milliseconds since the epoch), and how many units have become charges."""
-        statement = select(Meter.started_at, Meter.charged).where(Meter.job_id == job_id)
+    async def meter(self, job_id: str, until: int) -> tuple[int, int] | None:
+        """For how many milliseconds the job has run until then, and how many units of that have become charges.
+
+        None if it never ran.
+        """
+        statement = select(Meter.started_at, Meter.charged, MeterPause.used).where(Meter.job_id == job_id)
+        statement = statement.outerjoin(MeterPause, MeterPause.job_id == Meter.job_id)
         async with self._engine.connect() as connection:
             row = (await connection.execute(statement)).first()
-        return None if row is None else (row.started_at, row.charged)
+        if row is None:
+            return None
+        return max(0, until - row.started_at) if row.used is None else row.used, row.charged
 
     async def add_charge(self, job_id: str, charge: Charge) -> None:
         """Note a charge that is to be sent."""

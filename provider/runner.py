@@ -204,14 +204,14 @@ class Runner:
                 log.exception("The job %s could not be started.", job.id)
                 live.failure = f"The job could not be started: {error}"
                 if _is_untouched(job, executor):
-                    await self._end(job, JobUpdate(state=JobState.FAILURE, status=live.failure))
+                    await self._end(job, JobUpdate(state=JobState.FAILURE, status=live.failure), _now())
                     return
             standing = executor.standing(job)
         conditions = standing.conditions
         has_begun = any(condition.phase is not Phase.NOT_STARTED for condition in conditions)
         if live.taken.stop_requested and live.failure is None and not has_begun and standing.is_settled:
             await self._end(
-                job, JobUpdate(state=JobState.SUCCESS, status="The job was cancelled before it was started.")
+                job, JobUpdate(state=JobState.SUCCESS, status="The job was cancelled before it was started."), _now()
             )
             return
         if standing.waits_again and live.taken.running_reported and not live.taken.stop_requested:
@@ -220,7 +220,8 @@ class Runner:
             await self._tell_running(live)
         elif standing.waiting_text is not None and not live.taken.stop_requested:
             await self._tell_waiting(live, standing.waiting_text)
-        await self._charge(job, self._settings.charge_interval)
+        used_until = ends.used_until(conditions, _now())
+        await self._charge(job, used_until, self._settings.charge_interval)
         lost = ends.first_lost(conditions)
         is_ordered = live.taken.stop_requested or live.failure is not None
         is_to_stop = is_ordered or lost is not None
@@ -233,7 +234,7 @@ class Runner:
         # What was never started will not start once all is settled.
         none_runs = all(condition.is_over or condition.phase is Phase.NOT_STARTED for condition in conditions)
         if standing.is_settled and (all_over or (none_runs and (is_to_stop or standing.end is not None))):
-            await self._end(job, ends.last_word(live.taken, standing, lost, live.failure))
+            await self._end(job, ends.last_word(live.taken, standing, lost, live.failure), used_until)
 
     async def _tell_running(self, live: LiveJob) -> None:
         job_id = live.taken.job.id
@@ -258,7 +259,7 @@ class Runner:
     async def _tell_requeued(self, live: LiveJob) -> None:
         text = "Your job is back in the queue, and will start again from its beginning."
         live.told_in_answer = False
-        await self._ledger.note_requeued(live.taken.job.id, JobUpdate(state=JobState.IN_QUEUE, status=text))
+        await self._ledger.note_requeued(live.taken.job.id, _now(), JobUpdate(state=JobState.IN_QUEUE, status=text))
         self.reports_waiting.set()
 
     async def _start(self, job: Job, executor: Executor) -> bool:
@@ -270,13 +271,13 @@ class Runner:
             log.info("Started job %s with %d replicas.", job.id, len(replicas))
         return was_started is not None
 
-    async def _end(self, job: Job, report: JobUpdate) -> None:
+    async def _end(self, job: Job, report: JobUpdate, used_until: int) -> None:
         """Keep the output, delete what belongs to the job alone, and note the end. May be repeated after a crash."""
         if self.folders.of(job.id).is_dir():
             lost = await asyncio.to_thread(ends.collect, job, self.folders)
             text = f"{report.status} Output that could not be kept: {', '.join(lost[:5])}." if lost else report.status
             report = report.model_copy(update={"output_folder": f"/{HOME_DRIVE}/Jobs/{job.id}", "status": text})
-        await self._charge(job, None)
+        await self._charge(job, used_until, None)
         await self.networks.end(job.id)
         live = self._live.pop(job.id, None)
         self.executor_of(job).forget(job.id)
@@ -288,14 +289,14 @@ class Runner:
         log.info("Job %s ended: %s %s", job.id, report.state, report.status)
         self.reports_waiting.set()
 
-    async def _charge(self, job: Job, interval: float | None) -> None:
+    async def _charge(self, job: Job, until: int, interval: float | None) -> None:
         """Note what is due since the last charge; at the end (no interval) all that is left."""
-        meter = await self._ledger.meter(job.id)
+        meter = await self._ledger.meter(job.id, until)
         if meter is None:
             return
-        started_at, charged = meter
+        used, charged = meter
         milliseconds = None if interval is None else int(interval * 1000)
-        charge = due_charge(job, _now() - started_at, charged, milliseconds)
+        charge = due_charge(job, used, charged, milliseconds)
         if charge is not None:
             await self._ledger.add_charge(job.id, charge)
             self.reports_waiting.set()

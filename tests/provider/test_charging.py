@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +20,8 @@ from tests.provider.served import Reports, Served, serving, shell
 PRICED = {"name": "cpu-1", "category": {"name": "cpu", "provider": "local"}, "pricePerUnit": 1}
 
 
-def paid(job: dict[str, Any]) -> dict[str, Any]:
-    return job | {"status": job["status"] | {"resolvedProduct": PRICED}}
+def paid(job: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return job | {"status": job["status"] | {"resolvedProduct": PRICED | changes}}
 
 
 async def test_a_job_is_charged_before_its_end_is_reported(provider: Served) -> None:
@@ -44,15 +48,34 @@ async def test_a_job_without_credits_is_stopped(tmp_path: Path) -> None:
         assert served.processes_of(job) == []
 
 
+async def test_what_ended_while_the_provider_was_away_is_charged_until_its_end(tmp_path: Path) -> None:
+    served = Served(tmp_path, Reports())
+    job = paid(shell("while [ ! -e /work/go ]; do sleep 0.05; done"), unitOfPrice="CREDITS_PER_MINUTE")
+    folder = tmp_path / "provider" / "jobs" / job["id"]
+    async with serving(served):
+        await served.call("", job)
+        await eventually(lambda: served.still_runs(job))
+    (folder / "work" / "go").touch()
+    await eventually((folder / "replica-0" / "exit-code").exists)
+    # It began an hour ago, and ran for 90 seconds.
+    began = time.time() - 3600
+    with contextlib.closing(sqlite3.connect(tmp_path / "provider" / "provider.sqlite")) as ledger, ledger:
+        ledger.execute("UPDATE meters SET started_at = ?", [int(began * 1000)])
+    os.utime(folder / "replica-0" / "exit-code", (began + 90, began + 90))
+    async with serving(served):
+        await served.end_of(job)
+        assert sum(charge.units for charge in served.reports.charges[job["id"]]) == 2
+
+
 async def test_a_job_that_ends_during_the_look_that_started_it_is_charged(
     provider: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     charge = Runner._charge
 
-    async def late(runner: Runner, job: Job, interval: float | None) -> None:
+    async def late(runner: Runner, job: Job, until: int, interval: float | None) -> None:
         exit_code = provider.folder / "provider" / "jobs" / job.id / "replica-0" / "exit-code"
         await eventually(exit_code.exists)
-        await charge(runner, job, interval)
+        await charge(runner, job, until, interval)
 
     monkeypatch.setattr(Runner, "_charge", late)
     job = paid(shell("true"))

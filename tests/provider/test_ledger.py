@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event
 
-from models import Job
+from models import Job, JobUpdate
 from provider.ledger import Ledger, TerminatedBefore
 from tests.conditions import eventually
 from tests.provider.served import shell
@@ -46,3 +46,14 @@ async def test_a_terminate_beside_a_create_is_not_lost(tmp_path: Path, ledger: L
     with pytest.raises(TerminatedBefore):
         await taking
     assert await ledger.live() == []
+
+
+async def test_a_meter_stands_still_while_a_job_waits_again(ledger: Ledger, job: Job) -> None:
+    await ledger.take([job])
+    assert await ledger.meter(job.id, 5_000) is None
+    await ledger.note_running(job.id, 10_000, None)
+    for time in (70_000, 1_000_000):
+        await ledger.note_requeued(job.id, time, JobUpdate(status="waits"))
+        assert await ledger.meter(job.id, time + 500_000) == (60_000, 0)
+        await ledger.note_running(job.id, 1_000_000, None)
+    assert await ledger.meter(job.id, 1_030_000) == (90_000, 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from models import JobState
 from tests.conditions import eventually
 from tests.provider.served import Reports, Served, ServedApart, serving, shell, with_sleep
 from tests.provider.slurm_served import cluster, slurm, slurm_served
+from tests.provider.test_charging import paid
 from tests.provider.test_slurm import ended, names, running, states
 from tests.slurm.cluster import NODES, Cluster
 
@@ -126,15 +129,20 @@ async def test_a_requeued_job_waits_and_runs_again(cluster: Cluster, tmp_path: P
     served = slurm_served(tmp_path, Reports())
     served.settings.executors[0].slurm.requeue = True
     job = shell("echo begun >> /work/begun; if [ $(wc -l < /work/begun) -gt 1 ]; then exit 4; fi; sleep 300")
+    job = paid(job, unitOfPrice="CREDITS_PER_MINUTE")
     async with serving(served):
         await running(served, job)
         cluster.run(
             "scontrol", "requeue", *cluster.run("squeue", f"--name=ucloud-{job['id']}", "-h", "-o", "%i").split()
         )
         await eventually(lambda: JobState.IN_QUEUE in states(served, job), 40)
+        # An hour goes by before it runs again, for which nobody pays.
+        with contextlib.closing(sqlite3.connect(tmp_path / "provider" / "provider.sqlite")) as ledger, ledger:
+            ledger.execute("UPDATE meters SET started_at = started_at - 3600000")
         cluster.release(f"ucloud-{job['id']}")
         state, text = await eventually(lambda: ended(served, job), 150)
     assert (state, text) == (JobState.SUCCESS, "The job has finished with exit code 4.")
+    assert sum(charge.units for charge in served.reports.charges[job["id"]]) < 10
 
 
 # The last one: what the controller has lost may drain nodes a while later.
