@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Boolean, Integer, String, Text, delete, event, func, select, update
+from sqlalchemy import Boolean, Integer, String, Text, delete, event, func, select, union, update
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -202,14 +202,12 @@ class Ledger:
             )
             await connection.execute(insert(DueCharge).values(row))
 
-    async def due_charges(self) -> dict[str, list[tuple[int, Charge]]]:
-        """The charges of each job that were not taken yet, with the numbers under which they are kept."""
+    async def due_charges(self, job_id: str) -> list[tuple[int, Charge]]:
+        """The charges of a job that were not taken yet, with the numbers under which they are kept."""
+        statement = select(DueCharge.number, DueCharge.document).where(DueCharge.job_id == job_id)
         async with self._engine.connect() as connection:
-            rows = (await connection.execute(select(DueCharge.__table__).order_by(DueCharge.number))).all()
-        due: dict[str, list[tuple[int, Charge]]] = {}
-        for row in rows:
-            due.setdefault(row.job_id, []).append((row.number, Charge.model_validate_json(row.document)))
-        return due
+            rows = (await connection.execute(statement.order_by(DueCharge.number))).all()
+        return [(row.number, Charge.model_validate_json(row.document)) for row in rows]
 
     async def forget_charges(self, numbers: Sequence[int]) -> None:
         """Delete charges that were taken or refused."""
@@ -227,14 +225,18 @@ class Ledger:
         async with self._engine.begin() as connection:
             await connection.execute(insert(Report).values(_report(job_id, report)))
 
-    async def pending_reports(self) -> dict[str, list[tuple[int, JobUpdate]]]:
-        """What is to be reported of each job, oldest first, with the numbers under which it is kept."""
+    async def pending_reports(self, job_id: str) -> list[tuple[int, JobUpdate]]:
+        """What is to be reported of a job, oldest first, with the numbers under which it is kept."""
+        statement = select(Report.number, Report.document).where(Report.job_id == job_id)
         async with self._engine.connect() as connection:
-            rows = (await connection.execute(select(Report.__table__).order_by(Report.number))).all()
-        pending: dict[str, list[tuple[int, JobUpdate]]] = {}
-        for row in rows:
-            pending.setdefault(row.job_id, []).append((row.number, JobUpdate.model_validate_json(row.document)))
-        return pending
+            rows = (await connection.execute(statement.order_by(Report.number))).all()
+        return [(row.number, JobUpdate.model_validate_json(row.document)) for row in rows]
+
+    async def unanswered_jobs(self) -> list[str]:
+        """The jobs of which reports or charges were not taken yet."""
+        async with self._engine.connect() as connection:
+            rows = await connection.execute(union(select(Report.job_id), select(DueCharge.job_id)))
+            return [row.job_id for row in rows]
 
     async def count_unanswered(self) -> tuple[int, int]:
         """How many reports, and how many charges, were not taken yet."""
