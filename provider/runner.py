@@ -11,12 +11,14 @@ import contextlib
 import logging
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from models.job import Job, JobState, JobUpdate
 from models.product import ProductReference
-from provider import ends, outputs
+from provider import ends
+from provider.actions import Actions, Kind
 from provider.drives import Drives
 from provider.entering import WayIn
 from provider.executor import Executor, ExecutorFailed
@@ -39,6 +41,8 @@ LOOK_INTERVAL = 0.2
 """Seconds between two looks at all live jobs; PSI/J's news and requests bring the next look at once."""
 ANSWER_PATIENCE = 1.0
 """Seconds that the answer to `create` may wait for the job's start, so that it can say so."""
+FAILURE_PAUSE = 1.0
+"""Seconds until a job is looked at again of which a look has failed."""
 RUNNING = JobUpdate(state=JobState.RUNNING, status="Your job is now running.")
 
 
@@ -49,8 +53,21 @@ class LiveJob:
     taken: Taken
     started: bool = False
     failure: str | None = None
+    has_ended: bool = False
     told_in_answer: bool = False
     waiting_text: str | None = None
+    paused_until: float = 0.0
+    complaints: set[str] = field(default_factory=set)
+
+    @property
+    def is_to_stop(self) -> bool:
+        """Whether it shall end, however its replicas stand."""
+        return self.taken.stop_requested or self.failure is not None
+
+    def failed(self, error: Exception) -> None:
+        """Something that will be repeated has failed; each complaint is logged once."""
+        self.paused_until = time.monotonic() + FAILURE_PAUSE
+        _complain(self.complaints, "A look at the job %s failed; the next one follows.", self.taken.job.id, error=error)
 
 
 class Runner:
@@ -74,6 +91,7 @@ class Runner:
         self.networks = Networks(settings)
         self._starts = Starts(settings, self.folders, self.drives, self.networks)
         self.figures = Figures()
+        self._actions = Actions()
         self.looked_at = time.monotonic()
         self._live: dict[str, LiveJob] = {}
         self._news = asyncio.Event()
@@ -90,17 +108,21 @@ class Runner:
 
         for executor in self._executors:
             executor.tell(wake)
-        await self._sweep()
-        while True:
-            try:
-                with self.figures.look():
-                    await self._look_at_all()
-                self.looked_at = time.monotonic()
-            except Exception:
-                log.exception("A look at the jobs failed; the next one follows.")
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), LOOK_INTERVAL)
-            self._news.clear()
+        complaints: set[str] = set()
+        try:
+            await self._sweep()
+            while True:
+                try:
+                    with self.figures.look():
+                        await self._look_at_all()
+                    self.looked_at = time.monotonic()
+                except Exception as error:
+                    _complain(complaints, "A look at the jobs failed; the next one follows.", error=error)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._news.wait(), LOOK_INTERVAL)
+                self._news.clear()
+        finally:
+            await self._actions.close()
 
     def look(self) -> None:
         """Something has changed in the ledger."""
@@ -156,7 +178,7 @@ class Runner:
 
     def job_at(self, host: str) -> str | None:
         """The id of the live job whose public link has that domain."""
-        for job_id, live in self._live.items():
+        for job_id, live in self._still_live():
             domains = (live.taken.job.status.resolved_links or {}).values()
             if any(host == domain.lower() for domain in domains):
                 return job_id
@@ -164,17 +186,24 @@ class Runner:
 
     def counts(self) -> tuple[int, int]:
         """How many jobs run, and how many wait to be started."""
-        running = sum(job.taken.running_reported for job in self._live.values())
-        return running, len(self._live) - running
+        live = [live for _, live in self._still_live()]
+        running = sum(job.taken.running_reported for job in live)
+        return running, len(live) - running
+
+    def _still_live(self) -> list[tuple[str, LiveJob]]:
+        return [(job_id, live) for job_id, live in self._live.items() if not live.has_ended]
 
     async def _sweep(self) -> None:
         """Delete what a crash left of jobs that had ended."""
-        live = {entry.job.id for entry in await self._ledger.live()}
-        await self.networks.sweep(live)
-        folder = self.folders.all
-        for entry in os.scandir(folder) if folder.is_dir() else ():
-            if entry.name not in live:
-                await asyncio.to_thread(outputs.delete, Path(entry.path))
+        try:
+            live = {entry.job.id for entry in await self._ledger.live()}
+            await self.networks.sweep(live)
+            folder = self.folders.all
+            for entry in os.scandir(folder) if folder.is_dir() else ():
+                if entry.name not in live:
+                    self._actions.delete(Path(entry.path))
+        except Exception:
+            log.exception("What is left of jobs that have ended could not be deleted; the next start tries again.")
 
     async def _look_at_all(self) -> None:
         taken = {entry.job.id: entry for entry in await self._ledger.live()}
@@ -185,34 +214,36 @@ class Runner:
         for job_id, entry in taken.items():
             live = self._live.setdefault(job_id, LiveJob(entry))
             live.taken = entry
+            # It may have ended since the ledger was read.
+            if live.has_ended or self._actions.is_busy(job_id) or time.monotonic() < live.paused_until:
+                continue
             with about(job_id):
                 try:
                     await self._look_at(live)
-                except Exception:  # one job must not hold up the others
-                    log.exception("A look at the job %s failed; the next one follows.", job_id)
+                except Exception as error:  # one job must not hold up the others
+                    live.failed(error)
 
     async def _look_at(self, live: LiveJob) -> None:
         job, executor = live.taken.job, self.executor_of(live.taken.job)
         standing = executor.standing(job)
         if not live.started and not live.taken.stop_requested and live.failure is None:
             try:
-                live.started = await self._start(job, executor)
+                was_started = executor.was_started(job)
             except ExecutorFailed as error:
                 await self._tell_waiting(live, str(error))
                 return
-            except Exception as error:
-                log.exception("The job %s could not be started.", job.id)
-                live.failure = f"The job could not be started: {error}"
-                if _is_untouched(job, executor):
-                    await self._end(job, JobUpdate(state=JobState.FAILURE, status=live.failure), _now())
-                    return
-            standing = executor.standing(job)
+            if was_started is False:
+                self._actions.begin(job.id, Kind.START, partial(self._start, live), live.failed)
+                return
+            live.started = was_started is True
         conditions = standing.conditions
         has_begun = any(condition.phase is not Phase.NOT_STARTED for condition in conditions)
+        if live.failure is not None and _is_untouched(job, executor):
+            self._end_soon(live, JobUpdate(state=JobState.FAILURE, status=live.failure), _now())
+            return
         if live.taken.stop_requested and live.failure is None and not has_begun and standing.is_settled:
-            await self._end(
-                job, JobUpdate(state=JobState.SUCCESS, status="The job was cancelled before it was started."), _now()
-            )
+            text = "The job was cancelled before it was started."
+            self._end_soon(live, JobUpdate(state=JobState.SUCCESS, status=text), _now())
             return
         if standing.waits_again and live.taken.running_reported and not live.taken.stop_requested:
             await self._tell_requeued(live)
@@ -223,18 +254,14 @@ class Runner:
         used_until = ends.used_until(conditions, _now())
         await self._charge(job, used_until, self._settings.charge_interval)
         lost = ends.first_lost(conditions)
-        is_ordered = live.taken.stop_requested or live.failure is not None
-        is_to_stop = is_ordered or lost is not None
+        is_to_stop = live.is_to_stop or lost is not None
         all_over = all(condition.is_over for condition in conditions)
-        # A requeue may have undone meanwhile what the job would be stopped for.
-        if (is_to_stop and not (standing.is_settled and all_over)) and (
-            is_ordered or ends.first_lost(executor.standing(job).conditions) is not None
-        ):
-            await executor.stop(job)
         # What was never started will not start once all is settled.
         none_runs = all(condition.is_over or condition.phase is Phase.NOT_STARTED for condition in conditions)
         if standing.is_settled and (all_over or (none_runs and (is_to_stop or standing.end is not None))):
-            await self._end(job, ends.last_word(live.taken, standing, lost, live.failure), used_until)
+            self._end_soon(live, ends.last_word(live.taken, standing, lost, live.failure), used_until)
+        elif is_to_stop and not (standing.is_settled and all_over):
+            self._actions.begin(job.id, Kind.STOP, partial(self._stop, live), live.failed)
 
     async def _tell_running(self, live: LiveJob) -> None:
         job_id = live.taken.job.id
@@ -262,32 +289,52 @@ class Runner:
         await self._ledger.note_requeued(live.taken.job.id, _now(), JobUpdate(state=JobState.IN_QUEUE, status=text))
         self.reports_waiting.set()
 
-    async def _start(self, job: Job, executor: Executor) -> bool:
-        """Start what was not started; False if it cannot be known yet what that is, and this is to be repeated."""
-        was_started = executor.was_started(job)  # first of all: a job that runs needs nothing more, such as its inputs
-        if was_started is False:
+    async def _start(self, live: LiveJob) -> None:
+        job, executor = live.taken.job, self.executor_of(live.taken.job)
+        taken = await self._ledger.find(job.id)
+        if taken is None or taken.stop_requested:  # it may have waited for its turn
+            return
+        try:
             replicas = await self._starts.prepare(job, executor)
             await executor.start(job, self.folders.work(job.id), replicas)
+        except ExecutorFailed as error:
+            await self._tell_waiting(live, str(error))
+            return
+        except Exception as error:
+            log.exception("The job %s could not be started.", job.id)
+            live.failure = f"The job could not be started: {error}"
+        else:
+            live.started = True
             log.info("Started job %s with %d replicas.", job.id, len(replicas))
-        return was_started is not None
+        self._news.set()
 
-    async def _end(self, job: Job, report: JobUpdate, used_until: int) -> None:
-        """Keep the output, delete what belongs to the job alone, and note the end. May be repeated after a crash."""
+    async def _stop(self, live: LiveJob) -> None:
+        job, executor = live.taken.job, self.executor_of(live.taken.job)
+        # A requeue may have undone meanwhile what the job would be stopped for.
+        if live.is_to_stop or ends.first_lost(executor.standing(job).conditions) is not None:
+            await executor.stop(job)
+
+    def _end_soon(self, live: LiveJob, report: JobUpdate, used_until: int) -> None:
+        action = partial(self._end, live, report, used_until)
+        self._actions.begin(live.taken.job.id, Kind.END, action, live.failed)
+
+    async def _end(self, live: LiveJob, report: JobUpdate, used_until: int) -> None:
+        """Keep the output, note the end, and delete what belongs to the job alone. May be repeated after a crash."""
+        job = live.taken.job
         if self.folders.of(job.id).is_dir():
-            lost = await asyncio.to_thread(ends.collect, job, self.folders)
+            lost = await self._actions.collect(partial(ends.collect, job, self.folders))
             text = f"{report.status} Output that could not be kept: {', '.join(lost[:5])}." if lost else report.status
             report = report.model_copy(update={"output_folder": f"/{HOME_DRIVE}/Jobs/{job.id}", "status": text})
         await self._charge(job, used_until, None)
         await self.networks.end(job.id)
-        live = self._live.pop(job.id, None)
         self.executor_of(job).forget(job.id)
         # The answer to `create` may still be under way: then this must not be the first thing that is heard.
-        was_told_in_answer = live is not None and live.told_in_answer
-        await self._ledger.report_end(job.id, [RUNNING, report] if was_told_in_answer else [report])
-        self.figures.ended(report.state, live is not None and live.taken.stop_requested)
-        await asyncio.to_thread(outputs.delete, self.folders.of(job.id))
+        await self._ledger.report_end(job.id, [RUNNING, report] if live.told_in_answer else [report])
+        live.has_ended = True
+        self.figures.ended(report.state, live.taken.stop_requested)
         log.info("Job %s ended: %s %s", job.id, report.state, report.status)
         self.reports_waiting.set()
+        self._actions.delete(self.folders.of(job.id))
 
     async def _charge(self, job: Job, until: int, interval: float | None) -> None:
         """Note what is due since the last charge; at the end (no interval) all that is left."""
@@ -312,6 +359,14 @@ def _is_untouched(job: Job, executor: Executor) -> bool:
         conditions = executor.standing(job).conditions
         return executor.was_started(job) is False and all(c.phase is Phase.NOT_STARTED for c in conditions)
     return False
+
+
+def _complain(told: set[str], message: str, *about: str, error: Exception) -> None:
+    """Log an error with its traceback, unless the same was told before."""
+    text = f"{type(error).__name__}: {error}"
+    if text not in told:
+        told.add(text)
+        log.error(message, *about, exc_info=error)
 
 
 def _now() -> int:

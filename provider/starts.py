@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from models.application import Application, Tool
@@ -30,16 +31,19 @@ class Starts:
 
         Raises `FileRefused`, `OutputRefused`, `NoNetwork`, `NetworkFailed`, `OSError`.
         """
+        mounts = await asyncio.to_thread(self._make_folders, job)
+        if not executor.assigns_hosts:
+            await self._networks.begin(job)
+        conditions = executor.standing(job).conditions
+        ranks = [rank for rank, condition in enumerate(conditions) if condition.phase is Phase.NOT_STARTED]
+        return await asyncio.to_thread(lambda: [self._replica(job, rank, executor, mounts) for rank in ranks])
+
+    def _make_folders(self, job: Job) -> dict[str, tuple[Path, bool]]:
+        """Its output and its work folder, which may take copies of its inputs; returns the mounts."""
         mounts = self._drives.mounts(job)
         self._folders.make_output(job.id)
         sandbox.prepare_work(self._folders.work(job.id), mounts)
-        if not executor.assigns_hosts:
-            await self._networks.begin(job)
-        return [
-            self._replica(job, rank, executor, mounts)
-            for rank, condition in enumerate(executor.standing(job).conditions)
-            if condition.phase is Phase.NOT_STARTED
-        ]
+        return mounts
 
     def _replica(self, job: Job, rank: int, executor: Executor, mounts: dict[str, tuple[Path, bool]]) -> ReplicaStart:
         application, _ = resolved(job)

@@ -31,7 +31,7 @@ async def live_through(provider: Served, count: int) -> None:
     children = psutil.Process().children(recursive=True)
     assert not [child for child in children if child.status() == psutil.STATUS_ZOMBIE]
     assert not any(provider.processes_of(job) for job in jobs)
-    assert not list((provider.folder / "provider" / "jobs").iterdir())
+    await eventually(lambda: not list((provider.folder / "provider" / "jobs").iterdir()))
     gc.collect()
 
 

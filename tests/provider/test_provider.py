@@ -33,7 +33,7 @@ async def test_a_job_runs_and_is_reported(provider: Served) -> None:
     assert provider.output(job, "stdout-0.txt") == "out\n/work\n"
     assert provider.output(job, "stderr-0.txt") == "err\n"
     assert provider.output(job, "result.txt") == "kept\n"
-    assert not (provider.folder / "provider" / "jobs" / job["id"]).exists()
+    await eventually(lambda: not (provider.folder / "provider" / "jobs" / job["id"]).exists())
 
 
 async def test_a_repeat_does_not_start_it_twice(provider: Served) -> None:

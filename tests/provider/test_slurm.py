@@ -92,7 +92,7 @@ async def test_a_batch_job_ends_with_its_exit_code(slurm: Served) -> None:
     assert await ended(slurm, job) == (JobState.SUCCESS, "The job has finished with exit code 3.")
     assert (slurm.output(job, "stdout-0.txt"), slurm.output(job, "stderr-0.txt")) == ("out\n", "err\n")
     assert slurm.output(job, "result.txt") == "kept\n"
-    assert not (slurm.folder / "provider" / "jobs" / job["id"]).exists()
+    await eventually(lambda: not (slurm.folder / "provider" / "jobs" / job["id"]).exists())
 
 
 async def test_three_replicas_on_three_nodes_meet_over_tcp(slurm: Served) -> None:
