@@ -56,6 +56,9 @@ class Executor(Protocol):
     assigns_hosts: bool
     """Whether it writes the replicas' `node-<rank>.txt` itself, because hosts are known only when they start."""
 
+    maximum_replicas: int | None
+    """How many replicas a job may have; None if that is the scheduler's to say."""
+
     prefix: Sequence[str]
     """What the program's command line begins with, inside its sandbox."""
 

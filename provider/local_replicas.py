@@ -16,17 +16,26 @@ from provider.entering import WayIn, enter
 from provider.executor import ReplicaStart, Standing
 from provider.replica import Phase, Replica
 
+MAXIMUM_REPLICAS = 64
+"""Of a job: all of them are processes of one machine, each with a network and with files for each of the others."""
+
 
 @dataclass
 class _Local:
     replicas: list[Replica]
-    psij_jobs: list[psij.Job] = field(default_factory=list)
+    psij_jobs: dict[int, psij.Job] = field(default_factory=dict)
+    """Of each rank that this process has started, the last."""
+
+    def may_begin(self, rank: int) -> bool:
+        """Whether a process of PSI/J's may not have come yet to what it was started for."""
+        return rank in self.psij_jobs and not self.psij_jobs[rank].status.final
 
 
 class LocalExecutor:
     """Runs replicas on this machine; `control` names the control folder of a job's rank."""
 
     assigns_hosts = False
+    maximum_replicas: int | None = MAXIMUM_REPLICAS
     prefix: Sequence[str] = ()
 
     def __init__(self, control: Callable[[str, int], Path]) -> None:
@@ -49,13 +58,15 @@ class LocalExecutor:
     def standing(self, job: Job) -> Standing:
         """What the control folders and this machine's processes say now."""
         local = self._local(job)
-        # What was never started may still be started by a process of PSI/J's that has not come to it yet.
-        are_final = all(psij_job.status.final for psij_job in local.psij_jobs)
+        may_begin = [local.may_begin(replica.rank) for replica in local.replicas]  # before what it has come to is read
         conditions = [replica.condition() for replica in local.replicas]
-        return Standing(conditions, are_final or all(c.phase is not Phase.NOT_STARTED for c in conditions))
+        are_waited_for = [
+            condition.phase is Phase.NOT_STARTED and may for condition, may in zip(conditions, may_begin, strict=True)
+        ]
+        return Standing(conditions, is_settled=not any(are_waited_for))
 
     def was_started(self, job: Job) -> bool | None:
-        """Whether all replicas have begun."""
+        """Whether all replicas have begun; one whose wrapper ended before that is to be started again."""
         standing = self.standing(job)
         if all(condition.phase is not Phase.NOT_STARTED for condition in standing.conditions):
             return True
@@ -67,10 +78,8 @@ class LocalExecutor:
         for start in replicas:
             replica = local.replicas[start.rank]
             if replica.condition().phase is Phase.NOT_STARTED:
-                local.psij_jobs.append(
-                    await asyncio.to_thread(
-                        replica.start, self._executor, start.command, work, start.stdout, start.stderr
-                    )
+                local.psij_jobs[start.rank] = await asyncio.to_thread(
+                    replica.start, self._executor, start.command, work, start.stdout, start.stderr
                 )
 
     async def stop(self, job: Job) -> None:

@@ -43,6 +43,9 @@ ANSWER_PATIENCE = 1.0
 """Seconds that the answer to `create` may wait for the job's start, so that it can say so."""
 FAILURE_PAUSE = 1.0
 """Seconds until a job is looked at again of which a look has failed."""
+START_ATTEMPTS = 3
+START_PAUSE = 1.0
+"""How often a job is started, and the seconds in between, where a start leaves a replica that has not begun."""
 RUNNING = JobUpdate(state=JobState.RUNNING, status="Your job is now running.")
 
 
@@ -52,6 +55,8 @@ class LiveJob:
 
     taken: Taken
     started: bool = False
+    starts: int = 0
+    start_not_before: float = 0.0
     failure: str | None = None
     has_ended: bool = False
     told_in_answer: bool = False
@@ -232,10 +237,10 @@ class Runner:
             except ExecutorFailed as error:
                 await self._tell_waiting(live, str(error))
                 return
-            if was_started is False:
-                self._actions.begin(job.id, Kind.START, partial(self._start, live), live.failed)
-                return
             live.started = was_started is True
+            if was_started is False:
+                self._start_soon(live)
+                return
         conditions = standing.conditions
         has_begun = any(condition.phase is not Phase.NOT_STARTED for condition in conditions)
         if live.failure is not None and _is_untouched(job, executor):
@@ -289,6 +294,13 @@ class Runner:
         await self._ledger.note_requeued(live.taken.job.id, _now(), JobUpdate(state=JobState.IN_QUEUE, status=text))
         self.reports_waiting.set()
 
+    def _start_soon(self, live: LiveJob) -> None:
+        """A start may have come to nothing, such as where a wrapper was killed at once: then it is repeated."""
+        if live.starts == START_ATTEMPTS:
+            live.failure = f"The job could not be started: of {START_ATTEMPTS} attempts none began all of its replicas."
+        elif time.monotonic() > live.start_not_before:
+            self._actions.begin(live.taken.job.id, Kind.START, partial(self._start, live), live.failed)
+
     async def _start(self, live: LiveJob) -> None:
         job, executor = live.taken.job, self.executor_of(live.taken.job)
         taken = await self._ledger.find(job.id)
@@ -304,7 +316,8 @@ class Runner:
             log.exception("The job %s could not be started.", job.id)
             live.failure = f"The job could not be started: {error}"
         else:
-            live.started = True
+            live.starts += 1
+            live.start_not_before = time.monotonic() + START_PAUSE
             log.info("Started job %s with %d replicas.", job.id, len(replicas))
         self._news.set()
 

@@ -153,8 +153,9 @@ def _calls(
         """Take all jobs or none; a known one is a repeat."""
         tracing.about(ids_in(request.items))
         for job in request.items:
-            _check(job)
-            await _check_peers(job)
+            if await ledger.find(job.id) is None:  # a repeat was checked when it came
+                _check(job)
+                await _check_peers(job)
         try:
             await ledger.take(request.items)
         except TerminatedBefore as error:
@@ -179,10 +180,11 @@ def _calls(
         if not tool.backend.support_in(support).enabled:
             why = f"{job.specification.product} does not run applications of type {tool.backend}."
             raise Refused(why, code=ErrorCode.FEATURE_NOT_SUPPORTED_BY_PROVIDER)
+        maximum = runner.executor_of(job).maximum_replicas
+        if maximum is not None and job.specification.replicas > maximum:
+            raise Refused(f"A job of {job.specification.product} has {maximum} replicas at most.")
 
     async def _check_peers(job: Job) -> None:
-        if await ledger.find(job.id) is not None:
-            return  # a repeat: it was checked when it came
         for peer in peers_of(job):
             taken = await ledger.find(peer.job_id)
             if taken is None or taken.ended:

@@ -86,6 +86,7 @@ class SlurmExecutor:
     """Runs the replicas of one product's jobs in Slurm; `folder_of` names the folder of a job, shared by all nodes."""
 
     assigns_hosts = True
+    maximum_replicas: int | None = None
     # The wrapper and bubblewrap ignore SIGTERM, so that they outlive it; the program does not.
     prefix: Sequence[str] = ("/usr/bin/env", "--default-signal=TERM")
 

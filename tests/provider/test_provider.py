@@ -16,10 +16,11 @@ import pytest
 from websockets.asyncio.client import connect as connect_websocket
 
 from models import JobState, JobUpdate
-from provider import sandbox
+from provider import replica, sandbox
 from provider.ledger import Ledger
+from provider.local_replicas import MAXIMUM_REPLICAS
 from provider.replica import Replica
-from provider.runner import ANSWER_PATIENCE
+from provider.runner import ANSWER_PATIENCE, START_ATTEMPTS
 from tests.conditions import eventually
 from tests.provider.served import Reports, Served, ServedApart, serving, shell, with_sleep
 
@@ -264,12 +265,12 @@ async def test_a_job_that_starts_only_in_part_leaves_no_process(
 ) -> None:
     start = Replica.start
 
-    def start_but_one(replica: Replica, *arguments: Any) -> psij.Job:
-        if replica.rank == 1:
+    def start_but_one(started: Replica, *arguments: Any) -> psij.Job:
+        if started.rank == 1:
             while provider.output(job, "stdout-0.txt") != "ready\n":
                 time.sleep(0.02)
             raise psij.SubmitException("Cannot allocate memory")
-        return start(replica, *arguments)
+        return start(started, *arguments)
 
     job = shell("echo ready; sleep 300", replicas=2)
     monkeypatch.setattr(Replica, "start", start_but_one)
@@ -278,6 +279,40 @@ async def test_a_job_that_starts_only_in_part_leaves_no_process(
     assert end.state is JobState.FAILURE
     assert (end.status or "").startswith("The job could not be started: Cannot allocate memory")
     await eventually(lambda: not provider.processes_of(job))
+
+
+@pytest.mark.parametrize("failures", [1, 2, 9])
+async def test_a_replica_whose_wrapper_does_not_begin_is_started_again_a_few_times(
+    provider: Served, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    tries = f'[ $(ls "$1" | grep -c try) -lt {failures} ] && mktemp "$1/tryXXXXXX" && exit 0'
+    monkeypatch.setattr(replica, "WRAPPER", f'case "$1" in *-1) {tries};; esac\n{replica.WRAPPER}')
+    job = shell("echo once", replicas=2)
+    await provider.call("", job)
+    end = await provider.end_of(job)
+    if failures < START_ATTEMPTS:
+        assert end.state is JobState.SUCCESS
+        assert [provider.output(job, f"stdout-{rank}.txt") for rank in range(2)] == ["once\n"] * 2
+    else:
+        text = "The job could not be started: of 3 attempts none began all of its replicas."
+        assert (end.state, end.status) == (JobState.FAILURE, text)
+    await eventually(lambda: not provider.processes_of(job))
+
+
+async def test_more_replicas_than_one_machine_can_hold_are_refused(provider: Served) -> None:
+    answer = await provider.call("", shell("true", replicas=MAXIMUM_REPLICAS + 1))
+    assert answer.status_code == 400
+    assert answer.json()["why"] == "A job of cpu-1/cpu@local has 64 replicas at most."
+
+
+async def test_a_repeat_is_the_same_job_also_when_it_would_be_refused_by_now(provider: Served) -> None:
+    (provider.folder / "drive" / "in.txt").write_text("given")
+    job = shell("sleep 300", parameters={"input": {"type": "file", "path": "/data/in.txt"}})
+    await provider.call("", job)
+    (provider.folder / "drive" / "in.txt").unlink()
+    assert (await provider.call("", job)).status_code == 200
+    await provider.call("terminate", job)
+    assert (await provider.end_of(job)).status == "Your job has been cancelled!"
 
 
 async def test_products_and_utilization(provider: Served) -> None:
