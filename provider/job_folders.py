@@ -15,6 +15,11 @@ class JobFolders:
         self.all = settings.data_dir.resolve() / "jobs"
         self._home = settings.all_drives[HOME_DRIVE]
 
+    def make(self) -> None:
+        """Make the folder of all jobs, for its owner alone. Raises `OSError`."""
+        self.all.mkdir(parents=True, exist_ok=True)
+        self.all.chmod(0o700)
+
     def of(self, job_id: str) -> Path:
         """All that belongs to the job alone."""
         return self.all / job_id

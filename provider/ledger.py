@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +13,7 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from models.job import Job, JobUpdate
+from models.job import Job, JobStatus, JobUpdate
 from models.protocol import Charge
 
 
@@ -100,6 +102,7 @@ class Ledger:
 
     def __init__(self, file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
+        _close_to_others(file)
         self._engine = create_async_engine(f"sqlite+aiosqlite:///{file}")
         event.listen(self._engine.sync_engine, "connect", _prepare)
 
@@ -248,10 +251,32 @@ class Ledger:
             reports, charges = (await connection.execute(statement)).one()
         return reports, charges
 
-    async def forget_reports(self, numbers: Sequence[int]) -> None:
-        """Delete reports that were taken."""
+    async def forget_reports(self, job_id: str, numbers: Sequence[int]) -> None:
+        """Delete reports of a job that were taken; with those of its end goes what nobody needs any more of it."""
         async with self._engine.begin() as connection:
             await connection.execute(delete(Report).where(Report.number.in_(numbers)))
+            left = union(
+                select(Report.job_id).where(Report.job_id == job_id),
+                select(DueCharge.job_id).where(DueCharge.job_id == job_id),
+            )
+            ended = select(TakenJob.document).where(TakenJob.id == job_id, TakenJob.ended.is_(True))
+            row = (await connection.execute(ended)).first()
+            if row is None or (await connection.execute(left)).first():
+                return
+            job = Job.model_validate_json(row.document)
+            # What the orchestrator had resolved may hold secrets, such as licenses.
+            bare = job.model_copy(update={"status": JobStatus(state=job.status.state)})
+            await connection.execute(update(TakenJob).where(TakenJob.id == job_id).values(document=_document(bare)))
+            for table in (Meter, MeterPause):
+                await connection.execute(delete(table).where(table.job_id == job_id))
+
+
+def _close_to_others(file: Path) -> None:
+    """Make the database for its owner alone; SQLite gives the files beside it the same rights."""
+    os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
+    for one in (file, *(file.with_name(f"{file.name}{suffix}") for suffix in ("-wal", "-shm"))):
+        with contextlib.suppress(FileNotFoundError):
+            one.chmod(0o600)
 
 
 def _prepare(connection: object, _record: object) -> None:

@@ -143,7 +143,7 @@ class Reporter:
             with contextlib.suppress(JobClosed):  # nobody wants to hear it any more
                 async with asyncio.timeout(PATIENCE):
                     await reports.update(job_id, [update for _, update in updates])
-            await self._ledger.forget_reports([number for number, _ in updates])
+            await self._ledger.forget_reports(job_id, [number for number, _ in updates])
 
     async def _charge(self, reports: Reports, job_id: str, charges: Sequence[Charge]) -> None:
         try:

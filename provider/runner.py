@@ -83,6 +83,7 @@ class Runner:
         self._ledger = ledger
         self.drives = Drives(settings.all_drives)
         self.folders = JobFolders(settings)
+        self.folders.make()
         self._local = LocalExecutor(self.folders.control)
         queue = SlurmQueue(settings.slurm_interval)
         self._by_product: dict[ProductReference, Executor] = {

@@ -54,6 +54,8 @@ class _Submitter(SlurmJobExecutor):
     _NAME_ = "slurm"
 
     def __init__(self, requeue: bool, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
         config = SlurmExecutorConfig(
             work_directory=folder, queue_polling_interval=NEVER, initial_queue_polling_delay=NEVER
         )
@@ -65,6 +67,14 @@ class _Submitter(SlurmJobExecutor):
         others = [name for name in os.environ if name not in KEPT_VARIABLES and not name.startswith(SLURMS_VARIABLES)]
         without = (f"--unset={name}" for name in others)
         return ["/usr/bin/env", *without, "sbatch", self._option, str(submit_file_path.absolute())]
+
+
+class _Submission(psij.Job):
+    """A job that has our job's id in PSI/J too, so that the files which PSI/J makes for it are found again."""
+
+    def __init__(self, job_id: str, specification: psij.JobSpec) -> None:
+        super().__init__(specification)
+        self._id = job_id
 
 
 @dataclass
@@ -217,8 +227,13 @@ class SlurmExecutor:
         await slurm_commands.run("scontrol", "update", f"JobId={slurm_job.number}", limit)
 
     def forget(self, job_id: str) -> None:
-        """It has ended."""
-        self._told.pop(job_id, None)
+        """It has ended; so do PSI/J's files of it, of which some have our id and some have Slurm's number."""
+        told = self._told.pop(job_id, _Told())
+        numbers = {self._begun(job_id), *(job.number for job in (self._find(job_id), told.end) if job is not None)}
+        names = [f"{job_id}.job", f"{job_id}_launcher.log"]
+        names += [f"{number}{suffix}" for number in numbers for suffix in (".out", ".ec", ".nodefile")]
+        for name in names:
+            (_psij_folder(self._folder_of(job_id)) / _Submitter._NAME_ / name).unlink(missing_ok=True)
 
     def way_into(self, job: Job, rank: int) -> WayIn | None:
         """How a program comes into a replica on its node; None if it does not run, or there is no such rank."""
@@ -272,7 +287,7 @@ class SlurmExecutor:
 
     def _submit(self, job: Job, folder: Path, work: Path) -> None:
         if self._submitter is None:
-            self._submitter = _Submitter(self._options.requeue, folder.parent.parent / "psij")
+            self._submitter = _Submitter(self._options.requeue, _psij_folder(folder))
         product = job.status.resolved_product if isinstance(job.status.resolved_product, dict) else {}
         options = self._options
         cores = options.cores or product.get("cpu") or 1
@@ -301,7 +316,7 @@ class SlurmExecutor:
             attributes=attributes,
             launcher="single",
         )
-        self._submitter.submit(psij.Job(specification))
+        self._submitter.submit(_Submission(job.id, specification))
 
     def _duration(self, job: Job) -> timedelta:
         allocation = job.specification.time_allocation
@@ -395,6 +410,11 @@ class SlurmExecutor:
             file = control / "exit-code"
             return Condition(Phase.ENDED, int(file.read_text()), file.stat().st_mtime)
         return Condition(Phase.RUNNING if (control / "started").is_dir() else Phase.NOT_STARTED)
+
+
+def _psij_folder(folder: Path) -> Path:
+    """Where PSI/J keeps its files, given the folder of any job."""
+    return folder.parent.parent / "psij"
 
 
 def _minutes(duration: timedelta) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -226,6 +227,15 @@ def test_output_never_goes_where_another_job_puts_a_link_meanwhile(tmp_path: Pat
     assert list(elsewhere.iterdir()) == []
     (folder,) = (one for one in (output, link) if not one.is_symlink())
     assert len(list(folder.iterdir())) + len(failed) == 1000
+
+
+async def test_the_files_of_jobs_are_closed_to_other_users(provider: Served) -> None:
+    job = shell("sleep 300")
+    await provider.call("", job)
+    await eventually(lambda: provider.still_runs(job))
+    assert stat.S_IMODE((provider.folder / "provider" / "jobs").stat().st_mode) == 0o700
+    await provider.call("terminate", job)
+    await provider.end_of(job)
 
 
 def test_output_crosses_file_systems_without_following_links(tmp_path: Path) -> None:

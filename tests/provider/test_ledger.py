@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
+import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import event
 
-from models import Job, JobUpdate
+from models import Job, JobState, JobUpdate
+from models.protocol import Charge
 from provider.ledger import Ledger, TerminatedBefore
 from tests.conditions import eventually
 from tests.provider.served import shell
@@ -57,3 +60,38 @@ async def test_a_meter_stands_still_while_a_job_waits_again(ledger: Ledger, job:
         assert await ledger.meter(job.id, time + 500_000) == (60_000, 0)
         await ledger.note_running(job.id, 1_000_000, None)
     assert await ledger.meter(job.id, 1_030_000) == (90_000, 0)
+
+
+async def test_of_a_job_that_has_ended_no_secret_is_kept(tmp_path: Path, ledger: Ledger, job: Job) -> None:
+    status = job.status.model_copy(update={"resolved_licenses": {"key": "a-secret"}})
+    await ledger.take([job.model_copy(update={"status": status})])
+    await ledger.note_running(job.id, 1, JobUpdate(status="runs"))
+    await ledger.forget_reports(job.id, [number for number, _ in await ledger.pending_reports(job.id)])
+    await ledger.add_charge(job.id, Charge(charge_id="1-1", units=1, periods=1))
+    await ledger.report_end(job.id, [JobUpdate(state=JobState.SUCCESS), JobUpdate(status="more")])
+    (first, _), (second, _) = await ledger.pending_reports(job.id)
+    await ledger.forget_reports(job.id, [first])
+    taken = await ledger.find(job.id)
+    assert taken is not None
+    assert taken.job.status.resolved_licenses == {"key": "a-secret"}
+    assert await ledger.meter(job.id, 2) is not None
+    await ledger.forget_charges([number for number, _ in await ledger.due_charges(job.id)])
+    await ledger.forget_reports(job.id, [second])
+    taken = await ledger.find(job.id)
+    assert taken is not None
+    assert taken.ended
+    assert taken.job.specification == job.specification
+    assert (taken.job.status.resolved_licenses, taken.job.status.resolved_application) == (None, None)
+    assert await ledger.meter(job.id, 2) is None
+
+
+async def test_the_database_is_its_owners_alone_also_when_it_was_made_otherwise(tmp_path: Path, job: Job) -> None:
+    file = tmp_path / "provider.sqlite"
+    file.touch(0o644)
+    file.chmod(0o644)
+    ledger = Ledger(file)
+    await ledger.open()
+    await ledger.take([job])
+    modes = {one.name: stat.S_IMODE(one.stat().st_mode) for one in os.scandir(tmp_path)}
+    await ledger.close()
+    assert modes == {f"provider.sqlite{suffix}": 0o600 for suffix in ("", "-wal", "-shm")}

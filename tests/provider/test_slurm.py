@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import stat
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,9 @@ async def test_a_batch_job_ends_with_its_exit_code(slurm: Served) -> None:
     assert await ended(slurm, job) == (JobState.SUCCESS, "The job has finished with exit code 3.")
     assert (slurm.output(job, "stdout-0.txt"), slurm.output(job, "stderr-0.txt")) == ("out\n", "err\n")
     assert slurm.output(job, "result.txt") == "kept\n"
+    psij = slurm.folder / "provider" / "psij"
+    assert stat.S_IMODE(psij.stat().st_mode) == 0o700
+    assert os.listdir(psij / "slurm") == []
     await eventually(lambda: not (slurm.folder / "provider" / "jobs" / job["id"]).exists())
 
 
