@@ -18,13 +18,15 @@ Value = TypeVar("Value")
 
 
 class Kind(Enum):
-    """What is done for a job; the number is how many jobs have it done at the same time."""
+    """What is done for a job."""
 
-    START = 4
-    STOP = 16
-    END = 8
+    START = "start"
+    STOP = "stop"
+    END = "end"
 
 
+AT_ONCE = {Kind.START: 4, Kind.STOP: 16, Kind.END: 8}
+"""For how many jobs it is done at the same time."""
 DELETED_AT_ONCE = 2
 """Folders of ended jobs that are deleted at the same time, as slowly as it takes."""
 
@@ -33,10 +35,10 @@ class Actions:
     """At most one action for each job. What a stop breaks off is done again after the next start."""
 
     def __init__(self) -> None:
-        self._slots = {kind: asyncio.Semaphore(kind.value) for kind in Kind}
+        self._slots = {kind: asyncio.Semaphore(number) for kind, number in AT_ONCE.items()}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         # Threads of their own: of those that all share there are few, and starts need them.
-        self._collecting = ThreadPoolExecutor(Kind.END.value, "collect")
+        self._collecting = ThreadPoolExecutor(AT_ONCE[Kind.END], "collect")
         self._deleting = ThreadPoolExecutor(DELETED_AT_ONCE, "delete")
 
     def is_busy(self, job_id: str) -> bool:

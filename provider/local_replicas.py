@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import psij
+import psutil
 
 from models.job import Job
 from provider.entering import WayIn, enter
@@ -28,7 +29,11 @@ class _Local:
 
     def may_begin(self, rank: int) -> bool:
         """Whether a process of PSI/J's may not have come yet to what it was started for."""
-        return rank in self.psij_jobs and not self.psij_jobs[rank].status.final
+        psij_job = self.psij_jobs.get(rank)
+        if psij_job is None or psij_job.status.final:
+            return False
+        # PSI/J may take a process that ended at once for one that runs.
+        return psij_job.native_id is None or psutil.pid_exists(int(psij_job.native_id))
 
 
 class LocalExecutor:

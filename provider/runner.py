@@ -21,7 +21,7 @@ from provider import ends
 from provider.actions import Actions, Kind
 from provider.drives import Drives
 from provider.entering import WayIn
-from provider.executor import Executor, ExecutorFailed
+from provider.executor import Executor, ExecutorFailed, Standing
 from provider.figures import Figures
 from provider.job_folders import JobFolders
 from provider.ledger import Ledger, Taken
@@ -251,12 +251,7 @@ class Runner:
             text = "The job was cancelled before it was started."
             self._end_soon(live, JobUpdate(state=JobState.SUCCESS, status=text), _now())
             return
-        if standing.waits_again and live.taken.running_reported and not live.taken.stop_requested:
-            await self._tell_requeued(live)
-        elif not live.taken.running_reported and all(c.phase is not Phase.NOT_STARTED for c in conditions):
-            await self._tell_running(live)
-        elif standing.waiting_text is not None and not live.taken.stop_requested:
-            await self._tell_waiting(live, standing.waiting_text)
+        await self._tell(live, standing)
         used_until = ends.used_until(conditions, _now())
         await self._charge(job, used_until, self._settings.charge_interval)
         lost = ends.first_lost(conditions)
@@ -268,6 +263,14 @@ class Runner:
             self._end_soon(live, ends.last_word(live.taken, standing, lost, live.failure), used_until)
         elif is_to_stop and not (standing.is_settled and all_over):
             self._actions.begin(job.id, Kind.STOP, partial(self._stop, live), live.failed)
+
+    async def _tell(self, live: LiveJob, standing: Standing) -> None:
+        if standing.waits_again and live.taken.running_reported and not live.taken.stop_requested:
+            await self._tell_requeued(live)
+        elif not live.taken.running_reported and all(c.phase is not Phase.NOT_STARTED for c in standing.conditions):
+            await self._tell_running(live)
+        elif standing.waiting_text is not None and not live.taken.stop_requested:
+            await self._tell_waiting(live, standing.waiting_text)
 
     async def _tell_running(self, live: LiveJob) -> None:
         job_id = live.taken.job.id

@@ -174,7 +174,9 @@ class SlurmExecutor:
         (folder / "submitting").touch()
         told.submitted_at = time.monotonic()
         try:
-            await asyncio.to_thread(self._submit, job, folder, work)
+            if self._submitter is None:
+                self._submitter = _Submitter(self._options.requeue, _psij_folder(folder))
+            await asyncio.to_thread(self._submit, self._submitter, job, folder, work)
         except psij.SubmitException as error:
             if slurm_commands.is_unanswered(str(error)):
                 # It may have been taken: the name tells, once Slurm answers again.
@@ -285,9 +287,7 @@ class SlurmExecutor:
         await slurm_commands.run("scontrol", verb, str(slurm_job.number))
         self._queue.refresh(at_once=True)
 
-    def _submit(self, job: Job, folder: Path, work: Path) -> None:
-        if self._submitter is None:
-            self._submitter = _Submitter(self._options.requeue, _psij_folder(folder))
+    def _submit(self, submitter: _Submitter, job: Job, folder: Path, work: Path) -> None:
         product = job.status.resolved_product if isinstance(job.status.resolved_product, dict) else {}
         options = self._options
         cores = options.cores or product.get("cpu") or 1
@@ -316,7 +316,7 @@ class SlurmExecutor:
             attributes=attributes,
             launcher="single",
         )
-        self._submitter.submit(_Submission(job.id, specification))
+        submitter.submit(_Submission(job.id, specification))
 
     def _duration(self, job: Job) -> timedelta:
         allocation = job.specification.time_allocation

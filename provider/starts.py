@@ -9,7 +9,7 @@ from models.application import Application, Tool
 from models.command_line import build_command_line, build_environment
 from models.job import Job
 from provider import outputs, sandbox, slurm_peers
-from provider.drives import Drives
+from provider.drives import Drives, Mount
 from provider.executor import Executor, ReplicaStart
 from provider.job_folders import JobFolders
 from provider.networks import Entrance, Networks
@@ -38,14 +38,14 @@ class Starts:
         ranks = [rank for rank, condition in enumerate(conditions) if condition.phase is Phase.NOT_STARTED]
         return await asyncio.to_thread(lambda: [self._replica(job, rank, executor, mounts) for rank in ranks])
 
-    def _make_folders(self, job: Job) -> dict[str, tuple[Path, bool]]:
+    def _make_folders(self, job: Job) -> dict[str, Mount]:
         """Its output and its work folder, which may take copies of its inputs; returns the mounts."""
         mounts = self._drives.mounts(job)
         self._folders.make_output(job.id)
         sandbox.prepare_work(self._folders.work(job.id), mounts)
         return mounts
 
-    def _replica(self, job: Job, rank: int, executor: Executor, mounts: dict[str, tuple[Path, bool]]) -> ReplicaStart:
+    def _replica(self, job: Job, rank: int, executor: Executor, mounts: dict[str, Mount]) -> ReplicaStart:
         application, _ = resolved(job)
         ucloud = self._write_ucloud_files(job, rank, executor)
         environment = {

@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +237,14 @@ async def test_the_files_of_jobs_are_closed_to_other_users(provider: Served) -> 
     assert stat.S_IMODE((provider.folder / "provider" / "jobs").stat().st_mode) == 0o700
     await provider.call("terminate", job)
     await provider.end_of(job)
+
+
+def test_a_folder_may_be_made_by_many_at_once(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(200):
+            inside = f"{number}/Jobs"
+            made = set(pool.map(lambda _, inside=inside: outputs.make_folder(tmp_path, inside), range(8)))
+            assert made == {tmp_path / inside}
 
 
 def test_output_crosses_file_systems_without_following_links(tmp_path: Path) -> None:
