@@ -44,10 +44,10 @@ async def test_a_running_job_needs_its_input_no_more(cluster: Cluster, tmp_path:
     served = slurm_served(tmp_path, Reports())
     (tmp_path / "drive" / "in.txt").write_text("given")
     given = {"type": "file", "path": "/data/in.txt"}
-    job = shell("while [ ! -e /work/go ]; do sleep 0.1; done; exit 7", parameters={"input": given})
+    job = shell("echo begun; while [ ! -e /work/go ]; do sleep 0.1; done; exit 7", parameters={"input": given})
     apart = ServedApart(served)
     await served.call("", job)
-    await eventually(lambda: len(served.processes_of(job)) > 1, 40)
+    await eventually(lambda: "begun" in served.output(job, "stdout-0.txt"), 40)
     apart.kill()
     (tmp_path / "drive" / "in.txt").unlink()
     async with serving(served):
