@@ -139,7 +139,7 @@ def test_an_interactive_terminal(stack: Stack) -> None:
         keyboard.type("echo si''ze-$(stty size)-$UCLOUD_RANK\n")
         keyboard.read_until("size-20 72-1")
         keyboard.type("exit 7\n")
-        assert keyboard.wait() == 0
+        assert keyboard.wait() == 7
     refused = stack.run("open", job_id, "--rank", "2", "--user", "alice")
     assert (refused.returncode, refused.stderr) == (2, "There is no rank 2: the job's 2 replicas count from 0.\n")
     refused = stack.run("open", job_id, "--type", "vnc", "--user", "alice")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,9 @@ async def test_a_program_gets_nothing_from_the_starter(provider: Served) -> None
     await provider.end_of(job)
     *descriptors, ignored = provider.output(job, "stdout-0.txt").splitlines()
     assert max(map(int, descriptors)) < starter.FIRST
-    assert int(ignored.split()[1], 16) == 0
+    # Others may be ignored by whoever started us, as the C library does with one of its own.
+    of_python = (signal.SIGPIPE, signal.SIGXFSZ)
+    assert not any(int(ignored.split()[1], 16) & 1 << number - 1 for number in of_python)
 
 
 @sandboxed
