@@ -99,7 +99,7 @@ class Served:
         headers = {"Authorization": f"Bearer {self.token() if token is None else token}"}
         # Without certificates, which cost each client a megabyte and are not used on the loopback.
         base = f"{self.url}/ucloud/local/jobs"
-        async with httpx.AsyncClient(base_url=base, headers=headers, verify=False) as client:
+        async with httpx.AsyncClient(base_url=base, headers=headers, verify=False, timeout=60) as client:
             if call.startswith("retrieve"):
                 return await client.get(f"/{call}")
             return await client.post(f"/{call}", json={"items": list(items)})
