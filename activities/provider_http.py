@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +12,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import ValidationError
+from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.figures import count
@@ -100,7 +102,10 @@ class ProviderHttp:
             with tracing.calling(f"{method} {path}", headers, about):
                 response = await self._client.request(method, path, json=body, headers=headers)
                 tracing.answered(response.status_code)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and (activity.is_cancelled() or activity.is_worker_shutdown()):
+                raise
+            # A cancel that nobody asked for is that of anyio's attempts to connect, which may get out of them.
             self._count("unreachable")
             raise _try_again(
                 f"The provider {self._provider} cannot be reached at {self._client.base_url}: "

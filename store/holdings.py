@@ -61,6 +61,8 @@ class Holdings:
             ]
             for wallet, holding in sorted(paid, key=lambda one: one[0]):
                 findings += await _reserve(connection, wallet, holding)
+            if not findings:  # else they are the reasons, and were when it was withdrawn
+                findings = [finding for holding in new for finding in await _withdrawn(connection, holding)]
             if findings:
                 raise Refused(findings[0].code, " ".join(finding.message for finding in findings), findings)
 
@@ -124,18 +126,21 @@ class Holdings:
 
 
 async def _is_known(connection: AsyncConnection, holding: Holding) -> bool:
-    """Whether this is the repeat of an admission. Raises `Refused` if the job has ended, or was withdrawn."""
+    """Whether this is the repeat of an admission. Raises `Refused` if the job has ended."""
     if await connection.scalar(select(FinishedJob.id).where(FinishedJob.id == holding.job_id)):
         raise Refused(ErrorCode.DUPLICATE_JOB, f"A job with the id {holding.job_id} has already ended.")
     taken_by = await connection.scalar(select(LiveJob.taken_by).where(LiveJob.id == holding.job_id))
     if taken_by not in {None, holding.taken_by}:
         raise Refused(ErrorCode.DUPLICATE_JOB, f"The id {holding.job_id} is taken by another job.")
-    withdrawn = select(WithdrawnJob.id).where(
-        WithdrawnJob.id == holding.job_id, WithdrawnJob.taken_by == holding.taken_by
-    )
-    if await connection.scalar(withdrawn):
-        raise Refused(ErrorCode.DUPLICATE_JOB, f"A job with the id {holding.job_id} was refused before.")
     return taken_by is not None
+
+
+async def _withdrawn(connection: AsyncConnection, holding: Holding) -> list[Finding]:
+    same = (WithdrawnJob.id == holding.job_id, WithdrawnJob.taken_by == holding.taken_by)
+    if not await connection.scalar(select(WithdrawnJob.id).where(*same)):
+        return []
+    message = f"A job with the id {holding.job_id} was refused before."
+    return [Finding(field="id", message=message, code=ErrorCode.DUPLICATE_JOB)]
 
 
 async def _enter(connection: AsyncConnection, holding: Holding) -> list[Finding]:

@@ -283,3 +283,17 @@ async def test_taking_giving_back_and_charging_never_wait_for_each_other(engine:
     # A charge may come after its job was withdrawn; nothing else may go wrong.
     assert {type(answer) for of_one in answers for answer in of_one} <= {type(None), ChargeResult, Refused}
     await check_the_books(engine)
+
+
+async def test_a_repeat_after_the_withdrawal_hears_the_reason_again(engine: AsyncEngine) -> None:
+    holdings, poor, late = Holdings(engine), holding("1", price()), holding("2")
+    for _ in range(2):
+        refusal = await taken(holdings, poor)
+        assert refusal is not None
+        assert refusal.code is ErrorCode.INSUFFICIENT_FUNDS
+        await holdings.withdraw(poor.taken_by, [poor.job_id])
+    await holdings.withdraw(late.taken_by, [late.job_id])
+    refusal = await taken(holdings, late)
+    assert refusal is not None
+    assert (refusal.code, str(refusal)) == (ErrorCode.DUPLICATE_JOB, "A job with the id 2 was refused before.")
+    assert await holdings.live("local") == []
