@@ -45,7 +45,7 @@ def enter(wrapper: int, command: Sequence[str], more: Mapping[str, str]) -> list
     settings = [f"{name}={value}" for name, value in environment.items()]
     terminal = ["/usr/bin/setsid", "--ctty", "--wait"]
     if initial is None:  # there is no sandbox
-        return [*terminal, "/usr/bin/env", "-i", "-C", directory, *settings, *command]
+        return [*terminal, "/usr/bin/env", "-i", "--default-signal", "-C", directory, *settings, *command]
     # What enters is seen by the replica's programs at once, with its environment.
     words = ["/usr/bin/env", "-i", "/usr/bin/nsenter", "--target", str(initial)]
     if _is_other(initial, "user"):
@@ -54,7 +54,19 @@ def enter(wrapper: int, command: Sequence[str], more: Mapping[str, str]) -> list
     rights = ["/usr/bin/setpriv", "--no-new-privs", "--inh-caps=-all"]
     if os.geteuid() == 0:
         rights.append("--bounding-set=" + ",".join(["-all", *(f"+{one.lower()}" for one in sandbox.ROOT_CAPABILITIES)]))
-    return [*words, "--", *rights, *terminal, "/usr/bin/env", "-i", "-C", directory, *settings, *command]
+    return [
+        *words,
+        "--",
+        *rights,
+        *terminal,
+        "/usr/bin/env",
+        "-i",
+        "--default-signal",
+        "-C",
+        directory,
+        *settings,
+        *command,
+    ]
 
 
 def _program_of(wrapper: int) -> tuple[psutil.Process, int | None]:

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import hashlib
 import json
-from collections.abc import AsyncIterator
+import signal
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -124,6 +125,15 @@ async def test_a_terminal_has_no_more_rights_than_the_job(provider: Served) -> N
             assert line in screen.text.splitlines()
 
 
+@pytest.fixture(params=[signal.SIG_DFL, signal.SIG_IGN], ids=["default", "ignored"])
+def interrupt(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What the provider does with SIGINT; a shell lets what it starts in the background ignore it."""
+    before = signal.signal(signal.SIGINT, request.param)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupt")
 async def test_control_c_interrupts_the_command_alone(provider: Served) -> None:
     job = await running(provider)
     async with terminal((await opened(provider, job))["url"]) as screen:
