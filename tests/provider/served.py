@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import jwt
 import psutil
+import pytest
 import uvicorn
 
 from client import JobClosed
@@ -24,9 +25,15 @@ from installation import make_keys
 from models import JobUpdate
 from models.names import new_job_id
 from models.protocol import Charge, ChargeAnswer, ChargeId
+from provider import sandbox
 from provider.server import create_server
 from provider.settings import ProviderSettings
 from tests.conditions import eventually
+
+sandboxed = pytest.mark.skipif(
+    not sandbox.is_available() and os.environ.get("CI") != "true", reason="bubblewrap does not work on this machine"
+)
+"""What only a sandbox can show; CI must have one."""
 
 
 class Reports:
@@ -176,10 +183,19 @@ async def serving(served: Served) -> AsyncIterator[Served]:
         await task
 
 
-def with_sleep(wrapper: psutil.Process) -> list[psutil.Process]:
-    """All processes below a wrapper, once its program runs."""
-    processes = wrapper.children(recursive=True)
-    return processes if any(process.name() == "sleep" for process in processes) else []
+async def kill_wrapper_of(served: Served, job: dict[str, Any]) -> None:
+    """Kill the wrapper of a job that runs `sleep`, and wait until all that was below it is gone."""
+    number = await eventually(lambda: served.wrapper_of(job))
+    assert number is not None
+    wrapper = psutil.Process(number)
+
+    def with_sleep() -> list[psutil.Process]:
+        processes = wrapper.children(recursive=True)
+        return processes if any(process.name() == "sleep" for process in processes) else []
+
+    processes = await eventually(with_sleep)
+    wrapper.kill()
+    await eventually(lambda: not any(process.is_running() for process in processes))
 
 
 def shell(script: str, replicas: int = 1, **changes: Any) -> dict[str, Any]:

@@ -13,11 +13,9 @@ from typing import Any
 import pytest
 
 from models import JobState
-from provider import outputs, sandbox
+from provider import outputs
 from tests.conditions import eventually
-from tests.provider.served import Reports, Served, serving, shell
-
-sandboxed = pytest.mark.skipif(not sandbox.is_available(), reason="bubblewrap does not work on this machine")
+from tests.provider.served import Reports, Served, sandboxed, serving, shell
 
 
 def output_folder(served: Served, job: dict[str, Any]) -> Path:

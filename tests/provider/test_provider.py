@@ -16,13 +16,13 @@ import pytest
 from websockets.asyncio.client import connect as connect_websocket
 
 from models import JobState, JobUpdate
-from provider import replica, sandbox
+from provider import replica
 from provider.ledger import Ledger
 from provider.local_replicas import MAXIMUM_REPLICAS
 from provider.replica import Replica
 from provider.runner import ANSWER_PATIENCE, START_ATTEMPTS
 from tests.conditions import eventually
-from tests.provider.served import Reports, Served, ServedApart, serving, shell, with_sleep
+from tests.provider.served import Reports, Served, ServedApart, kill_wrapper_of, sandboxed, serving, shell
 
 
 async def test_a_job_runs_and_is_reported(provider: Served) -> None:
@@ -152,7 +152,7 @@ async def test_the_sandbox_hides_the_machine(provider: Served) -> None:
     assert int(provider.output(job, "stdout-0.txt").splitlines()[0]) < 10
 
 
-@pytest.mark.skipif(not sandbox.is_available(), reason="bubblewrap does not work on this machine")
+@sandboxed
 async def test_jobs_have_the_machines_certificates_and_none_of_its_keys(provider: Served) -> None:
     job = shell("ls -A /etc/ssl; ls -A /etc/ssl/certs >&2")
     await provider.call("", job)
@@ -228,16 +228,11 @@ async def test_a_job_outlives_a_provider_that_is_killed(tmp_path: Path) -> None:
     assert served.output(job, "stdout-0.txt") == "begun\ndone\n"
 
 
-@pytest.mark.skipif(not sandbox.is_available(), reason="bubblewrap does not work on this machine")
+@sandboxed
 async def test_a_program_does_not_outlive_its_wrapper(provider: Served) -> None:
     job = shell("trap '' TERM HUP; sleep 301 & sleep 302")
     await provider.call("", job)
-    number = await eventually(lambda: provider.wrapper_of(job))
-    assert number is not None
-    wrapper = psutil.Process(number)
-    processes = await eventually(lambda: with_sleep(wrapper))
-    wrapper.kill()
-    await eventually(lambda: not any(process.is_running() for process in processes))
+    await kill_wrapper_of(provider, job)
     assert (await provider.end_of(job)).state is JobState.FAILURE
 
 

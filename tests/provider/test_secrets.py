@@ -9,12 +9,11 @@ from typing import Any
 import psutil
 import pytest
 
-from provider import sandbox
 from tests.conditions import eventually
-from tests.provider.served import Served, shell
+from tests.provider.served import Served, sandboxed, shell
 from tests.provider.test_shells import opened, running, terminal
 
-pytestmark = pytest.mark.skipif(not sandbox.is_available(), reason="bubblewrap does not work on this machine")
+pytestmark = sandboxed
 
 SECRET = "a-secret-of-the-provider"
 LOOK = """

@@ -7,12 +7,11 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from models import JobState
 from tests.conditions import eventually
-from tests.provider.served import Reports, Served, ServedApart, serving, shell, with_sleep
+from tests.provider.served import Reports, Served, ServedApart, kill_wrapper_of, serving, shell
 from tests.provider.slurm_served import cluster, slurm, slurm_served
 from tests.provider.test_charging import paid
 from tests.provider.test_slurm import ended, names, running, states
@@ -145,19 +144,14 @@ async def test_a_requeued_job_waits_and_runs_again(cluster: Cluster, tmp_path: P
     assert sum(charge.units for charge in served.reports.charges[job["id"]]) < 10
 
 
-# The last one: what the controller has lost may drain nodes a while later.
 async def test_a_program_does_not_outlive_its_wrapper(slurm: Served) -> None:
     job = shell("trap '' TERM HUP; (sleep 301 &); sleep 302")
     await running(slurm, job)
-    number = await eventually(lambda: slurm.wrapper_of(job))
-    assert number is not None
-    wrapper = psutil.Process(number)
-    processes = await eventually(lambda: with_sleep(wrapper))
-    wrapper.kill()
-    await eventually(lambda: not any(process.is_running() for process in processes))
+    await kill_wrapper_of(slurm, job)
     assert (await ended(slurm, job))[0] is JobState.FAILURE
 
 
+# The last one: what the controller has lost may drain nodes a while later.
 async def test_a_controller_killed_and_started_again_changes_nothing(slurm: Served, cluster: Cluster) -> None:
     job = shell("echo begun; sleep 8; exit 5")
     await running(slurm, job)

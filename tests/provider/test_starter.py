@@ -15,9 +15,7 @@ from models import Job, JobState
 from provider import outputs, sandbox, starter
 from provider.drives import Drives
 from provider.replica import STARTER
-from tests.provider.served import Served, shell
-
-sandboxed = pytest.mark.skipif(not sandbox.is_available(), reason="bubblewrap does not work on this machine")
+from tests.provider.served import Served, sandboxed, shell
 
 
 class Checked:
