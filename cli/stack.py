@@ -37,6 +37,8 @@ SERVER_OPTIONS = (
     ("--dynamic-config-value", "history.transferProcessorMaxPollRPS=1000"),
     ("--dynamic-config-value", "matching.numTaskqueueReadPartitions=1"),
     ("--dynamic-config-value", "matching.numTaskqueueWritePartitions=1"),
+    # What waits for a worker comes to a job in one task, and comes back with its answer (decision 0013).
+    ("--dynamic-config-value", "history.maxInFlightUpdatePayloads=1048576"),
     # After how many attempts the Web UI says that a workflow's code fails; the default of 5 takes it a minute.
     ("--dynamic-config-value", "system.numConsecutiveWorkflowTaskProblemsToTriggerSearchAttribute=2"),
     ("--log-level", "error"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
@@ -19,6 +20,8 @@ from models.wire import WireModel
 
 FOLLOW_INTERVAL = 0.5
 """Seconds between two looks at a followed job, as in UCloud's own `follow`."""
+WITHHELD_INTERVAL = 0.1
+"""Seconds between two looks at a job that just moves megabytes of updates to the store."""
 
 
 class JobFilter(WireModel):
@@ -106,7 +109,7 @@ class JobReader(ActingClient):
     async def _retrieve(self, job_id: str) -> Job:
         """The job, whoever asks. Raises `JobNotFound`."""
         try:
-            live, is_closed = await self._ask_workflow(job_id)
+            live, is_closed = await self._ask_workflow_for_all(job_id)
         except Unreachable:
             # Somebody has reset it after its end, or its code has changed: what was archived stays true.
             ended, stored = await self._ask_archive(job_id)
@@ -123,6 +126,15 @@ class JobReader(ActingClient):
         if ended is None:
             raise JobNotFound(job_id)
         return _with_updates(ended, stored)
+
+    async def _ask_workflow_for_all(self, job_id: str) -> tuple[Job | None, bool]:
+        """The same, once the workflow has brought so much to the store that an answer has room for the rest."""
+        end = time.monotonic() + ANSWER_PATIENCE.total_seconds()
+        while True:
+            live, is_closed = await self._ask_workflow(job_id)
+            if live is None or not live.withheld_updates or time.monotonic() > end:
+                return live, is_closed
+            await asyncio.sleep(WITHHELD_INTERVAL)
 
     async def _ask_workflow(self, job_id: str) -> tuple[Job | None, bool]:
         """What the workflow knows, and whether it is closed; None if there is none, or if the job was refused."""

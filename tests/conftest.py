@@ -92,6 +92,7 @@ async def environment() -> AsyncIterator[WorkflowEnvironment]:
             for value in (
                 "frontend.WorkflowTimeSkippingEnabled=true",
                 "history.transferProcessorMaxPollRPS=1000",
+                "history.maxInFlightUpdatePayloads=1048576",
                 "system.numConsecutiveWorkflowTaskProblemsToTriggerSearchAttribute=2",
             )
             for part in ("--dynamic-config-value", value)

@@ -12,7 +12,7 @@ from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError, FailureError
 
 from workflows import lifecycle, timeouts
-from workflows.known import HELD_UPDATE_BYTES, KnownJob, now
+from workflows.known import CARRIED_UPDATE_BYTES, KnownJob, now
 from workflows.refusals import as_refusal, checked, refusal_of
 
 with workflow.unsafe.imports_passed_through():
@@ -92,8 +92,8 @@ class JobHandlers(KnownJob):
 
     @workflow.query(name="job", description="The job as the orchestrator knows it.")
     def retrieve(self) -> dict[str, Any]:
-        """The `Job` as on the wire."""
-        return self._job.to_wire()
+        """The `Job` as on the wire; if there is no room for the newest updates, `withheldUpdates` says how many."""
+        return self._answer.to_wire()
 
     @workflow.update(description="Wait until the job is accepted, and get it. A refusal is an error with its code.")
     async def accepted(self) -> dict[str, Any]:
@@ -104,7 +104,7 @@ class JobHandlers(KnownJob):
         await workflow.wait_condition(lambda: self._accepted or self._refusal is not None)
         if self._refusal is not None:
             raise ApplicationError(self._refusal.message, *self._refusal.details, type=self._refusal.type)
-        is_large = self._update_bytes > HELD_UPDATE_BYTES
+        is_large = self._json_bytes > CARRIED_UPDATE_BYTES
         return (self._job_without_updates if is_large else self._job).to_wire()
 
     @workflow.update(description='Add to the time allocation: {"requestedTime": {"hours": 1}}')

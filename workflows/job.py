@@ -18,7 +18,7 @@ from temporalio.workflow import ActivityCancellationType
 
 from workflows import display, lifecycle, timeouts
 from workflows.handlers import JobHandlers
-from workflows.known import HELD_UPDATE_BYTES, now, size
+from workflows.known import CARRIED_UPDATE_BYTES, now, size
 from workflows.refusals import as_refusal, refusal_of
 
 with workflow.unsafe.imports_passed_through():
@@ -39,8 +39,6 @@ with workflow.unsafe.imports_passed_through():
     )
     from models.names import SIGNAL_LEAVE, WORKFLOW, provider_task_queue
 
-CARRIED_UPDATE_BYTES = 64 * 1024
-"""What of the newest updates is carried through a continue-as-new; the older ones move to the store."""
 PAGE_BYTES = 256 * 1024
 """How much of the updates goes to the store in one step."""
 
@@ -255,7 +253,7 @@ class JobWorkflow(JobHandlers):
 
     async def _settle(self) -> None:
         """Release what the job held and archive it, exactly once in effect."""
-        if self._update_bytes > HELD_UPDATE_BYTES and workflow.patched("spill-before-the-end"):
+        if self._holds_too_much and workflow.patched("spill-before-the-end"):
             await self._spill()
         self._settling = True
         async with self._accounts:  # a charge that is under way still counts
@@ -332,7 +330,9 @@ class JobWorkflow(JobHandlers):
         )
         omitted = self._job.omitted_updates + len(page)
         self._job = self._job.model_copy(update={"updates": self._job.updates[len(page) :], "omitted_updates": omitted})
-        self._update_bytes = sum(size(update) for update in self._job.updates)
+        self._update_bytes = self._json_bytes = 0
+        self._is_json_too_large = False
+        self._measure(self._job.updates)
 
 
 def _pages(updates: Sequence[JobUpdate]) -> Iterator[list[JobUpdate]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
+from itertools import accumulate, takewhile
 
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
@@ -21,6 +22,11 @@ with workflow.unsafe.imports_passed_through():
 
 HELD_UPDATE_BYTES = 512 * 1024
 """With more than this in updates the workflow continues as new, well below Temporal's limit of 2 MB for one answer."""
+CARRIED_UPDATE_BYTES = 64 * 1024
+"""What of the newest updates is carried through a continue-as-new; the older ones move to the store."""
+ANSWERED_UPDATE_BYTES = 768 * 1024
+"""What of the updates one answer has, as JSON: Temporal ends a workflow that says more than 4 MB in a task (decision
+0013)."""
 
 
 class KnownJob:
@@ -48,6 +54,9 @@ class KnownJob:
         self._grace_timer: asyncio.Task[None] | None = None
         self._own_reason: str | None = None
         """Why the orchestrator itself ends the job."""
+        self._update_bytes = 0
+        self._json_bytes = 0
+        self._is_json_too_large = False
         self._is_description_due = False
         self._requests = asyncio.Lock()
         self._accounts = asyncio.Lock()
@@ -56,7 +65,7 @@ class KnownJob:
     def _new_job(self, request: JobRequest) -> Job:
         created_at = now()
         first = JobUpdate(timestamp=created_at, state=JobState.IN_QUEUE, status="Your job is now waiting in the queue.")
-        self._update_bytes = size(first)
+        self._measure([first])
         return Job(
             id=workflow.info().workflow_id,
             owner=request.owner,
@@ -70,7 +79,7 @@ class KnownJob:
         self._ignored_updates = carried.ignored_updates
         self._provider_generated_id = carried.provider_generated_id
         self._out_of_credits_since = carried.out_of_credits_since
-        self._update_bytes = sum(size(update) for update in carried.updates)
+        self._measure(carried.updates)
         return Job(
             id=workflow.info().workflow_id,
             owner=request.owner,
@@ -122,11 +131,26 @@ class KnownJob:
 
     @property
     def _should_continue_as_new(self) -> bool:
-        return workflow.info().is_continue_as_new_suggested() or self._update_bytes > HELD_UPDATE_BYTES
+        return workflow.info().is_continue_as_new_suggested() or self._holds_too_much
+
+    @property
+    def _holds_too_much(self) -> bool:
+        """Whether updates are to move to the store."""
+        return self._update_bytes > HELD_UPDATE_BYTES or self._is_json_too_large
 
     @property
     def _job_without_updates(self) -> Job:
         return self._job.model_copy(update={"updates": [], "omitted_updates": 0})
+
+    @property
+    def _answer(self) -> Job:
+        """The job with the oldest of its held updates, as many as there is room for."""
+        if self._json_bytes <= ANSWERED_UPDATE_BYTES:
+            return self._job
+        sums = accumulate(map(json_size, self._job.updates))
+        fitting = sum(1 for _ in takewhile(lambda size_so_far: size_so_far <= ANSWERED_UPDATE_BYTES, sums))
+        withheld = len(self._job.updates) - fitting
+        return self._job.model_copy(update={"updates": self._job.updates[:fitting], "withheld_updates": withheld})
 
     def _apply(self, updates: Sequence[JobUpdate]) -> None:
         outcome = lifecycle.apply(self._job, updates, now())
@@ -147,10 +171,14 @@ class KnownJob:
             self._adopt(lifecycle.apply(self._job, [JobUpdate(state=state, status=text)], now()))
 
     def _adopt(self, outcome: lifecycle.Outcome) -> None:
-        for update in outcome.job.updates[len(self._job.updates) :]:
-            self._update_bytes += size(update)
+        self._measure(outcome.job.updates[len(self._job.updates) :])
+        self._is_json_too_large = self._json_bytes > HELD_UPDATE_BYTES and workflow.patched("escaped-texts")
         self._job = outcome.job
         self._show()
+
+    def _measure(self, added: Sequence[JobUpdate]) -> None:
+        self._update_bytes += sum(map(size, added))
+        self._json_bytes += sum(map(json_size, added))
 
     def _show(self) -> None:
         """Let the deadline's timer and what operators see follow the job."""
@@ -185,3 +213,8 @@ def now() -> int:
 
 def size(update: JobUpdate) -> int:
     return 100 + len((update.status or "").encode()) + len((update.output_folder or "").encode())
+
+
+def json_size(update: JobUpdate) -> int:
+    """Bytes on the wire: control characters, of which progress bars are full, take six times as many as in the text."""
+    return len(update.model_dump_json(by_alias=True, exclude_none=True).encode())

@@ -22,6 +22,7 @@ PATCHES = {
     "in-step": "0.4",
     "broken-off-is-no-refusal": "0.4",
     "bounded-updates": "0.4",
+    "escaped-texts": "0.4",
 }
 """What the code asks `workflow.patched` for, and the release that brought it."""
 

@@ -209,13 +209,13 @@ async def test_what_is_too_large_for_one_message_is_refused(orchestrator: Orches
     def text(size: int) -> JobSpecification:
         return orchestrator.specification(parameters={"text": {"type": "text", "value": size * "x"}})
 
-    job = await orchestrator.jobs.create(text(1_000_000))
+    job = await orchestrator.jobs.create(text(250_000))
     assert orchestrator.provider.calls_for(job.id) == ["create"]
-    assert "put data into files" in str(await refused(orchestrator.jobs, text(2_000_000)))
+    assert "put data into files" in str(await refused(orchestrator.jobs, text(300_000)))
     with pytest.raises(JobRejected):
-        await orchestrator.jobs.create_many([text(300_000)] * 4)
+        await orchestrator.jobs.create_many([text(250_000)] * 5)
     # Another program may not ask the client.
-    request = JobRequest(owner=job.owner, specification=text(1_100_000))
+    request = JobRequest(owner=job.owner, specification=text(300_000))
     handle = await orchestrator.temporal.start_workflow(
         "Job", request, id=orchestrator.jobs.new_job_id(), task_queue=TASK_QUEUE
     )

@@ -107,10 +107,10 @@ async def test_thousands_of_mistakes_are_told_in_a_short_message(admission: Admi
 
 async def test_defaults_that_make_a_request_too_large(admission: AdmissionActivities, catalog: Path) -> None:
     file = catalog / "catalog.yaml"
-    default = f"  text: {{type: text, optional: true, defaultValue: {{type: text, value: {'x' * 1_100_000}}}}}"
+    default = f"  text: {{type: text, optional: true, defaultValue: {{type: text, value: {'x' * 300_000}}}}}"
     file.write_text(file.read_text().replace("  text: {type: text}", default))
     wanted = specification(application={"name": "echo", "version": "1"})
-    assert "at most 1048576 are possible" in (await refused(admission, wanted)).message
+    assert "at most 262144 are possible" in (await refused(admission, wanted)).message
 
 
 def lost(number: int) -> Holding:

@@ -15,7 +15,7 @@ from client import JobClosed, RequestRefused
 from models import ErrorCode, JobState, JobUpdate, SimpleDuration
 from tests.conditions import eventually
 from tests.conftest import TEMPORAL_BINARY, Orchestrator
-from workflows import job as job_module
+from workflows.known import HELD_UPDATE_BYTES
 
 
 async def test_success_before_the_answer_to_create(orchestrator: Orchestrator) -> None:
@@ -215,7 +215,7 @@ async def test_five_thousand_texts_are_all_kept_in_order(orchestrator: Orchestra
 async def test_large_texts_move_to_the_store_before_they_are_too_many(orchestrator: Orchestrator) -> None:
     job = await orchestrator.created()
     texts = [f"{number} " + "y" * 60_000 for number in range(20)]
-    assert sum(map(len, texts)) > 2 * job_module.HELD_UPDATE_BYTES
+    assert sum(map(len, texts)) > 2 * HELD_UPDATE_BYTES
     for text in texts:
         await orchestrator.report(job.id, text=text)
     kept = await orchestrator.eventually_said(job.id, texts[-1])

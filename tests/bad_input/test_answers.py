@@ -1,0 +1,90 @@
+"""All that a job says in one task stays below what the server takes; above, it would end the job (decision 0013)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from temporalio.service import RPCError, RPCStatusCode
+
+from models import JobState
+from models.limits import MAXIMUM_SPECIFICATION_BYTES
+from tests.bad_input.test_job_messages import lives_and_ends
+from tests.conditions import eventually
+from tests.conftest import Orchestrator
+
+pytestmark = pytest.mark.long
+
+ESCAPED = "\x1b" * 300_000
+"""Six times as large on the wire."""
+SESSION = {"sessionType": "SHELL", "rank": 0, "challenge": "0" * 64}
+REQUESTS_AT_ONCE = 10
+"""As many as the server lets wait for one job (`history.maxInFlightUpdates`)."""
+
+
+async def has_pending(orchestrator: Orchestrator, job_id: str) -> bool:
+    description = await orchestrator.handle(job_id).describe()
+    return description.raw_description.HasField("pending_workflow_task")
+
+
+async def test_large_reports_and_questions_at_once(orchestrator: Orchestrator) -> None:
+    job = await orchestrator.created()
+    await orchestrator.stop_worker()
+    texts = [f"{number}{ESCAPED}" for number in range(3)]
+    for text in texts:
+        await orchestrator.report(job.id, text=text)
+    asked = [asyncio.create_task(orchestrator.jobs.retrieve(job.id)) for _ in range(3)]
+    assert await has_pending(orchestrator, job.id)
+    async with orchestrator.another_worker():
+        for answer in await asyncio.gather(*asked):
+            assert [update.status for update in answer.updates[1:]] == texts
+        await lives_and_ends(orchestrator, job.id)
+
+
+async def test_an_end_behind_large_reports_is_told_with_all_of_them(orchestrator: Orchestrator) -> None:
+    job = await orchestrator.created()
+    await orchestrator.stop_worker()
+    texts = [f"{number}{ESCAPED}" for number in range(3)]
+    for text in texts:
+        await orchestrator.report(job.id, text=text)
+    await orchestrator.report(job.id, JobState.SUCCESS, "done")
+    asked = [asyncio.create_task(orchestrator.jobs.retrieve(job.id)) for _ in range(3)]
+    async with orchestrator.another_worker():
+        for answer in await asyncio.gather(*asked):
+            assert answer.status.state is JobState.SUCCESS
+            assert [update.status for update in answer.updates[1:]] == [*texts, "done"]
+        assert await orchestrator.outcome(job.id) == "COMPLETED"
+        assert await orchestrator.is_archived(answer)
+
+
+async def test_all_requests_that_can_wait_for_the_largest_job(orchestrator: Orchestrator) -> None:
+    value = "a" * (MAXIMUM_SPECIFICATION_BYTES - 1000)
+    job = await orchestrator.created(parameters={"text": {"type": "text", "value": value}})
+    await orchestrator.report(job.id, JobState.RUNNING)
+    await orchestrator.reached(job.id, JobState.RUNNING)
+    await orchestrator.report(job.id, text=ESCAPED[:100_000])
+    await orchestrator.eventually_said(job.id, ESCAPED[:100_000])
+    await orchestrator.stop_worker()
+    handle = orchestrator.handle(job.id)
+    requests = [asyncio.create_task(handle.execute_update("open_session", SESSION)) for _ in range(REQUESTS_AT_ONCE)]
+    question = asyncio.create_task(orchestrator.jobs.retrieve(job.id))
+    await eventually(lambda: has_pending(orchestrator, job.id))
+    async with orchestrator.another_worker():
+        sessions: list[dict[str, Any]] = await asyncio.gather(*requests)
+        assert all(session["type"] == "shell" for session in sessions)
+        assert (await question).id == job.id
+        await lives_and_ends(orchestrator, job.id)
+
+
+async def test_requests_that_are_too_large_together_wait_at_the_server(orchestrator: Orchestrator) -> None:
+    job = await orchestrator.created()
+    await orchestrator.stop_worker()
+    handle = orchestrator.handle(job.id)
+    message = {"name": "n", "more": "a" * 1_900_000}
+    asked = [asyncio.create_task(handle.execute_update("rename", message)) for _ in range(4)]
+    for error in await asyncio.gather(*asked, return_exceptions=True):
+        assert isinstance(error, RPCError), error
+        assert error.status is RPCStatusCode.RESOURCE_EXHAUSTED
+    async with orchestrator.another_worker():
+        await lives_and_ends(orchestrator, job.id)
