@@ -235,8 +235,8 @@ class Job(WireModel):
     """A unit of computation, from the request to its end.
 
     `updates` is ordered, oldest first. A very chatty job keeps its oldest updates in the store: `omitted_updates` says
-    how many are not in `updates`. `JobClient.retrieve` puts them back. `withheld_updates` says for how many of the newest an
-    answer had no room; it has, once the older ones are in the store.
+    how many are not in `updates`. `JobClient.retrieve` puts them back. `withheld_updates` says for how many of the
+    newest an answer had no room; it has, once the older ones are in the store.
     """
 
     id: str

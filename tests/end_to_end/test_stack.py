@@ -152,6 +152,7 @@ def test_a_provider_killed_after_a_job_has_ended_reports_its_end(stack: Stack) -
     eventually(lambda: stack.nothing_is_left_of(job_id))
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)  # a hundred starts of Python are all that it does
 def test_a_hundred_short_processes_end_well(stack: Stack) -> None:
     job_id = stack.submit("exit-3.yaml")

@@ -192,6 +192,7 @@ async def test_suspension_follows_the_provider(orchestrator: Orchestrator) -> No
     assert orchestrator.provider.calls_for(job.id) == ["create", "suspend", "unsuspend"]
 
 
+@pytest.mark.long
 async def test_five_thousand_texts_are_all_kept_in_order(orchestrator: Orchestrator) -> None:
     job = await orchestrator.created()
     first_run = (await orchestrator.handle(job.id).describe()).run_id
