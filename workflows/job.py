@@ -18,7 +18,7 @@ from temporalio.workflow import ActivityCancellationType
 
 from workflows import display, lifecycle, timeouts
 from workflows.handlers import JobHandlers
-from workflows.known import CARRIED_UPDATE_BYTES, now, size
+from workflows.known import CARRIED_UPDATE_BYTES, HELD_UPDATE_BYTES, now, size
 from workflows.refusals import as_refusal, refusal_of
 
 with workflow.unsafe.imports_passed_through():
@@ -284,7 +284,7 @@ class JobWorkflow(JobHandlers):
             await workflow.wait_condition(lambda: True)
             if not workflow.all_handlers_finished():
                 return  # and come back at once
-        if self._is_over:
+        if self._is_over or (self._holds_too_much and workflow.patched("nothing-large-is-carried")):
             return
         job = self._job
         workflow.continue_as_new(
@@ -331,8 +331,8 @@ class JobWorkflow(JobHandlers):
         omitted = self._job.omitted_updates + len(page)
         self._job = self._job.model_copy(update={"updates": self._job.updates[len(page) :], "omitted_updates": omitted})
         self._update_bytes = self._json_bytes = 0
-        self._is_json_too_large = False
         self._measure(self._job.updates)
+        self._is_json_too_large &= self._json_bytes > HELD_UPDATE_BYTES
 
 
 def _pages(updates: Sequence[JobUpdate]) -> Iterator[list[JobUpdate]]:

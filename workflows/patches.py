@@ -23,6 +23,7 @@ PATCHES = {
     "broken-off-is-no-refusal": "0.4",
     "bounded-updates": "0.4",
     "escaped-texts": "0.4",
+    "nothing-large-is-carried": "0.4",
 }
 """What the code asks `workflow.patched` for, and the release that brought it."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 from typing import Any
 
 import pytest
@@ -56,6 +58,18 @@ async def test_an_end_behind_large_reports_is_told_with_all_of_them(orchestrator
             assert [update.status for update in answer.updates[1:]] == [*texts, "done"]
         assert await orchestrator.outcome(job.id) == "COMPLETED"
         assert await orchestrator.is_archived(answer)
+
+
+async def test_large_reports_while_others_move_to_the_store(orchestrator: Orchestrator) -> None:
+    job = await orchestrator.created()
+    texts = [f"{number}{ESCAPED}" for number in range(6)]
+    with contextlib.closing(sqlite3.connect(str(orchestrator.engine.url.database), isolation_level=None)) as store:
+        store.execute("BEGIN IMMEDIATE")  # so that nothing gets through to the store
+        for text in texts:
+            await orchestrator.report(job.id, text=text)
+            await eventually(lambda: has_pending(orchestrator, job.id))
+    await lives_and_ends(orchestrator, job.id)
+    assert [update.status for update in (await orchestrator.jobs.retrieve(job.id)).updates[1:7]] == texts
 
 
 async def test_all_requests_that_can_wait_for_the_largest_job(orchestrator: Orchestrator) -> None:
