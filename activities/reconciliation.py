@@ -8,6 +8,7 @@ from temporalio import activity
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowQueryFailedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from models.answers import whole
 from models.holdings import Holding
 from models.job import Job, JobState, JobStatus, JobUpdate
 from models.messages import AbandonedJob, AbandonedJobs, MonitorRequest
@@ -64,10 +65,14 @@ class ReconciliationActivities:
         holding = await self._holdings.taken(abandoned.job_id, abandoned.taken_by)
         if holding is None:
             return None
+        handle = self._client.get_workflow_handle(abandoned.job_id)
+
+        async def ask(position: int) -> Job:
+            page = [position] if position else []
+            return Job.model_validate(await handle.query(QUERY_JOB, args=page, result_type=dict))
+
         try:
-            # A closed workflow still answers.
-            answer = await self._client.get_workflow_handle(abandoned.job_id).query(QUERY_JOB, result_type=dict)
-            return Job.model_validate(answer)
+            return await whole(ask)  # a closed workflow still answers
         except WorkflowQueryFailedError:
             return _from_holding(holding)
         except RPCError as error:

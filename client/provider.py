@@ -8,6 +8,7 @@ from temporalio.client import Client, WorkflowExecutionStatus
 
 from client.errors import JobClosed, translated
 from models import names
+from models.answers import whole
 from models.connection import connect_to_temporal
 from models.job import Job, JobUpdate
 from models.protocol import MAXIMUM_UPDATES, Charge, ChargeAnswer, ChargeMessage, UpdateMessage
@@ -53,9 +54,14 @@ class ProviderClient:
 
     async def retrieve(self, job_id: str) -> Job:
         """The job as the orchestrator knows it. Raises `JobClosed` if it is unknown, or another provider's."""
+        handle = self._temporal.get_workflow_handle(job_id)
+
+        async def ask(position: int) -> Job:
+            page = [position] if position else []
+            return Job.model_validate(await handle.query(names.QUERY_JOB, args=page, result_type=dict))
+
         with translated():
-            answer = await self._temporal.get_workflow_handle(job_id).query(names.QUERY_JOB, result_type=dict)
-        job = Job.model_validate(answer)
+            job = await whole(ask)
         if job.specification.product.provider != self._provider:
             raise JobClosed("There is no job of this id.")
         return job

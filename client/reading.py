@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
@@ -13,6 +12,7 @@ from client.acting import ANSWER_PATIENCE, ActingClient
 from client.errors import JobClosed, JobNotFound, OrchestratorError, RequestRefused, Unreachable, translated
 from models import names
 from models.access import for_reader
+from models.answers import whole
 from models.errors import ErrorCode
 from models.job import Job, JobOwner, JobState, JobUpdate, Permission
 from models.messages import ArchiveAnswer, ArchiveRequest, BrowseAnswer, BrowseRequest
@@ -20,8 +20,6 @@ from models.wire import WireModel
 
 FOLLOW_INTERVAL = 0.5
 """Seconds between two looks at a followed job, as in UCloud's own `follow`."""
-WITHHELD_INTERVAL = 0.1
-"""Seconds between two looks at a job that just moves megabytes of updates to the store."""
 
 
 class JobFilter(WireModel):
@@ -109,7 +107,7 @@ class JobReader(ActingClient):
     async def _retrieve(self, job_id: str) -> Job:
         """The job, whoever asks. Raises `JobNotFound`."""
         try:
-            live, is_closed = await self._ask_workflow_for_all(job_id)
+            live, is_closed = await self._ask_workflow(job_id)
         except Unreachable:
             # Somebody has reset it after its end, or its code has changed: what was archived stays true.
             ended, stored = await self._ask_archive(job_id)
@@ -127,22 +125,19 @@ class JobReader(ActingClient):
             raise JobNotFound(job_id)
         return _with_updates(ended, stored)
 
-    async def _ask_workflow_for_all(self, job_id: str) -> tuple[Job | None, bool]:
-        """The same, once the workflow has brought so much to the store that an answer has room for the rest."""
-        end = time.monotonic() + ANSWER_PATIENCE.total_seconds()
-        while True:
-            live, is_closed = await self._ask_workflow(job_id)
-            if live is None or not live.withheld_updates or time.monotonic() > end:
-                return live, is_closed
-            await asyncio.sleep(WITHHELD_INTERVAL)
-
     async def _ask_workflow(self, job_id: str) -> tuple[Job | None, bool]:
         """What the workflow knows, and whether it is closed; None if there is none, or if the job was refused."""
         handle = self._handle(job_id)
+
+        async def ask(position: int) -> Job:
+            page = [position] if position else []
+            return Job.model_validate(
+                await handle.query(names.QUERY_JOB, args=page, result_type=dict, rpc_timeout=ANSWER_PATIENCE)
+            )
+
         try:
             with translated():
-                answer = await handle.query(names.QUERY_JOB, result_type=dict, rpc_timeout=ANSWER_PATIENCE)
-                job = Job.model_validate(answer)
+                job = await whole(ask)
                 if job.status.state.is_terminal:
                     return job, True
                 status = (await handle.describe()).status

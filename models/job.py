@@ -236,7 +236,7 @@ class Job(WireModel):
 
     `updates` is ordered, oldest first. A very chatty job keeps its oldest updates in the store: `omitted_updates` says
     how many are not in `updates`. `JobClient.retrieve` puts them back. `withheld_updates` says for how many of the
-    newest an answer had no room; it has, once the older ones are in the store.
+    newest an answer of the workflow had no room; they are asked for with their position (`models.answers`).
     """
 
     id: str

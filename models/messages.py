@@ -33,8 +33,8 @@ from models.workspace import Membership, Workspace
 MAXIMUM_BATCH = 500
 """Jobs of one batch: they travel in one Temporal payload of at most 2 MB."""
 
-MAXIMUM_ACL_CHARACTERS = 64 * 1024
-"""An access list travels with its job in every message."""
+MAXIMUM_ACL_BYTES = 64 * 1024
+"""An access list is in every answer about its job."""
 
 
 class CarriedJob(WireModel):
@@ -284,9 +284,9 @@ class AclRequest(WireModel):
     @field_validator("acl")
     @classmethod
     def _check_size(cls, acl: list[ResourceAclEntry]) -> list[ResourceAclEntry]:
-        size = sum(len(entry.model_dump_json()) for entry in acl)
-        if size > MAXIMUM_ACL_CHARACTERS:
-            raise ValueError(f"may have {MAXIMUM_ACL_CHARACTERS} characters at most, not {size}")
+        size = sum(len(entry.model_dump_json().encode()) for entry in acl)
+        if size > MAXIMUM_ACL_BYTES:
+            raise ValueError(f"may have {MAXIMUM_ACL_BYTES} bytes at most, not {size}")
         return acl
 
 

@@ -55,6 +55,9 @@ with workflow.unsafe.imports_passed_through():
 
 Child: TypeAlias = ChildWorkflowHandle[Any, Any]
 
+STARTS_AT_ONCE = 50
+"""Of jobs in one task, whose specifications, details and owners are all in one message (decision 0013)."""
+
 
 @workflow.defn(name=BATCH_WORKFLOW)
 class JobBatchWorkflow:
@@ -174,7 +177,12 @@ class JobBatchWorkflow:
 
     async def _start(self, jobs: list[Job]) -> list[Child | None]:
         """Start the workflow of each job; it waits for the outcome. An id that is taken refuses the batch."""
-        return list(await asyncio.gather(*map(self._start_one, jobs)))
+        children: list[Child | None] = []
+        is_large = len(jobs) > STARTS_AT_ONCE and workflow.patched("children-in-slices")
+        at_once = STARTS_AT_ONCE if is_large else len(jobs)
+        for first in range(0, len(jobs), at_once):
+            children += await asyncio.gather(*map(self._start_one, jobs[first : first + at_once]))
+        return children
 
     async def _start_one(self, job: Job) -> Child | None:
         attributes = [

@@ -12,7 +12,7 @@ from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError, FailureError
 
 from workflows import lifecycle, timeouts
-from workflows.known import CARRIED_UPDATE_BYTES, KnownJob, now
+from workflows.known import CARRIED_UPDATE_BYTES, KnownJob, json_size, now
 from workflows.refusals import as_refusal, checked, refusal_of
 
 with workflow.unsafe.imports_passed_through():
@@ -20,6 +20,7 @@ with workflow.unsafe.imports_passed_through():
 
     from activities.accounting import AccountingActivities
     from activities.provider import ProviderActivities
+    from models.answers import ANSWERED_UPDATE_BYTES, page_of
     from models.endings import NO_CREDITS
     from models.errors import ErrorCode, shortened
     from models.job import MAXIMUM_HOURS, TERMINAL_STATES, JobState, JobUpdate
@@ -91,9 +92,14 @@ class JobHandlers(KnownJob):
         workflow.logger.warning(text, shortened(name))
 
     @workflow.query(name="job", description="The job as the orchestrator knows it.")
-    def retrieve(self) -> dict[str, Any]:
-        """The `Job` as on the wire; if there is no room for the newest updates, `withheldUpdates` says how many."""
-        return self._answer.to_wire()
+    def retrieve(self, position: int = 0) -> dict[str, Any]:
+        """The `Job` as on the wire; if there is no room for the newest updates, `withheldUpdates` says how many.
+
+        These come from the `position` of the first among all updates that the job ever got.
+        """
+        if position <= 0 and self._json_bytes <= ANSWERED_UPDATE_BYTES:
+            return self._job.to_wire()
+        return page_of(self._job, position, [json_size(update) for update in self._job.updates]).to_wire()
 
     @workflow.update(description="Wait until the job is accepted, and get it. A refusal is an error with its code.")
     async def accepted(self) -> dict[str, Any]:
@@ -105,7 +111,7 @@ class JobHandlers(KnownJob):
         if self._refusal is not None:
             raise ApplicationError(self._refusal.message, *self._refusal.details, type=self._refusal.type)
         is_large = self._json_bytes > CARRIED_UPDATE_BYTES
-        return (self._job_without_updates if is_large else self._job).to_wire()
+        return (self._bare_job if is_large else self._job).to_wire()
 
     @workflow.update(description='Add to the time allocation: {"requestedTime": {"hours": 1}}')
     async def extend(self, request: Any = None) -> dict[str, Any]:
@@ -283,7 +289,7 @@ class JobHandlers(KnownJob):
         self._check_is_live()
         request = workflow.start_activity_method(
             activity,
-            call(job=self._job_without_updates, **fields),
+            call(job=self._bare_job, **fields),
             task_queue=provider_task_queue(self._provider),
             start_to_close_timeout=timeouts.PROVIDER_ATTEMPT,
             schedule_to_close_timeout=timeouts.REQUEST_PATIENCE,

@@ -156,7 +156,7 @@ class JobWorkflow(JobHandlers):
         self._show()
         submission = workflow.start_activity_method(
             ProviderActivities.submit,
-            ProviderCall(job=self._job_without_updates),
+            ProviderCall(job=self._bare_job),
             task_queue=provider_task_queue(self._provider),
             start_to_close_timeout=timeouts.PROVIDER_ATTEMPT,
             heartbeat_timeout=timeouts.PROVIDER_HEARTBEAT,
@@ -238,7 +238,7 @@ class JobWorkflow(JobHandlers):
         try:
             await workflow.execute_activity_method(
                 ProviderActivities.terminate,
-                ProviderCall(job=self._job_without_updates),
+                ProviderCall(job=self._bare_job),
                 task_queue=provider_task_queue(self._provider),
                 start_to_close_timeout=timeouts.PROVIDER_ATTEMPT,
                 schedule_to_close_timeout=timeouts.TERMINATE_PATIENCE,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
-from itertools import accumulate, takewhile
 
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
@@ -24,9 +23,6 @@ HELD_UPDATE_BYTES = 512 * 1024
 """With more than this in updates the workflow continues as new, well below Temporal's limit of 2 MB for one answer."""
 CARRIED_UPDATE_BYTES = 64 * 1024
 """What of the newest updates is carried through a continue-as-new; the older ones move to the store."""
-ANSWERED_UPDATE_BYTES = 768 * 1024
-"""What of the updates one answer has, as JSON: Temporal ends a workflow that says more than 4 MB in a task (decision
-0013)."""
 
 
 class KnownJob:
@@ -139,18 +135,9 @@ class KnownJob:
         return self._update_bytes > HELD_UPDATE_BYTES or self._is_json_too_large
 
     @property
-    def _job_without_updates(self) -> Job:
-        return self._job.model_copy(update={"updates": [], "omitted_updates": 0})
-
-    @property
-    def _answer(self) -> Job:
-        """The job with the oldest of its held updates, as many as there is room for."""
-        if self._json_bytes <= ANSWERED_UPDATE_BYTES:
-            return self._job
-        sums = accumulate(map(json_size, self._job.updates))
-        fitting = sum(1 for _ in takewhile(lambda size_so_far: size_so_far <= ANSWERED_UPDATE_BYTES, sums))
-        withheld = len(self._job.updates) - fitting
-        return self._job.model_copy(update={"updates": self._job.updates[:fitting], "withheld_updates": withheld})
+    def _bare_job(self) -> Job:
+        """Without what only grows, and what is nobody's business but its readers'."""
+        return self._job.model_copy(update={"updates": [], "omitted_updates": 0, "acl": None})
 
     def _apply(self, updates: Sequence[JobUpdate]) -> None:
         outcome = lifecycle.apply(self._job, updates, now())

@@ -24,6 +24,7 @@ PATCHES = {
     "bounded-updates": "0.4",
     "escaped-texts": "0.4",
     "nothing-large-is-carried": "0.4",
+    "children-in-slices": "0.4",
 }
 """What the code asks `workflow.patched` for, and the release that brought it."""
 

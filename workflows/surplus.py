@@ -16,7 +16,7 @@ from temporalio.worker import (
 
 HANDLER_ARGUMENTS = 1
 """Each handler of the workflow `Job` takes one payload, or none."""
-NO_ARGUMENTS = frozenset({"accepted", "suspend", "unsuspend", "job"})
+NO_ARGUMENTS = frozenset({"accepted", "suspend", "unsuspend"})
 
 
 class SurplusArguments(Interceptor):

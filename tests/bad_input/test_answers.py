@@ -10,14 +10,20 @@ from typing import Any
 import pytest
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.reconciliation import ENDED_BY_FORCE
+from client import Actor, JobClient
 from models import JobState
-from models.limits import MAXIMUM_SPECIFICATION_BYTES
+from models.job import Permission, ResourceAclEntry, UserEntity
+from models.limits import MAXIMUM_SPECIFICATION_BYTES, size_findings
+from models.messages import MAXIMUM_BATCH
 from tests.bad_input.test_job_messages import lives_and_ends
 from tests.conditions import eventually
 from tests.conftest import Orchestrator
+from tests.workflows.test_monitor import check
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(120)]
 
+FOUR_BYTES = "\N{GRINNING FACE}"
 ESCAPED = "\x1b" * 300_000
 """Six times as large on the wire."""
 SESSION = {"sessionType": "SHELL", "rank": 0, "challenge": "0" * 64}
@@ -72,26 +78,65 @@ async def test_large_reports_while_others_move_to_the_store(orchestrator: Orches
     assert [update.status for update in (await orchestrator.jobs.retrieve(job.id)).updates[1:7]] == texts
 
 
-async def test_all_requests_that_can_wait_for_the_largest_job(orchestrator: Orchestrator) -> None:
+async def test_a_job_that_cannot_move_its_updates_tells_all_of_them(orchestrator: Orchestrator) -> None:
+    """As beside the release before, which does not count what texts take on the wire."""
+    await orchestrator.stop_worker()
+    texts = [f"{number}{ESCAPED[:70_000]}" for number in range(3)]
+    async with orchestrator.another_worker(compatible_with="0.3"):
+        job = await orchestrator.created()
+        for text in texts:
+            await orchestrator.report(job.id, text=text)
+        live = await orchestrator.eventually_said(job.id, texts[-1])
+        assert [update.status for update in live.updates[1:]] == texts
+        assert (await orchestrator.reports.retrieve(job.id)).updates == live.updates
+        listed = next(one for one in await orchestrator.jobs.browse() if one.id == job.id)
+        assert (listed.updates, listed.withheld_updates) == ([], 0)
+        await orchestrator.report(job.id, JobState.SUCCESS, "done")
+        ended = await orchestrator.jobs.wait(job.id)
+        assert [update.status for update in ended.updates[1:]] == [*texts, "done"]
+        assert await orchestrator.is_archived(ended)
+
+
+async def test_a_job_ended_by_force_is_archived_with_all_of_them(orchestrator: Orchestrator) -> None:
+    job = await orchestrator.created()
+    orchestrator.provider.open["terminate"].clear()
+    await orchestrator.jobs.cancel(job.id)
+    await orchestrator.reached(job.id, JobState.CANCELING)
+    texts = [f"{number}{ESCAPED}" for number in range(3)]
+    for text in texts:
+        await orchestrator.report(job.id, text=text)
+    await orchestrator.eventually_said(job.id, texts[-1])
+    await orchestrator.handle(job.id).terminate()
+    orchestrator.provider.open["terminate"].set()
+    await check(orchestrator)
+    ended = await orchestrator.archive.retrieve(job.id)
+    assert ended is not None
+    assert [update.status for update in ended.updates[2:]] == [*texts, ENDED_BY_FORCE]
+
+
+async def test_all_that_can_wait_for_the_largest_job(orchestrator: Orchestrator) -> None:
     value = "a" * (MAXIMUM_SPECIFICATION_BYTES - 1000)
     job = await orchestrator.created(parameters={"text": {"type": "text", "value": value}})
     await orchestrator.report(job.id, JobState.RUNNING)
     await orchestrator.reached(job.id, JobState.RUNNING)
-    await orchestrator.report(job.id, text=ESCAPED[:100_000])
-    await orchestrator.eventually_said(job.id, ESCAPED[:100_000])
+    everybody = [ResourceAclEntry(entity=UserEntity(username=FOUR_BYTES * 60), permissions=[Permission.READ])] * 200
+    await orchestrator.jobs.update_acl(job.id, everybody)
     await orchestrator.stop_worker()
     handle = orchestrator.handle(job.id)
     requests = [asyncio.create_task(handle.execute_update("open_session", SESSION)) for _ in range(REQUESTS_AT_ONCE)]
-    question = asyncio.create_task(orchestrator.jobs.retrieve(job.id))
     await eventually(lambda: has_pending(orchestrator, job.id))
+    await orchestrator.report(job.id, text="a" * 700_000)
+    question = asyncio.create_task(orchestrator.jobs.retrieve(job.id))
     async with orchestrator.another_worker():
         sessions: list[dict[str, Any]] = await asyncio.gather(*requests)
         assert all(session["type"] == "shell" for session in sessions)
-        assert (await question).id == job.id
+        permissions = (await question).permissions
+        assert permissions is not None
+        assert len(permissions.others) == len(everybody)
         await lives_and_ends(orchestrator, job.id)
 
 
-async def test_requests_that_are_too_large_together_wait_at_the_server(orchestrator: Orchestrator) -> None:
+async def test_requests_that_are_too_large_for_an_answer_do_not_reach_the_job(orchestrator: Orchestrator) -> None:
     job = await orchestrator.created()
     await orchestrator.stop_worker()
     handle = orchestrator.handle(job.id)
@@ -102,3 +147,13 @@ async def test_requests_that_are_too_large_together_wait_at_the_server(orchestra
         assert error.status is RPCStatusCode.RESOURCE_EXHAUSTED
     async with orchestrator.another_worker():
         await lives_and_ends(orchestrator, job.id)
+
+
+async def test_the_largest_batch_comes_through(orchestrator: Orchestrator) -> None:
+    somebody = JobClient(orchestrator.temporal, Actor(username=FOUR_BYTES * 150))
+    wanted = [
+        orchestrator.specification(name=f"{number}", parameters={"text": {"type": "text", "value": "a" * 1700}})
+        for number in range(MAXIMUM_BATCH)
+    ]
+    assert size_findings([*wanted, *wanted[:50]])
+    assert len(await somebody.create_many(wanted)) == MAXIMUM_BATCH

@@ -241,4 +241,4 @@ async def test_an_access_list_has_a_bound(orchestrator: Orchestrator) -> None:
     entry = ResourceAclEntry(entity=UserEntity(username="b" * 70_000), permissions=[Permission.READ])
     with pytest.raises(RequestRefused) as refusal:
         await orchestrator.jobs.update_acl(job.id, [entry])
-    assert "65536 characters at most" in str(refusal.value)
+    assert "65536 bytes at most" in str(refusal.value)

@@ -86,7 +86,7 @@ async def test_surplus_arguments_are_cut_off(orchestrator: Orchestrator) -> None
     good = {"provider": "local", "updates": [{"state": "RUNNING"}]}
     await orchestrator.handle(job.id).signal("update", args=[good, "surplus", 3])
     await orchestrator.reached(job.id, JobState.RUNNING)
-    assert (await orchestrator.handle(job.id).query("job", args=["surplus"]))["id"] == job.id
+    assert (await orchestrator.handle(job.id).query("job", args=[0, "surplus"]))["id"] == job.id
     assert (await orchestrator.handle(job.id).execute_update("accepted", args=[1, 2]))["id"] == job.id
 
 
