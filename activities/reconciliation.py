@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 from temporalio import activity
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowQueryFailedError
@@ -66,13 +67,8 @@ class ReconciliationActivities:
         if holding is None:
             return None
         handle = self._client.get_workflow_handle(abandoned.job_id)
-
-        async def ask(position: int) -> Job:
-            page = [position] if position else []
-            return Job.model_validate(await handle.query(QUERY_JOB, args=page, result_type=dict))
-
         try:
-            return await whole(ask)  # a closed workflow still answers
+            return await whole(partial(handle.query, QUERY_JOB, result_type=dict))  # a closed workflow still answers
         except WorkflowQueryFailedError:
             return _from_holding(holding)
         except RPCError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
 from temporalio.client import Client, WorkflowExecutionStatus
 
@@ -55,13 +56,8 @@ class ProviderClient:
     async def retrieve(self, job_id: str) -> Job:
         """The job as the orchestrator knows it. Raises `JobClosed` if it is unknown, or another provider's."""
         handle = self._temporal.get_workflow_handle(job_id)
-
-        async def ask(position: int) -> Job:
-            page = [position] if position else []
-            return Job.model_validate(await handle.query(names.QUERY_JOB, args=page, result_type=dict))
-
         with translated():
-            job = await whole(ask)
+            job = await whole(partial(handle.query, names.QUERY_JOB, result_type=dict))
         if job.specification.product.provider != self._provider:
             raise JobClosed("There is no job of this id.")
         return job

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from functools import partial
 
 from temporalio.client import WorkflowExecutionStatus, WorkflowQueryFailedError
 
@@ -128,16 +129,9 @@ class JobReader(ActingClient):
     async def _ask_workflow(self, job_id: str) -> tuple[Job | None, bool]:
         """What the workflow knows, and whether it is closed; None if there is none, or if the job was refused."""
         handle = self._handle(job_id)
-
-        async def ask(position: int) -> Job:
-            page = [position] if position else []
-            return Job.model_validate(
-                await handle.query(names.QUERY_JOB, args=page, result_type=dict, rpc_timeout=ANSWER_PATIENCE)
-            )
-
         try:
             with translated():
-                job = await whole(ask)
+                job = await whole(partial(handle.query, names.QUERY_JOB, result_type=dict, rpc_timeout=ANSWER_PATIENCE))
                 if job.status.state.is_terminal:
                     return job, True
                 status = (await handle.describe()).status

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import accumulate
+from typing import Any
 
 from models.job import Job, JobUpdate
 
@@ -28,8 +29,13 @@ def page_of(job: Job, position: int, sizes: Sequence[int]) -> Job:
     )
 
 
-async def whole(ask: Callable[[int], Awaitable[Job]]) -> Job:
-    """The job with all updates that its workflow holds. `ask` gives the page from a position, or raises."""
+async def whole(query: Callable[..., Awaitable[Any]]) -> Job:
+    """The job with all updates that its workflow holds. `query` asks the workflow, with the arguments in `args`."""
+
+    async def ask(position: int) -> Job:
+        # Workers of the release before take no position, and need none.
+        return Job.model_validate(await query(args=[position] if position else []))
+
     job = await ask(0)
     while job.withheld_updates:
         updates: list[JobUpdate] = job.updates

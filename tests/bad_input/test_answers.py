@@ -12,7 +12,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.reconciliation import ENDED_BY_FORCE
 from client import Actor, JobClient
-from models import JobState
+from models import Job, JobState
 from models.job import Permission, ResourceAclEntry, UserEntity
 from models.limits import MAXIMUM_SPECIFICATION_BYTES, size_findings
 from models.messages import MAXIMUM_BATCH
@@ -36,12 +36,18 @@ async def has_pending(orchestrator: Orchestrator, job_id: str) -> bool:
     return description.raw_description.HasField("pending_workflow_task")
 
 
-async def test_large_reports_and_questions_at_once(orchestrator: Orchestrator) -> None:
+async def with_waiting_reports(orchestrator: Orchestrator) -> tuple[Job, list[str]]:
+    """A job with three large reports that no worker has seen, and their texts."""
     job = await orchestrator.created()
     await orchestrator.stop_worker()
     texts = [f"{number}{ESCAPED}" for number in range(3)]
     for text in texts:
         await orchestrator.report(job.id, text=text)
+    return job, texts
+
+
+async def test_large_reports_and_questions_at_once(orchestrator: Orchestrator) -> None:
+    job, texts = await with_waiting_reports(orchestrator)
     asked = [asyncio.create_task(orchestrator.jobs.retrieve(job.id)) for _ in range(3)]
     assert await has_pending(orchestrator, job.id)
     async with orchestrator.another_worker():
@@ -51,11 +57,7 @@ async def test_large_reports_and_questions_at_once(orchestrator: Orchestrator) -
 
 
 async def test_an_end_behind_large_reports_is_told_with_all_of_them(orchestrator: Orchestrator) -> None:
-    job = await orchestrator.created()
-    await orchestrator.stop_worker()
-    texts = [f"{number}{ESCAPED}" for number in range(3)]
-    for text in texts:
-        await orchestrator.report(job.id, text=text)
+    job, texts = await with_waiting_reports(orchestrator)
     await orchestrator.report(job.id, JobState.SUCCESS, "done")
     asked = [asyncio.create_task(orchestrator.jobs.retrieve(job.id)) for _ in range(3)]
     async with orchestrator.another_worker():
