@@ -122,7 +122,8 @@ class JobWorker:
                     self._check_served_providers()
                     self._serve_new_providers()
                     try:
-                        await asyncio.wait_for(self._stop.wait(), CATALOG_INTERVAL)
+                        async with asyncio.timeout(CATALOG_INTERVAL):
+                            await self._stop.wait()
                     except TimeoutError:
                         continue
             finally:

@@ -108,7 +108,8 @@ class LogSessions:
             await socket.close(1011, "The job is not known here any more.")
             return
         try:
-            text = await asyncio.wait_for(received_text(socket), REQUEST_PATIENCE)
+            async with asyncio.timeout(REQUEST_PATIENCE):
+                text = await received_text(socket)
             selection = _selection(LogsRequest.model_validate_json(text), taken.job.specification.replicas)
         except ValidationError as error:
             await socket.close(1003, closing_reason(" ".join(sentences(error))))

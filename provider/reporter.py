@@ -98,7 +98,8 @@ class Reporter:
         pauses = [line.until for line in self._lines.values() if line.sending is None]
         timeout = max(0.0, min(pauses) - time.monotonic()) if pauses else None
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._waiting.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await self._waiting.wait()
 
     async def _send_all(self) -> None:
         """Begin to send the reports of each job of which none are under way, and that does not pause."""

@@ -125,7 +125,8 @@ class Runner:
                 except Exception as error:
                     _complain(complaints, "A look at the jobs failed; the next one follows.", error=error)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._news.wait(), LOOK_INTERVAL)
+                    async with asyncio.timeout(LOOK_INTERVAL):
+                        await self._news.wait()
                 self._news.clear()
         finally:
             await self._actions.close()

@@ -68,7 +68,8 @@ class Window:
 
 async def serve_shell(socket: WebSocket, way_in: WayIn) -> None:
     """Run a shell in a replica until it, the client or the replica ends. Raises `NotEntered`."""
-    first = await asyncio.wait_for(_request(socket), INITIALIZE_PATIENCE)
+    async with asyncio.timeout(INITIALIZE_PATIENCE):
+        first = await _request(socket)
     terminal = Terminal(way_in, first.cols, first.rows)
     window = Window(first.window)
     typed: asyncio.Queue[str] = asyncio.Queue(MAXIMUM_WAITING)

@@ -88,7 +88,8 @@ async def run(*command: str) -> str:
     except OSError as error:
         raise ExecutorFailed(f"Slurm's command {command[0]} cannot be started: {error}.") from error
     try:
-        output, complaint = await asyncio.wait_for(process.communicate(), PATIENCE)
+        async with asyncio.timeout(PATIENCE):
+            output, complaint = await process.communicate()
     except TimeoutError as error:
         raise ExecutorFailed("Slurm's controller does not answer at the moment.") from error
     finally:

@@ -64,7 +64,8 @@ class Steward:
         """Compare again and again until cancelled."""
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._called.wait(), CONFIRMATION if self._suspected else self._interval)
+                async with asyncio.timeout(CONFIRMATION if self._suspected else self._interval):
+                    await self._called.wait()
             self._called.clear()
             try:
                 await self.compare(time.monotonic())

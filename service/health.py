@@ -33,7 +33,8 @@ def health_routes(checks: Mapping[str, Check]) -> list[Route]:
 
 async def _answer(check: Check) -> str:
     try:
-        await asyncio.wait_for(check(), PATIENCE)
+        async with asyncio.timeout(PATIENCE):
+            await check()
     except TimeoutError:
         return f"no answer within {PATIENCE:.0f} s"
     except Exception as error:
