@@ -1,4 +1,4 @@
-"""Replicas as tasks of one Slurm job, a node for each, submitted by PSI/J's executor `slurm`.
+"""Replicas as tasks of one Slurm job, a node for each.
 
 A Slurm job is found by its name, which holds our job's id; so nothing that this process knows can be lost. What the
 ranks have come to is read from their control folders, as on this machine; Slurm says what it did to the job.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import os
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,10 +17,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import psij
-from psij.executors.batch.slurm import SlurmExecutorConfig, SlurmJobExecutor
 
 from models.job import Job, JobState, JobUpdate
-from provider import sandbox, slurm_commands, slurm_peers, slurm_scripts
+from provider import sandbox, slurm_commands, slurm_peers, slurm_scripts, slurm_submission
 from provider.entering import NotEntered, WayIn
 from provider.executor import ExecutorFailed, ExecutorRefused, ReplicaStart, Standing
 from provider.replica import Condition, Phase
@@ -29,10 +27,8 @@ from provider.settings import SlurmOptions
 from provider.slurm_commands import NAME, SlurmJob
 from provider.slurm_queue import SlurmQueue
 from provider.slurm_states import Course
+from provider.slurm_submission import Submitter
 
-NEVER = 10**6
-"""Seconds between PSI/J's own looks at the queue: ours is the one. Its own would drop Slurm's words for a state, and
-count all jobs as failed when `squeue` fails twice."""
 SUBMISSION_PATIENCE = 15.0
 """Seconds for which a submission whose answer was lost may still reach Slurm."""
 FILE_PATIENCE = 5.0
@@ -43,38 +39,6 @@ STOP_INTERVAL = 5.0
 """Seconds between two requests to cancel the same job."""
 POSITION_INTERVAL = 60.0
 """Seconds for which a position in the queue is told, unless the reason for waiting changes."""
-KEPT_VARIABLES = {"HOME", "LANG", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "TZ", "USER"}
-SLURMS_VARIABLES = ("SLURM_", "SBATCH_")
-"""What a Slurm job has of the provider's environment: it holds secrets such as Temporal's API key."""
-
-
-class _Submitter(SlurmJobExecutor):
-    """PSI/J's executor with an option that has no value, which its attributes cannot say."""
-
-    _NAME_ = "slurm"
-
-    def __init__(self, requeue: bool, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o700)
-        config = SlurmExecutorConfig(
-            work_directory=folder, queue_polling_interval=NEVER, initial_queue_polling_delay=NEVER
-        )
-        super().__init__(config=config)
-        self._option = "--requeue" if requeue else "--no-requeue"
-
-    def get_submit_command(self, job: psij.Job, submit_file_path: Path) -> list[str]:
-        # Slurm keeps the environment of `sbatch` for the job, on the controller's and the nodes' disks.
-        others = [name for name in os.environ if name not in KEPT_VARIABLES and not name.startswith(SLURMS_VARIABLES)]
-        without = (f"--unset={name}" for name in others)
-        return ["/usr/bin/env", *without, "sbatch", self._option, str(submit_file_path.absolute())]
-
-
-class _Submission(psij.Job):
-    """A job that has our job's id in PSI/J too, so that the files which PSI/J makes for it are found again."""
-
-    def __init__(self, job_id: str, specification: psij.JobSpec) -> None:
-        super().__init__(specification)
-        self._id = job_id
 
 
 @dataclass
@@ -101,10 +65,9 @@ class SlurmExecutor:
     prefix: Sequence[str] = ("/usr/bin/env", "--default-signal=TERM")
 
     def __init__(self, options: SlurmOptions, folder_of: Callable[[str], Path], queue: SlurmQueue) -> None:
-        self._options = options
         self._folder_of = folder_of
         self._queue = queue
-        self._submitter: _Submitter | None = None
+        self._submitter = Submitter(options)
         self._told: dict[str, _Told] = {}
 
     def tell(self, news: Callable[[], None]) -> None:
@@ -174,9 +137,7 @@ class SlurmExecutor:
         (folder / "submitting").touch()
         told.submitted_at = time.monotonic()
         try:
-            if self._submitter is None:
-                self._submitter = _Submitter(self._options.requeue, _psij_folder(folder))
-            await asyncio.to_thread(self._submit, self._submitter, job, folder, work)
+            await self._submitter.submit(job, folder, work)
         except psij.SubmitException as error:
             if slurm_commands.is_unanswered(str(error)):
                 # It may have been taken: the name tells, once Slurm answers again.
@@ -225,17 +186,15 @@ class SlurmExecutor:
         if not any((folder / marker).exists() for marker in ("submitting", "submitted", "begun")):
             return  # it is submitted with its new time
         slurm_job = await self._seen_now(job.id)
-        limit = f"TimeLimit={_minutes(self._duration(job))}"
+        limit = f"TimeLimit={_minutes(self._submitter.time_limit(job))}"
         await slurm_commands.run("scontrol", "update", f"JobId={slurm_job.number}", limit)
 
     def forget(self, job_id: str) -> None:
-        """It has ended; so do PSI/J's files of it, of which some have our id and some have Slurm's number."""
+        """It has ended; so do PSI/J's files of it."""
         told = self._told.pop(job_id, _Told())
-        numbers = {self._begun(job_id), *(job.number for job in (self._find(job_id), told.end) if job is not None)}
-        names = [f"{job_id}.job", f"{job_id}_launcher.log"]
-        names += [f"{number}{suffix}" for number in numbers for suffix in (".out", ".ec", ".nodefile")]
-        for name in names:
-            (_psij_folder(self._folder_of(job_id)) / _Submitter._NAME_ / name).unlink(missing_ok=True)
+        seen = {job.number for job in (self._find(job_id), told.end) if job is not None}
+        begun = self._begun(job_id)
+        slurm_submission.forget(job_id, self._folder_of(job_id), seen if begun is None else seen | {begun})
 
     def way_into(self, job: Job, rank: int) -> WayIn | None:
         """How a program comes into a replica on its node; None if it does not run, or there is no such rank."""
@@ -286,42 +245,6 @@ class SlurmExecutor:
             return
         await slurm_commands.run("scontrol", verb, str(slurm_job.number))
         self._queue.refresh(at_once=True)
-
-    def _submit(self, submitter: _Submitter, job: Job, folder: Path, work: Path) -> None:
-        product = job.status.resolved_product if isinstance(job.status.resolved_product, dict) else {}
-        options = self._options
-        cores = options.cores or product.get("cpu") or 1
-        memory = options.memory or (product.get("memoryInGigs") or 0) * 1024
-        resources = psij.ResourceSpecV1(
-            node_count=job.specification.replicas,
-            processes_per_node=1,
-            cpu_cores_per_process=cores,
-            gpu_cores_per_process=product.get("gpu") or 0 if options.gpus is None else options.gpus,
-            memory=memory * 1024**2 if memory else None,
-        )
-        more: dict[str, object] = {"slurm.job-name": NAME + job.id}  # PSI/J's own name of a job does not reach Slurm
-        if options.qos:
-            more["slurm.qos"] = options.qos
-        attributes = psij.JobAttributes(
-            duration=self._duration(job),
-            queue_name=options.partition,
-            account=options.account,
-            custom_attributes=more,
-        )
-        specification = psij.JobSpec(
-            executable="/bin/sh",
-            arguments=[str(folder / "batch.sh"), str(folder), str(cores)],
-            directory=work,
-            resources=resources,
-            attributes=attributes,
-            launcher="single",
-        )
-        submitter.submit(_Submission(job.id, specification))
-
-    def _duration(self, job: Job) -> timedelta:
-        allocation = job.specification.time_allocation
-        milliseconds = allocation.milliseconds if allocation else 365 * 24 * 3600 * 1000
-        return timedelta(milliseconds=milliseconds, seconds=self._options.time_margin)
 
     @staticmethod
     def _end(slurm_job: SlurmJob, was_stopped: bool, conditions: Sequence[Condition]) -> JobUpdate | None:
@@ -410,11 +333,6 @@ class SlurmExecutor:
             file = control / "exit-code"
             return Condition(Phase.ENDED, int(file.read_text()), file.stat().st_mtime)
         return Condition(Phase.RUNNING if (control / "started").is_dir() else Phase.NOT_STARTED)
-
-
-def _psij_folder(folder: Path) -> Path:
-    """Where PSI/J keeps its files, given the folder of any job."""
-    return folder.parent.parent / "psij"
 
 
 def _minutes(duration: timedelta) -> int:

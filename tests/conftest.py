@@ -34,6 +34,8 @@ from worker import JobWorker
 from worker_settings import WorkerSettings
 
 TEMPORAL_BINARY = Path(sys.executable).parent / "temporal"
+SERVER_PATIENCE = timedelta(seconds=60)
+"""For the start of a Temporal server: the SDK's five seconds are too few while three of them start on two cores."""
 TEST_CATALOG = Path(__file__).parent / "workflows" / "catalog"
 
 
@@ -98,6 +100,7 @@ async def environment() -> AsyncIterator[WorkflowEnvironment]:
             for part in ("--dynamic-config-value", value)
         ],
         dev_server_log_level="never",
+        dev_server_startup_timeout=SERVER_PATIENCE,
         data_converter=pydantic_data_converter,
     )
     async with started as running:

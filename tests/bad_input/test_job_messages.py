@@ -41,6 +41,7 @@ def raw(data: bytes, encoding: bytes = b"json/plain") -> RawValue:
 
 HUGE = 1_000_000
 """Bytes; what is larger, the server keeps from updates (decision 0013), and above two megabytes also from signals."""
+LONG_NUMBER = pytest.param(10**4000, id="10**4000")
 RAW: dict[str, RawValue] = {
     "nested": raw(b"[" * 100_000 + b"]" * 100_000),
     "nested in an update": raw(b'{"provider": "local", "updates": ' + b'{"a":' * 50_000 + b"1" + b"}" * 50_000 + b"}"),
@@ -137,7 +138,7 @@ async def test_any_messages_leave_the_job_alive(orchestrator: Orchestrator) -> N
     await lives_and_ends(orchestrator, job.id)
 
 
-@pytest.mark.parametrize("timestamp", [-1, -(10**18), 10**18, 10**4000, "an hour ahead", "an hour behind"])
+@pytest.mark.parametrize("timestamp", [-1, -(10**18), 10**18, LONG_NUMBER, "an hour ahead", "an hour behind"])
 async def test_a_providers_clock_moves_nothing(orchestrator: Orchestrator, timestamp: int | str) -> None:
     job = await orchestrator.created(timeAllocation={"hours": 1})
     if isinstance(timestamp, str):
@@ -153,7 +154,7 @@ async def test_a_providers_clock_moves_nothing(orchestrator: Orchestrator, times
     await lives_and_ends(orchestrator, job.id)
 
 
-@pytest.mark.parametrize("allocation", [0, -1, 10**18, 10**4000, 1.5, "x", None])
+@pytest.mark.parametrize("allocation", [0, -1, 10**18, LONG_NUMBER, 1.5, "x", None])
 async def test_only_an_allocation_that_the_specification_allows_moves_the_end(
     orchestrator: Orchestrator, allocation: Any
 ) -> None:

@@ -20,7 +20,7 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from installation import make_keys
-from tests.conftest import TEMPORAL_BINARY
+from tests.conftest import SERVER_PATIENCE, TEMPORAL_BINARY
 from tests.contract.orchestrator import TASK_QUEUE, Orchestrator, ProviderUnderTest, RecordedJob, shell
 
 DEFAULT_PRODUCT = "cpu-1/cpu"
@@ -50,6 +50,7 @@ async def listening(request: pytest.FixtureRequest) -> AsyncIterator[Client]:
         port=int(port),
         dev_server_existing_path=str(TEMPORAL_BINARY),
         dev_server_log_level="never",
+        dev_server_startup_timeout=SERVER_PATIENCE,
         data_converter=pydantic_data_converter,
     )
     async with (

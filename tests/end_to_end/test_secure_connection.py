@@ -22,7 +22,7 @@ from models import JobState, JobUpdate
 from models.connection import connect_to_temporal
 from models.connection_errors import ConnectionSettingsWrong, TemporalUnreachable
 from models.names import new_job_id
-from tests.conftest import TEMPORAL_BINARY
+from tests.conftest import SERVER_PATIENCE, TEMPORAL_BINARY
 from tests.databases import new_database
 from tests.deployment.examples import variables
 from tests.end_to_end.chromium import need
@@ -37,7 +37,10 @@ NAMESPACE = "production"
 @pytest.fixture(scope="module")
 async def front(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Front]:
     started = await WorkflowEnvironment.start_local(
-        namespace=NAMESPACE, dev_server_existing_path=str(TEMPORAL_BINARY), dev_server_log_level="never"
+        namespace=NAMESPACE,
+        dev_server_existing_path=str(TEMPORAL_BINARY),
+        dev_server_log_level="never",
+        dev_server_startup_timeout=SERVER_PATIENCE,
     )
     async with started as running:
         address = running.client.service_client.config.target_host

@@ -25,7 +25,7 @@ from installation.namespace import prepare_namespace
 from installation.search_attributes import register_search_attributes
 from models.connection import connect_to_temporal
 from models.names import SEARCH_ATTRIBUTES
-from tests.conftest import TEMPORAL_BINARY, TEST_CATALOG
+from tests.conftest import SERVER_PATIENCE, TEMPORAL_BINARY, TEST_CATALOG
 from tests.end_to_end.fronts import Front, nginx_before
 from worker_settings import WorkerSettings
 
@@ -37,7 +37,9 @@ KEYWORD = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
 async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Front]:
     """A server that nobody has prepared, and before it one that leaves what administrators do to them."""
     started = await WorkflowEnvironment.start_local(
-        dev_server_existing_path=str(TEMPORAL_BINARY), dev_server_log_level="never"
+        dev_server_existing_path=str(TEMPORAL_BINARY),
+        dev_server_log_level="never",
+        dev_server_startup_timeout=SERVER_PATIENCE,
     )
     async with started as running:
         address = running.client.service_client.config.target_host

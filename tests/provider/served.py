@@ -34,6 +34,8 @@ sandboxed = pytest.mark.skipif(
     not sandbox.is_available() and os.environ.get("CI") != "true", reason="bubblewrap does not work on this machine"
 )
 """What only a sandbox can show; CI must have one."""
+STOP_PATIENCE = 60.0
+"""Seconds that a provider may take to end; it breaks off what takes long."""
 
 
 class Reports:
@@ -180,7 +182,8 @@ async def serving(served: Served) -> AsyncIterator[Served]:
         yield served
     finally:
         server.should_exit = True
-        await task
+        async with asyncio.timeout(STOP_PATIENCE):
+            await task
 
 
 async def kill_wrapper_of(served: Served, job: dict[str, Any]) -> None:

@@ -1,0 +1,203 @@
+"""What becomes of networks when jobs, peers or the provider end, and where there are none."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from models import Job, JobState
+from models.names import new_job_id
+from provider import namespaces
+from provider.ledger import Ledger
+from provider.networks import Networks, NoNetwork
+from tests.conditions import eventually
+from tests.provider.networked import (
+    PYTHON,
+    answers,
+    connecting,
+    held_by,
+    jobs_folder,
+    listen,
+    listening,
+    networked,
+    peer,
+    processes,
+    separate,
+    stop_all,
+    with_python,
+    written,
+)
+from tests.provider.served import Reports, Served, serving, shell
+
+__all__ = ["networked"]
+pytestmark = pytest.mark.long
+
+
+@separate
+async def test_networks_survive_the_provider(tmp_path: Path) -> None:
+    served = with_python(Served(tmp_path, Reports()))
+    database = listening()
+    first = connecting(
+        "db:5000", before="until [ -e /work/go ]; do sleep 0.1; done; ", resources=[peer("db", database)]
+    )
+    async with serving(served):
+        await listen(served, database)
+        await served.call("", first)
+        await eventually(lambda: len(served.processes_of(first)) > 1)
+    async with serving(served):
+        second = connecting("db:5000", resources=[peer("db", database)])
+        await served.call("", second)
+        (jobs_folder(served) / first["id"] / "work" / "go").touch()
+        for job in (first, second):
+            assert await answers(served, job) == {"db:5000": f"{database['id']} 0"}
+        await stop_all(served)
+
+
+@separate
+async def test_nothing_is_left_of_jobs_that_ended_without_the_provider(tmp_path: Path) -> None:
+    served = with_python(Served(tmp_path, Reports()))
+    process, served.url = await asyncio.to_thread(serve_apart, served)
+    database = listening(replicas=2)
+    await listen(served, database)
+    until = "echo up; until [ -e /work/go ]; do sleep 0.1; done; "
+    asking = [connecting("db:5000", before=until, resources=[peer("db", database)]) for _ in range(4)]
+    long = shell("echo up; sleep 300", replicas=2)
+    failing, missing = shell(f"{until}exit 3", replicas=2), shell("no-such-program")
+    await served.call("", *asking, failing, long, missing)
+    ranks = [*((job, 0) for job in asking), *((job, rank) for job in (failing, long) for rank in (0, 1))]
+    await eventually(lambda: all(written(served, job, rank) == "up\n" for job, rank in ranks), 40)
+    log = jobs_folder(served).parent / "drives" / "home" / "Jobs" / missing["id"] / "stderr-0.txt"
+    await eventually(lambda: log.exists() and not (jobs_folder(served) / missing["id"]).exists(), 40)
+    process.kill()
+    process.wait()
+    for job in (*asking, failing):
+        (jobs_folder(served) / job["id"] / "work" / "go").touch()
+    # The networks of jobs that end without a provider end with them; those of the others are kept.
+    living = {database["id"], long["id"]}
+    await eventually(lambda: {folder.parent.parent.name for folder, _ in held_by(served)} == living, 40)
+    held = {holder.pid for _, holder in held_by(served)}
+    assert len(held) == 4
+    # A crash may also have left a network whose job has ended and whose folder is gone.
+    gone = jobs_folder(served) / "gone"
+    held.add(namespaces.hold(gone / "network" / "0", min(held)))
+    shutil.rmtree(gone)
+    async with serving(served):
+        await eventually(lambda: {job["id"] for job in asking} <= served.reports.taken.keys(), 40)
+        await stop_all(served)
+    assert held_by(served) == []
+    # Neither is there a process that gave one of them its way out.
+    await eventually(lambda: not [line for line in processes() if any(f"/proc/{one}/" in line for one in held)], 40)
+
+
+def serve_apart(served: Served) -> tuple[subprocess.Popen[str], str]:
+    """The provider as a process of its own, that can be killed. Nobody takes its reports."""
+    settings = {
+        "DATA_DIR": str(served.settings.data_dir),
+        "PUBLIC_KEY_FILE": str(served.settings.public_key_file),
+        "PORT": "0",
+        "SYSTEM_FOLDERS": json.dumps([str(PYTHON.parents[1])]),
+        "DRIVES": json.dumps({name: str(folder) for name, folder in served.settings.drives.items()}),
+    }
+    environment = {f"UCLOUD_PROVIDER_{name}": value for name, value in settings.items()}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "provider", "--json"],
+        env={**os.environ, **environment, "TEMPORAL_ADDRESS": "127.0.0.1:1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    process.stdout.close()
+    return process, json.loads(line)["url"]
+
+
+@separate
+async def test_a_replica_whose_network_was_killed_before_it_began_does_not_begin(tmp_path: Path) -> None:
+    served = with_python(Served(tmp_path, Reports()))
+    job = Job.model_validate(shell("true"))
+    networks = Networks(served.settings)
+    await networks.begin(job)
+    ((_, holder),) = held_by(served)
+    holder.kill()
+    await eventually(lambda: not held_by(served))
+    with pytest.raises(NoNetwork):
+        networks.entrance(job.id, 0)
+    await networks.end(job.id)
+
+
+@separate
+async def test_a_peer_that_ends_is_refused_at_once(networked: Served) -> None:
+    database = listening()
+    await listen(networked, database)
+    wait = "until [ -e /work/go ]; do sleep 0.1; done; "
+    job = connecting("db:5000", before=wait, resources=[peer("db", database)])
+    await networked.call("", job)
+    await eventually(lambda: len(networked.processes_of(job)) > 1)
+    await networked.call("terminate", database)
+    await networked.end_of(database)
+    (jobs_folder(networked) / job["id"] / "work" / "go").touch()
+    assert await answers(networked, job) == {"db:5000": "refused"}
+
+
+@separate
+async def test_a_peer_that_ended_before_the_start_ends_the_job(tmp_path: Path) -> None:
+    served = with_python(Served(tmp_path, Reports()))
+    job = shell("true", resources=[peer("db", {"id": new_job_id()})])
+    ledger = Ledger(served.settings.data_dir / "provider.sqlite")
+    await ledger.open()
+    await ledger.take([Job.model_validate(job)])
+    await ledger.close()
+    async with serving(served):
+        end = await served.end_of(job)
+        assert end.state is JobState.FAILURE
+        assert "The peer db (job" in (end.status or "")
+
+
+@separate
+async def test_a_door_into_a_job_closes_with_it_also_without_the_provider(tmp_path: Path) -> None:
+    served = with_python(Served(tmp_path, Reports()))
+    job = listening()
+    async with serving(served):
+        await listen(served, job)
+        endpoint = await Networks(served.settings).reach(job["id"], 0, 5000)
+    assert endpoint.socket is not None
+    folder = endpoint.socket.parent
+    assert folder.is_dir()
+    for process in served.processes_of(job):
+        process.kill()
+    await eventually(lambda: not folder.exists(), 40)
+
+
+@pytest.mark.parametrize("choice", ["separate", "auto"])
+def test_a_machine_that_cannot_separate_networks_says_so(tmp_path: Path, choice: str) -> None:
+    served = Served(tmp_path, Reports())
+    environment = {
+        "PATH": "/nonexistent",  # there is no nsenter
+        "UCLOUD_PROVIDER_DATA_DIR": str(served.settings.data_dir),
+        "UCLOUD_PROVIDER_PUBLIC_KEY_FILE": str(served.settings.public_key_file),
+        "UCLOUD_PROVIDER_PORT": "0",
+        "UCLOUD_PROVIDER_NETWORK": choice,
+        "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+    }
+    command = [sys.executable, "-m", "provider"]
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        ready = process.stdout.readline()
+        process.terminate()
+        said = process.stderr.read()
+    if choice == "separate":
+        assert (process.returncode, ready) == (3, "")
+        assert "Jobs cannot have networks of their own on this machine: " in said
+    else:
+        assert "serves at" in ready
+        assert "All jobs share this machine's network" in said
