@@ -20,6 +20,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 
 from catalog import ReloadingCatalog
@@ -244,11 +245,19 @@ async def database_url(database_kind: str, tmp_path: Path, request: pytest.Fixtu
         yield url
 
 
+async def terminate_all(temporal: Client) -> None:
+    """End the workflows that tests have left; a worker would go on with them."""
+    async for execution in temporal.list_workflows("ExecutionStatus = 'Running'"):
+        with suppress(RPCError):  # it may have ended meanwhile
+            await temporal.get_workflow_handle(execution.id).terminate()
+
+
 @pytest.fixture
 async def orchestrator(
     environment: WorkflowEnvironment, provider: AcknowledgingProvider, tmp_path: Path, database_url: str
 ) -> AsyncIterator[Orchestrator]:
-    """A worker on a store of its own."""
+    """A worker on a store of its own, that finds no jobs of an earlier test."""
+    await terminate_all(environment.client)
     catalog = tmp_path / "catalog"
     shutil.copytree(TEST_CATALOG, catalog)
     settings = WorkerSettings(
