@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +20,10 @@ from provider.replica import Phase, Replica
 
 MAXIMUM_REPLICAS = 64
 """Of a job: all of them are processes of one machine, each with a network and with files for each of the others."""
+BEGIN_PATIENCE = 10.0
+"""Seconds that rank 0 may take to begin, which needs some milliseconds."""
+BEGIN_INTERVAL = 0.01
+"""Seconds between two looks whether it has."""
 
 
 @dataclass
@@ -34,6 +39,13 @@ class _Local:
             return False
         # PSI/J may take a process that ended at once for one that runs.
         return psij_job.native_id is None or psutil.pid_exists(int(psij_job.native_id))
+
+    async def begins(self, replica: Replica) -> bool:
+        """Wait until a replica that was started has begun; False if it does not in time, or has come to nothing."""
+        until = time.monotonic() + BEGIN_PATIENCE
+        while not replica.has_begun and self.may_begin(replica.rank) and time.monotonic() < until:  # noqa: ASYNC110
+            await asyncio.sleep(BEGIN_INTERVAL)
+        return replica.has_begun
 
 
 class LocalExecutor:
@@ -78,7 +90,10 @@ class LocalExecutor:
         return False if standing.is_settled else None
 
     async def start(self, job: Job, work: Path, replicas: Sequence[ReplicaStart]) -> None:
-        """Start those that have not begun."""
+        """Start those that have not begun; the others follow rank 0, or are left to the next attempt.
+
+        Rank 0's network serves them all, and would end with the first of them if rank 0 did not hold it yet.
+        """
         local = self._local(job)
         for start in replicas:
             replica = local.replicas[start.rank]
@@ -86,6 +101,8 @@ class LocalExecutor:
                 local.psij_jobs[start.rank] = await asyncio.to_thread(
                     replica.start, self._executor, start.command, work, start.stdout, start.stderr
                 )
+            if start.rank == 0 and len(local.replicas) > 1 and not await local.begins(replica):
+                return
 
     async def stop(self, job: Job) -> None:
         """SIGTERM, and SIGKILL after a grace period."""

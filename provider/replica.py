@@ -27,14 +27,14 @@ WRAPPER = """
 control=$1
 shift
 mkdir "$control/started" || exit 0
-echo $$ > "$control/pid.new" && mv "$control/pid.new" "$control/pid"
 [ -p "$control/hold" ] && exec 3<> "$control/hold"
+echo $$ > "$control/pid.new" && mv "$control/pid.new" "$control/pid"
 "$@" < /dev/null 3<&-
 echo $? > "$control/exit-code.new" && mv "$control/exit-code.new" "$control/exit-code"
 """
 """Runs the rest of its arguments as they are; nothing that a user gave is read by the shell.
 
-What waits at the pipe `hold`, such as the replica's network, ends with the wrapper.
+What waits at the pipe `hold`, such as the replica's network, ends with the wrapper, once `pid` is there.
 """
 
 STARTER = (sys.executable, "-I", "-S")
@@ -123,6 +123,11 @@ class Replica:
         self._missing_since = self._missing_since or now
         patience = 1.0 if (self._control / "pid").exists() else START_PATIENCE
         return Condition(Phase.VANISHED if now - self._missing_since > patience else Phase.RUNNING)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether its wrapper has come so far that it holds what the replica needs."""
+        return (self._control / "pid").exists()
 
     @property
     def wrapper(self) -> int | None:

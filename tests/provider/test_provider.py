@@ -277,21 +277,34 @@ async def test_a_job_that_starts_only_in_part_leaves_no_process(
 
 
 @pytest.mark.parametrize("failures", [1, 2, 9])
+@pytest.mark.parametrize("rank", [0, 1])
 async def test_a_replica_whose_wrapper_does_not_begin_is_started_again_a_few_times(
-    provider: Served, monkeypatch: pytest.MonkeyPatch, failures: int
+    provider: Served, monkeypatch: pytest.MonkeyPatch, rank: int, failures: int
 ) -> None:
     tries = f'[ $(ls "$1" | grep -c try) -lt {failures} ] && mktemp "$1/tryXXXXXX" && exit 0'
-    monkeypatch.setattr(replica, "WRAPPER", f'case "$1" in *-1) {tries};; esac\n{replica.WRAPPER}')
+    monkeypatch.setattr(replica, "WRAPPER", f'case "$1" in *-{rank}) {tries};; esac\n{replica.WRAPPER}')
     job = shell("echo once", replicas=2)
     await provider.call("", job)
     end = await provider.end_of(job)
     if failures < START_ATTEMPTS:
         assert end.state is JobState.SUCCESS
-        assert [provider.output(job, f"stdout-{rank}.txt") for rank in range(2)] == ["once\n"] * 2
+        assert [provider.output(job, f"stdout-{one}.txt") for one in range(2)] == ["once\n"] * 2
     else:
         text = "The job could not be started: of 3 attempts none began all of its replicas."
         assert (end.state, end.status) == (JobState.FAILURE, text)
     await eventually(lambda: not provider.processes_of(job))
+
+
+async def test_replicas_that_end_before_rank_0_has_begun_leave_it_its_network(
+    provider: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replica, "WRAPPER", f'case "$1" in *-0) sleep 1;; esac\n{replica.WRAPPER}')
+    job = shell("echo once", replicas=3)
+    await provider.call("", job)
+    assert (
+        await provider.end_of(job)
+    ).status == "The job has finished with exit codes rank 0: 0, rank 1: 0, rank 2: 0."
+    assert [provider.output(job, f"stdout-{rank}.txt") for rank in range(3)] == ["once\n"] * 3
 
 
 async def test_more_replicas_than_one_machine_can_hold_are_refused(provider: Served) -> None:
@@ -302,8 +315,10 @@ async def test_more_replicas_than_one_machine_can_hold_are_refused(provider: Ser
 
 async def test_a_repeat_is_the_same_job_also_when_it_would_be_refused_by_now(provider: Served) -> None:
     (provider.folder / "drive" / "in.txt").write_text("given")
-    job = shell("sleep 300", parameters={"input": {"type": "file", "path": "/data/in.txt"}})
+    job = shell("echo begun; sleep 300", parameters={"input": {"type": "file", "path": "/data/in.txt"}})
     await provider.call("", job)
+    output = provider.folder / "provider" / "drives" / "home" / "Jobs" / job["id"] / "stdout-0.txt"
+    await eventually(lambda: output.exists() and output.read_text() == "begun\n")
     (provider.folder / "drive" / "in.txt").unlink()
     assert (await provider.call("", job)).status_code == 200
     await provider.call("terminate", job)
