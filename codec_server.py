@@ -34,6 +34,8 @@ log = logging.getLogger("codec_server")
 MAXIMUM_BYTES = 8 * 1024 * 1024
 """Of one request; a page of the UI's history is smaller."""
 ALGORITHMS = ["RS256", "ES256"]
+STOP_PATIENCE = 5
+"""Seconds that requests under way get when the server is asked to stop."""
 
 
 class CodecServerSettings(ProcessSettings):
@@ -140,7 +142,9 @@ def main() -> int:
         return 2
     try:
         app = create_codec_server(settings, EncryptionCodec(read_keys(file)))
-        uvicorn.run(app, host=settings.host, port=settings.port, log_config=None)
+        uvicorn.run(
+            app, host=settings.host, port=settings.port, log_config=None, timeout_graceful_shutdown=STOP_PATIENCE
+        )
     except (UnusableKeys, OSError) as error:
         log.error("%s", error)
         return 2

@@ -13,8 +13,9 @@ import os
 import signal
 import sys
 from argparse import ArgumentParser
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
+from types import FrameType
 from typing import Any
 
 import uvloop
@@ -56,7 +57,7 @@ from service.health import Check, health_routes
 from service.logs import configure
 from service.serving import serving
 from service.settings import SettingsWrong
-from service.stopping import leave_at_the_latest
+from service.stopping import Deadline
 from store import (
     Archive,
     DatabaseUnusable,
@@ -96,20 +97,29 @@ FAULTS = (
     UnusableKeys,
 )
 """What ends the process with its sentence: most of it is a counterpart that is away, and a new start may help."""
+FAULT = 3
+"""Its exit code."""
 
 
 class JobWorker:
     """All pollers of one process: one for jobs, and one for each provider, so that a slow one holds up nobody else."""
 
     def __init__(
-        self, client: Client, settings: WorkerSettings, catalog: ReloadingCatalog, engine: AsyncEngine
+        self,
+        client: Client,
+        settings: WorkerSettings,
+        catalog: ReloadingCatalog,
+        engine: AsyncEngine,
+        on_fault: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_fault` is called when it cannot go on, before what runs is finished."""
         self._client = client
         self._settings = settings
         self._catalog = catalog
         self._engine = engine
         self._offered = OfferedProducts(Products(engine))
         self._submissions = UnansweredSubmissions()
+        self._on_fault = on_fault
         self._stop = asyncio.Event()
         self._stop_patience = timedelta(seconds=settings.stop_patience)
         self._providers: dict[str, ServedProvider] = {}
@@ -126,6 +136,9 @@ class JobWorker:
                             await self._stop.wait()
                     except TimeoutError:
                         continue
+            except BaseException:
+                self._on_fault()
+                raise
             finally:
                 # All at once: one after the other they would take the patience twice.
                 await asyncio.gather(jobs.shutdown(), *(served.stop() for served in self._providers.values()))
@@ -269,19 +282,21 @@ async def serve(settings: WorkerSettings, as_json: bool = False) -> None:
         runtime = _runtime(settings.metrics_address)
         client = await connect_to_temporal(runtime=runtime)
         await require_search_attributes(client)
-        worker = JobWorker(client, settings, catalog, engine)
+        deadline = Deadline(settings.stop_patience + STOP_MARGIN)
+        worker = JobWorker(client, settings, catalog, engine, lambda: deadline.begin(FAULT))
 
         async def reach_temporal() -> None:
             await client.service_client.check_health()
 
         loop = asyncio.get_running_loop()
 
-        def stop() -> None:
-            leave_at_the_latest(settings.stop_patience + STOP_MARGIN)
-            worker.stop()
+        def stop(_number: int, _frame: FrameType | None) -> None:
+            deadline.begin()
+            with contextlib.suppress(RuntimeError):  # the loop may be closed already
+                loop.call_soon_threadsafe(worker.stop)
 
         for stop_signal in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(stop_signal, stop)
+            signal.signal(stop_signal, stop)  # unlike a handler of the loop, it does not need the loop
         providers = [provider.id for provider in catalog.current.providers()]
         _say(
             {"event": "ready", "namespace": client.namespace, "taskQueue": TASK_QUEUE, "providers": providers},
@@ -353,7 +368,7 @@ def main(arguments: Sequence[str] = ()) -> int:
         return 2
     except FAULTS as error:
         log.error("%s", error)
-        return 3
+        return FAULT
     finally:
         tracing.stop()
     return 0

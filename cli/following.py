@@ -85,6 +85,8 @@ async def _events(client: JobClient, job_id: str) -> AsyncGenerator[Job | Follow
     finally:
         for task in (telling_states, telling_output):
             task.cancel()
+        while not events.empty():  # who tells of the end must find a place
+            events.get_nowait()
         await asyncio.gather(telling_states, telling_output, return_exceptions=True)
 
 

@@ -45,6 +45,7 @@ SERVER_OPTIONS = (
 )
 """Measured: 2.4 times the throughput of the default file settings, and half the time of a job."""
 PROVIDER_ID = "local"
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass(frozen=True)
@@ -212,17 +213,25 @@ def running_stack(data_dir: Path, catalog: Path, ports: Ports) -> Iterator[Stack
                 stack.start()
                 yield stack
             finally:
+                _ignore_signals()
                 stack.stop()
 
 
 @contextlib.contextmanager
 def _signals_as_interrupts() -> Iterator[None]:
     def interrupt(_number: int, _frame: FrameType | None) -> None:
+        _ignore_signals()
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, interrupt) for number in STOP_SIGNALS}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _ignore_signals() -> None:
+    """A second one would break off the stop and leave parts running; it ends in bounded time without that."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

@@ -103,6 +103,11 @@ def translated(refused: type[RequestRefused] = RequestRefused) -> Iterator[None]
             # Temporal's SDK hides that the caller's own task is being cancelled.
             raise error.__cause__ from error
         raise Unreachable("There was no answer in time; the request may still be under way.") from error
+    except asyncio.CancelledError as error:
+        if isinstance(error.__cause__, RPCError):
+            # Temporal's SDK takes a server that breaks off its answer for a cancel of the caller.
+            raise _from_rpc(error.__cause__) from error
+        raise
     except RPCError as error:
         raise _from_rpc(error) from error
     except (ConnectionSettingsWrong, UnusableKeys, TracingUnavailable) as error:

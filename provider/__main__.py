@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from argparse import ArgumentParser
+from types import FrameType
 
 import uvicorn
 from temporalio.runtime import Runtime
@@ -21,11 +22,26 @@ from provider.server import create_server
 from provider.settings import ProviderSettings
 from service.logs import configure
 from service.settings import SettingsWrong
+from service.stopping import Deadline
 
 STOP_PATIENCE = 5
 """Seconds that open sessions and downloads get when the provider is asked to stop."""
+STOP_MARGIN = 10.0
+"""Seconds after them at which the process ends whatever hangs, such as a command of Slurm's or a drive."""
 
 log = logging.getLogger("provider")
+
+
+class _Server(uvicorn.Server):
+    """One that ends in bounded time: jobs lose nothing when the provider is killed."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._deadline = Deadline(STOP_PATIENCE + STOP_MARGIN)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._deadline.begin()
+        super().handle_exit(sig, frame)
 
 
 async def serve(settings: ProviderSettings, as_json: bool) -> None:
@@ -37,7 +53,7 @@ async def serve(settings: ProviderSettings, as_json: bool) -> None:
         log_config=None,
         timeout_graceful_shutdown=STOP_PATIENCE,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config)
     for number in (signal.SIGINT, signal.SIGTERM):
         # When all is done, uvicorn raises again the signal that stopped it, which would end us before we are through.
         signal.signal(number, server.handle_exit)

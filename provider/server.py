@@ -315,10 +315,12 @@ def _add_follow(
                 return
             sending = asyncio.create_task(_send_output(socket, ledger, runner, taken.job))
             listening = asyncio.create_task(_wait_for_cancel(socket))
-            await asyncio.wait({sending, listening}, return_when=asyncio.FIRST_COMPLETED)
-            for task in (sending, listening):
-                task.cancel()
-            await asyncio.gather(sending, listening, return_exceptions=True)
+            try:
+                await asyncio.wait({sending, listening}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in (sending, listening):
+                    task.cancel()
+                await asyncio.gather(sending, listening, return_exceptions=True)
             with contextlib.suppress(RuntimeError):  # it may be closed from the other side
                 await socket.close()
 

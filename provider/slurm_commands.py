@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -84,6 +86,7 @@ async def run(*command: str) -> str:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
         )
     except OSError as error:
         raise ExecutorFailed(f"Slurm's command {command[0]} cannot be started: {error}.") from error
@@ -94,8 +97,9 @@ async def run(*command: str) -> str:
         raise ExecutorFailed("Slurm's controller does not answer at the moment.") from error
     finally:
         if process.returncode is None:
+            # A centre's command may be a script: what it has started keeps the pipes open.
             with contextlib.suppress(ProcessLookupError):
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
     text = complaint.decode(errors="replace").strip()
     if process.returncode:

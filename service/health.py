@@ -33,10 +33,8 @@ def health_routes(checks: Mapping[str, Check]) -> list[Route]:
 
 async def _answer(check: Check) -> str:
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(PATIENCE) as limit:
             await check()
-    except TimeoutError:
-        return f"no answer within {PATIENCE:.0f} s"
     except Exception as error:
-        return f"{type(error).__name__}: {error}"[:200]
+        return f"no answer within {PATIENCE:.0f} s" if limit.expired() else f"{type(error).__name__}: {error}"[:200]
     return "ok"

@@ -10,11 +10,17 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+STOP_PATIENCE = 1
+"""Seconds that answers under way get at the end."""
+
 
 @contextlib.asynccontextmanager
 async def serving(host: str, port: int, routes: Sequence[Route]) -> AsyncIterator[int]:
     """Serve these meanwhile; gives the port, which is a free one if 0 was asked for. Raises `OSError`."""
-    server = uvicorn.Server(uvicorn.Config(Starlette(routes=routes), host=host, port=port, log_config=None))
+    config = uvicorn.Config(
+        Starlette(routes=routes), host=host, port=port, log_config=None, timeout_graceful_shutdown=STOP_PATIENCE
+    )
+    server = uvicorn.Server(config)
     task = asyncio.create_task(server._serve())  # the signals are the process's own
     while not server.started and not task.done():  # noqa: ASYNC110 - uvicorn has no event for it
         await asyncio.sleep(0.02)

@@ -6,23 +6,35 @@ import logging
 import os
 import sys
 import threading
+import time
 
 log = logging.getLogger("service.stopping")
 
 
-def leave_at_the_latest(seconds: float) -> None:
-    """End this process in that time with exit code 0, unless it has ended by itself.
+class Deadline:
+    """Ends this process so many seconds after `begin`, unless it has ended by itself.
 
     For processes that lose nothing when they are killed. A thread of its own, so that it also holds for an event loop
     that hangs.
     """
-    timer = threading.Timer(seconds, _leave, [seconds])
-    timer.daemon = True
-    timer.start()
 
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._code: int | None = None
+        # Unlike a lock, a pipe may be used in the handler of a signal.
+        self._begun, self._begin = os.pipe()
+        threading.Thread(target=self._wait, name="deadline", daemon=True).start()
 
-def _leave(seconds: float) -> None:
-    log.warning("Stopped after %.0f s with work under way, which is done again elsewhere.", seconds)
-    sys.stdout.flush()
-    logging.shutdown()
-    os._exit(0)
+    def begin(self, code: int = 0) -> None:
+        """Count from now, and end with this exit code; only the first call counts. May be called by a signal."""
+        if self._code is None:
+            self._code = code
+            os.write(self._begin, b".")
+
+    def _wait(self) -> None:
+        os.read(self._begun, 1)
+        time.sleep(self._seconds)
+        log.warning("Stopped after %.0f s with work under way, which is done again elsewhere.", self._seconds)
+        sys.stdout.flush()
+        logging.shutdown()
+        os._exit(self._code or 0)

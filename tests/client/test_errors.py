@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from google.protobuf.any_pb2 import Any as Detail
 from temporalio.api.common.v1 import GrpcStatus
@@ -61,3 +63,10 @@ def test_an_error_of_temporal(error: Exception, expected: type[OrchestratorError
     with pytest.raises(OrchestratorError) as raised, translated():
         raise error
     assert type(raised.value) is expected
+
+
+def test_an_answer_that_the_server_breaks_off_is_no_cancel_of_ours() -> None:
+    with pytest.raises(Unreachable), translated():
+        raise asyncio.CancelledError from failure(RPCStatusCode.CANCELLED)  # so the SDK does it
+    with pytest.raises(asyncio.CancelledError), translated():
+        raise asyncio.CancelledError

@@ -35,7 +35,7 @@ sandboxed = pytest.mark.skipif(
 )
 """What only a sandbox can show; CI must have one."""
 STOP_PATIENCE = 60.0
-"""Seconds that a provider may take to end; it breaks off what takes long."""
+"""Seconds that a provider may take to end; it breaks off after five what its clients have under way."""
 
 
 class Reports:
@@ -168,11 +168,21 @@ class ServedApart:
         self._process.send_signal(signal.SIGKILL)
         self._process.communicate()
 
+    def terminate(self, seconds: float) -> int:
+        """Ask it to stop; the exit code, which must come within that time."""
+        self._process.terminate()
+        self._process.communicate(timeout=seconds)
+        return self._process.returncode
+
 
 @contextlib.asynccontextmanager
 async def serving(served: Served) -> AsyncIterator[Served]:
     config = uvicorn.Config(
-        create_server(served.settings, served.reports, served.reports), host="127.0.0.1", port=0, log_level="error"
+        create_server(served.settings, served.reports, served.reports),
+        host="127.0.0.1",
+        port=0,
+        log_level="error",
+        timeout_graceful_shutdown=5,
     )
     server = uvicorn.Server(config)
     task = asyncio.create_task(server._serve())  # without uvicorn's signal handlers

@@ -7,11 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from provider import slurm_commands
+from provider.__main__ import STOP_MARGIN, STOP_PATIENCE
+from provider.executor import ExecutorFailed
 from provider.ledger import Ledger
 from provider.reporter import Reporter
 from provider.runner import Runner
+from provider.settings import ProductExecutor, SlurmOptions
 from provider.stewardship import Steward
-from tests.provider.served import Reports, Served
+from tests.conditions import eventually
+from tests.provider.served import Reports, Served, ServedApart, shell
 
 
 @pytest.mark.parametrize("milliseconds", [0, 1, 3, 10, 30])
@@ -36,3 +41,31 @@ async def test_an_end_that_comes_together_with_news_is_not_lost(tmp_path: Path, 
     await asyncio.wait({task}, timeout=5)
     await ledger.close()
     assert task.cancelled()
+
+
+async def test_a_command_of_slurm_ends_in_time_together_with_what_it_has_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(slurm_commands, "PATIENCE", 0.5)
+    async with asyncio.timeout(10):
+        with pytest.raises(ExecutorFailed, match="does not answer at the moment"):
+            await slurm_commands.run("sh", "-c", "sleep 300; true")
+
+
+@pytest.mark.long
+async def test_a_provider_ends_while_slurm_takes_a_job_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = Served(tmp_path, Reports())
+    executor = ProductExecutor(product="cpu-1", category="cpu", executor="slurm", slurm=SlurmOptions(partition="main"))
+    served.settings = served.settings.model_copy(update={"executors": [executor]})
+    commands = tmp_path / "commands"
+    commands.mkdir()
+    for name, script in {"sbatch": f"touch {tmp_path}/asked; exec sleep 300", "squeue": "exit 0"}.items():
+        (commands / name).write_text(f"#!/bin/sh\n{script}\n")
+        (commands / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(commands), prepend=":")
+    apart = ServedApart(served)
+    await served.call("", shell("true"))
+    await eventually(lambda: (tmp_path / "asked").exists())
+    assert await asyncio.to_thread(apart.terminate, STOP_PATIENCE + STOP_MARGIN + 20) == 0
