@@ -273,8 +273,11 @@ async def orchestrator(
     engine = connect(settings.database_url)
     await upgrade(engine)
 
-    def new_worker(client: Client = environment.client, **changes: Any) -> JobWorker:
-        return JobWorker(client, settings.model_copy(update=changes), ReloadingCatalog(settings.catalog), engine)
+    def new_worker(
+        client: Client = environment.client, on_fault: Callable[[], None] = lambda: None, **changes: Any
+    ) -> JobWorker:
+        changed = settings.model_copy(update=changes)
+        return JobWorker(client, changed, ReloadingCatalog(settings.catalog), engine, on_fault)
 
     worker = new_worker()
     running = asyncio.create_task(worker.run())
