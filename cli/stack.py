@@ -192,7 +192,7 @@ class Stack:
 
 @contextlib.contextmanager
 def running_stack(data_dir: Path, catalog: Path, ports: Ports) -> Iterator[Stack]:
-    """A stack that serves, and is stopped at the end.
+    """A stack that serves, and is stopped at the end, with which the process ends too: it heeds no signal any more.
 
     Raises `StackError`, also if another one runs in that folder or there is no catalog. What a killed `dev` left
     running is stopped first.
@@ -208,30 +208,16 @@ def running_stack(data_dir: Path, catalog: Path, ports: Ports) -> Iterator[Stack
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             stop_leftovers(json.loads((data_dir / STACK_FILE).read_text())["created"])
         stack = Stack(data_dir, catalog, ports)
-        with _signals_as_interrupts():
-            try:
-                stack.start()
-                yield stack
-            finally:
-                _ignore_signals()
-                stack.stop()
+        for number in STOP_SIGNALS:
+            signal.signal(number, _interrupt)
+        try:
+            stack.start()
+            yield stack
+        finally:
+            for number in STOP_SIGNALS:  # a second one would leave parts running; the stop is bounded
+                signal.signal(number, signal.SIG_IGN)
+            stack.stop()
 
 
-@contextlib.contextmanager
-def _signals_as_interrupts() -> Iterator[None]:
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        _ignore_signals()
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in STOP_SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _ignore_signals() -> None:
-    """A second one would break off the stop and leave parts running; it ends in bounded time without that."""
-    for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -20,8 +20,8 @@ from provider.replica import Phase, Replica
 
 MAXIMUM_REPLICAS = 64
 """Of a job: all of them are processes of one machine, each with a network and with files for each of the others."""
-BEGIN_PATIENCE = 10.0
-"""Seconds that rank 0 may take to begin, which needs some milliseconds."""
+BEGIN_PATIENCE = 2.0
+"""Seconds that rank 0 may take to begin, which needs some milliseconds; then the others wait for the next look."""
 BEGIN_INTERVAL = 0.01
 """Seconds between two looks whether it has."""
 
@@ -96,13 +96,13 @@ class LocalExecutor:
         """
         local = self._local(job)
         for start in replicas:
+            if start.rank > 0 and not await local.begins(local.replicas[0]):
+                return
             replica = local.replicas[start.rank]
             if replica.condition().phase is Phase.NOT_STARTED:
                 local.psij_jobs[start.rank] = await asyncio.to_thread(
                     replica.start, self._executor, start.command, work, start.stdout, start.stderr
                 )
-            if start.rank == 0 and len(local.replicas) > 1 and not await local.begins(replica):
-                return
 
     async def stop(self, job: Job) -> None:
         """SIGTERM, and SIGKILL after a grace period."""

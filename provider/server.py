@@ -154,7 +154,7 @@ def _calls(
         tracing.about(ids_in(request.items))
         for job in request.items:
             if await ledger.find(job.id) is None:  # a repeat was checked when it came
-                _check(job)
+                await asyncio.to_thread(_check, job)  # a drive may hang
                 await _check_peers(job)
         try:
             await ledger.take(request.items)

@@ -93,14 +93,14 @@ async def run(*command: str) -> str:
     try:
         async with asyncio.timeout(PATIENCE):
             output, complaint = await process.communicate()
-    except TimeoutError as error:
-        raise ExecutorFailed("Slurm's controller does not answer at the moment.") from error
-    finally:
-        if process.returncode is None:
-            # A centre's command may be a script: what it has started keeps the pipes open.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+    except BaseException as error:
+        # A centre's command may be a script: what it has started may live on, and keep the pipes open.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process._transport.close()  # type: ignore[attr-defined]
+        if isinstance(error, TimeoutError):
+            raise ExecutorFailed("Slurm's controller does not answer at the moment.") from error
+        raise
     text = complaint.decode(errors="replace").strip()
     if process.returncode:
         # Only what Slurm has decided is a refusal; all else may be different at the next attempt.

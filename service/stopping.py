@@ -10,12 +10,15 @@ import time
 
 log = logging.getLogger("service.stopping")
 
+GOODBYE_PATIENCE = 1.0
+"""Seconds that the last word in the log may take."""
+
 
 class Deadline:
     """Ends this process so many seconds after `begin`, unless it has ended by itself.
 
     For processes that lose nothing when they are killed. A thread of its own, so that it also holds for an event loop
-    that hangs.
+    that hangs; but Python must come to run the handler of the signal.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -34,7 +37,13 @@ class Deadline:
     def _wait(self) -> None:
         os.read(self._begun, 1)
         time.sleep(self._seconds)
-        log.warning("Stopped after %.0f s with work under way, which is done again elsewhere.", self._seconds)
+        # What hangs may hold the locks of the log.
+        telling = threading.Thread(target=self._tell, daemon=True)
+        telling.start()
+        telling.join(GOODBYE_PATIENCE)
+        os._exit(self._code or 0)
+
+    def _tell(self) -> None:
+        log.warning("The process ends after %.0f s with work under way, which is done again.", self._seconds)
         sys.stdout.flush()
         logging.shutdown()
-        os._exit(self._code or 0)

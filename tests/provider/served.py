@@ -171,7 +171,11 @@ class ServedApart:
     def terminate(self, seconds: float) -> int:
         """Ask it to stop; the exit code, which must come within that time."""
         self._process.terminate()
-        self._process.communicate(timeout=seconds)
+        try:
+            self._process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
         return self._process.returncode
 
 

@@ -16,7 +16,7 @@ import pytest
 from websockets.asyncio.client import connect as connect_websocket
 
 from models import JobState, JobUpdate
-from provider import replica
+from provider import local_replicas, replica
 from provider.ledger import Ledger
 from provider.local_replicas import MAXIMUM_REPLICAS
 from provider.replica import Replica
@@ -295,10 +295,13 @@ async def test_a_replica_whose_wrapper_does_not_begin_is_started_again_a_few_tim
     await eventually(lambda: not provider.processes_of(job))
 
 
+@pytest.mark.parametrize("patience", [0.1, 2.0])
 async def test_replicas_that_end_before_rank_0_has_begun_leave_it_its_network(
-    provider: Served, monkeypatch: pytest.MonkeyPatch
+    provider: Served, monkeypatch: pytest.MonkeyPatch, patience: float
 ) -> None:
-    monkeypatch.setattr(replica, "WRAPPER", f'case "$1" in *-0) sleep 1;; esac\n{replica.WRAPPER}')
+    monkeypatch.setattr(local_replicas, "BEGIN_PATIENCE", patience)
+    slow, begins = 'case "$control" in *-0) sleep 1;; esac\n', 'mkdir "$control/started" || exit 0\n'
+    monkeypatch.setattr(replica, "WRAPPER", replica.WRAPPER.replace(begins, slow + begins + slow))
     job = shell("echo once", replicas=3)
     await provider.call("", job)
     assert (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import psutil
 import pytest
 
 from provider import slurm_commands
@@ -43,13 +44,28 @@ async def test_an_end_that_comes_together_with_news_is_not_lost(tmp_path: Path, 
     assert task.cancelled()
 
 
+@pytest.mark.parametrize(
+    ("script", "is_killed"),
+    [
+        ("sleep 300 & echo $! > {file}; wait", True),
+        ("sleep 300 & echo $! > {file}", True),
+        ("setsid sleep 300 & echo $! > {file}; wait", False),
+    ],
+)
 async def test_a_command_of_slurm_ends_in_time_together_with_what_it_has_started(
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, is_killed: bool
 ) -> None:
     monkeypatch.setattr(slurm_commands, "PATIENCE", 0.5)
+    file, descriptors = tmp_path / "pid", psutil.Process().num_fds()
     async with asyncio.timeout(10):
         with pytest.raises(ExecutorFailed, match="does not answer at the moment"):
-            await slurm_commands.run("sh", "-c", "sleep 300; true")
+            await slurm_commands.run("sh", "-c", script.format(file=file))
+    started = psutil.Process(int(file.read_text())) if not is_killed else None
+    await eventually(lambda: psutil.Process().num_fds() <= descriptors)
+    if started is None:
+        await eventually(lambda: not psutil.pid_exists(int(file.read_text())))
+    else:
+        started.kill()
 
 
 @pytest.mark.long
@@ -59,13 +75,14 @@ async def test_a_provider_ends_while_slurm_takes_a_job_for_ever(
     served = Served(tmp_path, Reports())
     executor = ProductExecutor(product="cpu-1", category="cpu", executor="slurm", slurm=SlurmOptions(partition="main"))
     served.settings = served.settings.model_copy(update={"executors": [executor]})
-    commands = tmp_path / "commands"
+    commands, asked = tmp_path / "commands", tmp_path / "asked"
     commands.mkdir()
-    for name, script in {"sbatch": f"touch {tmp_path}/asked; exec sleep 300", "squeue": "exit 0"}.items():
+    for name, script in {"sbatch": f"echo $$ > {asked}; exec sleep 300", "squeue": "exit 0"}.items():
         (commands / name).write_text(f"#!/bin/sh\n{script}\n")
         (commands / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(commands), prepend=":")
     apart = ServedApart(served)
     await served.call("", shell("true"))
-    await eventually(lambda: (tmp_path / "asked").exists())
+    await eventually(lambda: asked.exists() and asked.read_text().endswith("\n"))
     assert await asyncio.to_thread(apart.terminate, STOP_PATIENCE + STOP_MARGIN + 20) == 0
+    psutil.Process(int(asked.read_text())).kill()

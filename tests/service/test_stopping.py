@@ -16,7 +16,7 @@ from cli.processes import free_port
 from models.encryption_keys import KEY_FILE_VARIABLE
 
 HANGING = """
-import asyncio, signal, time
+import asyncio, logging, signal, time
 from service.stopping import Deadline
 
 async def hang():
@@ -29,7 +29,15 @@ asyncio.run(hang())
 """
 
 
-@pytest.mark.parametrize("hang", ["while True: pass", "time.sleep(600)", "await asyncio.sleep(600)"])
+@pytest.mark.parametrize(
+    "hang",
+    [
+        "while True: pass",
+        "time.sleep(600)",
+        "await asyncio.sleep(600)",
+        "while True: logging.warning('Nobody reads this.')",
+    ],
+)
 def test_a_deadline_ends_a_process_that_hangs(hang: str) -> None:
     command = [sys.executable, "-c", HANGING.format(hang=hang)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
