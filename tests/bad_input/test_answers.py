@@ -21,7 +21,7 @@ from tests.conditions import eventually
 from tests.conftest import Orchestrator
 from tests.workflows.test_monitor import check
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 FOUR_BYTES = "\N{GRINNING FACE}"
 ESCAPED = "\x1b" * 300_000

@@ -24,7 +24,7 @@ from tests.end_to_end.test_killed_worker import SPECIFICATION
 from tests.end_to_end.worker_process import WorkerProcess, prepare, serving
 from workflows import patches
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
 
 PAGE, UPGRADES = ((next_release.ROOT / "docs" / name).read_text() for name in ("operators.md", "upgrades.md"))
 ENDED = [JobState.IN_QUEUE, JobState.RUNNING, JobState.SUCCESS]

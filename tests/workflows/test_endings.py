@@ -365,6 +365,7 @@ async def test_a_task_that_takes_seconds_is_not_broken_off(
 
 
 @pytest.mark.long
+@pytest.mark.timeout(300)  # nine thousand signals
 async def test_nine_thousand_reports_wait_for_a_worker(orchestrator: Orchestrator) -> None:
     job = await orchestrator.created()
     await orchestrator.stop_worker()
