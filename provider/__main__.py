@@ -27,7 +27,7 @@ from service.stopping import Deadline
 STOP_PATIENCE = 5
 """Seconds that open sessions and downloads get when the provider is asked to stop."""
 STOP_MARGIN = 10.0
-"""Seconds after them at which the process ends whatever hangs, such as a command of Slurm's or a drive."""
+"""Seconds after them at which the process ends whatever hangs, such as a thread that waits for `sbatch` or a drive."""
 
 log = logging.getLogger("provider")
 

@@ -20,10 +20,10 @@ from models import JobState
 from models.money import Account
 from models.product import ProductCategory
 from models.workspace import Workspace
-from provider import namespaces
 from tests.conditions import eventually
 from tests.end_to_end.running_stack import Stack
 from tests.end_to_end.users import application, catalog_of, client_of, ended, job_file, reached, running
+from tests.provider.networked import separate
 from tests.provider.web_jobs import PYTHON, USUAL_FOLDERS
 
 pytestmark = pytest.mark.long
@@ -109,7 +109,7 @@ def speaking(stack: Stack, hosts: str, **changes: Any) -> Path:
     return job_file(stack, "speaker", parameters={"text": {"type": "text", "value": hosts}}, **changes)
 
 
-@pytest.mark.skipif(namespaces.obstacle() is not None, reason=f"no networks of their own: {namespaces.obstacle()}")
+@separate
 async def test_a_job_reaches_its_peer_and_no_other_job_does(stack: Stack, client: JobClient) -> None:
     listener = await running(stack, client, job_file(stack, "listener"))
 

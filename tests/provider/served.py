@@ -141,7 +141,7 @@ class Served:
 
 
 class ServedApart:
-    """The provider as a process of its own, which can be killed."""
+    """The provider as a process of its own, which can be killed. Nobody takes its reports."""
 
     def __init__(self, served: Served) -> None:
         settings = served.settings
@@ -150,13 +150,15 @@ class ServedApart:
             "PUBLIC_KEY_FILE": str(settings.public_key_file),
             "DRIVES": json.dumps({name: str(folder) for name, folder in settings.drives.items()}),
             "EXECUTORS": json.dumps([entry.model_dump() for entry in settings.executors]),
+            "SYSTEM_FOLDERS": json.dumps([str(folder) for folder in settings.system_folders]),
             "SLURM_INTERVAL": "1",
             "PORT": "0",
         }
+        environment = {f"UCLOUD_PROVIDER_{name}": value for name, value in values.items()}
         self._served = served
         self._process = subprocess.Popen(
             [sys.executable, "-m", "provider", "--json"],
-            env={**os.environ, **{f"UCLOUD_PROVIDER_{name}": value for name, value in values.items()}},
+            env={**os.environ, **environment, "TEMPORAL_ADDRESS": "127.0.0.1:1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shutil
 import subprocess
@@ -19,7 +18,6 @@ from provider.ledger import Ledger
 from provider.networks import Networks, NoNetwork
 from tests.conditions import eventually
 from tests.provider.networked import (
-    PYTHON,
     answers,
     connecting,
     held_by,
@@ -34,7 +32,7 @@ from tests.provider.networked import (
     with_python,
     written,
 )
-from tests.provider.served import Reports, Served, serving, shell
+from tests.provider.served import Reports, Served, ServedApart, serving, shell
 
 __all__ = ["networked"]
 pytestmark = pytest.mark.long
@@ -63,7 +61,7 @@ async def test_networks_survive_the_provider(tmp_path: Path) -> None:
 @separate
 async def test_nothing_is_left_of_jobs_that_ended_without_the_provider(tmp_path: Path) -> None:
     served = with_python(Served(tmp_path, Reports()))
-    process, served.url = await asyncio.to_thread(serve_apart, served)
+    apart = await asyncio.to_thread(ServedApart, served)
     database = listening(replicas=2)
     await listen(served, database)
     until = "echo up; until [ -e /work/go ]; do sleep 0.1; done; "
@@ -75,8 +73,7 @@ async def test_nothing_is_left_of_jobs_that_ended_without_the_provider(tmp_path:
     await eventually(lambda: all(written(served, job, rank) == "up\n" for job, rank in ranks), 40)
     log = jobs_folder(served).parent / "drives" / "home" / "Jobs" / missing["id"] / "stderr-0.txt"
     await eventually(lambda: log.exists() and not (jobs_folder(served) / missing["id"]).exists(), 40)
-    process.kill()
-    process.wait()
+    apart.kill()
     for job in (*asking, failing):
         (jobs_folder(served) / job["id"] / "work" / "go").touch()
     # The networks of jobs that end without a provider end with them; those of the others are kept.
@@ -94,28 +91,6 @@ async def test_nothing_is_left_of_jobs_that_ended_without_the_provider(tmp_path:
     assert held_by(served) == []
     # Neither is there a process that gave one of them its way out.
     await eventually(lambda: not [line for line in processes() if any(f"/proc/{one}/" in line for one in held)], 40)
-
-
-def serve_apart(served: Served) -> tuple[subprocess.Popen[str], str]:
-    """The provider as a process of its own, that can be killed. Nobody takes its reports."""
-    settings = {
-        "DATA_DIR": str(served.settings.data_dir),
-        "PUBLIC_KEY_FILE": str(served.settings.public_key_file),
-        "PORT": "0",
-        "SYSTEM_FOLDERS": json.dumps([str(PYTHON.parents[1])]),
-        "DRIVES": json.dumps({name: str(folder) for name, folder in served.settings.drives.items()}),
-    }
-    environment = {f"UCLOUD_PROVIDER_{name}": value for name, value in settings.items()}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "provider", "--json"],
-        env={**os.environ, **environment, "TEMPORAL_ADDRESS": "127.0.0.1:1"},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    process.stdout.close()
-    return process, json.loads(line)["url"]
 
 
 @separate

@@ -36,7 +36,7 @@ async def test_an_end_that_comes_together_with_news_is_not_lost(tmp_path: Path, 
         "steward": (steward, steward.look),
     }[name]
     task = asyncio.create_task(part.run())
-    await asyncio.sleep(milliseconds / 1000)
+    await asyncio.sleep(milliseconds / 1000)  # the end may come at any moment, while it starts too
     news()
     task.cancel()
     await asyncio.wait({task}, timeout=5)
