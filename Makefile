@@ -25,7 +25,7 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m workflows.lifecycle_document --check
+	$(BIN)/python docs/generate_lifecycle.py --check
 	$(BIN)/python -m pytest -q tests/deployment tests/test_observability.py
 
 format: $(READY)

@@ -29,36 +29,27 @@ from temporalio.runtime import PrometheusConfig, Runtime
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunner, Worker
 
+from activities.access_check import MonitoringActivities
 from activities.accounting import AccountingActivities, WalletActivities
 from activities.admission import AdmissionActivities
-from activities.directory import DirectoryActivities
-from activities.figures import Gauges, UnansweredSubmissions
-from activities.monitoring import MonitoringActivities
+from activities.completion import ArchiveActivities, SettlementActivities
+from activities.lookups import DirectoryActivities
+from activities.metrics import Gauges, UnansweredSubmissions
+from activities.orphaned_jobs import ReconciliationActivities
 from activities.products import OfferedProducts, ProductActivities
 from activities.provider import ProviderActivities
 from activities.provider_http import ProviderHttp
-from activities.reconciliation import ReconciliationActivities
-from activities.settlement import ArchiveActivities, SettlementActivities
-from activities.verification import VerificationActivities
-from catalog import Catalog, ReloadingCatalog
-from installation import require_search_attributes, set_up
-from models import tracing
-from models.connection import connect_to_temporal
-from models.connection_errors import ConnectionSettingsWrong
-from models.encryption_keys import UnusableKeys
-from models.job import Job
-from models.names import (
-    QUERY_JOB,
-    TASK_QUEUE,
-    provider_task_queue,
-)
-from models.runtime import make_runtime
-from service.health import Check, health_routes
-from service.logs import configure
-from service.serving import serving
-from service.settings import SettingsWrong
-from service.stopping import Deadline
-from store import (
+from activities.provider_sync import VerificationActivities
+from ucloud_orchestrator.catalog import Catalog, ReloadingCatalog
+from ucloud_orchestrator.models.job import Job
+from ucloud_orchestrator.process.health import Check, health_routes
+from ucloud_orchestrator.process.http import serving
+from ucloud_orchestrator.process.logging import configure
+from ucloud_orchestrator.process.settings import SettingsWrong
+from ucloud_orchestrator.process.shutdown import Deadline
+from ucloud_orchestrator.process.worker_settings import WorkerSettings
+from ucloud_orchestrator.setup import require_search_attributes, set_up
+from ucloud_orchestrator.store import (
     Archive,
     DatabaseUnusable,
     Figures,
@@ -70,9 +61,18 @@ from store import (
     reach,
     require_current,
 )
-from worker_settings import WorkerSettings
-from workflows import JobBatchWorkflow, JobWorkflow, ProviderMonitorWorkflow, patches
-from workflows.surplus import SurplusArguments
+from ucloud_orchestrator.temporal import tracing
+from ucloud_orchestrator.temporal.connection import connect_to_temporal
+from ucloud_orchestrator.temporal.connection_errors import ConnectionSettingsWrong
+from ucloud_orchestrator.temporal.encryption_keys import UnusableKeys
+from ucloud_orchestrator.temporal.names import (
+    QUERY_JOB,
+    TASK_QUEUE,
+    provider_task_queue,
+)
+from ucloud_orchestrator.temporal.runtime import make_runtime
+from workflows import JobBatchWorkflow, JobWorkflow, ProviderMonitorWorkflow, versioning
+from workflows.argument_interceptor import SurplusArguments
 
 log = logging.getLogger("worker")
 
@@ -201,7 +201,7 @@ class JobWorker:
             ],
             interceptors=[SurplusArguments()],
             workflow_runner=UnsandboxedWorkflowRunner(),  # see decision 0011
-            patch_activation_callback=patches.activation(self._settings.compatible_with),
+            patch_activation_callback=versioning.activation(self._settings.compatible_with),
             max_cached_workflows=self._settings.max_cached_workflows,
             workflow_task_poller_behavior=PollerBehaviorAutoscaling(),
             activity_task_poller_behavior=PollerBehaviorAutoscaling(),
@@ -305,7 +305,7 @@ async def serve(settings: WorkerSettings, as_json: bool = False) -> None:
             as_json,
         )
         if settings.compatible_with is not None:
-            waiting = ", ".join(patches.held_back(settings.compatible_with)) or "nothing"
+            waiting = ", ".join(versioning.held_back(settings.compatible_with)) or "nothing"
             log.info("Held back, because release %s does not know it: %s.", settings.compatible_with, waiting)
         async with _observed(
             worker, runtime, settings, {"database": Figures(engine).check, "temporal": reach_temporal}

@@ -6,12 +6,12 @@ from collections.abc import Collection
 
 from temporalio import activity
 
-from activities.refusal import refusal, refusals_of_the_store
-from models.errors import ErrorCode
-from models.messages import ChargeCall, CoverCall, GrantRequest, WalletsAnswer, WalletsRequest
-from models.money import ChargeResult
-from models.names import ACTIVITY_BROWSE_WALLETS, ACTIVITY_GRANT
-from store import Wallets
+from activities.errors import refusal, refusals_of_the_store
+from ucloud_orchestrator.models.accounting import ChargeResult
+from ucloud_orchestrator.models.errors import ErrorCode
+from ucloud_orchestrator.models.messages import ChargeCall, CoverCall, GrantRequest, WalletsAnswer, WalletsRequest
+from ucloud_orchestrator.store import Wallets
+from ucloud_orchestrator.temporal.names import ACTIVITY_BROWSE_WALLETS, ACTIVITY_GRANT
 
 
 class AccountingActivities:

@@ -8,23 +8,23 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.context import own_workflow_id
-from activities.figures import CountedOnce, count
+from activities.errors import refusal, refusals_of_the_store
+from activities.job_references import FindPeer, surroundings_of
+from activities.metrics import CountedOnce, count
 from activities.products import OfferedProducts
-from activities.refusal import refusal, refusals_of_the_store
-from activities.surroundings import FindPeer, surroundings_of
-from catalog import Catalog
-from models.command_line import build_command_line, build_environment
-from models.errors import ErrorCode, Finding
-from models.holdings import Holding, holding_of
-from models.job import JobSpecification
-from models.limits import size_findings
-from models.messages import Admission, AdmissionRequest, BatchAdmission, BatchAdmissionRequest
-from models.money import Price
-from models.names import MAXIMUM_JOB_ID_LENGTH, is_job_id
-from models.product import Product
-from models.resource_verification import verify_resources, with_forced_read_only
-from models.verification import complete, verify
-from store import Holdings
+from ucloud_orchestrator.catalog import Catalog
+from ucloud_orchestrator.models.accounting import Price
+from ucloud_orchestrator.models.claims import Holding, holding_of
+from ucloud_orchestrator.models.command_line import build_command_line, build_environment
+from ucloud_orchestrator.models.errors import ErrorCode, Finding
+from ucloud_orchestrator.models.job import JobSpecification
+from ucloud_orchestrator.models.limits import size_findings
+from ucloud_orchestrator.models.messages import Admission, AdmissionRequest, BatchAdmission, BatchAdmissionRequest
+from ucloud_orchestrator.models.product import Product
+from ucloud_orchestrator.models.resource_verification import verify_resources, with_forced_read_only
+from ucloud_orchestrator.models.verification import complete, verify
+from ucloud_orchestrator.store import Holdings
+from ucloud_orchestrator.temporal.names import MAXIMUM_JOB_ID_LENGTH, is_job_id
 
 MAXIMUM_NAME_LENGTH = 255
 """Characters of a column of the store."""

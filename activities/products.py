@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from temporalio import activity
 
 from activities.provider_http import ProviderHttp
-from models.product import ComputeSupport, ProductReference
-from store import Products
+from ucloud_orchestrator.models.product import ComputeSupport, ProductReference
+from ucloud_orchestrator.store import Products
 
 BELIEVED_SECONDS = 5.0
 """How long a worker believes what it last read in the store."""

@@ -9,15 +9,15 @@ from contextlib import asynccontextmanager, suppress
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.figures import UnansweredSubmissions
+from activities.errors import refusal
+from activities.metrics import UnansweredSubmissions
 from activities.products import OfferedProducts
 from activities.provider_http import ProviderHttp
-from activities.refusal import refusal
-from catalog import Catalog
-from models.errors import ErrorCode
-from models.holdings import fields_and_values
-from models.job import Job
-from models.messages import (
+from ucloud_orchestrator.catalog import Catalog
+from ucloud_orchestrator.models.claims import fields_and_values
+from ucloud_orchestrator.models.errors import ErrorCode
+from ucloud_orchestrator.models.job import Job
+from ucloud_orchestrator.models.messages import (
     BatchCall,
     BatchSubmitResult,
     ExtendCall,
@@ -26,11 +26,11 @@ from models.messages import (
     ProviderCall,
     SubmitResult,
 )
-from models.product import BackendSupport
-from models.protocol import CreateResponse, ExtendItem, JobReference
-from models.session import LogsSession, OpenSession, SessionItem, SessionType
-from models.values import IngressValue, LicenseServerValue
-from store import Holdings
+from ucloud_orchestrator.models.parameter_values import IngressValue, LicenseServerValue
+from ucloud_orchestrator.models.product import BackendSupport
+from ucloud_orchestrator.models.provider_api import CreateResponse, ExtendItem, JobReference
+from ucloud_orchestrator.models.session import LogsSession, OpenSession, SessionItem, SessionType
+from ucloud_orchestrator.store import Holdings
 
 HEARTBEAT_INTERVAL = 3.0
 """Seconds; a third of the heartbeat timeout, so that one lost heartbeat does not end an attempt."""

@@ -15,14 +15,20 @@ from pydantic import ValidationError
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.figures import count
-from activities.refusal import refusal
-from models import tracing
-from models.errors import ErrorCode, shortened
-from models.job import Job
-from models.protocol import BulkResponse, CreateResponse, ProductsResponse, ProviderError, job_ids
-from models.session import OpenSession, SessionItem
-from models.wire import WireModel, sentences
+from activities.errors import refusal
+from activities.metrics import count
+from ucloud_orchestrator.models.base import WireModel, sentences
+from ucloud_orchestrator.models.errors import ErrorCode, shortened
+from ucloud_orchestrator.models.job import Job
+from ucloud_orchestrator.models.provider_api import (
+    BulkResponse,
+    CreateResponse,
+    ProductsResponse,
+    ProviderError,
+    job_ids,
+)
+from ucloud_orchestrator.models.session import OpenSession, SessionItem
+from ucloud_orchestrator.temporal import tracing
 
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 """Seconds. A provider may have to ask its scheduler before it answers; a connection comes at once or not at all."""

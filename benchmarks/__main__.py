@@ -12,14 +12,14 @@ from pathlib import Path
 
 import uvloop
 
-from benchmarks.added_by_psij import plain_processes, psij_jobs
 from benchmarks.kinds import FloorKind, Kind, OurKind, RealKind, SameMessagesKind, StartAndActivityKind
 from benchmarks.live import LiveLoad
 from benchmarks.load import created_only, seen_jobs, whole_jobs
 from benchmarks.processes import Measured, measured
+from benchmarks.psij_overhead import plain_processes, psij_jobs
 from benchmarks.report import table, write_plots
 from benchmarks.results import Results
-from models.connection import connect_to_temporal
+from ucloud_orchestrator.temporal.connection import connect_to_temporal
 
 JOBS = {1: 20, 10: 80, 50: 200, 200: 400}
 """How many jobs a round has, for each number of concurrent ones."""

@@ -13,12 +13,12 @@ from temporalio.common import (
     WorkflowIDConflictPolicy,
 )
 
-from benchmarks.floor import FLOOR_QUEUE, MinimalJob, SameMessagesJob, StartAndActivity
+from benchmarks.baseline import FLOOR_QUEUE, MinimalJob, SameMessagesJob, StartAndActivity
 from client import Actor, JobClient, ProviderClient
-from models import Job, JobSpecification, JobState, JobUpdate
-from models.job import JobOwner
-from models.names import QUERY_JOB, SIGNAL_UPDATE
-from models.search_attributes import initial_search_attributes
+from ucloud_orchestrator.models import Job, JobSpecification, JobState, JobUpdate
+from ucloud_orchestrator.models.job import JobOwner
+from ucloud_orchestrator.temporal.names import QUERY_JOB, SIGNAL_UPDATE
+from ucloud_orchestrator.temporal.search_attributes import initial_search_attributes
 
 UPDATES = (
     JobUpdate(state=JobState.RUNNING, status="Your job is now running."),

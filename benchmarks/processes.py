@@ -15,8 +15,8 @@ from pathlib import Path
 import httpx
 import psutil
 
-from cli.processes import Part, accepts_connections, free_port, temporal_binary
-from cli.stack import SERVER_OPTIONS
+from ucloud_orchestrator.cli.stack import SERVER_OPTIONS
+from ucloud_orchestrator.cli.supervisor import Part, accepts_connections, free_port, temporal_binary
 
 CATALOG = Path(__file__).parent / "catalog"
 CACHED_WORKFLOWS = 1000
@@ -87,7 +87,7 @@ def measured(folder: Path) -> Iterator[Measured]:
     options = [word for option in SERVER_OPTIONS for word in option]
     server = [temporal_binary(), "server", "start-dev", "--port", str(ports["temporal"])]
     server += ["--ui-port", str(ports["ui"]), "--db-filename", str(folder / "temporal.sqlite"), *options]
-    acknowledging = [sys.executable, "-m", "benchmarks.acknowledging", str(ports["acknowledging"])]
+    acknowledging = [sys.executable, "-m", "benchmarks.fake_provider", str(ports["acknowledging"])]
     acknowledging.append(str(folder / "keys" / "acknowledging.public.pem"))
     logs = folder / "logs"
     floor = {"TEMPORAL_ADDRESS": address, "UCLOUD_METRICS_ADDRESS": f"127.0.0.1:{ports['floor']}"}
@@ -99,9 +99,9 @@ def measured(folder: Path) -> Iterator[Measured]:
         address,
         Part("temporal", server, {}, logs, lambda _: accepts_connections(ports["temporal"])),
         python("worker", [sys.executable, "-m", "worker", "--json"], worker),
-        python("floor", [sys.executable, "-m", "benchmarks.floor"], floor),
+        python("floor", [sys.executable, "-m", "benchmarks.baseline"], floor),
         Part("acknowledging", acknowledging, {}, logs, lambda _: accepts_connections(ports["acknowledging"])),
-        python("provider", [sys.executable, "-m", "provider", "--json"], provider),
+        python("provider", [sys.executable, "-m", "ucloud_orchestrator.provider", "--json"], provider),
         folder,
         {"worker": ports["worker"], "floor": ports["floor"]},
     )

@@ -1,6 +1,5 @@
 """How programs talk to the orchestrator: `JobClient` for users, `ProviderClient` for providers."""
 
-from client.acting import Actor
 from client.errors import (
     JobClosed,
     JobNotFound,
@@ -12,7 +11,8 @@ from client.errors import (
 )
 from client.jobs import JobClient
 from client.provider import ProviderClient
-from client.reading import JobFilter
+from client.queries import JobFilter
+from client.session import Actor
 
 __all__ = [
     "Actor",

@@ -31,10 +31,10 @@ from temporalio.client import (
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
-from models.connection_errors import ConnectionSettingsWrong, TemporalUnreachable
-from models.encryption_keys import UnusableKeys
-from models.errors import ErrorCode, Finding
-from models.tracing import TracingUnavailable
+from ucloud_orchestrator.models.errors import ErrorCode, Finding
+from ucloud_orchestrator.temporal.connection_errors import ConnectionSettingsWrong, TemporalUnreachable
+from ucloud_orchestrator.temporal.encryption_keys import UnusableKeys
+from ucloud_orchestrator.temporal.tracing import TracingUnavailable
 
 
 class OrchestratorError(Exception):

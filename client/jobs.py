@@ -21,16 +21,14 @@ from temporalio.common import (
 )
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
-from client.acting import Actor
 from client.errors import JobClosed, JobNotFound, JobRejected, RequestRefused, translated
 from client.logs import LogReader
-from client.reading import may
+from client.queries import may
+from client.session import Actor
 from client.wallets import WalletClient
-from models import names
-from models.connection import connect_to_temporal
-from models.description import details_of, summary_of
-from models.errors import MAXIMUM_SENTENCE, ErrorCode
-from models.job import (
+from ucloud_orchestrator.models.base import WireModel, sentences
+from ucloud_orchestrator.models.errors import MAXIMUM_SENTENCE, ErrorCode
+from ucloud_orchestrator.models.job import (
     Job,
     JobOwner,
     JobSpecification,
@@ -38,8 +36,8 @@ from models.job import (
     ResourceAclEntry,
     SimpleDuration,
 )
-from models.limits import size_findings
-from models.messages import (
+from ucloud_orchestrator.models.limits import size_findings
+from ucloud_orchestrator.models.messages import (
     MAXIMUM_BATCH,
     AclRequest,
     BatchedJob,
@@ -48,9 +46,11 @@ from models.messages import (
     JobRequest,
     RenameRequest,
 )
-from models.search_attributes import initial_search_attributes
-from models.session import OPEN_SESSION, OpenSession, OpenSessionRequest, SessionType, with_verifier
-from models.wire import WireModel, sentences
+from ucloud_orchestrator.models.session import OPEN_SESSION, OpenSession, OpenSessionRequest, SessionType, with_verifier
+from ucloud_orchestrator.temporal import names
+from ucloud_orchestrator.temporal.connection import connect_to_temporal
+from ucloud_orchestrator.temporal.search_attributes import initial_search_attributes
+from ucloud_orchestrator.temporal.user_metadata import details_of, summary_of
 
 _ACCEPTED_UPDATE_ID = "accepted"
 

@@ -16,13 +16,13 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
 from client.errors import OrchestratorError, RequestRefused, Unreachable
-from client.reading import JobReader
-from models import names
-from models.errors import ErrorCode
-from models.job import Job, JobState
-from models.messages import OpenLogsCall
-from models.protocol import FollowMessage, LogsRequest, LogStream
-from models.session import LogsSession, with_verifier
+from client.queries import JobReader
+from ucloud_orchestrator.models.errors import ErrorCode
+from ucloud_orchestrator.models.job import Job, JobState
+from ucloud_orchestrator.models.messages import OpenLogsCall
+from ucloud_orchestrator.models.provider_api import FollowMessage, LogsRequest, LogStream
+from ucloud_orchestrator.models.session import LogsSession, with_verifier
+from ucloud_orchestrator.temporal import names
 
 LONGEST_PAUSE = 10.0
 """Seconds between two attempts to get a session; the pauses grow up to this. One that lasted so long was a good one."""

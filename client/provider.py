@@ -8,11 +8,11 @@ from functools import partial
 from temporalio.client import Client, WorkflowExecutionStatus
 
 from client.errors import JobClosed, translated
-from models import names
-from models.answers import whole
-from models.connection import connect_to_temporal
-from models.job import Job, JobUpdate
-from models.protocol import MAXIMUM_UPDATES, Charge, ChargeAnswer, ChargeMessage, UpdateMessage
+from ucloud_orchestrator.models.job import Job, JobUpdate
+from ucloud_orchestrator.models.provider_api import MAXIMUM_UPDATES, Charge, ChargeAnswer, ChargeMessage, UpdateMessage
+from ucloud_orchestrator.models.update_paging import whole
+from ucloud_orchestrator.temporal import names
+from ucloud_orchestrator.temporal.connection import connect_to_temporal
 
 
 class ProviderClient:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from client.acting import ActingClient
 from client.errors import RequestRefused
-from models import names
-from models.errors import ErrorCode
-from models.messages import GrantRequest, HolderAnswer, HolderRequest, WalletsAnswer, WalletsRequest
-from models.product import ProductCategory
-from models.workspace import Workspace
+from client.session import ActingClient
+from ucloud_orchestrator.models.errors import ErrorCode
+from ucloud_orchestrator.models.messages import GrantRequest, HolderAnswer, HolderRequest, WalletsAnswer, WalletsRequest
+from ucloud_orchestrator.models.product import ProductCategory
+from ucloud_orchestrator.models.workspace import Workspace
+from ucloud_orchestrator.temporal import names
 
 
 class WalletClient(ActingClient):

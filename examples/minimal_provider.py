@@ -15,9 +15,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from client import JobClosed, ProviderClient
-from models import Job, JobState, JobUpdate, build_command_line
-from models.application import Application
-from models.protocol import BulkRequest
+from ucloud_orchestrator.models import Job, JobState, JobUpdate, build_command_line
+from ucloud_orchestrator.models.application import Application
+from ucloud_orchestrator.models.provider_api import BulkRequest
 
 ID, PRODUCT = "local", {"id": "cpu-1", "category": "cpu", "provider": "local"}
 port, public_key = int(sys.argv[1]), Path(sys.argv[2]).read_text()

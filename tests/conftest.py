@@ -23,16 +23,16 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 
-from catalog import ReloadingCatalog
 from client import Actor, JobClient, ProviderClient
-from installation import make_keys, register_search_attributes
-from models import Job, JobSpecification, JobState, JobUpdate
-from store import Archive, Wallets, connect, upgrade
-from tests.acknowledging_provider import AcknowledgingProvider
-from tests.conditions import eventually
 from tests.databases import new_database
+from tests.fake_provider import AcknowledgingProvider
+from tests.waiting import eventually
+from ucloud_orchestrator.catalog import ReloadingCatalog
+from ucloud_orchestrator.models import Job, JobSpecification, JobState, JobUpdate
+from ucloud_orchestrator.process.worker_settings import WorkerSettings
+from ucloud_orchestrator.setup import make_keys, register_search_attributes
+from ucloud_orchestrator.store import Archive, Wallets, connect, upgrade
 from worker import JobWorker
-from worker_settings import WorkerSettings
 
 TEMPORAL_BINARY = Path(sys.executable).parent / "temporal"
 SERVER_PATIENCE = timedelta(seconds=60)

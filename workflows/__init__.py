@@ -2,6 +2,6 @@
 
 from workflows.batch import JobBatchWorkflow
 from workflows.job import JobWorkflow
-from workflows.monitor import ProviderMonitorWorkflow
+from workflows.provider_check import ProviderMonitorWorkflow
 
 __all__ = ["JobBatchWorkflow", "JobWorkflow", "ProviderMonitorWorkflow"]

@@ -22,19 +22,19 @@ from temporalio.exceptions import (
 from temporalio.workflow import ActivityCancellationType, ChildWorkflowHandle, ParentClosePolicy
 
 from workflows import timeouts
+from workflows.errors import as_refusal, is_refusal
 from workflows.job import JobWorkflow
-from workflows.refusals import as_refusal, is_refusal
 
 with workflow.unsafe.imports_passed_through():
     from pydantic import ValidationError
 
     from activities.admission import AdmissionActivities
+    from activities.completion import SettlementActivities
     from activities.provider import ProviderActivities
-    from activities.settlement import SettlementActivities
-    from models.description import details_of, summary_of
-    from models.errors import ErrorCode, shortened
-    from models.job import Job, JobState, JobStatus
-    from models.messages import (
+    from ucloud_orchestrator.models.base import sentences
+    from ucloud_orchestrator.models.errors import ErrorCode, shortened
+    from ucloud_orchestrator.models.job import Job, JobState, JobStatus
+    from ucloud_orchestrator.models.messages import (
         AdmissionRequest,
         BatchAdmission,
         BatchAdmissionRequest,
@@ -49,9 +49,9 @@ with workflow.unsafe.imports_passed_through():
         Refusal,
         SubmitResult,
     )
-    from models.names import BATCH_WORKFLOW, SIGNAL_BATCH_OUTCOME, provider_task_queue
-    from models.search_attributes import initial_search_attributes
-    from models.wire import sentences
+    from ucloud_orchestrator.temporal.names import BATCH_WORKFLOW, SIGNAL_BATCH_OUTCOME, provider_task_queue
+    from ucloud_orchestrator.temporal.search_attributes import initial_search_attributes
+    from ucloud_orchestrator.temporal.user_metadata import details_of, summary_of
 
 Child: TypeAlias = ChildWorkflowHandle[Any, Any]
 

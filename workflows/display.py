@@ -9,10 +9,10 @@ from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
 from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
-    from models.description import code, table
-    from models.job import Job, JobState
-    from models.names import JOB_PROVIDER_GENERATED_ID, JOB_STATE, SEARCH_ATTRIBUTES
-    from models.search_attributes import search_attributes
+    from ucloud_orchestrator.models.job import Job, JobState
+    from ucloud_orchestrator.temporal.names import JOB_PROVIDER_GENERATED_ID, JOB_STATE, SEARCH_ATTRIBUTES
+    from ucloud_orchestrator.temporal.search_attributes import search_attributes
+    from ucloud_orchestrator.temporal.user_metadata import code, table
 
 _KEYS = {name: SearchAttributeKey.for_keyword(name) for name in SEARCH_ATTRIBUTES}
 _MEANING = {

@@ -17,17 +17,17 @@ from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exce
 from temporalio.workflow import ActivityCancellationType
 
 from workflows import display, lifecycle, timeouts
-from workflows.handlers import JobHandlers
-from workflows.known import CARRIED_UPDATE_BYTES, HELD_UPDATE_BYTES, now, size
-from workflows.refusals import as_refusal, refusal_of
+from workflows.errors import as_refusal, refusal_of
+from workflows.job_handlers import JobHandlers
+from workflows.job_state import CARRIED_UPDATE_BYTES, HELD_UPDATE_BYTES, now, size
 
 with workflow.unsafe.imports_passed_through():
     from activities.admission import AdmissionActivities
+    from activities.completion import SettlementActivities
     from activities.provider import ProviderActivities
-    from activities.settlement import SettlementActivities
-    from models.errors import shortened
-    from models.job import JobState, JobUpdate
-    from models.messages import (
+    from ucloud_orchestrator.models.errors import shortened
+    from ucloud_orchestrator.models.job import JobState, JobUpdate
+    from ucloud_orchestrator.models.messages import (
         AdmissionRequest,
         CarriedJob,
         JobRequest,
@@ -37,7 +37,7 @@ with workflow.unsafe.imports_passed_through():
         SpilledUpdates,
         SubmitResult,
     )
-    from models.names import SIGNAL_LEAVE, WORKFLOW, provider_task_queue
+    from ucloud_orchestrator.temporal.names import SIGNAL_LEAVE, WORKFLOW, provider_task_queue
 
 PAGE_BYTES = 256 * 1024
 """How much of the updates goes to the store in one step."""

@@ -1,7 +1,7 @@
 """The states of a job and every move between them: one table, total over states and events, and no I/O.
 
 The rules are those of UCloud's `Job` ("States") and of the provider's `update` call. `docs/lifecycle.md` is generated
-from this table by `python -m workflows.lifecycle_document`.
+from this table by `python docs/generate_lifecycle.py`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from models.job import MILLISECONDS_PER_SECOND, TERMINAL_STATES, Job, JobOutput, JobState, JobUpdate, SimpleDuration
+from ucloud_orchestrator.models.job import (
+    MILLISECONDS_PER_SECOND,
+    TERMINAL_STATES,
+    Job,
+    JobOutput,
+    JobState,
+    JobUpdate,
+    SimpleDuration,
+)
 
 
 class Event(StrEnum):

@@ -15,7 +15,7 @@ from benchmarks.peers.environments import ENVIRONMENTS, PeerUnavailable, python_
 from benchmarks.peers.report import OURS, table
 from benchmarks.peers.systems import DbosPeer, Ours, PeerRound, PrefectPeer, System
 from benchmarks.results import Results
-from cli.processes import StackError
+from ucloud_orchestrator.cli.supervisor import StackError
 
 JOBS = {1: 20, 10: 80, 50: 200}
 """How many jobs a round has, for each number of concurrent ones."""

@@ -23,10 +23,10 @@ from benchmarks.load import Round, many
 from benchmarks.peers.environments import PeerUnavailable
 from benchmarks.peers.process import NO_TELEMETRY, Prepared, Process, cpu_seconds
 from benchmarks.processes import measured
-from cli.processes import Part, accepts_connections, free_port
 from client import JobClient
-from installation import make_keys
-from models.connection import connect_to_temporal
+from ucloud_orchestrator.cli.supervisor import Part, accepts_connections, free_port
+from ucloud_orchestrator.setup import make_keys
+from ucloud_orchestrator.temporal.connection import connect_to_temporal
 
 PROVIDER = "acknowledging"
 Loads = Mapping[int, int]
@@ -178,7 +178,7 @@ def _acknowledging(folder: Path) -> Iterator[dict[str, Any]]:
     port = free_port()
     make_keys(folder / "keys", PROVIDER)
     public, private = (folder / "keys" / f"{PROVIDER}.{half}.pem" for half in ("public", "private"))
-    command = [sys.executable, "-m", "benchmarks.acknowledging", str(port), str(public)]
+    command = [sys.executable, "-m", "benchmarks.fake_provider", str(port), str(public)]
     now = int(time.time())
     # Signed once for all jobs: the provider checks it at each call, as it does ours.
     claims = {"iss": "cloud.sdu.dk", "iat": now, "exp": now + 24 * 3600}

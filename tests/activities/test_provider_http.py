@@ -11,7 +11,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.provider_http import ProviderHttp
-from installation import make_keys
+from ucloud_orchestrator.setup import make_keys
 
 
 @pytest.fixture

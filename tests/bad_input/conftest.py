@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.provider.served import Reports, Served, serving
+from tests.provider.provider_process import Reports, Served, serving
 
 
 @pytest.fixture(scope="session")

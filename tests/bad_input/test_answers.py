@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities.reconciliation import ENDED_BY_FORCE
+from activities.orphaned_jobs import ENDED_BY_FORCE
 from client import Actor, JobClient
-from models import Job, JobState
-from models.job import Permission, ResourceAclEntry, UserEntity
-from models.limits import MAXIMUM_SPECIFICATION_BYTES, size_findings
-from models.messages import MAXIMUM_BATCH
 from tests.bad_input.test_job_messages import lives_and_ends
-from tests.conditions import eventually
 from tests.conftest import Orchestrator
-from tests.workflows.test_monitor import check
+from tests.waiting import eventually
+from tests.workflows.test_provider_check import check
+from ucloud_orchestrator.models import Job, JobState
+from ucloud_orchestrator.models.job import Permission, ResourceAclEntry, UserEntity
+from ucloud_orchestrator.models.limits import MAXIMUM_SPECIFICATION_BYTES, size_findings
+from ucloud_orchestrator.models.messages import MAXIMUM_BATCH
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cli.main import run
 from client import JobRejected
 from tests.conftest import Orchestrator
+from ucloud_orchestrator.cli.main import run
 
 pytestmark = pytest.mark.long
 

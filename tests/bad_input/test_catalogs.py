@@ -12,9 +12,9 @@ import pytest
 import yaml
 from hypothesis import strategies as st
 
-from catalog import load
-from tests.bad_input.attempts import almost, tries
+from tests.bad_input.payloads import almost, tries
 from tests.bad_input.test_job_files import COMMAND, DEEP, DIGITS, PATIENCE, aliases
+from ucloud_orchestrator.catalog import load
 
 pytestmark = pytest.mark.long
 

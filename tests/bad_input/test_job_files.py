@@ -14,9 +14,9 @@ import pytest
 import yaml
 from hypothesis import strategies as st
 
-from cli.job_files import read_file
-from models.job_file import InvalidJobFile
-from tests.bad_input.attempts import almost, json_values, tries
+from tests.bad_input.payloads import almost, json_values, tries
+from ucloud_orchestrator.cli.job_file import InvalidJobFile
+from ucloud_orchestrator.cli.job_files import read_file
 
 pytestmark = pytest.mark.long
 

@@ -15,10 +15,10 @@ from temporalio.client import WorkflowUpdateFailedError
 from temporalio.common import RawValue
 from temporalio.service import RPCError
 
-from models import JobState
-from models.job import SimpleDuration
-from tests.bad_input.attempts import almost, attempts, json_values
+from tests.bad_input.payloads import almost, attempts, json_values
 from tests.conftest import Orchestrator
+from ucloud_orchestrator.models import JobState
+from ucloud_orchestrator.models.job import SimpleDuration
 
 pytestmark = pytest.mark.long
 

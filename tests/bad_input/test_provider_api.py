@@ -17,9 +17,9 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from models.protocol import ProviderError
-from tests.bad_input.attempts import almost, attempts, tries
-from tests.provider.served import Served, shell
+from tests.bad_input.payloads import almost, attempts, tries
+from tests.provider.provider_process import Served, shell
+from ucloud_orchestrator.models.provider_api import ProviderError
 
 pytestmark = pytest.mark.long
 

@@ -15,8 +15,8 @@ import httpx
 import psutil
 import pytest
 
-from tests.conditions import eventually
-from tests.provider.served import Reports, Served, shell
+from tests.provider.provider_process import Reports, Served, shell
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.long
 
@@ -152,7 +152,7 @@ def alone(tmp_path: Path) -> Iterator[tuple[Served, psutil.Process]]:
         "TEMPORAL_ADDRESS": "127.0.0.1:9",
     }
     log = (tmp_path / "log").open("wb")
-    command = [sys.executable, "-m", "provider", "--json"]
+    command = [sys.executable, "-m", "ucloud_orchestrator.provider", "--json"]
     with log, subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log) as process:
         try:
             assert process.stdout is not None

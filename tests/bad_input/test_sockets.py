@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.bad_input.attempts import almost, attempts, json_values
-from tests.conditions import eventually
-from tests.provider.served import Served, shell
+from tests.bad_input.payloads import almost, attempts, json_values
+from tests.provider.provider_process import Served, shell
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.long
 

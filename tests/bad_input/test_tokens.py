@@ -13,11 +13,11 @@ import jwt
 import pytest
 from hypothesis import strategies as st
 
-from models.session import SessionType
-from provider.authentication import LEEWAY, Authentication, NotAuthenticated
-from provider.session_tokens import NotOpened, Session, SessionTokens
-from tests.bad_input.attempts import json_values, tries
-from tests.provider.served import Reports, Served
+from tests.bad_input.payloads import json_values, tries
+from tests.provider.provider_process import Reports, Served
+from ucloud_orchestrator.models.session import SessionType
+from ucloud_orchestrator.provider.auth.authentication import LEEWAY, Authentication, NotAuthenticated
+from ucloud_orchestrator.provider.auth.session_tokens import NotOpened, Session, SessionTokens
 
 pytestmark = pytest.mark.long
 

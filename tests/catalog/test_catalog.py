@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from catalog import ReloadingCatalog, Severity, load, reload
-from models import NameAndVersion
+from ucloud_orchestrator.catalog import ReloadingCatalog, Severity, load
+from ucloud_orchestrator.models import NameAndVersion
 
 TOOL = """\
 tool: v1
@@ -102,7 +102,7 @@ def test_an_unknown_key_is_a_warning(tmp_path: Path) -> None:
 def test_changes_are_seen_and_mistakes_keep_the_last_good_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reload, "CHECK_INTERVAL", 0.0)
+    monkeypatch.setattr(reloading, "CHECK_INTERVAL", 0.0)
     file = tmp_path / "c.yaml"
     file.write_text(TOOL)
     catalog = ReloadingCatalog(tmp_path)

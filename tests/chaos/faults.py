@@ -10,8 +10,8 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from cli.processes import Part
 from tests.chaos.processes import StormStack
+from ucloud_orchestrator.cli.supervisor import Part
 
 KINDS = (
     "kill worker",

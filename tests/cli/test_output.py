@@ -6,11 +6,11 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from cli.output import job_table, ledger_table
-from models import Job
-from models.money import Account, Movement
-from models.product import ProductCategory
-from tests.provider.served import shell
+from tests.provider.provider_process import shell
+from ucloud_orchestrator.cli.output import job_table, ledger_table
+from ucloud_orchestrator.models import Job
+from ucloud_orchestrator.models.accounting import Account, Movement
+from ucloud_orchestrator.models.product import ProductCategory
 
 TEXTS = ["[ticket 12] refund", "refund [/x]", r"\[/x]", "[bold]no[/bold]", r"C:\[x]\\"]
 

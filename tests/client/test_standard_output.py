@@ -9,11 +9,11 @@ import pytest
 from temporalio.testing import WorkflowEnvironment
 
 from client import Actor, JobClient, Unreachable
-from models import JobSpecification
-from models.connection import connect_to_temporal
-from models.runtime import LOGGER, make_runtime
 from tests.chaos.links import Link
-from tests.conditions import eventually
+from tests.waiting import eventually
+from ucloud_orchestrator.models import JobSpecification
+from ucloud_orchestrator.temporal.connection import connect_to_temporal
+from ucloud_orchestrator.temporal.runtime import LOGGER, make_runtime
 
 SPECIFICATION = JobSpecification.model_validate(
     {

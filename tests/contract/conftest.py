@@ -19,9 +19,9 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from installation import make_keys
 from tests.conftest import SERVER_PATIENCE, TEMPORAL_BINARY
 from tests.contract.orchestrator import TASK_QUEUE, Orchestrator, ProviderUnderTest, RecordedJob, shell
+from ucloud_orchestrator.setup import make_keys
 
 DEFAULT_PRODUCT = "cpu-1/cpu"
 
@@ -95,7 +95,7 @@ async def our_provider(folder: Path, temporal: str) -> AsyncIterator[ProviderUnd
     with (folder / "provider.log").open("w") as log:
         process = await asyncio.to_thread(
             subprocess.Popen,
-            [sys.executable, "-m", "provider", "--json"],
+            [sys.executable, "-m", "ucloud_orchestrator.provider", "--json"],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=log,

@@ -19,7 +19,7 @@ from temporalio import workflow
 from temporalio.client import Client
 from websockets.asyncio.client import connect as connect_websocket
 
-from models.names import new_job_id
+from ucloud_orchestrator.temporal.names import new_job_id
 
 TASK_QUEUE = "contract"
 PATIENCE = 40.0

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from models.protocol import ProductsResponse, Utilization
 from tests.contract.orchestrator import Orchestrator
+from ucloud_orchestrator.models.provider_api import ProductsResponse, Utilization
 
 Make = Callable[..., dict[str, Any]]
 BODIES = {

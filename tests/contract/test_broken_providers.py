@@ -15,11 +15,11 @@ import uvicorn
 from fastapi import FastAPI
 from temporalio.client import Client
 
-from installation import make_keys
-from tests.conditions import eventually
 from tests.contract import test_answers, test_authentication, test_charges, test_jobs, test_replicas, test_sessions
 from tests.contract.conftest import DEFAULT_PRODUCT, jobs_on
 from tests.contract.orchestrator import Orchestrator, ProviderUnderTest
+from tests.waiting import eventually
+from ucloud_orchestrator.setup import make_keys
 
 pytestmark = pytest.mark.long
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from installation import make_keys
 from tests.contract.conftest import free_address
 from tests.contract.suite import ROOT, ask
+from ucloud_orchestrator.setup import make_keys
 
 
 @pytest.mark.timeout(300)

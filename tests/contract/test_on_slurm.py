@@ -9,7 +9,7 @@ import pytest
 
 from tests.contract.conftest import free_address, our_provider
 from tests.contract.suite import ask
-from tests.provider.slurm_served import cluster
+from tests.provider.slurm_provider import cluster
 
 pytestmark = pytest.mark.long
 

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import pytest
 from websockets.asyncio.client import connect as connect_websocket
 
-from models.session import OPEN_SESSION, OpenSession, ShellSession, VncSession, WebSession
 from tests.contract.orchestrator import Orchestrator
+from ucloud_orchestrator.models.session import OPEN_SESSION, OpenSession, ShellSession, VncSession, WebSession
 
 Make = Callable[..., dict[str, Any]]
 

@@ -13,14 +13,14 @@ import pytest
 import yaml
 from temporalio.envconfig import ClientConfigProfile
 
-from codec_server import CodecServerSettings
-from models.encryption_keys import KEY_FILE_VARIABLE
-from models.tracing import ENDPOINT_VARIABLE
-from provider.settings import ProviderSettings
-from service.settings import ProcessSettings
 from tests.deployment.examples import DEPLOY, variables
 from tests.end_to_end.chromium import need
-from worker_settings import WorkerSettings
+from ucloud_orchestrator.process.settings import ProcessSettings
+from ucloud_orchestrator.process.worker_settings import WorkerSettings
+from ucloud_orchestrator.provider.settings import ProviderSettings
+from ucloud_orchestrator.temporal.codec_server import CodecServerSettings
+from ucloud_orchestrator.temporal.encryption_keys import KEY_FILE_VARIABLE
+from ucloud_orchestrator.temporal.tracing import ENDPOINT_VARIABLE
 
 ROOT = DEPLOY.parent
 BIN = Path(sys.executable).parent

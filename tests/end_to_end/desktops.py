@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from selenium.webdriver import ActionChains
 
-from tests.conditions import eventually
 from tests.end_to_end.chromium import Chromium
+from tests.waiting import eventually
 
 NEEDED = ("Xvnc", "vncpasswd", "xsetroot", "xterm")
 """Programs for `need`."""

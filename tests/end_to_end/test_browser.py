@@ -8,11 +8,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from models.session import OpenSession, ShellSession, WebSession
-from tests.conditions import eventually
 from tests.end_to_end.chromium import Chromium, chromium
-from tests.provider.served import Served, shell
+from tests.provider.provider_process import Served, shell
 from tests.provider.web_jobs import free_port, opened_with_proof, python_job, serving_web_jobs, start, web_job
+from tests.waiting import eventually
+from ucloud_orchestrator.models.session import OpenSession, ShellSession, WebSession
 
 SPEECHES = """
 import sqlite3

@@ -93,7 +93,7 @@ def test_dev_leaves_a_server_alone_that_is_not_its_own(tmp_path: Path) -> None:
 
 
 def test_modules_of_the_folder_where_one_stands_are_not_ours(tmp_path: Path) -> None:
-    for name in ("worker", "models", "client"):
+    for name in ("worker", "ucloud_orchestrator", "client"):
         (tmp_path / f"{name}.py").write_text(f"raise SystemExit('not {name}')")
     done = run("worker", folder=tmp_path)
     assert (done.returncode, "not " in done.stderr) == (3, False)

@@ -16,11 +16,11 @@ import jwt
 import pytest
 from httpx import ASGITransport
 
-from codec_server import CodecServerSettings, create_codec_server
-from installation import make_keys
-from models.encryption import EncryptionCodec, read_keys
-from models.encryption_keys import KEY_FILE_VARIABLE
 from tests.end_to_end.running_stack import Stack, eventually
+from ucloud_orchestrator.setup import make_keys
+from ucloud_orchestrator.temporal.codec_server import CodecServerSettings, create_codec_server
+from ucloud_orchestrator.temporal.encryption import EncryptionCodec, read_keys
+from ucloud_orchestrator.temporal.encryption_keys import KEY_FILE_VARIABLE
 
 SECRET = "a-word-that-stands-nowhere-else"
 

@@ -11,12 +11,12 @@ import pytest
 from temporalio.testing import WorkflowEnvironment
 
 from client import Actor, JobClient, ProviderClient
-from models import Job, JobSpecification, JobState, JobUpdate
-from store import Archive, connect
-from tests.acknowledging_provider import AcknowledgingProvider
-from tests.conditions import eventually
 from tests.conftest import as_stored
 from tests.end_to_end.worker_process import WorkerProcess, prepare, serving
+from tests.fake_provider import AcknowledgingProvider
+from tests.waiting import eventually
+from ucloud_orchestrator.models import Job, JobSpecification, JobState, JobUpdate
+from ucloud_orchestrator.store import Archive, connect
 
 SPECIFICATION = JobSpecification.model_validate(
     {

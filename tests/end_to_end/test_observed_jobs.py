@@ -21,15 +21,15 @@ from typing import Any
 import httpx
 import pytest
 
-from cli.processes import free_port
 from client import Actor, JobClient, JobRejected, ProviderClient
-from models import ErrorCode, Job, JobSpecification, JobState, JobUpdate
-from models.names import TASK_QUEUE, WORKFLOW
-from models.product import ProductCategory
-from tests.conditions import eventually
 from tests.end_to_end import promql
 from tests.end_to_end.running_stack import Stack
 from tests.end_to_end.scrape import Scrape
+from tests.waiting import eventually
+from ucloud_orchestrator.cli.supervisor import free_port
+from ucloud_orchestrator.models import ErrorCode, Job, JobSpecification, JobState, JobUpdate
+from ucloud_orchestrator.models.product import ProductCategory
+from ucloud_orchestrator.temporal.names import TASK_QUEUE, WORKFLOW
 
 WORKER, PROVIDER = free_port(), free_port()
 PAID, FREE, CANCELLED, EXPIRED, BROKEN, UNKNOWN, UNREADABLE = 40, 15, 15, 5, 5, 12, 8

@@ -16,15 +16,15 @@ from sqlalchemy import text
 from temporalio.testing import WorkflowEnvironment
 
 from client import Actor, JobClient, JobClosed, JobRejected, ProviderClient, Unreachable
-from models import ErrorCode, JobSpecification, JobState, JobUpdate
-from models.product import ProductCategory
-from models.protocol import Charge
-from models.workspace import Workspace
-from store import Archive, Wallets, connect
-from tests.acknowledging_provider import AcknowledgingProvider
 from tests.end_to_end.test_killed_worker import worker  # noqa: F401 - a fixture
 from tests.end_to_end.worker_process import WorkerProcess
-from tests.store.books import check_the_books
+from tests.fake_provider import AcknowledgingProvider
+from tests.store.ledger_assertions import check_the_books
+from ucloud_orchestrator.models import ErrorCode, JobSpecification, JobState, JobUpdate
+from ucloud_orchestrator.models.product import ProductCategory
+from ucloud_orchestrator.models.provider_api import Charge
+from ucloud_orchestrator.models.workspace import Workspace
+from ucloud_orchestrator.store import Archive, Wallets, connect
 
 pytestmark = pytest.mark.long
 

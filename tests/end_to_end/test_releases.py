@@ -16,13 +16,13 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.testing import WorkflowEnvironment
 
 from client import Actor, JobClient, ProviderClient
-from models import JobState, JobUpdate, SimpleDuration
 from tests import next_release
-from tests.acknowledging_provider import AcknowledgingProvider
-from tests.conditions import eventually
 from tests.end_to_end.test_killed_worker import SPECIFICATION
 from tests.end_to_end.worker_process import WorkerProcess, prepare, serving
-from workflows import patches
+from tests.fake_provider import AcknowledgingProvider
+from tests.waiting import eventually
+from ucloud_orchestrator.models import JobState, JobUpdate, SimpleDuration
+from workflows import versioning
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
 
@@ -103,7 +103,7 @@ async def releases(environment: WorkflowEnvironment, provider: AcknowledgingProv
 async def test_two_releases_side_by_side_and_a_roll_back_in_the_middle(releases: Releases) -> None:
     async with serving(releases.this()) as this:
         jobs = [await releases.running() for _ in range(3)]
-        beside = releases.next(UCLOUD_COMPATIBLE_WITH=patches.RELEASE)
+        beside = releases.next(UCLOUD_COMPATIBLE_WITH=versioning.RELEASE)
         await beside.setup()  # its tables come while this release works
         async with serving(beside):
             await this.terminate()
@@ -179,7 +179,7 @@ async def is_known_to_a_running_job(releases: Releases) -> bool:
 @pytest.mark.parametrize("is_guarded", [True, False], ids=["guarded", "unguarded"])
 def test_a_change_that_running_jobs_do_not_understand_fails_the_tests(tmp_path: Path, is_guarded: bool) -> None:
     folder = next_release.copy(tmp_path / "next", is_guarded)
-    wanted = f"a_recorded_history and {patches.RELEASE}"
+    wanted = f"a_recorded_history and {versioning.RELEASE}"
     options = ["-q", "-k", wanted, "-p", "no:cacheprovider", "--basetemp", str(tmp_path / "pytest")]
     command = [sys.executable, "-m", "pytest", "tests/workflows/test_replay.py", *options]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)

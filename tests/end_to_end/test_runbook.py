@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from models.names import TASK_QUEUE, new_job_id
 from tests.end_to_end.running_stack import ROOT, Stack, eventually
+from ucloud_orchestrator.temporal.names import TASK_QUEUE, new_job_id
 
 BLOCK = re.compile(r"<!-- (?P<rule>shows|shows-not|then):(?P<what>.*?)-->\n```sh\n(?P<script>.*?)```", re.DOTALL)
 PAGE = "".join((ROOT / "docs" / name).read_text() for name in ("operators.md", "upgrades.md"))

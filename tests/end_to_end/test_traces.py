@@ -13,8 +13,8 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from models.tracing import ENDPOINT_VARIABLE
 from tests.end_to_end.running_stack import Stack, eventually
+from ucloud_orchestrator.temporal.tracing import ENDPOINT_VARIABLE
 
 SECRET = "a-text-that-is-nobody-elses-business"
 

@@ -18,10 +18,10 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
 from client import Actor, JobClient, JobRejected
-from models import JobSpecification, JobState
-from tests.conditions import eventually
 from tests.end_to_end.chromium import Chromium, chromium
 from tests.end_to_end.running_stack import ROOT, Stack
+from tests.waiting import eventually
+from ucloud_orchestrator.models import JobSpecification, JobState
 
 pytestmark = pytest.mark.long
 

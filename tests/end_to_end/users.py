@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from client import Actor, JobClient
-from models import Job, JobState
-from tests.conditions import eventually
 from tests.end_to_end.running_stack import Stack
+from tests.waiting import eventually
+from ucloud_orchestrator.models import Job, JobState
 
 
 def application(name: str, kind: str, *invocation: str | dict[str, str], **more: Any) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from installation import make_keys
-from store import connect, upgrade
 from tests.conftest import TEST_CATALOG
+from ucloud_orchestrator.setup import make_keys
+from ucloud_orchestrator.store import connect, upgrade
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from models import Application, AppParameterValue
-from models.command_line import build_command_line, build_environment
+from ucloud_orchestrator.models import Application, AppParameterValue
+from ucloud_orchestrator.models.command_line import build_command_line, build_environment
 
 PARAMETERS: dict[str, Any] = {
     "v1": {"type": "text", "optional": True},

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from models import Application, ErrorCode, Job, JobOwner, JobSpecification, JobState, JobStatus
-from models.access import for_reader, job_permissions
-from models.job import Permission, ResourceAclEntry, UserEntity
-from models.resource_verification import (
+from ucloud_orchestrator.models import Application, ErrorCode, Job, JobOwner, JobSpecification, JobState, JobStatus
+from ucloud_orchestrator.models.access import for_reader, job_permissions
+from ucloud_orchestrator.models.job import Permission, ResourceAclEntry, UserEntity
+from ucloud_orchestrator.models.resource_verification import (
     FileKind,
     Surroundings,
     lost_access_findings,
     verify_resources,
     with_forced_read_only,
 )
-from models.workspace import Drive, License, Membership, Project, PublicIp, PublicLink
+from ucloud_orchestrator.models.workspace import Drive, License, Membership, Project, PublicIp, PublicLink
 
 ALICE = JobOwner(created_by="alice")
 IN_OCEAN = JobOwner(created_by="alice", project="ocean")

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from models import Application, ComputeSupport, JobSpecification, Product, SimpleDuration, Tool
-from models.verification import complete, verify
+from ucloud_orchestrator.models import Application, ComputeSupport, JobSpecification, Product, SimpleDuration, Tool
+from ucloud_orchestrator.models.verification import complete, verify
 
 TOOL = Tool.model_validate(
     {"title": "t", "name": "t", "version": "1", "authors": [], "backend": "NATIVE", "defaultMaxTime": {"hours": 2}}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.provider.served import Reports, Served, serving
+from tests.provider.provider_process import Reports, Served, serving
 
 
 @pytest.fixture

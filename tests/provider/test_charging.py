@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from models import Job, JobState
-from models.protocol import Charge
-from provider.runner import Runner
-from tests.conditions import eventually
-from tests.provider.served import Reports, Served, serving, shell
+from tests.provider.provider_process import Reports, Served, serving, shell
+from tests.waiting import eventually
+from ucloud_orchestrator.models import Job, JobState
+from ucloud_orchestrator.models.provider_api import Charge
+from ucloud_orchestrator.provider.jobs.reconciler import Runner
 
 PRICED = {"name": "cpu-1", "category": {"name": "cpu", "provider": "local"}, "pricePerUnit": 1}
 

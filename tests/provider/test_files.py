@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from models import JobState
-from provider import outputs
-from tests.conditions import eventually
-from tests.provider.served import Reports, Served, sandboxed, serving, shell
+from tests.provider.provider_process import Reports, Served, sandboxed, serving, shell
+from tests.waiting import eventually
+from ucloud_orchestrator.models import JobState
+from ucloud_orchestrator.provider.files import output_files
 
 
 def output_folder(served: Served, job: dict[str, Any]) -> Path:
@@ -214,14 +214,14 @@ def test_output_never_goes_where_another_job_puts_a_link_meanwhile(tmp_path: Pat
     elsewhere.mkdir()
     for number in range(1000):
         (work / f"{number}").write_text("output")
-    output = outputs.make_folder(tmp_path / "drive", "Jobs/id")
+    output = output_files.make_folder(tmp_path / "drive", "Jobs/id")
     link = output.with_name("link")
     link.symlink_to(elsewhere)
     words = [sys.executable, "-c", SWAP, str(output), str(link)]
     with subprocess.Popen(words, stdout=subprocess.PIPE) as swapping:
         assert swapping.stdout is not None
         assert swapping.stdout.readline() == b"swaps\n"
-        failed = outputs.collect(work, output, ["*"], ())
+        failed = output_files.collect(work, output, ["*"], ())
         swapping.kill()
     assert list(elsewhere.iterdir()) == []
     (folder,) = (one for one in (output, link) if not one.is_symlink())
@@ -241,7 +241,7 @@ def test_a_folder_may_be_made_by_many_at_once(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         for number in range(200):
             inside = f"{number}/Jobs"
-            made = set(pool.map(lambda _, inside=inside: outputs.make_folder(tmp_path, inside), range(8)))
+            made = set(pool.map(lambda _, inside=inside: output_files.make_folder(tmp_path, inside), range(8)))
             assert made == {tmp_path / inside}
 
 
@@ -256,9 +256,9 @@ def test_output_crosses_file_systems_without_following_links(tmp_path: Path) -> 
         (work / "link").symlink_to(tmp_path / "secret")
         (work / "folder" / "link").symlink_to(tmp_path)
         os.mkfifo(work / "pipe")
-        assert outputs.collect(work, outputs.make_folder(tmp_path, "out"), ["*"], ()) == ["pipe"]
+        assert output_files.collect(work, output_files.make_folder(tmp_path, "out"), ["*"], ()) == ["pipe"]
     finally:
-        outputs.delete(work)
+        output_files.delete(work)
     assert not work.exists()
     assert (tmp_path / "out" / "link").readlink() == tmp_path / "secret"
     assert (tmp_path / "out" / "folder" / "link").readlink() == tmp_path

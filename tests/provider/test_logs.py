@@ -16,12 +16,12 @@ from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
-from models.protocol import LogStream
-from models.session import SessionType
-from provider.logs import PIECE, Piece, Selection, pieces
-from provider.session_tokens import Session, SessionTokens
-from tests.conditions import eventually
-from tests.provider.served import Served, shell
+from tests.provider.provider_process import Served, shell
+from tests.waiting import eventually
+from ucloud_orchestrator.models.provider_api import LogStream
+from ucloud_orchestrator.models.session import SessionType
+from ucloud_orchestrator.provider.auth.session_tokens import Session, SessionTokens
+from ucloud_orchestrator.provider.sessions.log_files import PIECE, Piece, Selection, pieces
 
 MEGABYTE = 1024 * 1024
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from models import Job
-from provider.metering import due_charge
+from ucloud_orchestrator.models import Job
+from ucloud_orchestrator.provider.jobs.metering import due_charge
 
 MINUTE = 60_000
 

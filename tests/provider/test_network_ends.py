@@ -11,13 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from models import Job, JobState
-from models.names import new_job_id
-from provider import namespaces
-from provider.ledger import Ledger
-from provider.networks import Networks, NoNetwork
-from tests.conditions import eventually
-from tests.provider.networked import (
+from tests.provider.network_fixtures import (
     answers,
     connecting,
     held_by,
@@ -32,7 +26,13 @@ from tests.provider.networked import (
     with_python,
     written,
 )
-from tests.provider.served import Reports, Served, ServedApart, serving, shell
+from tests.provider.provider_process import Reports, Served, ServedApart, serving, shell
+from tests.waiting import eventually
+from ucloud_orchestrator.models import Job, JobState
+from ucloud_orchestrator.provider.jobs.database import Ledger
+from ucloud_orchestrator.provider.network import namespaces
+from ucloud_orchestrator.provider.network.networks import Networks, NoNetwork
+from ucloud_orchestrator.temporal.names import new_job_id
 
 __all__ = ["networked"]
 pytestmark = pytest.mark.long
@@ -161,7 +161,7 @@ def test_a_machine_that_cannot_separate_networks_says_so(tmp_path: Path, choice:
         "UCLOUD_PROVIDER_NETWORK": choice,
         "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
     }
-    command = [sys.executable, "-m", "provider"]
+    command = [sys.executable, "-m", "ucloud_orchestrator.provider"]
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

@@ -12,13 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from models import JobState
-from models.names import new_job_id
-from provider import namespaces
-from provider.endpoint import Endpoint
-from provider.networks import Networks
-from tests.conditions import eventually
-from tests.provider.networked import (
+from tests.provider.network_fixtures import (
     LISTEN,
     PYTHON,
     address_of,
@@ -33,7 +27,13 @@ from tests.provider.networked import (
     stop_all,
     with_python,
 )
-from tests.provider.served import Reports, Served, serving, shell
+from tests.provider.provider_process import Reports, Served, serving, shell
+from tests.waiting import eventually
+from ucloud_orchestrator.models import JobState
+from ucloud_orchestrator.provider.network import namespaces
+from ucloud_orchestrator.provider.network.endpoint import Endpoint
+from ucloud_orchestrator.provider.network.networks import Networks
+from ucloud_orchestrator.temporal.names import new_job_id
 
 __all__ = ["networked"]
 pytestmark = pytest.mark.long

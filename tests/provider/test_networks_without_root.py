@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.provider.networked import separate
+from tests.provider.network_fixtures import separate
 
 pytestmark = pytest.mark.long
 FILES = [str(Path(__file__).with_name(name)) for name in ("test_networks.py", "test_network_ends.py")]

@@ -15,14 +15,14 @@ import psutil
 import pytest
 from websockets.asyncio.client import connect as connect_websocket
 
-from models import JobState, JobUpdate
-from provider import local_replicas, replica
-from provider.ledger import Ledger
-from provider.local_replicas import MAXIMUM_REPLICAS
-from provider.replica import Replica
-from provider.runner import ANSWER_PATIENCE, START_ATTEMPTS
-from tests.conditions import eventually
-from tests.provider.served import Reports, Served, ServedApart, kill_wrapper_of, sandboxed, serving, shell
+from tests.provider.provider_process import Reports, Served, ServedApart, kill_wrapper_of, sandboxed, serving, shell
+from tests.waiting import eventually
+from ucloud_orchestrator.models import JobState, JobUpdate
+from ucloud_orchestrator.provider.executors import replica
+from ucloud_orchestrator.provider.executors.local import MAXIMUM_REPLICAS
+from ucloud_orchestrator.provider.executors.replica import Replica
+from ucloud_orchestrator.provider.jobs.database import Ledger
+from ucloud_orchestrator.provider.jobs.reconciler import ANSWER_PATIENCE, START_ATTEMPTS
 
 
 async def test_a_job_runs_and_is_reported(provider: Served) -> None:
@@ -299,7 +299,7 @@ async def test_a_replica_whose_wrapper_does_not_begin_is_started_again_a_few_tim
 async def test_replicas_that_end_before_rank_0_has_begun_leave_it_its_network(
     provider: Served, monkeypatch: pytest.MonkeyPatch, patience: float
 ) -> None:
-    monkeypatch.setattr(local_replicas, "BEGIN_PATIENCE", patience)
+    monkeypatch.setattr(local, "BEGIN_PATIENCE", patience)
     slow, begins = 'case "$control" in *-0) sleep 1;; esac\n', 'mkdir "$control/started" || exit 0\n'
     monkeypatch.setattr(replica, "WRAPPER", replica.WRAPPER.replace(begins, slow + begins + slow))
     job = shell("echo once", replicas=3)

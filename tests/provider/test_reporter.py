@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from models import JobState, JobUpdate
-from models.protocol import Charge, ChargeAnswer
-from provider import reporter
-from tests.conditions import eventually
-from tests.provider.served import Reports, Served, serving, shell
+from tests.provider.provider_process import Reports, Served, serving, shell
 from tests.provider.test_charging import paid
+from tests.waiting import eventually
+from ucloud_orchestrator.models import JobState, JobUpdate
+from ucloud_orchestrator.models.provider_api import Charge, ChargeAnswer
+from ucloud_orchestrator.provider.jobs import reporter
 
 
 class OneStuck(Reports):

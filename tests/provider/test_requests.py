@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import InvalidStatus
 
-from tests.provider.served import Served
+from tests.provider.provider_process import Served
 
 
 async def test_follow_needs_a_token(provider: Served) -> None:

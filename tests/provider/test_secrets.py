@@ -9,9 +9,9 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.conditions import eventually
-from tests.provider.served import Served, sandboxed, shell
+from tests.provider.provider_process import Served, sandboxed, shell
 from tests.provider.test_shells import opened, running, terminal
+from tests.waiting import eventually
 
 pytestmark = sandboxed
 

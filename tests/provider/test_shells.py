@@ -17,10 +17,10 @@ from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from models.session import SessionType
-from provider.session_tokens import Session, SessionTokens
-from tests.conditions import eventually
-from tests.provider.served import Served, shell
+from tests.provider.provider_process import Served, shell
+from tests.waiting import eventually
+from ucloud_orchestrator.models.session import SessionType
+from ucloud_orchestrator.provider.auth.session_tokens import Session, SessionTokens
 
 
 async def running(provider: Served, script: str = "sleep 300", **changes: Any) -> dict[str, Any]:

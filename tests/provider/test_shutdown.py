@@ -8,16 +8,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from provider import slurm_commands
-from provider.__main__ import STOP_MARGIN, STOP_PATIENCE
-from provider.executor import ExecutorFailed
-from provider.ledger import Ledger
-from provider.reporter import Reporter
-from provider.runner import Runner
-from provider.settings import ProductExecutor, SlurmOptions
-from provider.stewardship import Steward
-from tests.conditions import eventually
-from tests.provider.served import Reports, Served, ServedApart, shell
+from tests.provider.provider_process import Reports, Served, ServedApart, shell
+from tests.waiting import eventually
+from ucloud_orchestrator.provider.__main__ import STOP_MARGIN, STOP_PATIENCE
+from ucloud_orchestrator.provider.executors.base import ExecutorFailed
+from ucloud_orchestrator.provider.executors.slurm import commands
+from ucloud_orchestrator.provider.jobs.database import Ledger
+from ucloud_orchestrator.provider.jobs.orphans import Steward
+from ucloud_orchestrator.provider.jobs.reconciler import Runner
+from ucloud_orchestrator.provider.jobs.reporter import Reporter
+from ucloud_orchestrator.provider.settings import ProductExecutor, SlurmOptions
 
 
 @pytest.mark.parametrize("milliseconds", [0, 1, 3, 10, 30])
@@ -55,11 +55,11 @@ async def test_an_end_that_comes_together_with_news_is_not_lost(tmp_path: Path, 
 async def test_a_command_of_slurm_ends_in_time_together_with_what_it_has_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, is_killed: bool
 ) -> None:
-    monkeypatch.setattr(slurm_commands, "PATIENCE", 0.5)
+    monkeypatch.setattr(commands, "PATIENCE", 0.5)
     file, descriptors = tmp_path / "pid", psutil.Process().num_fds()
     async with asyncio.timeout(10):
         with pytest.raises(ExecutorFailed, match="does not answer at the moment"):
-            await slurm_commands.run("sh", "-c", script.format(file=file))
+            await commands.run("sh", "-c", script.format(file=file))
     started = psutil.Process(int(file.read_text())) if not is_killed else None
     await eventually(lambda: psutil.Process().num_fds() <= descriptors)
     if started is None:

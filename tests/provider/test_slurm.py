@@ -13,17 +13,17 @@ from typing import Any
 
 import pytest
 
-from models import Job, JobState
-from provider import slurm_scripts
-from provider.ledger import Ledger
-from provider.runner import Runner
-from provider.slurm_replicas import SlurmExecutor
-from tests.conditions import eventually
-from tests.provider.served import Served, shell
-from tests.provider.slurm_served import cluster, slurm
+from tests.provider.provider_process import Served, shell
+from tests.provider.slurm_provider import cluster, slurm
 from tests.provider.test_secrets import SECRET, looking, with_secret
 from tests.provider.test_shells import terminal
 from tests.slurm.cluster import Cluster
+from tests.waiting import eventually
+from ucloud_orchestrator.models import Job, JobState
+from ucloud_orchestrator.provider.executors.slurm import scripts
+from ucloud_orchestrator.provider.executors.slurm.executor import SlurmExecutor
+from ucloud_orchestrator.provider.jobs.database import Ledger
+from ucloud_orchestrator.provider.jobs.reconciler import Runner
 
 __all__ = ["cluster", "slurm"]
 pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
@@ -283,7 +283,7 @@ async def test_links_that_come_while_a_job_waits_are_not_followed(slurm: Served,
 def test_what_is_outside_of_its_sandbox_yet_is_not_entered(tmp_path: Path) -> None:
     with subprocess.Popen(["/bin/sh", "-c", "sleep 300; true"], start_new_session=True) as wrapper:
         (tmp_path / "pid").write_text(str(wrapper.pid))
-        words = ["/bin/sh", "-c", slurm_scripts.ENTER, "enter", str(tmp_path), "yes", "echo", "entered"]
+        words = ["/bin/sh", "-c", scripts.ENTER, "enter", str(tmp_path), "yes", "echo", "entered"]
         entered = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
         os.killpg(wrapper.pid, signal.SIGKILL)
     assert (entered.returncode, entered.stdout) == (1, "")

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from models import JobState
-from tests.conditions import eventually
-from tests.provider.served import Reports, Served, ServedApart, kill_wrapper_of, serving, shell
-from tests.provider.slurm_served import cluster, slurm, slurm_served
+from tests.provider.provider_process import Reports, Served, ServedApart, kill_wrapper_of, serving, shell
+from tests.provider.slurm_provider import cluster, slurm, slurm_served
 from tests.provider.test_charging import paid
 from tests.provider.test_slurm import ended, names, running, states
 from tests.slurm.cluster import NODES, Cluster
+from tests.waiting import eventually
+from ucloud_orchestrator.models import JobState
 
 __all__ = ["cluster", "slurm"]
 pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]

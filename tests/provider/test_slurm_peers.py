@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from provider import slurm_peers
-
 pytestmark = pytest.mark.long
 
 NODE = """
@@ -25,7 +23,7 @@ def named(folder: Path, *peers: str, node: str = "127.0.0.1") -> subprocess.Comp
     (control / "node-0.txt").write_text(f"{node}\n")
     (folder / "peers").write_text("".join(f"{peer}\n" for peer in peers))
     (folder / "etc-hosts").write_text(NODE)
-    command = ["sh", "-c", f"{slurm_peers.NAMED}\nnamed peers etc-hosts hosts"]
+    command = ["sh", "-c", f"{peers.NAMED}\nnamed peers etc-hosts hosts"]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from models.job import Job
-from provider.replica import Phase
-from provider.settings import SlurmOptions
-from provider.slurm_commands import SlurmJob
-from provider.slurm_queue import SlurmQueue
-from provider.slurm_replicas import SlurmExecutor
-from tests.provider.served import shell
+from tests.provider.provider_process import shell
+from ucloud_orchestrator.models.job import Job
+from ucloud_orchestrator.provider.executors.replica import Phase
+from ucloud_orchestrator.provider.executors.slurm.commands import SlurmJob
+from ucloud_orchestrator.provider.executors.slurm.executor import SlurmExecutor
+from ucloud_orchestrator.provider.executors.slurm.queue import SlurmQueue
+from ucloud_orchestrator.provider.settings import SlurmOptions
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from models.job import JobState
-from provider.slurm_commands import SlurmJob, position
-from provider.slurm_states import MEANINGS, Course, UnknownSlurmState, meaning_of, table
+from ucloud_orchestrator.models.job import JobState
+from ucloud_orchestrator.provider.executors.slurm.commands import SlurmJob, position
+from ucloud_orchestrator.provider.executors.slurm.states import MEANINGS, Course, UnknownSlurmState, meaning_of, table
 
 
 def waiting(number: int, priority: int, partition: str = "main") -> SlurmJob:

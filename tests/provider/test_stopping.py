@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tests.provider.served import Reports, Served
+from tests.provider.provider_process import Reports, Served
 
 
 def test_a_request_that_does_not_end_holds_it_up_for_seconds_only(tmp_path: Path) -> None:
@@ -20,7 +20,7 @@ def test_a_request_that_does_not_end_holds_it_up_for_seconds_only(tmp_path: Path
         "UCLOUD_PROVIDER_PUBLIC_KEY_FILE": str(served.settings.public_key_file),
         "UCLOUD_PROVIDER_PORT": "0",
     }
-    command = [sys.executable, "-m", "provider", "--json"]
+    command = [sys.executable, "-m", "ucloud_orchestrator.provider", "--json"]
     with subprocess.Popen(command, env=os.environ | settings, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         address = urlsplit(json.loads(process.stdout.readline())["url"])

@@ -12,12 +12,12 @@ import pytest
 from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from models.session import SessionType, WebSession
-from provider.networks import Networks
-from provider.session_tokens import Session, SessionTokens
-from tests.conditions import eventually
-from tests.provider.served import Served, shell
+from tests.provider.provider_process import Served, shell
 from tests.provider.web_jobs import Browser, opened, opened_with_proof, serving_web_jobs, start, web_job
+from tests.waiting import eventually
+from ucloud_orchestrator.models.session import SessionType, WebSession
+from ucloud_orchestrator.provider.auth.session_tokens import Session, SessionTokens
+from ucloud_orchestrator.provider.network.networks import Networks
 
 LINK = "speeches.example.com"
 

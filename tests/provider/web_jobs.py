@@ -16,9 +16,9 @@ from typing import Any
 
 import httpx
 
-from models.session import OPEN_SESSION, OpenSession, with_verifier
-from tests.conditions import eventually
-from tests.provider.served import Reports, Served, serving, shell
+from tests.provider.provider_process import Reports, Served, serving, shell
+from tests.waiting import eventually
+from ucloud_orchestrator.models.session import OPEN_SESSION, OpenSession, with_verifier
 
 PACKAGES = Path(sysconfig.get_path("purelib"))
 PYTHON = os.path.realpath(sys.executable)

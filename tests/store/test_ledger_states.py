@@ -11,11 +11,11 @@ import hypothesis.strategies as st
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from models import ErrorCode
-from models.protocol import Charge
-from store import Holdings, Refused, Wallets, connect, upgrade
-from tests.store.books import check_the_books
-from tests.store.test_holdings import ALICE, CPU, HOUR, ended, holding, price
+from tests.store.ledger_assertions import check_the_books
+from tests.store.test_claims import ALICE, CPU, HOUR, ended, holding, price
+from ucloud_orchestrator.models import ErrorCode
+from ucloud_orchestrator.models.provider_api import Charge
+from ucloud_orchestrator.store import Holdings, Refused, Wallets, connect, upgrade
 
 
 class Books(RuleBasedStateMachine):

@@ -13,11 +13,20 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from models import Job, JobOwner, JobSpecification, JobState, JobStatus, JobUpdate
-from models.messages import BrowseRequest
-from store import Archive, DatabaseUnusable, Holdings, SchemaOutdated, connect, reach, require_current, upgrade
-from store.schema import configuration, downgrade
-from store.tables import Table
+from ucloud_orchestrator.models import Job, JobOwner, JobSpecification, JobState, JobStatus, JobUpdate
+from ucloud_orchestrator.models.messages import BrowseRequest
+from ucloud_orchestrator.store import (
+    Archive,
+    DatabaseUnusable,
+    Holdings,
+    SchemaOutdated,
+    connect,
+    reach,
+    require_current,
+    upgrade,
+)
+from ucloud_orchestrator.store.schema import configuration, downgrade
+from ucloud_orchestrator.store.tables import Table
 
 
 def job(job_id: str, count: int = 3, user: str = "alice", state: JobState = JobState.SUCCESS) -> Job:

@@ -7,13 +7,21 @@ from typing import Any
 import pytest
 
 from client import Actor, JobClient, JobClosed, JobNotFound, JobRejected, ProviderClient, RequestRefused
-from models import ErrorCode, Job, JobSpecification, JobState, JobUpdate, ResourceAclEntry, SimpleDuration
-from models.job import Permission, ProjectGroupEntity, UserEntity
-from models.messages import JobRequest
-from models.names import TASK_QUEUE
-from tests.conditions import eventually
 from tests.conftest import Orchestrator
 from tests.databases import KINDS
+from tests.waiting import eventually
+from ucloud_orchestrator.models import (
+    ErrorCode,
+    Job,
+    JobSpecification,
+    JobState,
+    JobUpdate,
+    ResourceAclEntry,
+    SimpleDuration,
+)
+from ucloud_orchestrator.models.job import Permission, ProjectGroupEntity, UserEntity
+from ucloud_orchestrator.models.messages import JobRequest
+from ucloud_orchestrator.temporal.names import TASK_QUEUE
 
 SERVER = {"name": "server", "version": "1"}
 LINK = {"type": "ingress", "id": "app-link"}

@@ -14,18 +14,18 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 from temporalio.testing import ActivityEnvironment, WorkflowEnvironment
 
+from activities.access_check import MonitoringActivities
 from activities.admission import AdmissionActivities
-from activities.monitoring import MonitoringActivities
 from activities.products import OfferedProducts
-from catalog import Catalog, load
 from client import JobRejected
-from models import ErrorCode, Job, JobOwner, JobSpecification, JobState
-from models.errors import MAXIMUM_FINDINGS
-from models.holdings import Holding, holding_of
-from models.messages import AdmissionRequest, JobsToCancel, JobToCancel, MonitorRequest
-from store import LIVE_PAGE, Holdings, Products, connect, upgrade
-from tests.conditions import eventually
 from tests.conftest import TEST_CATALOG, Orchestrator
+from tests.waiting import eventually
+from ucloud_orchestrator.catalog import Catalog, load
+from ucloud_orchestrator.models import ErrorCode, Job, JobOwner, JobSpecification, JobState
+from ucloud_orchestrator.models.claims import Holding, holding_of
+from ucloud_orchestrator.models.errors import MAXIMUM_FINDINGS
+from ucloud_orchestrator.models.messages import AdmissionRequest, JobsToCancel, JobToCancel, MonitorRequest
+from ucloud_orchestrator.store import LIVE_PAGE, Holdings, Products, connect, upgrade
 
 ALICE = JobOwner(created_by="alice")
 

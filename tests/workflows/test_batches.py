@@ -10,9 +10,9 @@ from sqlalchemy import text
 from temporalio.api.enums.v1 import EventType
 
 from client import Actor, JobClient, JobRejected, OrchestratorError
-from models import ErrorCode, Job, JobSpecification, JobState
-from tests.conditions import eventually
 from tests.conftest import Orchestrator
+from tests.waiting import eventually
+from ucloud_orchestrator.models import ErrorCode, Job, JobSpecification, JobState
 
 SECOND = {"id": "cpu-2", "category": "cpu", "provider": "second"}
 

@@ -17,12 +17,12 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
 from client import Actor, JobClient, JobNotFound, JobRejected, RequestRefused
-from models import ErrorCode, JobOwner, JobState, SimpleDuration
-from models.messages import JobRequest
-from models.names import TASK_QUEUE, WORKFLOW
-from models.search_attributes import initial_search_attributes
-from tests.conditions import eventually
 from tests.conftest import Orchestrator
+from tests.waiting import eventually
+from ucloud_orchestrator.models import ErrorCode, JobOwner, JobState, SimpleDuration
+from ucloud_orchestrator.models.messages import JobRequest
+from ucloud_orchestrator.temporal.names import TASK_QUEUE, WORKFLOW
+from ucloud_orchestrator.temporal.search_attributes import initial_search_attributes
 from workflows import display, timeouts
 
 DAYS_30 = {"hours": 720, "minutes": 0, "seconds": 0}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from client import JobRejected
-from models import ErrorCode, JobState
-from tests.conditions import eventually
 from tests.conftest import Orchestrator
 from tests.databases import KINDS
+from tests.waiting import eventually
+from ucloud_orchestrator.models import ErrorCode, JobState
 
 
 @pytest.mark.parametrize("database_kind", KINDS)

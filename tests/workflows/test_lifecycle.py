@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import Job, JobOwner, JobSpecification, JobState, JobStatus, JobUpdate, SimpleDuration
-from workflows import lifecycle, lifecycle_document
+from docs import generate_lifecycle
+from ucloud_orchestrator.models import Job, JobOwner, JobSpecification, JobState, JobStatus, JobUpdate, SimpleDuration
+from workflows import lifecycle
 from workflows.lifecycle import TABLE, Event, Verdict
 
 LIVE = [state for state in JobState if not state.is_terminal]
@@ -148,4 +149,4 @@ def test_no_sequence_breaks_the_rules(steps: list[tuple[tuple[str, object], int]
 
 
 def test_the_document_is_made_from_the_table() -> None:
-    assert lifecycle_document.DOCUMENT.read_text() == lifecycle_document.render()
+    assert generate_lifecycle.DOCUMENT.read_text() == generate_lifecycle.render()

@@ -14,15 +14,15 @@ import uvicorn
 from fastapi import FastAPI
 
 from client import Actor, JobClient, JobNotFound, RequestRefused, Unreachable
-from models import ErrorCode, Job, JobState, ResourceAclEntry
-from models.protocol import FollowMessage, LogStream
-from models.session import SessionItem, SessionType
-from provider.figures import Figures
-from provider.ledger import Taken
-from provider.log_sessions import LogSessions
-from provider.session_tokens import SessionTokens
-from tests.conditions import eventually
 from tests.conftest import Orchestrator
+from tests.waiting import eventually
+from ucloud_orchestrator.models import ErrorCode, Job, JobState, ResourceAclEntry
+from ucloud_orchestrator.models.provider_api import FollowMessage, LogStream
+from ucloud_orchestrator.models.session import SessionItem, SessionType
+from ucloud_orchestrator.provider.auth.session_tokens import SessionTokens
+from ucloud_orchestrator.provider.jobs.database import Taken
+from ucloud_orchestrator.provider.jobs.metrics import Figures
+from ucloud_orchestrator.provider.sessions.logs import LogSessions
 
 
 class BreakingRelay:

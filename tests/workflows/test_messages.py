@@ -12,10 +12,10 @@ import pytest
 from temporalio.client import WorkflowHandle, WorkflowUpdateFailedError
 
 from client import JobClosed, RequestRefused
-from models import ErrorCode, JobState, JobUpdate, SimpleDuration
-from tests.conditions import eventually
 from tests.conftest import TEMPORAL_BINARY, Orchestrator
-from workflows.known import HELD_UPDATE_BYTES
+from tests.waiting import eventually
+from ucloud_orchestrator.models import ErrorCode, JobState, JobUpdate, SimpleDuration
+from workflows.job_state import HELD_UPDATE_BYTES
 
 
 async def test_success_before_the_answer_to_create(orchestrator: Orchestrator) -> None:

@@ -11,13 +11,13 @@ from temporalio.client import WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 
 from client import Actor, JobClient, JobClosed, JobRejected, ProviderClient, RequestRefused
-from models import ErrorCode, Job, JobState, SimpleDuration
-from models.product import ProductCategory
-from models.protocol import Charge
-from models.workspace import Workspace
-from tests.conditions import eventually
 from tests.conftest import Orchestrator
 from tests.databases import KINDS
+from tests.waiting import eventually
+from ucloud_orchestrator.models import ErrorCode, Job, JobState, SimpleDuration
+from ucloud_orchestrator.models.product import ProductCategory
+from ucloud_orchestrator.models.provider_api import Charge
+from ucloud_orchestrator.models.workspace import Workspace
 from workflows import timeouts
 
 PAID = {"id": "paid-1", "category": "paid", "provider": "local"}

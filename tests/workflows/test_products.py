@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from client import JobRejected, RequestRefused
-from models import ErrorCode, JobState, SimpleDuration
-from tests.conditions import eventually
 from tests.conftest import Orchestrator
-from tests.workflows.test_monitor import check
+from tests.waiting import eventually
+from tests.workflows.test_provider_check import check
+from ucloud_orchestrator.models import ErrorCode, JobState, SimpleDuration
 
 CPU_1 = {"id": "cpu-1", "category": "cpu", "provider": "local"}
 PLAIN = {"responses": [{"product": CPU_1, "support": {"native": {"enabled": True}}}]}

@@ -19,19 +19,19 @@ from temporalio.worker import Replayer
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from client import Actor, JobClient, JobRejected
-from models import JobState, JobUpdate, SimpleDuration
-from models.messages import MonitorRequest
-from models.names import MONITOR_WORKFLOW, TASK_QUEUE, monitor_id, new_job_id
-from models.product import ProductCategory
-from models.protocol import Charge
-from models.workspace import Workspace
-from tests.conditions import eventually
 from tests.conftest import Orchestrator
-from workflows import JobBatchWorkflow, JobWorkflow, ProviderMonitorWorkflow, patches
-from workflows.surplus import SurplusArguments
+from tests.waiting import eventually
+from ucloud_orchestrator.models import JobState, JobUpdate, SimpleDuration
+from ucloud_orchestrator.models.messages import MonitorRequest
+from ucloud_orchestrator.models.product import ProductCategory
+from ucloud_orchestrator.models.provider_api import Charge
+from ucloud_orchestrator.models.workspace import Workspace
+from ucloud_orchestrator.temporal.names import MONITOR_WORKFLOW, TASK_QUEUE, monitor_id, new_job_id
+from workflows import JobBatchWorkflow, JobWorkflow, ProviderMonitorWorkflow, versioning
+from workflows.argument_interceptor import SurplusArguments
 
 HISTORIES = Path(__file__).parent / "histories"
-PURE = ("models", "activities", "catalog", "store", "pydantic", "pydantic_core", "httpx", "jwt", "opentelemetry")
+PURE = ("ucloud_orchestrator", "activities", "pydantic", "pydantic_core", "httpx", "jwt", "opentelemetry")
 """What workflows may import as it is. They themselves run in the SDK's sandbox here, and only here (decision 0011)."""
 
 
@@ -52,7 +52,7 @@ async def test_a_recorded_history_replays(file: Path) -> None:
 
 
 def test_the_histories_of_this_release_are_recorded() -> None:
-    files = (HISTORIES / patches.RELEASE).glob("*.json.gz")
+    files = (HISTORIES / versioning.RELEASE).glob("*.json.gz")
     missing = {life.__name__ for life in LIVES} - {file.name.removesuffix(".json.gz") for file in files}
     assert not missing, "record them with 'make histories' (docs/upgrades.md)"
 
@@ -228,7 +228,7 @@ async def test_a_life_of_today_replays(
         await replayer().replay_workflow(history)
         name = life.__name__ + (f"-{number}" if number > 1 else "")
         if pytestconfig.getoption("record_histories"):
-            record(history, HISTORIES / patches.RELEASE / f"{name}.json.gz")
+            record(history, HISTORIES / versioning.RELEASE / f"{name}.json.gz")
 
 
 def recorded(file: Path) -> WorkflowHistory:

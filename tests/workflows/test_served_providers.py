@@ -11,10 +11,10 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Worker
 
 import worker
-from models import JobState
-from models.names import provider_task_queue
-from tests.conditions import eventually
 from tests.conftest import Orchestrator
+from tests.waiting import eventually
+from ucloud_orchestrator.models import JobState
+from ucloud_orchestrator.temporal.names import provider_task_queue
 
 
 async def test_a_provider_with_a_broken_key_does_not_keep_the_others_from_being_served(

@@ -9,9 +9,9 @@ from temporalio.client import WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 
 from client import Actor, JobClient, JobNotFound, RequestRefused
-from models import ErrorCode, JobState, ResourceAclEntry
-from models.session import SessionType, ShellSession
 from tests.conftest import Orchestrator
+from ucloud_orchestrator.models import ErrorCode, JobState, ResourceAclEntry
+from ucloud_orchestrator.models.session import SessionType, ShellSession
 
 
 async def test_a_terminal_of_a_running_job(orchestrator: Orchestrator) -> None:

@@ -10,9 +10,9 @@ import pytest
 from temporalio.api.enums.v1 import EventType
 from temporalio.service import RPCError
 
-from models import JobState
-from tests.conditions import eventually
 from tests.conftest import Orchestrator
+from tests.waiting import eventually
+from ucloud_orchestrator.models import JobState
 
 
 async def test_a_worker_without_its_database_stops_when_it_has_it_again(

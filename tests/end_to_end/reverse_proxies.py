@@ -1,0 +1,105 @@
+"""What stands before a Temporal cluster: a real nginx that ends TLS, asks for certificates and keys, and refuses."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import trustme
+
+from tests.end_to_end.chromium import need
+from tests.end_to_end.running_stack import eventually
+from ucloud_orchestrator.cli.supervisor import accepts_connections, free_port
+
+API_KEY = "the-key-of-the-tests"
+SERVER_NAME = "temporal.example.org"
+_PLACE = """
+daemon off;
+master_process off;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log;
+events {{}}
+http {{
+  log_format request escape=none '$server_port $request_uri $http_authorization';
+  access_log {folder}/requests.log request;
+  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+  grpc_read_timeout 1h;
+  client_max_body_size 0;
+  {servers}
+}}
+"""
+_TLS = (
+    "listen 127.0.0.1:{port} ssl http2; ssl_certificate {folder}/server.pem; ssl_certificate_key {folder}/server.key;"
+)
+_MUTUAL = "ssl_client_certificate {folder}/ca.pem; ssl_verify_client on;"
+_PASS = "grpc_pass grpc://{temporal};"
+_KEY = 'if ($http_authorization != "Bearer {key}") {{ return 401; }}'
+_DENIED = "default_type application/grpc; add_header grpc-status 7; add_header grpc-message Denied.; return 200;"
+
+
+@dataclass(frozen=True)
+class Front:
+    """The addresses of one nginx before one Temporal server, and the files that its clients need."""
+
+    folder: Path
+    temporal: str
+    """The server itself."""
+    tls: str
+    """Asks for TLS."""
+    guarded: str
+    """Asks for TLS, a client certificate and the API key."""
+    without_operator: str
+    """Plain, and denies what only administrators of a cluster may, as hosted ones do."""
+
+    def file(self, name: str) -> str:
+        """A file of keys or certificates: `ca`, `other-ca`, `client`, `stranger`, each `.pem`, and the `.key`s."""
+        return str(self.folder / name)
+
+    def requests(self) -> list[tuple[str, str, str]]:
+        """Port, path and authorization of each request that has been answered."""
+        lines = (self.folder / "requests.log").read_text().splitlines()
+        return [(port, path, authorization) for port, path, authorization in (line.split(" ", 2) for line in lines)]
+
+
+def make_certificates(folder: Path) -> None:
+    """An authority with certificates for the server and a client, and another with a certificate for a stranger."""
+    authority, other = trustme.CA(), trustme.CA()
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    other.cert_pem.write_to_path(str(folder / "other-ca.pem"))
+    for name, certificate in (
+        ("server", authority.issue_cert("localhost", SERVER_NAME)),
+        ("client", authority.issue_cert("worker@example.org")),
+        ("stranger", other.issue_cert("stranger@example.org")),
+    ):
+        certificate.private_key_pem.write_to_path(str(folder / f"{name}.key"))
+        (folder / f"{name}.pem").write_bytes(b"".join(part.bytes() for part in certificate.cert_chain_pems))
+
+
+@contextlib.contextmanager
+def nginx_before(temporal: str, folder: Path) -> Iterator[Front]:
+    """A front before the Temporal server at that address."""
+    need("nginx")
+    make_certificates(folder)
+    ports = {name: free_port() for name in ("tls", "guarded", "without_operator")}
+    words = {"folder": folder, "temporal": temporal, "key": API_KEY}
+    servers = [
+        f"{_TLS} location / {{{{ {_PASS} }}}}".format(port=ports["tls"], **words),
+        f"{_TLS} {_MUTUAL} location / {{{{ {_KEY} {_PASS} }}}}".format(port=ports["guarded"], **words),
+        f"listen 127.0.0.1:{ports['without_operator']} http2; location / {{ {_PASS.format(**words)} }} "
+        f"location /temporal.api.operatorservice.v1.OperatorService/ {{ {_DENIED} }}",
+    ]
+    settings = folder / "nginx.conf"
+    settings.write_text(_PLACE.format(folder=folder, servers="\n  ".join(f"server {{ {text} }}" for text in servers)))
+    command = [str(shutil.which("nginx")), "-c", str(settings), "-p", str(folder), "-e", str(folder / "error.log")]
+    process = subprocess.Popen(command)
+    try:
+        eventually(lambda: all(accepts_connections(port) for port in ports.values()))
+        yield Front(folder, temporal, **{name: f"localhost:{port}" for name, port in ports.items()})
+    finally:
+        process.terminate()
+        process.wait(10)

@@ -1,0 +1,43 @@
+"""Why a job ended, for figures."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.models.test_verification import GOOD
+from ucloud_orchestrator.models import Job, JobState, JobStatus, JobUpdate
+from ucloud_orchestrator.models.end_reason import end_reason
+from ucloud_orchestrator.models.job import JobOwner
+
+RUNNING = JobUpdate(timestamp=1, state=JobState.RUNNING, status="Your job is now running.")
+CANCELING = JobUpdate(timestamp=2, state=JobState.CANCELING, status="Your job is being cancelled: enough")
+POOR = JobUpdate(timestamp=2, status="Your job has been terminated (No more credits).")
+POOR_CANCELING = JobUpdate(
+    timestamp=2, state=JobState.CANCELING, status="Your job is being terminated (No more credits)."
+)
+
+
+@pytest.mark.parametrize(
+    ("state", "updates", "reason"),
+    [
+        (JobState.SUCCESS, [], "ended"),
+        (JobState.SUCCESS, [CANCELING], "cancelled"),
+        (JobState.FAILURE, [CANCELING], "failed"),
+        (JobState.FAILURE, [], "failed"),
+        (JobState.EXPIRED, [], "out_of_time"),
+        (JobState.SUCCESS, [POOR], "no_credits"),
+        (JobState.SUCCESS, [POOR_CANCELING], "no_credits"),
+    ],
+)
+def test_the_reason_of_an_end(state: JobState, updates: list[JobUpdate], reason: str) -> None:
+    end = JobUpdate(timestamp=3, state=state, status="The job has finished.")
+    job = Job.model_validate(
+        {
+            "id": "1",
+            "owner": JobOwner(created_by="alice").model_dump(by_alias=True),
+            "specification": GOOD,
+            "status": JobStatus(state=state).model_dump(by_alias=True),
+            "createdAt": 0,
+        }
+    ).model_copy(update={"updates": [RUNNING, *updates, end]})
+    assert end_reason(job) == reason

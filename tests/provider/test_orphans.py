@@ -1,0 +1,99 @@
+"""Jobs that no workflow owns are stopped, and no others."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.provider.provider_process import Reports, Served, shell
+from tests.waiting import eventually
+from ucloud_orchestrator.models import Job, JobState
+from ucloud_orchestrator.provider.jobs.database import Ledger
+from ucloud_orchestrator.provider.jobs.orphans import MINIMUM_AGE, Steward
+
+
+class Watched:
+    """A steward over a ledger with one job."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ledger = Ledger(folder / "provider.sqlite")
+        self.register = Reports()
+        self.steward = Steward(self.ledger, "local", 900, lambda: None, self.register)
+        self.job = Job.model_validate(shell("true"))
+
+    async def is_stopped(self) -> bool:
+        taken = await self.ledger.find(self.job.id)
+        assert taken is not None
+        return taken.stop_requested
+
+
+@pytest.fixture
+async def watched(tmp_path: Path) -> Watched:
+    made = Watched(tmp_path)
+    await made.ledger.open()
+    await made.ledger.take([made.job])
+    return made
+
+
+async def test_a_job_without_an_owner_is_stopped_when_two_looks_agree(watched: Watched) -> None:
+    await watched.steward.compare(0)
+    await watched.steward.compare(MINIMUM_AGE - 1)
+    assert not await watched.is_stopped()
+    await watched.steward.compare(MINIMUM_AGE)
+    assert await watched.is_stopped()
+    assert watched.register.asked == [watched.job.id] * 3
+    await watched.ledger.close()
+
+
+async def test_two_looks_must_agree_however_old_the_job_is(watched: Watched) -> None:
+    watched.register.jobs.add(watched.job.id)
+    await watched.steward.compare(0)
+    watched.register.closed.add(watched.job.id)
+    await watched.steward.compare(1000)
+    assert not await watched.is_stopped()
+    watched.register.closed.clear()
+    await watched.steward.compare(2000)
+    watched.register.closed.add(watched.job.id)
+    await watched.steward.compare(3000)
+    assert not await watched.is_stopped()
+    await watched.steward.compare(4000)
+    assert await watched.is_stopped()
+    await watched.ledger.close()
+
+
+async def test_a_job_that_the_list_does_not_have_yet_is_left_alone(watched: Watched) -> None:
+    watched.register.jobs.add(watched.job.id)
+    watched.register.unlisted.add(watched.job.id)
+    for now in (0, 1000, 2000):
+        await watched.steward.compare(now)
+    assert not await watched.is_stopped()
+    await watched.ledger.close()
+
+
+async def test_nothing_is_stopped_while_nobody_answers(watched: Watched) -> None:
+    running = asyncio.create_task(watched.steward.run())
+    await watched.steward.compare(0)
+    watched.register.is_down = True
+    with pytest.raises(ConnectionError):
+        await watched.steward.compare(1000)
+    assert not await watched.is_stopped()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await watched.ledger.close()
+
+
+async def test_a_check_of_the_orchestrator_leaves_no_process_without_an_owner(provider: Served) -> None:
+    owned, unowned = shell("sleep 600"), shell("sleep 600")
+    provider.reports.jobs.add(owned["id"])
+    await provider.call("", owned, unowned)
+    await eventually(lambda: provider.processes_of(owned) and provider.processes_of(unowned))
+    assert (await provider.call("retrieveProducts")).status_code == 200
+    end = await eventually(lambda: provider.reports.ended(unowned["id"]), 40)
+    assert end is not None
+    assert end.state is JobState.SUCCESS
+    await eventually(lambda: not provider.processes_of(unowned))
+    assert provider.processes_of(owned)
+    await provider.call("terminate", owned)
+    await provider.end_of(owned)

@@ -1,0 +1,71 @@
+"""Encryption of payloads: what is encrypted, with which key, and what is said of a wrong one."""
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import Path
+
+import pytest
+from temporalio.api.common.v1 import Payload
+
+from ucloud_orchestrator.temporal.encryption import EncryptionCodec, read_keys
+from ucloud_orchestrator.temporal.encryption_keys import UnusableKeys
+
+SECRET = Payload(metadata={"encoding": b"json/plain"}, data=b'"hunter2"')
+
+
+def line(name: str) -> str:
+    return f"{name} {base64.b64encode(os.urandom(32)).decode()}"
+
+
+def codec(folder: Path, *lines: str) -> EncryptionCodec:
+    file = folder / "keys"
+    file.write_text("# keys\n\n" + "\n".join(lines) + "\n")
+    return EncryptionCodec(read_keys(file))
+
+
+async def test_what_is_encrypted_can_be_read_with_the_key_alone(tmp_path: Path) -> None:
+    ours = codec(tmp_path, line("a"))
+    (first,), (second,) = await ours.encode([SECRET]), await ours.encode([SECRET])
+    assert first.data != second.data
+    assert b"hunter2" not in first.SerializeToString()
+    assert b"json/plain" not in first.SerializeToString()
+    assert await ours.decode([first, second]) == [SECRET, SECRET]
+
+
+async def test_what_comes_in_plain_stays_plain(tmp_path: Path) -> None:
+    assert await codec(tmp_path, line("a")).decode([SECRET]) == [SECRET]
+
+
+async def test_a_key_is_changed_by_a_new_one_above_it(tmp_path: Path) -> None:
+    old, new = line("old"), line("new")
+    (before,) = await codec(tmp_path, old).encode([SECRET])
+    both = codec(tmp_path, new, old)
+    assert await both.decode([before]) == [SECRET]
+    (after,) = await both.encode([SECRET])
+    assert await codec(tmp_path, new).decode([after]) == [SECRET]
+    with pytest.raises(UnusableKeys, match="the key 'old', which is not in the file"):
+        await codec(tmp_path, new).decode([before])
+
+
+async def test_a_wrong_key_of_the_same_name_is_told(tmp_path: Path) -> None:
+    (theirs,) = await codec(tmp_path, line("a")).encode([SECRET])
+    with pytest.raises(UnusableKeys, match="not the one with which"):
+        await codec(tmp_path, line("a")).decode([theirs])
+
+
+@pytest.mark.parametrize(
+    "text", ["", "# nothing\n", "a\n", "a not-base64!\n", "a " + base64.b64encode(b"short").decode() + "\n"]
+)
+def test_a_file_that_has_no_key_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "keys").write_text(text)
+    with pytest.raises(UnusableKeys):
+        read_keys(tmp_path / "keys")
+
+
+def test_two_keys_of_one_name_are_refused_without_telling_them(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text(f"{line('a')}\n{line('a')}\n")
+    with pytest.raises(UnusableKeys) as refused:
+        read_keys(tmp_path / "keys")
+    assert str(refused.value) == f"{tmp_path / 'keys'}:2: a line is a name of its own and 32 bytes in base64."

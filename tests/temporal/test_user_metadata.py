@@ -1,0 +1,64 @@
+"""What operators read of a job before it does anything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ucloud_orchestrator.models import JobOwner, JobSpecification
+from ucloud_orchestrator.temporal.user_metadata import (
+    MAXIMUM_DETAILS_BYTES,
+    MAXIMUM_SUMMARY_BYTES,
+    details_of,
+    summary_of,
+)
+
+OWNER = JobOwner(created_by="alice", project="research")
+
+
+def specification(**changes: Any) -> JobSpecification:
+    document = {
+        "application": {"name": "word-count", "version": "1.0"},
+        "product": {"id": "cpu-1", "category": "cpu", "provider": "local"},
+    }
+    return JobSpecification.model_validate(document | changes)
+
+
+def test_who_asks_for_what() -> None:
+    asked = specification(
+        name="My analysis",
+        replicas=3,
+        timeAllocation={"hours": 2},
+        parameters={"secret": {"type": "text", "value": "hunter2"}},
+        resources=[
+            {"type": "file", "path": "/data/in.txt", "readOnly": True},
+            {"type": "ingress", "id": "link"},
+            {"type": "peer", "hostname": "database", "jobId": "41"},
+        ],
+    )
+    assert summary_of(OWNER, asked) == "word-count@1.0 (My analysis) for alice"
+    assert details_of(OWNER, asked).splitlines()[2:] == [
+        "| | |",
+        "|---|---|",
+        "| Application | `word-count@1.0` |",
+        "| Name | `My analysis` |",
+        "| Owner | `alice` in the project `research` |",
+        "| Product | `cpu-1/cpu@local` |",
+        "| Replicas | 3 |",
+        "| Asked time | 2 h 0 min 0 s |",
+        "| Parameters | `secret` |",
+        "| Uses | file `/data/in.txt` (read-only), public link `link`, job `41` as `database` |",
+    ]
+
+
+def test_nothing_of_a_user_is_read_as_markdown() -> None:
+    path = "/data/`|\n# a\n| b"
+    details = details_of(OWNER, specification(resources=[{"type": "file", "path": path}]))
+    assert details.splitlines()[-1] == "| Uses | file `/data/'¦ # a ¦ b` |"
+
+
+def test_it_is_no_larger_than_temporal_takes() -> None:
+    files = [{"type": "file", "path": f"/data/{'ø' * 3000}{number}"} for number in range(100)]
+    asked = specification(name="ø" * 200, application={"name": "å" * 255, "version": "æ" * 255}, resources=files)
+    assert len(summary_of(OWNER, asked).encode()) <= MAXIMUM_SUMMARY_BYTES
+    details = details_of(OWNER, asked)
+    assert len(details.encode()) <= MAXIMUM_DETAILS_BYTES

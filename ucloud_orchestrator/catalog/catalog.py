@@ -1,0 +1,116 @@
+"""A catalog that has been read: look-ups by name, and the problems that were found on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic import Field
+
+from ucloud_orchestrator.models.application import Application, Tool
+from ucloud_orchestrator.models.base import WireModel, on_one_line
+from ucloud_orchestrator.models.errors import MAXIMUM_SENTENCE
+from ucloud_orchestrator.models.job import NameAndVersion
+from ucloud_orchestrator.models.product import ComputeSupport, Product, ProductReference
+from ucloud_orchestrator.models.workspace import Drive, License, Membership, Project, PublicIp, PublicLink
+
+
+class Severity(StrEnum):
+    """Whether a document was left out, or read all the same."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A mistake in a file; lines count from 1."""
+
+    file: Path
+    line: int
+    message: str
+    severity: Severity = Severity.ERROR
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", on_one_line(self.message, MAXIMUM_SENTENCE))
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.severity}: {self.message}"
+
+
+class ProviderLimits(WireModel):
+    """How hard a provider may be pressed."""
+
+    maximum_concurrent_calls: int = Field(default=20, ge=1)
+    calls_per_second: float | None = Field(default=None, gt=0)
+
+
+class ProviderEntry(WireModel):
+    """A provider and where it is served."""
+
+    id: str = Field(min_length=1, pattern=r"^[a-zA-Z0-9_-]+$")
+    address: str = Field(pattern=r"^https?://")
+    limits: ProviderLimits = ProviderLimits()
+    draining: bool = False
+    """Whether it takes no new jobs; those that it has go on."""
+
+
+class ProductEntry(Product):
+    """A product, with what its provider can do with it."""
+
+    support: ComputeSupport = ComputeSupport()
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """Everything that exists. What could not be read is in `problems` alone."""
+
+    applications: Mapping[NameAndVersion, Application] = field(default_factory=dict)
+    tools: Mapping[NameAndVersion, Tool] = field(default_factory=dict)
+    products: Mapping[ProductReference, ProductEntry] = field(default_factory=dict)
+    provider_entries: Mapping[str, ProviderEntry] = field(default_factory=dict)
+    projects: Mapping[str, Project] = field(default_factory=dict)
+    drives: Mapping[str, Drive] = field(default_factory=dict)
+    licenses: Mapping[str, License] = field(default_factory=dict)
+    links: Mapping[str, PublicLink] = field(default_factory=dict)
+    addresses: Mapping[str, PublicIp] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def application(self, reference: NameAndVersion) -> Application | None:
+        """The application of this name and version."""
+        return self.applications.get(reference)
+
+    def tool(self, reference: NameAndVersion) -> Tool | None:
+        """The tool of this name and version."""
+        return self.tools.get(reference)
+
+    def product(self, reference: ProductReference) -> Product | None:
+        """The product of this name."""
+        return self.products.get(reference)
+
+    def support(self, reference: ProductReference) -> ComputeSupport | None:
+        """What the provider can do with the product."""
+        entry = self.products.get(reference)
+        return entry.support if entry else None
+
+    def provider(self, provider_id: str) -> ProviderEntry | None:
+        """The provider of this id."""
+        return self.provider_entries.get(provider_id)
+
+    def providers(self) -> list[ProviderEntry]:
+        """All providers."""
+        return list(self.provider_entries.values())
+
+    def memberships(self, username: str) -> list[Membership]:
+        """Every project that the user is in, with his role and groups."""
+        return [
+            Membership(
+                project=project.id,
+                role=role,
+                groups=[group for group, usernames in project.groups.items() if username in usernames],
+            )
+            for project in self.projects.values()
+            if (role := project.role_of(username)) is not None
+        ]

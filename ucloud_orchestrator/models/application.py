@@ -1,0 +1,311 @@
+"""Applications and tools: which parameters a job may take, and how they become a command line.
+
+From UCloud's documentation of applications (`application: v1`, `tool: v1`).
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Union
+
+from pydantic import ConfigDict, Field, GetCoreSchemaHandler, field_validator
+from pydantic_core import CoreSchema
+
+from ucloud_orchestrator.models.base import WireModel
+from ucloud_orchestrator.models.job import NameAndVersion, SimpleDuration
+from ucloud_orchestrator.models.product import BackendSupport, ComputeSupport
+
+
+class ToolBackend(StrEnum):
+    """How a tool's programs are run."""
+
+    DOCKER = "DOCKER"
+    VIRTUAL_MACHINE = "VIRTUAL_MACHINE"
+    NATIVE = "NATIVE"
+
+    def support_in(self, support: ComputeSupport) -> BackendSupport:
+        """What a provider can do for tools of this backend."""
+        return {
+            ToolBackend.DOCKER: support.docker,
+            ToolBackend.VIRTUAL_MACHINE: support.virtual_machine,
+            ToolBackend.NATIVE: support.native,
+        }[self]
+
+
+class Tool(WireModel):
+    """What an application is run with."""
+
+    title: str
+    name: str = Field(min_length=1, max_length=255)
+    version: str = Field(min_length=1, max_length=255)
+    authors: list[str]
+    backend: ToolBackend
+    default_max_time: SimpleDuration
+    description: str | None = None
+    container: str | None = None
+    image: str | None = None
+    default_number_of_nodes: int = Field(default=1, ge=1)
+    required_modules: list[str] = Field(default_factory=list)
+    license: str | None = None
+
+    @field_validator("backend", mode="before")
+    @classmethod
+    def _old_name(cls, backend: Any) -> Any:
+        return ToolBackend.DOCKER if backend == "UDOCKER" else backend
+
+    @property
+    def reference(self) -> NameAndVersion:
+        """Its name and version."""
+        return NameAndVersion(name=self.name, version=self.version)
+
+
+class ApplicationType(StrEnum):
+    """How a user meets the running application."""
+
+    BATCH = "BATCH"
+    WEB = "WEB"
+    VNC = "VNC"
+
+
+class ApplicationParameter(WireModel):
+    """Any parameter of an application. Reading one gives the class that its `type` names."""
+
+    model_config = ConfigDict(defer_build=True)
+
+    type: str
+    title: str | None = None
+    description: str = ""
+    optional: bool = False
+    default_value: Any = None
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        if cls is ApplicationParameter:
+            return handler.generate_schema(_AnyParameter)
+        return handler(source)
+
+
+class FileParameter(ApplicationParameter):
+    """A file, or a folder, that the job reads or writes."""
+
+    type: Literal["input_file", "input_directory"]
+
+
+class TextParameter(ApplicationParameter):
+    """A text, on one line or on several."""
+
+    type: Literal["text", "textarea"]
+
+
+class NumberParameter(ApplicationParameter):
+    """A whole or decimal number inside bounds."""
+
+    type: Literal["integer", "floating_point"]
+    min: Decimal | None = None
+    max: Decimal | None = None
+    step: Decimal | None = None
+    unit_name: str | None = None
+
+
+class BooleanParameter(ApplicationParameter):
+    """A yes or no, and the words that the program knows them by."""
+
+    type: Literal["boolean"]
+    true_value: str = "true"
+    false_value: str = "false"
+
+
+class EnumerationOption(WireModel):
+    """A choice: the name that people see and the value that the program gets."""
+
+    name: str
+    value: str
+
+
+class EnumerationParameter(ApplicationParameter):
+    """One choice of several."""
+
+    type: Literal["enumeration"]
+    options: list[EnumerationOption] = Field(min_length=1)
+
+
+class PeerParameter(ApplicationParameter):
+    """Another job to connect to."""
+
+    type: Literal["peer"]
+    suggested_application: str | None = None
+
+
+class LicenseServerParameter(ApplicationParameter):
+    """A license whose product has one of the tags."""
+
+    type: Literal["license_server"]
+    tagged: list[str] = Field(default_factory=list)
+
+
+class BoundResourceParameter(ApplicationParameter):
+    """A public link or a public IP address."""
+
+    type: Literal["ingress", "network_ip"]
+
+
+_AnyParameter = Annotated[
+    Union[  # noqa: UP007 - a runtime union of classes for the discriminator
+        FileParameter,
+        TextParameter,
+        NumberParameter,
+        BooleanParameter,
+        EnumerationParameter,
+        PeerParameter,
+        LicenseServerParameter,
+        BoundResourceParameter,
+    ],
+    Field(discriminator="type"),
+]
+ApplicationParameter.model_rebuild(force=True)
+
+
+class WordInvocation(WireModel):
+    """A word of the command line, as it is. On the wire it is the bare text."""
+
+    type: Literal["word"] = "word"
+    word: str
+
+
+class VariableInvocation(WireModel):
+    """The values of some parameters, with what stands before and after them."""
+
+    type: Literal["var"] = "var"
+    vars: list[str] = Field(min_length=1)
+    prefix_global: str = ""
+    suffix_global: str = ""
+    prefix_variable: str = ""
+    suffix_variable: str = ""
+    is_prefix_variable_part_of_arg: bool = False
+    is_suffix_variable_part_of_arg: bool = False
+
+    @field_validator("vars", mode="before")
+    @classmethod
+    def _one_or_several(cls, names: Any) -> Any:
+        return [names] if isinstance(names, str) else names
+
+
+class FlagInvocation(WireModel):
+    """A word that stands there if a boolean parameter is true."""
+
+    type: Literal["flag"] = "flag"
+    var: str
+    flag: str
+
+
+class EnvironmentInvocation(WireModel):
+    """The value of an environment variable of the job."""
+
+    type: Literal["env"] = "env"
+    var: str
+
+
+InvocationParameter = Annotated[
+    Union[WordInvocation, VariableInvocation, FlagInvocation, EnvironmentInvocation],  # noqa: UP007
+    Field(discriminator="type"),
+]
+
+
+def _words_as_models(item: Any) -> Any:
+    if isinstance(item, bool):
+        return {"type": "word", "word": str(item).lower()}
+    if isinstance(item, (str, int, float)):
+        return {"type": "word", "word": str(item)}
+    return item
+
+
+class ContainerDescription(WireModel):
+    """How the program is started inside its sandbox."""
+
+    change_working_directory: bool = True
+    run_as_root: bool = False
+    run_as_real_user: bool = False
+
+
+class VncDescription(WireModel):
+    """Where a VNC application's desktop is."""
+
+    password: str | None = None
+    port: int = Field(default=5900, ge=1, le=65535)
+
+
+class WebDescription(WireModel):
+    """Where a web application listens."""
+
+    port: int = Field(default=80, ge=1, le=65535)
+
+
+class SshMode(StrEnum):
+    """Whether a job may be reached by SSH."""
+
+    OPTIONAL = "OPTIONAL"
+    MANDATORY = "MANDATORY"
+    DISABLED = "DISABLED"
+
+
+class SshDescription(WireModel):
+    """The application's SSH setting."""
+
+    mode: SshMode = SshMode.DISABLED
+
+
+class Application(WireModel):
+    """A program that jobs can run."""
+
+    title: str
+    name: str = Field(min_length=1, max_length=255)
+    version: str = Field(min_length=1, max_length=255)
+    authors: list[str]
+    description: str
+    tool: NameAndVersion
+    application_type: ApplicationType = ApplicationType.BATCH
+    invocation: list[InvocationParameter] = Field(min_length=1)
+    parameters: dict[str, ApplicationParameter] = Field(default_factory=dict)
+    output_file_globs: list[str] = Field(default_factory=lambda: ["*"])
+    environment: dict[str, InvocationParameter] = Field(default_factory=dict)
+    tags: list[str] = Field(default_factory=list)
+    website: str | None = None
+    allow_additional_mounts: bool | None = None
+    allow_additional_peers: bool = True
+    allow_multi_node: bool = False
+    allow_public_ip: bool = False
+    allow_public_link: bool = False
+    file_extensions: list[str] = Field(default_factory=list)
+    license_servers: list[str] = Field(default_factory=list)
+    container: ContainerDescription = ContainerDescription()
+    vnc: VncDescription | None = None
+    web: WebDescription | None = None
+    ssh: SshDescription | None = None
+
+    @field_validator("invocation", mode="before")
+    @classmethod
+    def _words(cls, items: Any) -> Any:
+        return [_words_as_models(item) for item in items] if isinstance(items, list) else items
+
+    @field_validator("environment", mode="before")
+    @classmethod
+    def _environment_words(cls, items: Any) -> Any:
+        return {name: _words_as_models(item) for name, item in items.items()} if isinstance(items, dict) else items
+
+    @field_validator("environment", "parameters", "container", mode="before")
+    @classmethod
+    def _nothing(cls, value: Any) -> Any:
+        return {} if value is None else value
+
+    @property
+    def reference(self) -> NameAndVersion:
+        """Its name and version."""
+        return NameAndVersion(name=self.name, version=self.version)
+
+    @property
+    def takes_additional_mounts(self) -> bool:
+        """Whether a job may mount files that no parameter asks for: by default only interactive applications."""
+        if self.allow_additional_mounts is not None:
+            return self.allow_additional_mounts
+        return self.application_type is not ApplicationType.BATCH

@@ -1,0 +1,49 @@
+"""A process that is asked to stop ends in bounded time, whatever it still does."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+
+log = logging.getLogger(__name__)
+
+GOODBYE_PATIENCE = 1.0
+"""Seconds that the last word in the log may take."""
+
+
+class Deadline:
+    """Ends this process so many seconds after `begin`, unless it has ended by itself.
+
+    For processes that lose nothing when they are killed. A thread of its own, so that it also holds for an event loop
+    that hangs; but Python must come to run the handler of the signal.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._code: int | None = None
+        # Unlike a lock, a pipe may be used in the handler of a signal.
+        self._begun, self._begin = os.pipe()
+        threading.Thread(target=self._wait, name="deadline", daemon=True).start()
+
+    def begin(self, code: int = 0) -> None:
+        """Count from now, and end with this exit code; only the first call counts. May be called by a signal."""
+        if self._code is None:
+            self._code = code
+            os.write(self._begin, b".")
+
+    def _wait(self) -> None:
+        os.read(self._begun, 1)
+        time.sleep(self._seconds)
+        # What hangs may hold the locks of the log.
+        telling = threading.Thread(target=self._tell, daemon=True)
+        telling.start()
+        telling.join(GOODBYE_PATIENCE)
+        os._exit(self._code or 0)
+
+    def _tell(self) -> None:
+        log.warning("The process ends after %.0f s with work under way, which is done again.", self._seconds)
+        sys.stdout.flush()
+        logging.shutdown()

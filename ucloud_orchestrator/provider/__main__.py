@@ -1,0 +1,100 @@
+"""`python -m ucloud_orchestrator.provider`: serve until SIGTERM or SIGINT. Jobs go on meanwhile, and are found again at the next start."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from argparse import ArgumentParser
+from types import FrameType
+
+import uvicorn
+from temporalio.runtime import Runtime
+
+from ucloud_orchestrator.process.logging import configure
+from ucloud_orchestrator.process.settings import SettingsWrong
+from ucloud_orchestrator.process.shutdown import Deadline
+from ucloud_orchestrator.provider.api.server import create_server
+from ucloud_orchestrator.provider.settings import ProviderSettings
+from ucloud_orchestrator.temporal import tracing
+from ucloud_orchestrator.temporal.connection import connection_settings
+from ucloud_orchestrator.temporal.connection_errors import ConnectionSettingsWrong
+from ucloud_orchestrator.temporal.runtime import make_runtime
+
+STOP_PATIENCE = 5
+"""Seconds that open sessions and downloads get when the provider is asked to stop."""
+STOP_MARGIN = 10.0
+"""Seconds after them at which the process ends whatever hangs, such as a thread that waits for `sbatch` or a drive."""
+
+log = logging.getLogger("provider")
+
+
+class _Server(uvicorn.Server):
+    """One that ends in bounded time: jobs lose nothing when the provider is killed."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._deadline = Deadline(STOP_PATIENCE + STOP_MARGIN)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._deadline.begin()
+        super().handle_exit(sig, frame)
+
+
+async def serve(settings: ProviderSettings, as_json: bool) -> None:
+    """Serve, and say on standard output where."""
+    config = uvicorn.Config(
+        create_server(settings),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        timeout_graceful_shutdown=STOP_PATIENCE,
+    )
+    server = _Server(config)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # When all is done, uvicorn raises again the signal that stopped it, which would end us before we are through.
+        signal.signal(number, server.handle_exit)
+    serving = asyncio.create_task(server.serve())
+    while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
+        await asyncio.sleep(0.02)
+    if server.started:
+        url = f"http://{settings.host}:{server.servers[0].sockets[0].getsockname()[1]}"
+        event = {"event": "ready", "provider": settings.id, "url": url}
+        sys.stdout.write((json.dumps(event) if as_json else f"The provider {settings.id} serves at {url}.") + "\n")
+        sys.stdout.flush()
+    await serving
+
+
+def main() -> int:
+    """Run the provider; returns the exit code."""
+    parser = ArgumentParser(prog="provider", description="Serve the provider protocol and run jobs.")
+    parser.add_argument("--json", action="store_true", help="say what is ready as one line of JSON")
+    chosen = parser.parse_args()
+    try:
+        settings = ProviderSettings.read()
+        connection_settings()  # it connects only when it has something to report, and jobs would wait for that
+    except (SettingsWrong, ConnectionSettingsWrong) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    configure(settings.log_level, settings.log_format)
+    Runtime.set_default(make_runtime())
+    try:
+        tracing.start("ucloud-provider")
+        asyncio.run(serve(settings, chosen.json))
+    except (OSError, ValueError, tracing.TracingUnavailable) as error:
+        log.error("%s", error)
+        return 3
+    finally:
+        tracing.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    code = main()
+    # The Temporal SDK may abort while the interpreter shuts down (sdk-python issue 300), so it never gets there.
+    sys.stdout.flush()
+    logging.shutdown()
+    os._exit(code)

@@ -1,0 +1,63 @@
+"""From a path of a user to a file of this machine, which never lies outside its drive."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ucloud_orchestrator.models.job import Job
+from ucloud_orchestrator.models.parameter_values import FileValue
+from ucloud_orchestrator.models.paths import OutsideDrive, resolve_inside, split
+
+
+class FileRefused(ValueError):
+    """The path names nothing that a job may use; the text says why."""
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A file or folder of a drive for a job: where it really is, so that no part of `inside` is a link."""
+
+    drive: Path
+    inside: str
+    is_read_only: bool
+
+
+class Drives:
+    """The folders of the drives, by name."""
+
+    def __init__(self, folders: Mapping[str, Path]) -> None:
+        self._folders = {name: folder.resolve() for name, folder in folders.items()}
+
+    def resolve(self, path: str) -> Path:
+        """The file or folder of `/<drive>/<path in the drive>`. Raises `FileRefused`.
+
+        Links are followed first, so one that leads out of the drive is refused.
+        """
+        drive, inside = split(path)
+        folder = self._folders.get(drive)
+        if folder is None:
+            raise FileRefused(f"There is no drive {drive!r} for {path}.")
+        try:
+            return resolve_inside(folder, inside)
+        except FileNotFoundError as error:
+            raise FileRefused(f"There is no file {path}.") from error
+        except OutsideDrive as error:
+            raise FileRefused(f"{path} is not inside its drive.") from error
+
+    def mounts(self, job: Job) -> dict[str, Mount]:
+        """What is mounted below `/work`, by its name there. Raises `FileRefused`."""
+        mounts: dict[str, Mount] = {}
+        for value in (*job.specification.parameters.values(), *job.specification.resources):
+            if not isinstance(value, FileValue):
+                continue
+            name = value.path.rstrip("/").rpartition("/")[2]
+            if name == ".":
+                raise FileRefused(f"{value.path} does not end in the name of a file.")
+            if name in mounts:
+                raise FileRefused(f"Two files are named {name!r}.")
+            source = self.resolve(value.path)
+            drive = self._folders[split(value.path)[0]]
+            mounts[name] = Mount(drive, str(source.relative_to(drive)), value.read_only)
+        return mounts

@@ -1,0 +1,153 @@
+"""A job's output for clients: a session of type `LOGS`, which is ours and not UCloud's.
+
+The client's first message is a `LogsRequest`. It gets `FollowMessage`s with their `position`, so that a later session
+can go on where this one broke, and at the end one with `ended`. Sending waits for the client, so one that reads slowly
+holds up only itself; one that reads nothing is given up, and asks for a new session if it wants to go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, WebSocket, WebSocketDisconnect
+from fastapi.responses import JSONResponse
+from pydantic import ValidationError
+
+from ucloud_orchestrator.models.base import sentences
+from ucloud_orchestrator.models.provider_api import FollowMessage, LogsRequest, LogStream
+from ucloud_orchestrator.models.session import LogsSession, SessionItem, SessionType
+from ucloud_orchestrator.process.logging import about
+from ucloud_orchestrator.provider.auth.session_tokens import NotOpened, Session, SessionTokens
+from ucloud_orchestrator.provider.jobs.database import Taken
+from ucloud_orchestrator.provider.jobs.metrics import Figures
+from ucloud_orchestrator.provider.sessions.log_files import Selection, message, pieces
+from ucloud_orchestrator.provider.sessions.websocket import closing_reason, received_text
+
+log = logging.getLogger(__name__)
+
+REQUEST_PATIENCE = 10.0
+"""Seconds that a client may take to say what it wants."""
+SEND_PATIENCE = 60.0
+"""Seconds that a client may read nothing."""
+CONTROL_RANK = -1
+"""The rank of messages that are no output."""
+
+
+class Known(Protocol):
+    """What is asked of the ledger."""
+
+    async def find(self, job_id: str) -> Taken | None:
+        """The job, also after its end."""
+
+
+class LogSessions:
+    """The output of the jobs that are known here, also of those that have ended."""
+
+    def __init__(
+        self,
+        prefix: str,
+        tokens: SessionTokens,
+        known: Known,
+        output_folder: Callable[[str], Path],
+        figures: Figures,
+    ) -> None:
+        self._prefix = prefix
+        self._tokens = tokens
+        self._known = known
+        self._output_folder = output_folder
+        self._figures = figures
+
+    async def open(self, item: SessionItem, base_url: str) -> LogsSession | None:
+        """The address of a job's output, with a new token; None if the job is not known here.
+
+        `base_url` is where clients reach this provider.
+        """
+        if await self._known.find(item.job.id) is None:
+            return None
+        token = self._tokens.issue(Session(item.job.id, item.rank, item.session_type), challenge=item.challenge)
+        address = "ws" + f"{base_url.rstrip('/')}{self._prefix}/logs".removeprefix("http")
+        return LogsSession(
+            job_id=item.job.id,
+            rank=item.rank,
+            needs_verifier=item.challenge is not None,
+            url=f"{address}?{urlencode({'token': token})}",
+        )
+
+    def router(self) -> APIRouter:
+        """The address; it checks the token."""
+        router = APIRouter(prefix=self._prefix)
+
+        @router.websocket("/logs")
+        async def logs(socket: WebSocket) -> None:
+            """A job's output, from where the client wants it."""
+            query = socket.query_params
+            try:
+                session = self._tokens.redeem(query.get("token"), SessionType.LOGS, query.get("verifier"))
+            except NotOpened as error:
+                status = 403 if error.is_known else 401
+                await socket.send_denial_response(JSONResponse({"why": str(error)}, status))
+                return
+            await socket.accept()
+            with about(session.job_id), self._figures.session(SessionType.LOGS):
+                try:
+                    await self._serve(socket, session.job_id)
+                except (WebSocketDisconnect, TimeoutError, RuntimeError, OSError) as error:
+                    log.info("A reader of job %s's output left: %s", session.job_id, error or type(error).__name__)
+
+        return router
+
+    async def _serve(self, socket: WebSocket, job_id: str) -> None:
+        taken = await self._known.find(job_id)
+        if taken is None:
+            await socket.close(1011, "The job is not known here any more.")
+            return
+        try:
+            async with asyncio.timeout(REQUEST_PATIENCE):
+                text = await received_text(socket)
+            selection = _selection(LogsRequest.model_validate_json(text), taken.job.specification.replicas)
+        except ValidationError as error:
+            await socket.close(1003, closing_reason(" ".join(sentences(error))))
+            return
+        sending = asyncio.create_task(self._send(socket, job_id, selection))
+        leaving = asyncio.create_task(_wait_until_left(socket))
+        try:
+            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (sending, leaving):
+                task.cancel()
+            await asyncio.gather(sending, leaving, return_exceptions=True)
+        if not sending.cancelled():
+            sending.result()
+        if not leaving.cancelled():
+            return
+        await socket.close()
+
+    async def _send(self, socket: WebSocket, job_id: str, selection: Selection) -> None:
+        async def has_ended() -> bool:
+            taken = await self._known.find(job_id)
+            return taken is None or taken.ended
+
+        stream_id = str(uuid.uuid4())
+        async for piece in pieces(self._output_folder(job_id), selection, has_ended):
+            said = message(piece, stream_id).model_copy(update={"position": piece.position})
+            async with asyncio.timeout(SEND_PATIENCE):
+                await socket.send_json(said.to_wire())
+        await socket.send_json(FollowMessage(stream_id=stream_id, rank=CONTROL_RANK, ended=True).to_wire())
+
+
+def _selection(request: LogsRequest, replicas: int) -> Selection:
+    ranks = [rank for rank in range(replicas) if request.rank in {None, rank}]
+    streams = [request.stream] if request.stream else list(LogStream)
+    return Selection(ranks, streams, request.positions, request.follow)
+
+
+async def _wait_until_left(socket: WebSocket) -> None:
+    """What the client says meanwhile means nothing."""
+    while (await socket.receive())["type"] != "websocket.disconnect":
+        pass

@@ -1,0 +1,48 @@
+"""Desktops over WebSockets: the bytes of VNC, as they are, between a browser and the VNC server of a replica."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from fastapi import WebSocket, WebSocketDisconnect
+
+from ucloud_orchestrator.provider.network.endpoint import Endpoint, dial
+
+PIECE = 64 * 1024
+"""Bytes that are read at a time."""
+SUBPROTOCOL = "binary"
+"""What clients of this kind of bridge ask for, if they ask for anything."""
+
+
+async def serve_desktop(socket: WebSocket, endpoint: Endpoint) -> None:
+    """Accept the WebSocket, and pass bytes on both ways until one side closes. Raises `OSError`.
+
+    No answer from the VNC server is told before the WebSocket is accepted.
+    """
+    reader, writer = await asyncio.open_connection(sock=await dial(endpoint))
+    tasks = []
+    try:
+        await socket.accept(SUBPROTOCOL if SUBPROTOCOL in socket.scope.get("subprotocols", ()) else None)
+        tasks = [asyncio.create_task(_down(socket, reader)), asyncio.create_task(_up(socket, writer))]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+async def _down(socket: WebSocket, reader: asyncio.StreamReader) -> None:
+    with contextlib.suppress(OSError, WebSocketDisconnect, RuntimeError):
+        while piece := await reader.read(PIECE):
+            await socket.send_bytes(piece)
+
+
+async def _up(socket: WebSocket, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError, WebSocketDisconnect, KeyError):  # a text is no VNC
+        while True:
+            writer.write(await socket.receive_bytes())
+            await writer.drain()

@@ -1,0 +1,114 @@
+"""The namespace of the jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import timedelta
+
+from google.protobuf.duration_pb2 import Duration
+from temporalio.api.namespace.v1 import NamespaceConfig
+from temporalio.api.workflowservice.v1 import (
+    DescribeNamespaceRequest,
+    RegisterNamespaceRequest,
+    UpdateNamespaceRequest,
+)
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+
+from ucloud_orchestrator.setup.steps import SetupRefused, Step, is_denied
+
+DEFAULT_RETENTION = timedelta(days=30)
+"""How long a namespace that we make keeps workflows that have ended; the archive keeps their jobs for ever."""
+
+PATIENCE = 30.0
+"""Seconds until a new namespace must be known."""
+
+
+async def prepare_namespace(client: Client, retention: timedelta | None) -> Step:
+    """Make the client's namespace, or give it that retention. Raises `SetupRefused`."""
+    kept = await _retention(client)
+    if kept is None:
+        await _register(client, retention or DEFAULT_RETENTION)
+        await _wait_until_known(client)
+        return Step("made", _told(client, retention or DEFAULT_RETENTION))
+    if retention is None or retention == kept:
+        return Step("there", _told(client, kept))
+    config = NamespaceConfig(workflow_execution_retention_ttl=_duration(retention))
+    try:
+        await client.workflow_service.update_namespace(
+            UpdateNamespaceRequest(namespace=client.namespace, config=config)
+        )
+    except RPCError as error:
+        if not is_denied(error):
+            raise
+        raise SetupRefused(
+            f"Temporal does not let this client change the retention of the namespace {client.namespace} "
+            f"({error.message.rstrip('.')}): have its administrator set {_days(retention)}, or leave "
+            "UCLOUD_RETENTION_DAYS out."
+        ) from error
+    return Step("changed", f"{_told(client, retention)} instead of {_days(kept)}")
+
+
+async def _retention(client: Client) -> timedelta | None:
+    """How long the namespace keeps workflows that have ended; None if there is no namespace."""
+    try:
+        found = await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=client.namespace))
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            return None
+        if is_denied(error):
+            raise SetupRefused(
+                f"Temporal does not let this client see the namespace {client.namespace} "
+                f"({error.message.rstrip('.')}): check TEMPORAL_NAMESPACE and what its certificate or API key may do."
+            ) from error
+        raise
+    return found.config.workflow_execution_retention_ttl.ToTimedelta()
+
+
+async def _register(client: Client, retention: timedelta) -> None:
+    request = RegisterNamespaceRequest(
+        namespace=client.namespace,
+        description="Compute jobs of UCloud",
+        workflow_execution_retention_period=_duration(retention),
+    )
+    try:
+        await client.workflow_service.register_namespace(request)
+    except RPCError as error:
+        if error.status is RPCStatusCode.ALREADY_EXISTS:  # another setup was first
+            return
+        if not is_denied(error):
+            raise
+        raise SetupRefused(
+            f"Temporal does not let this client make the namespace {client.namespace} ({error.message.rstrip('.')}): "
+            "have its administrator make it, or correct TEMPORAL_NAMESPACE, and run setup again."
+        ) from error
+
+
+async def _wait_until_known(client: Client) -> None:
+    """Wait until the server takes calls about the namespace; it looks for new ones only now and then."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            await client.count_workflows()
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND or time.monotonic() > end:
+                raise
+            await asyncio.sleep(0.2)
+        else:
+            return
+
+
+def _duration(length: timedelta) -> Duration:
+    duration = Duration()
+    duration.FromTimedelta(length)
+    return duration
+
+
+def _told(client: Client, retention: timedelta) -> str:
+    return f"the namespace {client.namespace}, which keeps ended workflows for {_days(retention)}"
+
+
+def _days(length: timedelta) -> str:
+    days = length / timedelta(days=1)
+    return f"{days:g} day{'' if days == 1 else 's'}"

@@ -1,0 +1,54 @@
+"""The scheduled check of each provider's live jobs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from temporalio.client import (
+    Client,
+    Schedule,
+    ScheduleActionStartWorkflow,
+    ScheduleAlreadyRunningError,
+    ScheduleIntervalSpec,
+    ScheduleOverlapPolicy,
+    SchedulePolicy,
+    ScheduleSpec,
+    ScheduleUpdate,
+    ScheduleUpdateInput,
+)
+
+from ucloud_orchestrator.models.messages import MonitorRequest
+from ucloud_orchestrator.setup.steps import Outcome, Step
+from ucloud_orchestrator.temporal.names import MONITOR_WORKFLOW, TASK_QUEUE, monitor_id
+
+
+async def schedule_monitor(client: Client, provider: str, interval: timedelta) -> Step:
+    """Have the live jobs of a provider checked at that interval, also if they were at another one before.
+
+    One that an operator has paused stays so.
+    """
+    schedule = Schedule(
+        action=ScheduleActionStartWorkflow(
+            MONITOR_WORKFLOW,
+            MonitorRequest(provider=provider),
+            id=monitor_id(provider),
+            task_queue=TASK_QUEUE,
+            static_summary=f"Check the live jobs at {provider}",
+        ),
+        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=interval)]),
+        policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP),
+    )
+    outcome: Outcome = "made"
+
+    def updated(before: ScheduleUpdateInput) -> ScheduleUpdate:
+        nonlocal outcome
+        found = before.description.schedule
+        outcome = "there" if found.spec.intervals == schedule.spec.intervals else "changed"
+        return ScheduleUpdate(schedule=replace(schedule, state=found.state))
+
+    try:
+        await client.create_schedule(monitor_id(provider), schedule)
+    except ScheduleAlreadyRunningError:
+        await client.get_schedule_handle(monitor_id(provider)).update(updated)
+    return Step(outcome, f"the schedule {monitor_id(provider)}, every {interval.total_seconds():g} s")

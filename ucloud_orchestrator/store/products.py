@@ -1,0 +1,32 @@
+"""What each provider last said of its products."""
+
+from __future__ import annotations
+
+from sqlalchemy import delete, insert, select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from ucloud_orchestrator.models.provider_api import ProductsResponse
+from ucloud_orchestrator.store.database import one_at_a_time, writing
+from ucloud_orchestrator.store.tables import ProviderProducts
+
+
+class Products:
+    """The last answer of each provider to `retrieveProducts`."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def keep(self, provider: str, products: ProductsResponse, at: int) -> None:
+        """Put an answer in the place of the one before; `at` is in milliseconds since the epoch."""
+        document = products.model_dump_json(by_alias=True, exclude_none=True)
+        async with writing(self._engine) as connection:
+            await one_at_a_time(connection, [f"products of {provider}"])
+            await connection.execute(delete(ProviderProducts).where(ProviderProducts.provider == provider))
+            await connection.execute(insert(ProviderProducts).values(provider=provider, document=document, at=at))
+
+    async def of(self, provider: str) -> ProductsResponse | None:
+        """What the provider last said; None if it was never heard."""
+        statement = select(ProviderProducts.document).where(ProviderProducts.provider == provider)
+        async with self._engine.connect() as connection:
+            document = await connection.scalar(statement)
+        return None if document is None else ProductsResponse.model_validate_json(document)

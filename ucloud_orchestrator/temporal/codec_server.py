@@ -1,0 +1,159 @@
+"""The codec server decrypts payloads for the Temporal Web UI and the `temporal` command line.
+
+Temporal calls this remote data encoding.
+
+`python -m ucloud_orchestrator.temporal.codec_server` serves on the loopback. Whoever reaches it can read every job, so it asks for a token of the
+organisation's own sign-on if `UCLOUD_CODEC_PUBLIC_KEY_FILE` names the key with which those are signed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import jwt
+import uvicorn
+from fastapi import FastAPI, Header, HTTPException, Request, Response
+from fastapi.middleware.cors import CORSMiddleware
+from google.protobuf import json_format
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+from temporalio.api.common.v1 import Payloads
+
+from ucloud_orchestrator.process.settings import ProcessSettings, SettingsWrong
+from ucloud_orchestrator.temporal.encryption import EncryptionCodec, read_keys
+from ucloud_orchestrator.temporal.encryption_keys import KEY_FILE_VARIABLE, UnusableKeys, key_file
+
+log = logging.getLogger("codec_server")
+
+MAXIMUM_BYTES = 8 * 1024 * 1024
+"""Of one request; a page of the UI's history is smaller."""
+ALGORITHMS = ["RS256", "ES256"]
+STOP_PATIENCE = 5
+"""Seconds that requests under way get when the server is asked to stop."""
+
+
+class CodecServerSettings(ProcessSettings):
+    """Environment variables `UCLOUD_CODEC_*`, or one TOML file named by `UCLOUD_CODEC_CONFIG`.
+
+    The keys are those of `UCLOUD_ENCRYPTION_KEY_FILE`.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="UCLOUD_CODEC_", extra="ignore")
+    file_variable: ClassVar[str] = "UCLOUD_CODEC_CONFIG"
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8888, ge=0, le=65535)
+    origins: list[str] = Field(default=["http://localhost:8233", "http://127.0.0.1:8233"])
+    """Where the Web UI is opened, as browsers write it; others may not ask."""
+    public_key_file: Path | None = None
+    """The public key (PEM) of the sign-on whose tokens the Web UI passes on; without it no token is asked for."""
+    audience: str | None = None
+    """Whom such a token must be for."""
+
+
+def create_codec_server(settings: CodecServerSettings, codec: EncryptionCodec) -> FastAPI:
+    """The server with its two calls."""
+    app = FastAPI(title="UCloud codec server", docs_url=None, redoc_url=None, openapi_url=None)
+    public_key = _read_public_key(settings.public_key_file) if settings.public_key_file else None
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=settings.origins,
+        allow_methods=["POST"],
+        allow_headers=["content-type", "x-namespace", "authorization"],
+        allow_credentials=True,
+    )
+
+    def check(authorization: str | None) -> None:
+        if public_key is None:
+            return
+        scheme, _, token = (authorization or "").partition(" ")
+        try:
+            jwt.decode(
+                token if scheme.lower() == "bearer" else "",
+                public_key,
+                algorithms=ALGORITHMS,
+                audience=settings.audience,
+                options={"require": ["exp"], "verify_aud": settings.audience is not None},
+            )
+        except (jwt.InvalidTokenError, RecursionError, OverflowError) as error:
+            raise HTTPException(401, "The token of your sign-on is missing or not valid.") from error
+
+    @app.post("/encode")
+    async def encode(request: Request, authorization: Annotated[str | None, Header()] = None) -> Response:
+        """Encrypt payloads."""
+        check(authorization)
+        return _answer(Payloads(payloads=await codec.encode((await _payloads(request)).payloads)))
+
+    @app.post("/decode")
+    async def decode(request: Request, authorization: Annotated[str | None, Header()] = None) -> Response:
+        """Decrypt payloads."""
+        check(authorization)
+        try:
+            return _answer(Payloads(payloads=await codec.decode((await _payloads(request)).payloads)))
+        except UnusableKeys as error:
+            raise HTTPException(400, str(error)) from error
+
+    return app
+
+
+def _read_public_key(file: Path) -> str:
+    """The key in a file (PEM). Raises `OSError` if there is none."""
+    text = file.read_text()
+    for algorithm in (RSAAlgorithm(RSAAlgorithm.SHA256), ECAlgorithm(ECAlgorithm.SHA256)):
+        with contextlib.suppress(jwt.InvalidKeyError, ValueError):
+            algorithm.prepare_key(text)
+            return text
+    raise OSError(f"{file} holds no public key (PEM) that verifies {' or '.join(ALGORITHMS)}.")
+
+
+async def _payloads(request: Request) -> Payloads:
+    body = b""
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MAXIMUM_BYTES:
+            raise HTTPException(413, f"A request may have {MAXIMUM_BYTES} bytes at most.")
+    try:
+        return json_format.Parse(body, Payloads())
+    except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
+        raise HTTPException(400, "The body is not Temporal's JSON of payloads.") from error
+
+
+def _answer(payloads: Payloads) -> Response:
+    return Response(json_format.MessageToJson(payloads), media_type="application/json")
+
+
+def main() -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit code."""
+    logging.basicConfig(level="INFO", stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    try:
+        settings = CodecServerSettings.read()
+    except SettingsWrong as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    file = key_file()
+    if file is None:
+        log.error("There is nothing to decrypt with: set %s.", KEY_FILE_VARIABLE)
+        return 2
+    try:
+        app = create_codec_server(settings, EncryptionCodec(read_keys(file)))
+        uvicorn.run(
+            app, host=settings.host, port=settings.port, log_config=None, timeout_graceful_shutdown=STOP_PATIENCE
+        )
+    except (UnusableKeys, OSError) as error:
+        log.error("%s", error)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    code = main()
+    # The Temporal SDK may abort while the interpreter shuts down (sdk-python issue 300), so it never gets there.
+    sys.stdout.flush()
+    logging.shutdown()
+    os._exit(code)
