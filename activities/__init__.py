@@ -1,1 +1,4 @@
-"""What the workflow has done for it: one file for each counterpart. No decisions about the lifecycle."""
+"""What the workflow has done for it: one file for each counterpart.
+
+No decisions about the lifecycle.
+"""

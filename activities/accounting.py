@@ -9,7 +9,13 @@ from temporalio import activity
 from activities.errors import refusal, refusals_of_the_store
 from ucloud_orchestrator.models.accounting import ChargeResult
 from ucloud_orchestrator.models.errors import ErrorCode
-from ucloud_orchestrator.models.messages import ChargeCall, CoverCall, GrantRequest, WalletsAnswer, WalletsRequest
+from ucloud_orchestrator.models.messages import (
+    ChargeCall,
+    GrantRequest,
+    ReserveCall,
+    WalletsAnswer,
+    WalletsRequest,
+)
 from ucloud_orchestrator.store import Wallets
 from ucloud_orchestrator.temporal.names import ACTIVITY_BROWSE_WALLETS, ACTIVITY_GRANT
 
@@ -27,10 +33,10 @@ class AccountingActivities:
             return await self._wallets.charge(call.job_id, call.charges)
 
     @activity.defn
-    async def cover(self, call: CoverCall) -> None:
+    async def reserve(self, call: ReserveCall) -> None:
         """Hold the price of a whole time allocation. Raises `INSUFFICIENT_FUNDS`."""
         with refusals_of_the_store():
-            await self._wallets.cover(call.job_id, call.milliseconds)
+            await self._wallets.reserve(call.job_id, call.milliseconds)
 
 
 class WalletActivities:
@@ -42,17 +48,31 @@ class WalletActivities:
 
     @activity.defn(name=ACTIVITY_GRANT)
     async def grant(self, request: GrantRequest) -> None:
-        """Put credits into a wallet, once for each id. Raises `FORBIDDEN` if it is not an operator who grants them."""
+        """Put credits into a wallet, once for each id.
+
+        Raises `FORBIDDEN` if it is not an operator who grants them.
+        """
         if request.granted_by not in self._operators:
-            text = f"{request.granted_by} may not grant credits: the operators of this orchestrator do that."
+            text = (
+                f"{request.granted_by} may not grant credits: the operators of this "
+                "orchestrator do that."
+            )
             raise refusal(ErrorCode.FORBIDDEN, text)
         with refusals_of_the_store():
             await self._wallets.grant(
-                request.owner, request.category, request.amount, request.note, grant_id=request.grant_id
+                request.owner,
+                request.category,
+                request.amount,
+                request.note,
+                grant_id=request.grant_id,
             )
 
     @activity.defn(name=ACTIVITY_BROWSE_WALLETS)
     async def browse(self, request: WalletsRequest) -> WalletsAnswer:
         """All wallets of an owner."""
-        movements = await self._wallets.movements(request.owner, request.movements) if request.movements else []
+        movements = (
+            await self._wallets.movements(request.owner, request.movements)
+            if request.movements
+            else []
+        )
         return WalletsAnswer(wallets=await self._wallets.browse(request.owner), movements=movements)

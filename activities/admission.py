@@ -1,4 +1,6 @@
-"""Admission: whether a job may exist, decided with everything that it needs, in one step without the network."""
+"""Admission: whether a job may exist, decided with everything that it needs, in one step without
+the network.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +9,28 @@ from collections.abc import Callable, Iterator, Sequence
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.context import own_workflow_id
+from activities.context import workflow_id
 from activities.errors import refusal, refusals_of_the_store
-from activities.job_references import FindPeer, surroundings_of
-from activities.metrics import CountedOnce, count
-from activities.products import OfferedProducts
+from activities.job_references import FindPeer, load_references
+from activities.metrics import SeenWorkflows, count
+from activities.products import ProductCache
 from ucloud_orchestrator.catalog import Catalog
 from ucloud_orchestrator.models.accounting import Price
-from ucloud_orchestrator.models.claims import Holding, holding_of
+from ucloud_orchestrator.models.claims import Claim, holding_of
 from ucloud_orchestrator.models.command_line import build_command_line, build_environment
 from ucloud_orchestrator.models.errors import ErrorCode, Finding
 from ucloud_orchestrator.models.job import JobSpecification
 from ucloud_orchestrator.models.limits import size_findings
-from ucloud_orchestrator.models.messages import Admission, AdmissionRequest, BatchAdmission, BatchAdmissionRequest
+from ucloud_orchestrator.models.messages import (
+    Admission,
+    AdmissionRequest,
+    BatchAdmission,
+    BatchAdmissionRequest,
+)
 from ucloud_orchestrator.models.product import Product
 from ucloud_orchestrator.models.resource_verification import verify_resources, with_forced_read_only
 from ucloud_orchestrator.models.verification import complete, verify
-from ucloud_orchestrator.store import Holdings
+from ucloud_orchestrator.store import ClaimStore
 from ucloud_orchestrator.temporal.names import MAXIMUM_JOB_ID_LENGTH, is_job_id
 
 MAXIMUM_NAME_LENGTH = 255
@@ -33,23 +40,30 @@ DEFAULT_ALLOCATION = 3_600_000
 
 
 class AdmissionActivities:
-    """Local activities; they read the catalog, the drives and the store, and never call a provider."""
+    """Local activities; they read the catalog, the drives and the store, and never call a
+    provider.
+    """
 
     def __init__(
-        self, catalog: Callable[[], Catalog], holdings: Holdings, find_peer: FindPeer, offered: OfferedProducts
+        self,
+        catalog: Callable[[], Catalog],
+        holdings: ClaimStore,
+        find_peer: FindPeer,
+        offered: ProductCache,
     ) -> None:
         self._catalog = catalog
         self._offered = offered
         self._holdings = holdings
         self._find_peer = find_peer
-        self._refused = CountedOnce()
+        self._refused = SeenWorkflows()
 
     @activity.defn
     async def admit(self, request: AdmissionRequest) -> Admission:
         """Verify the whole request, fill in its defaults, and hold what it needs.
 
-        Raises an `ApplicationError` with every finding in its details. Its type is the code of the first, such as
-        `VERIFICATION_FAILED`, `RESOURCE_IN_USE`, `INSUFFICIENT_FUNDS` or `DUPLICATE_JOB`.
+        Raises an `ApplicationError` with every finding in its details. Its type is the code of the
+        first, such as `VERIFICATION_FAILED`, `RESOURCE_IN_USE`, `INSUFFICIENT_FUNDS` or
+        `DUPLICATE_JOB`.
         """
         return (await self._admit([request]))[0]
 
@@ -58,27 +72,35 @@ class AdmissionActivities:
         """Admit all jobs or none. The findings of each name its place in the batch."""
         return BatchAdmission(jobs=await self._admit(request.jobs, in_batch=True))
 
-    async def _admit(self, requests: Sequence[AdmissionRequest], in_batch: bool = False) -> list[Admission]:
-        taken_by = own_workflow_id()
-        taken = [await self._holdings.taken(request.job_id, taken_by) for request in requests]
+    async def _admit(
+        self, requests: Sequence[AdmissionRequest], in_batch: bool = False
+    ) -> list[Admission]:
+        taken_by = workflow_id()
+        taken = [await self._holdings.find_claim(request.job_id, taken_by) for request in requests]
         if all(taken):
             # An attempt before this one was through, and its answer was lost; what it took decides.
             return [_admission(holding) for holding in taken if holding]
         try:
             holdings = await self._examine_all(requests, in_batch)
             with refusals_of_the_store():
-                await self._holdings.take(holdings)
+                await self._holdings.claim(holdings)
         except ApplicationError as error:
-            if self._refused.is_first(taken_by):
-                count("ucloud_admissions_refused", "Requests that were refused, by code.", code=error.type or "")
+            if self._refused.add(taken_by):
+                count(
+                    "ucloud_admissions_refused",
+                    "Requests that were refused, by code.",
+                    code=error.type or "",
+                )
             # An attempt that is only slow must not take anything after this refusal.
             await self._holdings.withdraw(taken_by, [request.job_id for request in requests])
             raise
         return [_admission(holding) for holding in holdings]
 
-    async def _examine_all(self, requests: Sequence[AdmissionRequest], in_batch: bool) -> list[Holding]:
+    async def _examine_all(
+        self, requests: Sequence[AdmissionRequest], in_batch: bool
+    ) -> list[Claim]:
         """Examine each. Raises a refusal with the findings of all."""
-        holdings: list[Holding] = []
+        holdings: list[Claim] = []
         findings: list[Finding] = []
         for index, request in enumerate(requests):
             holding, found = await self._examine(request)
@@ -91,7 +113,7 @@ class AdmissionActivities:
             raise refusal(_common_code(findings), findings=findings)
         return holdings
 
-    async def _examine(self, request: AdmissionRequest) -> tuple[Holding | None, list[Finding]]:
+    async def _examine(self, request: AdmissionRequest) -> tuple[Claim | None, list[Finding]]:
         catalog = self._catalog()
         specification = request.specification
         application = catalog.application(specification.application)
@@ -99,7 +121,7 @@ class AdmissionActivities:
         product = catalog.product(specification.product)
         offered = await self._offered.of(specification.product.provider) or {}
         support = offered.get(specification.product) or catalog.support(specification.product)
-        around = await surroundings_of(catalog, self._find_peer, request.owner, specification)
+        around = await load_references(catalog, self._find_peer, request.owner, specification)
         findings = [
             *_name_findings(request),
             *size_findings([specification]),
@@ -109,19 +131,27 @@ class AdmissionActivities:
         if product is not None:
             findings += _provider_findings(specification.product.provider, catalog)
         if product is not None and offered and specification.product not in offered:
-            message = f"The provider {specification.product.provider} offers {specification.product} no longer."
-            findings.append(Finding(field="product", message=message, code=ErrorCode.PROVIDER_REJECTED))
+            message = (
+                f"The provider {specification.product.provider} offers "
+                f"{specification.product} no longer."
+            )
+            findings.append(
+                Finding(field="product", message=message, code=ErrorCode.PROVIDER_REJECTED)
+            )
         if findings or application is None or tool is None or product is None:
             return None, findings
-        completed = with_forced_read_only(request.owner, complete(specification, application, tool), around)
-        # Built here only to be sure that it can be: the provider builds its own from the same rules.
+        completed = with_forced_read_only(
+            request.owner, complete(specification, application, tool), around
+        )
+        # Built here only to be sure that it can be: the provider builds its own from the same
+        # rules.
         build_command_line(application, completed.parameters)
         build_environment(application, completed.parameters)
         price = _price(product, completed)
-        return holding_of(request.job_id, request.owner, completed, price, own_workflow_id()), []
+        return holding_of(request.job_id, request.owner, completed, price, workflow_id()), []
 
 
-def _admission(holding: Holding) -> Admission:
+def _admission(holding: Claim) -> Admission:
     price = holding.price.price_per_unit if holding.price else 0
     return Admission(specification=holding.specification, price_per_unit=price)
 
@@ -148,11 +178,20 @@ def _in_batch(index: int, finding: Finding) -> Finding:
 def _name_findings(request: AdmissionRequest) -> Iterator[Finding]:
     """Names that no database, or no folder, takes."""
     if not is_job_id(request.job_id):
-        message = f"id must be a letter or digit and at most {MAXIMUM_JOB_ID_LENGTH - 1} more, or '.', '_' and '-'."
+        message = (
+            f"id must be a letter or digit and at most {MAXIMUM_JOB_ID_LENGTH - 1} more, or "
+            "'.', '_' and '-'."
+        )
         yield Finding(field="id", message=message)
-    for field, name in {"createdBy": request.owner.created_by, "project": request.owner.project or ""}.items():
+    for field, name in {
+        "createdBy": request.owner.created_by,
+        "project": request.owner.project or "",
+    }.items():
         if len(name) > MAXIMUM_NAME_LENGTH or not name.isprintable():
-            yield Finding(field=field, message=f"{field} must be at most {MAXIMUM_NAME_LENGTH} printable characters.")
+            yield Finding(
+                field=field,
+                message=f"{field} must be at most {MAXIMUM_NAME_LENGTH} printable characters.",
+            )
 
 
 def _price(product: Product, specification: JobSpecification) -> Price | None:

@@ -9,25 +9,33 @@ from ucloud_orchestrator.models.claims import fields_and_values
 from ucloud_orchestrator.models.job import Job, JobOwner, JobSpecification
 from ucloud_orchestrator.models.parameter_values import PeerValue
 from ucloud_orchestrator.models.paths import OutsideDrive, resolve_inside, split
-from ucloud_orchestrator.models.resource_verification import FileKind, Surroundings
+from ucloud_orchestrator.models.resource_verification import FileKind, JobReferences
 from ucloud_orchestrator.models.workspace import Drive
 
 FindPeer = Callable[[str], Awaitable[Job | None]]
 """Finds a live job by its id."""
 
 
-async def surroundings_of(
+async def load_references(
     catalog: Catalog, find_peer: FindPeer, owner: JobOwner, specification: JobSpecification
-) -> Surroundings:
+) -> JobReferences:
     """Everything that the verification of a job needs to see."""
-    wanted = {value.job_id for _, value in fields_and_values(specification) if isinstance(value, PeerValue)}
-    peers = {job_id: peer for job_id in sorted(wanted) if (peer := await find_peer(job_id)) is not None}
+    wanted = {
+        value.job_id
+        for _, value in fields_and_values(specification)
+        if isinstance(value, PeerValue)
+    }
+    peers = {
+        job_id: peer for job_id in sorted(wanted) if (peer := await find_peer(job_id)) is not None
+    }
     return catalog_surroundings(catalog, owner, peers)
 
 
-def catalog_surroundings(catalog: Catalog, owner: JobOwner, peers: dict[str, Job] | None = None) -> Surroundings:
+def catalog_surroundings(
+    catalog: Catalog, owner: JobOwner, peers: dict[str, Job] | None = None
+) -> JobReferences:
     """What the catalog alone says; enough to see whether access was lost."""
-    return Surroundings(
+    return JobReferences(
         memberships=catalog.memberships(owner.created_by),
         drives=catalog.drives,
         licenses=catalog.licenses,

@@ -1,4 +1,6 @@
-"""The figures of the orchestrator, by Temporal's own metrics: counted where things happen, or looked up."""
+"""The figures of the orchestrator, by Temporal's own metrics: counted where things happen, or
+looked up.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +16,22 @@ from temporalio.common import MetricMeter
 from ucloud_orchestrator.catalog import Catalog
 from ucloud_orchestrator.models.end_reason import end_reason
 from ucloud_orchestrator.models.job import TERMINAL_STATES, Job, JobState
-from ucloud_orchestrator.store import Figures
+from ucloud_orchestrator.store import StoreMetrics
 from ucloud_orchestrator.temporal.names import JOB_PROVIDER, JOB_STATE, WORKFLOW
 
 log = logging.getLogger(__name__)
 
 INTERVAL = 15.0
 """Seconds between two looks; Prometheus asks about as often."""
-LOOKS_PER_AUDIT = 20
+AUDIT_EVERY = 20
 """The ledger is added up once in so many looks: that reads all of it."""
 LIVE_STATES = [state for state in JobState if state not in TERMINAL_STATES]
-STUCK = f"WorkflowType = '{WORKFLOW}' AND ExecutionStatus = 'Running' AND TemporalReportedProblems IS NOT NULL"
+STUCK = (
+    f"WorkflowType = '{WORKFLOW}' AND ExecutionStatus = 'Running' AND "
+    "TemporalReportedProblems IS NOT NULL"
+)
 """The query for jobs whose workflow tasks fail; it is in docs/operators.md too."""
-FORGOTTEN_AFTER = 180.0
+STALE_AFTER = 180.0
 """Seconds after which an attempt to submit that was not repeated here is no longer ours."""
 
 
@@ -47,14 +52,16 @@ def count_end(job: Job) -> None:
         ).record(waited, {"provider": provider})
 
 
-class CountedOnce:
-    """Which workflows were counted here: a local activity runs again if its workflow task fails after it is done."""
+class SeenWorkflows:
+    """Which workflows were counted here: a local activity runs again if its workflow task fails
+    after it is done.
+    """
 
     def __init__(self, remembered: int = 10_000) -> None:
         self._remembered = remembered
         self._seen: dict[str, None] = {}
 
-    def is_first(self, workflow_id: str) -> bool:
+    def add(self, workflow_id: str) -> bool:
         """Whether this is the first time; only so many are remembered."""
         if workflow_id in self._seen:
             return False
@@ -64,38 +71,40 @@ class CountedOnce:
         return True
 
 
-class UnansweredSubmissions:
+class PendingSubmissions:
     """Since when the submissions of this process have been tried without an answer."""
 
     def __init__(self) -> None:
         self._open: dict[str, tuple[float, float]] = {}
 
-    def tried(self, job_id: str) -> None:
+    def started(self, job_id: str) -> None:
         """An attempt begins, in the activity that makes it."""
         self._open[job_id] = (activity.info().scheduled_time.timestamp(), time.time())
 
-    def answered(self, *job_ids: str) -> None:
+    def finished(self, *job_ids: str) -> None:
         """The provider has said yes or no."""
         for job_id in job_ids:
             self._open.pop(job_id, None)
 
-    def oldest(self) -> float:
+    def oldest_age(self) -> float:
         """Seconds since the oldest of them was first tried; 0 if there is none."""
         now = time.time()
-        self._open = {job: times for job, times in self._open.items() if now - times[1] < FORGOTTEN_AFTER}
+        self._open = {
+            job: times for job, times in self._open.items() if now - times[1] < STALE_AFTER
+        }
         return max((now - first for first, _ in self._open.values()), default=0.0)
 
 
-class Gauges:
+class MetricsCollector:
     """What is looked up again and again while a worker runs."""
 
     def __init__(
         self,
         meter: MetricMeter,
         client: Client,
-        figures: Figures,
+        figures: StoreMetrics,
         catalog: Callable[[], Catalog],
-        submissions: UnansweredSubmissions,
+        submissions: PendingSubmissions,
     ) -> None:
         self._client = client
         self._figures = figures
@@ -104,13 +113,23 @@ class Gauges:
         self._last_look = meter.create_gauge_float(
             "ucloud_last_look_timestamp_seconds", "When these figures were last looked up.", "s"
         )
-        self._stuck = meter.create_gauge("ucloud_jobs_stuck", "Jobs whose workflow tasks fail again and again.")
-        self._live = meter.create_gauge("ucloud_jobs", "Live jobs by state, as Temporal's visibility has them.")
-        self._holding = meter.create_gauge("ucloud_jobs_holding", "Jobs that hold something in the store.")
+        self._stuck = meter.create_gauge(
+            "ucloud_jobs_stuck", "Jobs whose workflow tasks fail again and again."
+        )
+        self._live = meter.create_gauge(
+            "ucloud_jobs", "Live jobs by state, as Temporal's visibility has them."
+        )
+        self._holding = meter.create_gauge(
+            "ucloud_jobs_holding", "Jobs that hold something in the store."
+        )
         self._finished = meter.create_gauge("ucloud_jobs_archived", "Jobs in the archive.")
-        self._difference = meter.create_gauge("ucloud_ledger_difference", "Credits by which the books are wrong.")
+        self._difference = meter.create_gauge(
+            "ucloud_ledger_difference", "Credits by which the books are wrong."
+        )
         self._oldest = meter.create_gauge_float(
-            "ucloud_oldest_unanswered_submission_seconds", "Since when a submission has been without an answer.", "s"
+            "ucloud_oldest_unanswered_submission_seconds",
+            "Since when a submission has been without an answer.",
+            "s",
         )
 
     async def run(self) -> None:
@@ -118,7 +137,7 @@ class Gauges:
         looks = 0
         while True:
             try:
-                await self.look(audits=looks % LOOKS_PER_AUDIT == 0)
+                await self.look(audits=looks % AUDIT_EVERY == 0)
             except Exception:
                 log.exception("The figures could not be looked up.")
             looks += 1
@@ -130,7 +149,8 @@ class Gauges:
         for provider in providers:
             for state in LIVE_STATES:
                 query = (
-                    f"WorkflowType = '{WORKFLOW}' AND ExecutionStatus = 'Running' AND {JOB_PROVIDER} = '{provider}' "
+                    f"WorkflowType = '{WORKFLOW}' AND ExecutionStatus = 'Running' AND "
+                    f"{JOB_PROVIDER} = '{provider}' "
                     f"AND {JOB_STATE} = '{state}'"
                 )
                 found = (await self._client.count_workflows(query)).count
@@ -141,7 +161,7 @@ class Gauges:
             self._holding.set(holding.get(provider, 0), {"provider": provider})
         for (provider, ended), number in (await self._figures.finished_jobs()).items():
             self._finished.set(number, {"provider": provider, "state": ended})
-        self._oldest.set(self._submissions.oldest())
+        self._oldest.set(self._submissions.oldest_age())
         if audits:
             self._difference.set(await self._figures.ledger_difference())
         self._last_look.set(time.time())

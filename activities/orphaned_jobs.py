@@ -1,4 +1,6 @@
-"""What is held for jobs whose workflows somebody has ended by force: found, and given back once they are stopped."""
+"""What is held for jobs whose workflows somebody has ended by force: found, and given back once
+they are stopped.
+"""
 
 from __future__ import annotations
 
@@ -9,49 +11,58 @@ from temporalio import activity
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowQueryFailedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from ucloud_orchestrator.models.claims import Holding
+from ucloud_orchestrator.models.claims import Claim
 from ucloud_orchestrator.models.job import Job, JobState, JobStatus, JobUpdate
-from ucloud_orchestrator.models.messages import AbandonedJob, AbandonedJobs, MonitorRequest
-from ucloud_orchestrator.models.update_paging import whole
-from ucloud_orchestrator.store import LIVE_PAGE, Holdings
+from ucloud_orchestrator.models.messages import OrphanedJob, OrphanedJobs, ProviderCheckRequest
+from ucloud_orchestrator.models.update_paging import query_all_pages
+from ucloud_orchestrator.store import LIVE_PAGE, ClaimStore
 from ucloud_orchestrator.temporal.names import JOB_PROVIDER, QUERY_JOB, WORKFLOW
 
 ENDED_BY_FORCE = "The job's workflow was ended by force; the job was stopped."
 
 
-class ReconciliationActivities:
+class OrphanedJobActivities:
     """The steps of a scheduled check that compares the store with Temporal. All may be repeated."""
 
-    def __init__(self, holdings: Holdings, client: Client) -> None:
+    def __init__(self, holdings: ClaimStore, client: Client) -> None:
         self._holdings = holdings
         self._client = client
 
     @activity.defn
-    async def find_abandoned(self, request: MonitorRequest) -> AbandonedJobs:
-        """Of a page of live jobs those whose workflows are closed. Costs one question to Temporal, if there is none."""
+    async def find_orphaned(self, request: ProviderCheckRequest) -> OrphanedJobs:
+        """Of a page of live jobs those whose workflows are closed.
+
+        Costs one question to Temporal, if there is none.
+        """
         page = await self._holdings.live(request.provider, request.after)
         if not page:
-            return AbandonedJobs(jobs=[])
+            return OrphanedJobs(jobs=[])
         running = await self._running(request.provider, page[0].job_id, page[-1].job_id)
         abandoned = [
-            AbandonedJob(job_id=holding.job_id, taken_by=holding.taken_by)
+            OrphanedJob(job_id=holding.job_id, taken_by=holding.taken_by)
             for holding in page
             # Temporal's list may be a little old, so whoever is not in it is asked for by name.
             if holding.job_id not in running
             and await self._is_closed(holding.job_id)
             and (holding.taken_by == holding.job_id or await self._is_closed(holding.taken_by))
         ]
-        return AbandonedJobs(jobs=abandoned, last=page[-1].job_id if len(page) == LIVE_PAGE else None)
+        return OrphanedJobs(
+            jobs=abandoned, last=page[-1].job_id if len(page) == LIVE_PAGE else None
+        )
 
     @activity.defn
-    async def retrieve_abandoned(self, abandoned: AbandonedJob) -> Job | None:
-        """The job for its provider, without its updates; None if nothing is held for it any more."""
+    async def retrieve_orphaned(self, abandoned: OrphanedJob) -> Job | None:
+        """The job for its provider, without its updates; None if nothing is held for it any
+        more.
+        """
         job = await self._last_known(abandoned)
         return job.model_copy(update={"updates": [], "omitted_updates": 0}) if job else None
 
     @activity.defn
-    async def settle_abandoned(self, abandoned: AbandonedJob) -> None:
-        """Give back what is held for the job, and archive it with what its workflow knew, as a FAILURE."""
+    async def settle_orphaned(self, abandoned: OrphanedJob) -> None:
+        """Give back what is held for the job, and archive it with what its workflow knew, as a
+        FAILURE.
+        """
         job = await self._last_known(abandoned)
         if job is None:
             return
@@ -62,13 +73,15 @@ class ReconciliationActivities:
             job = job.model_copy(update={"status": status, "updates": [*job.updates, end]})
         await self._holdings.settle(job)
 
-    async def _last_known(self, abandoned: AbandonedJob) -> Job | None:
-        holding = await self._holdings.taken(abandoned.job_id, abandoned.taken_by)
+    async def _last_known(self, abandoned: OrphanedJob) -> Job | None:
+        holding = await self._holdings.find_claim(abandoned.job_id, abandoned.taken_by)
         if holding is None:
             return None
         handle = self._client.get_workflow_handle(abandoned.job_id)
         try:
-            return await whole(partial(handle.query, QUERY_JOB, result_type=dict))  # a closed workflow still answers
+            return await query_all_pages(
+                partial(handle.query, QUERY_JOB, result_type=dict)
+            )  # a closed workflow still answers
         except WorkflowQueryFailedError:
             return _from_holding(holding)
         except RPCError as error:
@@ -79,7 +92,8 @@ class ReconciliationActivities:
     async def _running(self, provider: str, first: str, last: str) -> set[str]:
         quoted = provider.replace("\\", "\\\\").replace("'", "\\'")
         query = (
-            f"WorkflowType = '{WORKFLOW}' AND ExecutionStatus = 'Running' AND {JOB_PROVIDER} = '{quoted}' "
+            f"WorkflowType = '{WORKFLOW}' AND ExecutionStatus = 'Running' AND {JOB_PROVIDER} = "
+            f"'{quoted}' "
             f"AND WorkflowId >= '{first}' AND WorkflowId <= '{last}'"
         )
         return {execution.id async for execution in self._client.list_workflows(query)}
@@ -94,7 +108,7 @@ class ReconciliationActivities:
         return description.status is not WorkflowExecutionStatus.RUNNING
 
 
-def _from_holding(holding: Holding) -> Job:
+def _from_holding(holding: Claim) -> Job:
     return Job(
         id=holding.job_id,
         owner=holding.owner,

@@ -10,54 +10,57 @@ from temporalio.client import Client
 from temporalio.common import SearchAttributeKey
 
 from activities.provider_http import ProviderHttp
-from ucloud_orchestrator.models.claims import Holding
+from ucloud_orchestrator.models.claims import Claim
 from ucloud_orchestrator.models.job import Job, JobState, JobStatus
-from ucloud_orchestrator.models.messages import MonitorRequest, VerifiedJobs
-from ucloud_orchestrator.store import Holdings
+from ucloud_orchestrator.models.messages import ProviderCheckRequest, VerifiedJobs
+from ucloud_orchestrator.store import ClaimStore
 from ucloud_orchestrator.temporal.names import JOB_PROVIDER, JOB_STATE, WORKFLOW
 
 VERIFY_PAGE = 100
 """Jobs in one call; each may be a few kilobytes."""
 CALL_BYTES = 8 * 1024 * 1024
 """Of one call; providers need not read bodies without end."""
-SURELY_SUBMITTED = (JobState.RUNNING, JobState.SUSPENDED)
+STATES_SET_BY_PROVIDER = (JobState.RUNNING, JobState.SUSPENDED)
 """States that only the provider can have brought about."""
-VERIFIED = (JobState.IN_QUEUE, *SURELY_SUBMITTED)
+VERIFIED = (JobState.IN_QUEUE, *STATES_SET_BY_PROVIDER)
 
 
-class VerificationActivities:
+class ProviderSyncActivities:
     """On the provider's own task queue. May be repeated."""
 
-    def __init__(self, provider: str, http: ProviderHttp, holdings: Holdings, client: Client) -> None:
+    def __init__(
+        self, provider: str, http: ProviderHttp, holdings: ClaimStore, client: Client
+    ) -> None:
         self._provider = provider
         self._http = http
         self._holdings = holdings
         self._client = client
 
     @activity.defn
-    async def verify(self, request: MonitorRequest) -> VerifiedJobs:
+    async def verify(self, request: ProviderCheckRequest) -> VerifiedJobs:
         """Have the provider report the end of those jobs of a page that it does not know.
 
-        A job that is being submitted is live here, and not yet known there; to verify it would fail it, and its
-        submission may be tried for hours. So only those jobs are verified of which the provider has said that it has
-        them: by its answer to the submission, which the store has noted, or because they run or are suspended. A list
-        in Temporal that is a little old does no harm: the state is then one that the job has been in, and a report
-        about a job that has ended meanwhile is dropped.
+        A job that is being submitted is live here, and not yet known there; to verify it would fail
+        it, and its submission may be tried for hours. So only those jobs are verified of which the
+        provider has said that it has them: by its answer to the submission, which the store has
+        noted, or because they run or are suspended. A list in Temporal that is a little old does no
+        harm: the state is then one that the job has been in, and a report about a job that has
+        ended meanwhile is dropped.
 
-        Costs one question to Temporal and one call for each page, however old the jobs are. Nothing is written into
-        the jobs' own histories, unless a job is gone.
+        Costs one question to Temporal and one call for each page, however old the jobs are. Nothing
+        is written into the jobs' own histories, unless a job is gone.
         """
         page = await self._holdings.live(request.provider, request.after, VERIFY_PAGE)
         last = page[-1].job_id if len(page) == VERIFY_PAGE else None
         if not page:
             return VerifiedJobs(count=0)
         states = await self._states(page[0].job_id, page[-1].job_id)
-        answered = await self._holdings.submitted([holding.job_id for holding in page])
+        finished = await self._holdings.submitted([holding.job_id for holding in page])
         jobs = [
             _as_job(holding, state)
             for holding in page
             if (state := states.get(holding.job_id)) is not None
-            and (state in SURELY_SUBMITTED or holding.job_id in answered)
+            and (state in STATES_SET_BY_PROVIDER or holding.job_id in finished)
         ]
         for some in _calls(jobs):
             await self._http.post("/verify", *some)
@@ -68,7 +71,8 @@ class VerificationActivities:
         quoted = self._provider.replace("\\", "\\\\").replace("'", "\\'")
         states = ", ".join(f"'{state}'" for state in VERIFIED)
         query = (
-            f"WorkflowType = '{WORKFLOW}' AND ExecutionStatus = 'Running' AND {JOB_PROVIDER} = '{quoted}' "
+            f"WorkflowType = '{WORKFLOW}' AND ExecutionStatus = 'Running' AND {JOB_PROVIDER} = "
+            f"'{quoted}' "
             f"AND {JOB_STATE} IN ({states}) AND WorkflowId >= '{first}' AND WorkflowId <= '{last}'"
         )
         key = SearchAttributeKey.for_keyword(JOB_STATE)
@@ -93,7 +97,7 @@ def _calls(jobs: Sequence[Job]) -> Iterator[list[Job]]:
         yield call
 
 
-def _as_job(holding: Holding, state: JobState) -> Job:
+def _as_job(holding: Claim, state: JobState) -> Job:
     return Job(
         id=holding.job_id,
         owner=holding.owner,

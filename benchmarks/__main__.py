@@ -12,7 +12,14 @@ from pathlib import Path
 
 import uvloop
 
-from benchmarks.kinds import FloorKind, Kind, OurKind, RealKind, SameMessagesKind, StartAndActivityKind
+from benchmarks.kinds import (
+    FloorKind,
+    Kind,
+    OurKind,
+    RealKind,
+    SameMessagesKind,
+    StartAndActivityKind,
+)
 from benchmarks.live import LiveLoad
 from benchmarks.load import created_only, seen_jobs, whole_jobs
 from benchmarks.processes import Measured, measured
@@ -29,18 +36,33 @@ REAL_JOBS = 60
 def main() -> int:
     """Measure, and write `results.json`, `table.md` and the plots."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results"), help="the folder for the results")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each kind and load is measured, in turn")
-    parser.add_argument("--concurrent", type=int, nargs="+", default=sorted(JOBS), choices=sorted(JOBS))
     parser.add_argument(
-        "--live", type=int, nargs="*", default=[100, 1000], help="numbers of live jobs; 10000 takes long"
+        "--output", type=Path, default=Path("benchmarks/results"), help="the folder for the results"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="how often each kind and load is measured, in turn"
+    )
+    parser.add_argument(
+        "--concurrent", type=int, nargs="+", default=sorted(JOBS), choices=sorted(JOBS)
+    )
+    parser.add_argument(
+        "--live",
+        type=int,
+        nargs="*",
+        default=[100, 1000],
+        help="numbers of live jobs; 10000 takes long",
     )
     chosen = parser.parse_args()
     chosen.output.mkdir(parents=True, exist_ok=True)
     results = Results()
-    with tempfile.TemporaryDirectory(prefix="ucloud-bench-") as folder, measured(Path(folder)) as parts:
+    with (
+        tempfile.TemporaryDirectory(prefix="ucloud-bench-") as folder,
+        measured(Path(folder)) as parts,
+    ):
         try:
-            uvloop.run(_measure(parts, results, chosen.rounds, chosen.concurrent, sorted(chosen.live)))
+            uvloop.run(
+                _measure(parts, results, chosen.rounds, chosen.concurrent, sorted(chosen.live))
+            )
         finally:
             if results.rounds:
                 results.write(chosen.output / "results.json")
@@ -51,7 +73,9 @@ def main() -> int:
     return 0
 
 
-async def _measure(parts: Measured, results: Results, rounds: int, concurrent: list[int], live: list[int]) -> None:
+async def _measure(
+    parts: Measured, results: Results, rounds: int, concurrent: list[int], live: list[int]
+) -> None:
     temporal = await connect_to_temporal(parts.address)
     kinds: list[Kind] = [FloorKind(temporal), SameMessagesKind(temporal), OurKind(temporal)]
     for kind in kinds:  # what the first jobs cost is not of interest
@@ -61,7 +85,10 @@ async def _measure(parts: Measured, results: Results, rounds: int, concurrent: l
             for kind in kinds:
                 done = await whole_jobs(kind, temporal, parts, at_once, JOBS[at_once])
                 results.rounds.append(done)
-                _say(f"round {number + 1}, {at_once} at once, {kind.name}: {done.per_second:.1f} jobs/s")
+                _say(
+                    f"round {number + 1}, {at_once} at once, {kind.name}: {done.per_second:.1f} "
+                    "jobs/s"
+                )
         creating: tuple[Kind, ...] = (StartAndActivityKind(temporal), kinds[-1])
         for kind in creating:
             results.creates.append(await created_only(kind, 1, 30))
@@ -79,7 +106,9 @@ async def _measure(parts: Measured, results: Results, rounds: int, concurrent: l
             results.live.append(await jobs.reach(count))
             _say(f"{count} live jobs, after {time.perf_counter() - begun:.0f} s")
         results.restart = await jobs.restart()
-        _say(f"after kill -9 of the worker all react again within {results.restart.all_react:.1f} s")
+        _say(
+            f"after kill -9 of the worker all react again within {results.restart.all_react:.1f} s"
+        )
 
 
 def _say(text: str) -> None:

@@ -1,6 +1,7 @@
 """The engine's floor: workflows with empty bodies, served by a worker that is set up as ours is.
 
-`python -m benchmarks.baseline` is that worker; `TEMPORAL_ADDRESS` and `UCLOUD_METRICS_ADDRESS` are its settings.
+`python -m benchmarks.baseline` is that worker; `TEMPORAL_ADDRESS` and `UCLOUD_METRICS_ADDRESS` are
+its settings.
 """
 
 from __future__ import annotations
@@ -81,7 +82,9 @@ class SameMessagesJob:
     async def run(self) -> None:
         """Be admitted and submitted, wait for the two signals, and settle."""
         await workflow.execute_local_activity(nothing, start_to_close_timeout=SHORT)
-        await workflow.execute_activity(nothing, task_queue=FLOOR_PROVIDER_QUEUE, start_to_close_timeout=SHORT)
+        await workflow.execute_activity(
+            nothing, task_queue=FLOOR_PROVIDER_QUEUE, start_to_close_timeout=SHORT
+        )
         self._accepted = True
         await workflow.wait_condition(lambda: self._signals >= 2)
         await workflow.execute_local_activity(nothing, start_to_close_timeout=SHORT)
@@ -96,7 +99,9 @@ class SameMessagesJob:
         """Follow the job's state with its search attribute, and its deadline with a timer."""
         self._signals += 1
         state = SearchAttributeKey.for_keyword(JOB_STATE)
-        workflow.upsert_search_attributes([state.value_set("RUNNING" if self._signals == 1 else "SUCCESS")])
+        workflow.upsert_search_attributes(
+            [state.value_set("RUNNING" if self._signals == 1 else "SUCCESS")]
+        )
         if self._deadline is None:
             self._deadline = asyncio.create_task(workflow.sleep(timedelta(hours=1)))
 

@@ -1,4 +1,6 @@
-"""A provider that only acknowledges, over real HTTP: `python -m benchmarks.fake_provider PORT PUBLIC_KEY_FILE`."""
+"""A provider that only acknowledges, over real HTTP: `python -m benchmarks.fake_provider PORT
+PUBLIC_KEY_FILE`.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +30,17 @@ def application(public_key: str) -> Starlette:
             return JSONResponse({"responses": [{} for _ in items]})
         return JSONResponse({"responses": [{"id": item["id"]} for item in items]})
 
-    return Starlette(routes=[Route("/ucloud/{provider}/jobs/{call:path}", acknowledge, methods=["POST"])])
+    return Starlette(
+        routes=[Route("/ucloud/{provider}/jobs/{call:path}", acknowledge, methods=["POST"])]
+    )
 
 
 if __name__ == "__main__":
     sys.stdout.write(json.dumps({"event": "ready"}) + "\n")
     sys.stdout.flush()
-    uvicorn.run(application(Path(sys.argv[2]).read_text()), host="127.0.0.1", port=int(sys.argv[1]), log_level="error")
+    uvicorn.run(
+        application(Path(sys.argv[2]).read_text()),
+        host="127.0.0.1",
+        port=int(sys.argv[1]),
+        log_level="error",
+    )

@@ -62,11 +62,15 @@ class FloorKind:
 
     async def report(self, job_id: str, number: int) -> None:
         """Send a signal of the size of ours."""
-        await self._temporal.get_workflow_handle(job_id).signal(SIGNAL_UPDATE, UPDATES[number].to_wire())
+        await self._temporal.get_workflow_handle(job_id).signal(
+            SIGNAL_UPDATE, UPDATES[number].to_wire()
+        )
 
     async def is_visible(self, job_id: str) -> bool:
         """Ask how many signals came."""
-        return bool(await self._temporal.get_workflow_handle(job_id).query(QUERY_JOB, result_type=int) >= 1)
+        return bool(
+            await self._temporal.get_workflow_handle(job_id).query(QUERY_JOB, result_type=int) >= 1
+        )
 
     async def ended(self, job_id: str) -> None:
         """Wait for the result."""
@@ -83,7 +87,9 @@ class SameMessagesKind(FloorKind):
         owner = JobOwner(created_by="alice", project=None)
         attributes = [
             SearchAttributePair(SearchAttributeKey.for_keyword(name), value)
-            for name, value in initial_search_attributes(owner, specification("acknowledging")).items()
+            for name, value in initial_search_attributes(
+                owner, specification("acknowledging")
+            ).items()
         ]
         start: WithStartWorkflowOperation[Any, Any] = WithStartWorkflowOperation(
             SameMessagesJob.run,
@@ -99,7 +105,9 @@ class SameMessagesKind(FloorKind):
 
 
 class OurKind:
-    """A whole job: admission with its store, HTTP to a provider that acknowledges, settlement, archive."""
+    """A whole job: admission with its store, HTTP to a provider that acknowledges, settlement,
+    archive.
+    """
 
     name = "ours: the complete job"
     worker = "worker"
@@ -140,13 +148,17 @@ class RealKind(OurKind):
 
 
 class StartAndActivityKind(FloorKind):
-    """A start and one empty activity, until its result is there: what `create` is measured against."""
+    """A start and one empty activity, until its result is there: what `create` is measured
+    against.
+    """
 
     name = "floor: start and one activity"
 
     async def create(self, job_id: str) -> None:
         """Start it, and wait for its end."""
-        await self._temporal.execute_workflow(StartAndActivity.run, id=job_id, task_queue=FLOOR_QUEUE)
+        await self._temporal.execute_workflow(
+            StartAndActivity.run, id=job_id, task_queue=FLOOR_QUEUE
+        )
 
 
 def specification(provider: str) -> JobSpecification:

@@ -1,4 +1,6 @@
-"""Many live jobs: whether a signal, a query and a list stay as quick, and what each live job takes of the memory."""
+"""Many live jobs: whether a signal, a query and a list stay as quick, and what each live job takes
+of the memory.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,14 @@ from benchmarks.processes import Measured
 from client import Actor, JobClient
 
 SAMPLES = 50
-REACTION_PATIENCE = 300.0
+REACTION_TIMEOUT = 300.0
 
 
 @dataclass
 class LiveJobs:
-    """What was seen with so many live jobs; times in milliseconds, memory in bytes, of the whole process."""
+    """What was seen with so many live jobs; times in milliseconds, memory in bytes, of the whole
+    process.
+    """
 
     live: int
     worker_memory: int
@@ -37,7 +41,9 @@ class LiveJobs:
 
 @dataclass
 class Restart:
-    """How long after `kill -9` and a new start all live jobs of the cache's size answered again, in seconds."""
+    """How long after `kill -9` and a new start all live jobs of the cache's size answered again, in
+    seconds.
+    """
 
     live: int
     start: float
@@ -67,7 +73,10 @@ class LiveLoad:
             await many(20, 5, one)
             await self.end()
         await many(count - len(self._ids), 50, one)
-        memory = self._measured.memory(self._measured.worker), self._measured.memory(self._measured.server)
+        memory = (
+            self._measured.memory(self._measured.worker),
+            self._measured.memory(self._measured.server),
+        )
         seen = LiveJobs(count, *memory)
         for number in range(SAMPLES):
             new = JobClient.new_job_id()
@@ -83,7 +92,9 @@ class LiveLoad:
         return seen
 
     async def restart(self) -> Restart:
-        """Kill the worker, start it again, and wait until each of as many jobs as it caches has answered."""
+        """Kill the worker, start it again, and wait until each of as many jobs as it caches has
+        answered.
+        """
         ids = self._ids[-1000:]
         worker = self._measured.worker
         assert worker.process is not None
@@ -96,8 +107,10 @@ class LiveLoad:
 
         async def answers(number: int) -> None:
             while not await self._answers(ids[number]):
-                if time.perf_counter() - begun > REACTION_PATIENCE:
-                    raise TimeoutError(f"The job {ids[number]} did not answer within {REACTION_PATIENCE:.0f} s.")
+                if time.perf_counter() - begun > REACTION_TIMEOUT:
+                    raise TimeoutError(
+                        f"The job {ids[number]} did not answer within {REACTION_TIMEOUT:.0f} s."
+                    )
 
         await many(len(ids), 50, answers)
         return Restart(len(ids), started, time.perf_counter() - begun)

@@ -14,12 +14,14 @@ from benchmarks.kinds import Kind
 from benchmarks.processes import Measured
 from client import JobClient
 
-VISIBLE_PATIENCE = 60.0
+VISIBLE_TIMEOUT = 60.0
 
 
 @dataclass
 class Round:
-    """One load of one kind; times in milliseconds, history sizes in bytes, CPU in seconds per job."""
+    """One load of one kind; times in milliseconds, history sizes in bytes, CPU in seconds per
+    job.
+    """
 
     kind: str
     concurrent: int
@@ -54,7 +56,9 @@ async def many(count: int, concurrent: int, one: Callable[[int], Awaitable[None]
     return time.perf_counter() - start
 
 
-async def whole_jobs(kind: Kind, temporal: Client, measured: Measured, concurrent: int, jobs: int) -> Round:
+async def whole_jobs(
+    kind: Kind, temporal: Client, measured: Measured, concurrent: int, jobs: int
+) -> Round:
     """Run whole jobs, without looking at them while they run."""
     done = Round(kind.name, concurrent, jobs)
     ids = [JobClient.new_job_id() for _ in range(jobs)]
@@ -68,14 +72,24 @@ async def whole_jobs(kind: Kind, temporal: Client, measured: Measured, concurren
         await kind.ended(ids[number])
 
     worker = measured.worker if kind.worker == "worker" else measured.floor
-    before = measured.cpu_seconds(worker), measured.cpu_seconds(measured.server), measured.server_calls(worker)
+    before = (
+        measured.cpu_seconds(worker),
+        measured.cpu_seconds(measured.server),
+        measured.server_calls(worker),
+    )
     done.seconds = await many(jobs, concurrent, one)
-    after = measured.cpu_seconds(worker), measured.cpu_seconds(measured.server), measured.server_calls(worker)
+    after = (
+        measured.cpu_seconds(worker),
+        measured.cpu_seconds(measured.server),
+        measured.server_calls(worker),
+    )
     done.worker_cpu, done.server_cpu, done.worker_calls = (
         (late - early) / jobs for early, late in zip(before, after, strict=True)
     )
     infos = [
-        (await temporal.get_workflow_handle(job_id).describe()).raw_description.workflow_execution_info
+        (
+            await temporal.get_workflow_handle(job_id).describe()
+        ).raw_description.workflow_execution_info
         for job_id in ids[:20]
     ]
     done.events = median(info.history_length for info in infos)
@@ -124,8 +138,10 @@ async def time_until_visible(kind: Kind, job_id: str) -> float:
     begun = time.perf_counter()
     await kind.report(job_id, 0)
     while not await kind.is_visible(job_id):
-        if time.perf_counter() - begun > VISIBLE_PATIENCE:
-            raise TimeoutError(f"The job {job_id} did not show its first signal within {VISIBLE_PATIENCE:.0f} s.")
+        if time.perf_counter() - begun > VISIBLE_TIMEOUT:
+            raise TimeoutError(
+                f"The job {job_id} did not show its first signal within {VISIBLE_TIMEOUT:.0f} s."
+            )
     return _since(begun)
 
 

@@ -16,7 +16,12 @@ import httpx
 import psutil
 
 from ucloud_orchestrator.cli.stack import SERVER_OPTIONS
-from ucloud_orchestrator.cli.supervisor import Part, accepts_connections, free_port, temporal_binary
+from ucloud_orchestrator.cli.supervisor import (
+    ManagedProcess,
+    accepts_connections,
+    free_port,
+    temporal_binary,
+)
 
 CATALOG = Path(__file__).parent / "catalog"
 CACHED_WORKFLOWS = 1000
@@ -28,25 +33,25 @@ class Measured:
     """The processes, and where they are."""
 
     address: str
-    server: Part
-    worker: Part
-    floor: Part
-    acknowledging: Part
-    provider: Part
+    server: ManagedProcess
+    worker: ManagedProcess
+    floor: ManagedProcess
+    acknowledging: ManagedProcess
+    provider: ManagedProcess
     folder: Path
     metrics: dict[str, int]
     """The port of each worker's figures."""
 
-    def cpu_seconds(self, part: Part) -> float:
+    def cpu_seconds(self, part: ManagedProcess) -> float:
         """What it has used so far, of user and system time."""
         times = psutil.Process(part.pid).cpu_times()
         return float(times.user + times.system)
 
-    def memory(self, part: Part) -> int:
+    def memory(self, part: ManagedProcess) -> int:
         """Its resident memory, in bytes."""
         return int(psutil.Process(part.pid).memory_info().rss)
 
-    def server_calls(self, part: Part) -> float:
+    def server_calls(self, part: ManagedProcess) -> float:
         """How many calls it has made to the Temporal server so far, long polls included."""
         text = httpx.get(f"http://127.0.0.1:{self.metrics[part.name]}/metrics", timeout=10).text
         return sum(
@@ -59,7 +64,10 @@ class Measured:
 @contextlib.contextmanager
 def measured(folder: Path) -> Iterator[Measured]:
     """Start everything with the settings of `ucloud-orchestrator dev`, and stop it at the end."""
-    ports = {name: free_port() for name in ("temporal", "ui", "acknowledging", "provider", "worker", "floor")}
+    ports = {
+        name: free_port()
+        for name in ("temporal", "ui", "acknowledging", "provider", "worker", "floor")
+    }
     address = f"127.0.0.1:{ports['temporal']}"
     worker = {
         "TEMPORAL_ADDRESS": address,
@@ -86,26 +94,44 @@ def measured(folder: Path) -> Iterator[Measured]:
     }
     options = [word for option in SERVER_OPTIONS for word in option]
     server = [temporal_binary(), "server", "start-dev", "--port", str(ports["temporal"])]
-    server += ["--ui-port", str(ports["ui"]), "--db-filename", str(folder / "temporal.sqlite"), *options]
+    server += [
+        "--ui-port",
+        str(ports["ui"]),
+        "--db-filename",
+        str(folder / "temporal.sqlite"),
+        *options,
+    ]
     acknowledging = [sys.executable, "-m", "benchmarks.fake_provider", str(ports["acknowledging"])]
     acknowledging.append(str(folder / "keys" / "acknowledging.public.pem"))
     logs = folder / "logs"
     floor = {"TEMPORAL_ADDRESS": address, "UCLOUD_METRICS_ADDRESS": f"127.0.0.1:{ports['floor']}"}
 
-    def python(name: str, command: list[str], environment: dict[str, str]) -> Part:
-        return Part(name, command, environment, logs, lambda part: bool(part.said_ready()))
+    def python(name: str, command: list[str], environment: dict[str, str]) -> ManagedProcess:
+        return ManagedProcess(
+            name, command, environment, logs, lambda part: bool(part.ready_event())
+        )
 
     parts = Measured(
         address,
-        Part("temporal", server, {}, logs, lambda _: accepts_connections(ports["temporal"])),
+        ManagedProcess(
+            "temporal", server, {}, logs, lambda _: accepts_connections(ports["temporal"])
+        ),
         python("worker", [sys.executable, "-m", "worker", "--json"], worker),
         python("floor", [sys.executable, "-m", "benchmarks.baseline"], floor),
-        Part("acknowledging", acknowledging, {}, logs, lambda _: accepts_connections(ports["acknowledging"])),
-        python("provider", [sys.executable, "-m", "ucloud_orchestrator.provider", "--json"], provider),
+        ManagedProcess(
+            "acknowledging",
+            acknowledging,
+            {},
+            logs,
+            lambda _: accepts_connections(ports["acknowledging"]),
+        ),
+        python(
+            "provider", [sys.executable, "-m", "ucloud_orchestrator.provider", "--json"], provider
+        ),
         folder,
         {"worker": ports["worker"], "floor": ports["floor"]},
     )
-    running: list[Part] = []
+    running: list[ManagedProcess] = []
     try:
         for part in (parts.server, parts.worker, parts.floor, parts.acknowledging, parts.provider):
             part.start()

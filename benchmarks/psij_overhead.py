@@ -1,4 +1,6 @@
-"""What a scheduler library and our provider add to a process that does nothing: `subprocess`, PSI/J, the provider."""
+"""What a scheduler library and our provider add to a process that does nothing: `subprocess`,
+PSI/J, the provider.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The results for people: a table, and plots. `python -m benchmarks.report FILE` puts them into the docs."""
+"""The results for people: a table, and plots.
+
+`python -m benchmarks.report FILE` puts them into the docs.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,13 @@ COLOURS = {FloorKind.name: "#9aa5b1", SameMessagesKind.name: "#52606d", OurKind.
 
 def table(results: Results) -> str:
     """All figures: medians of the rounds, with the smallest and largest of them in brackets."""
-    parts = [_about(results), _targets(results), _whole_jobs(results), _create_and_signal(results), _real(results)]
+    parts = [
+        _about(results),
+        _targets(results),
+        _whole_jobs(results),
+        _create_and_signal(results),
+        _real(results),
+    ]
     if results.live:
         parts.append(_live(results))
     return "\n".join(parts)
@@ -34,7 +43,8 @@ def _about(results: Results) -> str:
     about = results.about
     versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
     return (
-        f"{about['when']}, commit {about['commit']}, {about['machine']}, Python {about['python']}, {versions}; "
+        f"{about['when']}, commit {about['commit']}, {about['machine']}, Python "
+        f"{about['python']}, {versions}; "
         f"load average before the run {about['load before']}.\n"
     )
 
@@ -44,14 +54,16 @@ def _targets(results: Results) -> str:
     for one in targets(results):
         bound = f"{'≥' if one.at_least else '≤'} {one.bound:g} {one.unit}".strip()
         lines.append(
-            f"| {one.name} | {f'{one.value:.2f} {one.unit}'.strip()} | {bound} | {'yes' if one.is_kept else 'no'} |"
+            f"| {one.name} | {f'{one.value:.2f} {one.unit}'.strip()} | {bound} | "
+            f"{'yes' if one.is_kept else 'no'} |"
         )
     return "\n".join(lines) + "\n"
 
 
 def _whole_jobs(results: Results) -> str:
     lines = [
-        "| Whole jobs | at once | jobs/s | `create` p50, ms | p99, ms | events | history, kB | worker CPU, ms | "
+        "| Whole jobs | at once | jobs/s | `create` p50, ms | p99, ms | events | history, kB | "
+        "worker CPU, ms | "
         "server CPU, ms | worker's calls |",
         "| --- | " + " | ".join(["---:"] * 9) + " |",
     ]
@@ -80,10 +92,14 @@ def _create_and_signal(results: Results) -> str:
     lines = ["| One step | at once | p50, ms | p99, ms |", "| --- | ---: | ---: | ---: |"]
     for rounds, what in ((results.creates, "create"), (results.seen, "visible")):
         for kind, concurrent in dict.fromkeys((one.kind, one.concurrent) for one in rounds):
-            times = [time for one in results.of(rounds, kind, concurrent) for time in getattr(one, what)]
+            times = [
+                time for one in results.of(rounds, kind, concurrent) for time in getattr(one, what)
+            ]
             name = "`create`" if what == "create" else "signal to visible state"
             name = "start and result" if kind == StartAndActivityKind.name else name
-            cells = f"{name}, {kind} | {concurrent} | {median(times):.0f} | {percentile(times, 99):.0f}"
+            cells = (
+                f"{name}, {kind} | {concurrent} | {median(times):.0f} | {percentile(times, 99):.0f}"
+            )
             lines.append(f"| {cells} |")
     return "\n".join(lines) + "\n"
 
@@ -92,13 +108,17 @@ def _real(results: Results) -> str:
     lines = ["| Processes that do nothing, 10 at once | per second |", "| --- | ---: |"]
     for name, speeds in results.processes.items():
         lines.append(f"| {name} | {_spread(speeds)} |")
-    lines.append(f"| {RealKind.name} | {_spread([one.per_second for one in _named(results.rounds, RealKind.name)])} |")
+    lines.append(
+        f"| {RealKind.name} | "
+        f"{_spread([one.per_second for one in _named(results.rounds, RealKind.name)])} |"
+    )
     return "\n".join(lines) + "\n"
 
 
 def _live(results: Results) -> str:
     lines = [
-        "| Live jobs | signal p50, ms | query p50, ms | of the oldest, ms | list of 50, ms | worker, MB | server, MB |",
+        "| Live jobs | signal p50, ms | query p50, ms | of the oldest, ms | list of 50, ms | "
+        "worker, MB | server, MB |",
         "| ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for one in results.live:
@@ -109,7 +129,8 @@ def _live(results: Results) -> str:
     if results.restart is not None:
         again = results.restart
         lines.append(
-            f"\nAfter `kill -9` the worker serves again after {again.start:.1f} s, and the newest {again.live} live "
+            f"\nAfter `kill -9` the worker serves again after {again.start:.1f} s, and the newest "
+            f"{again.live} live "
             f"jobs have all answered after {again.all_react:.1f} s."
         )
     return "\n".join(lines) + "\n"
@@ -143,14 +164,18 @@ def _save(figure: object, file: Path) -> None:
 
 def _bars(axes: Axes, results: Results, loads: Sequence[int]) -> None:
     for place, (kind, colour) in enumerate(COLOURS.items()):
-        speeds = [[one.per_second for one in results.of(results.rounds, kind, load)] for load in loads]
+        speeds = [
+            [one.per_second for one in results.of(results.rounds, kind, load)] for load in loads
+        ]
         middles = [median(one) for one in speeds]
         errors = [
             [middle - min(one) for middle, one in zip(middles, speeds, strict=True)],
             [max(one) - middle for middle, one in zip(middles, speeds, strict=True)],
         ]
         where = [number + 0.27 * (place - 1) for number in range(len(loads))]
-        axes.bar(where, middles, 0.25, yerr=errors, label=kind, color=colour, ecolor="#222222", capsize=3)
+        axes.bar(
+            where, middles, 0.25, yerr=errors, label=kind, color=colour, ecolor="#222222", capsize=3
+        )
     axes.set_xticks(range(len(loads)), [str(load) for load in loads])
     axes.set_xlabel("concurrent jobs")
     axes.set_ylabel("jobs per second")
@@ -161,8 +186,14 @@ def _bars(axes: Axes, results: Results, loads: Sequence[int]) -> None:
 
 def _cpu(axes: Axes, results: Results, load: int) -> None:
     kinds = list(COLOURS)
-    worker = [median(one.worker_cpu * 1000 for one in results.of(results.rounds, kind, load)) for kind in kinds]
-    server = [median(one.server_cpu * 1000 for one in results.of(results.rounds, kind, load)) for kind in kinds]
+    worker = [
+        median(one.worker_cpu * 1000 for one in results.of(results.rounds, kind, load))
+        for kind in kinds
+    ]
+    server = [
+        median(one.server_cpu * 1000 for one in results.of(results.rounds, kind, load))
+        for kind in kinds
+    ]
     axes.barh(kinds, worker, color="#0967d2", label="worker")
     axes.barh(kinds, server, left=worker, color="#9aa5b1", label="Temporal server")
     axes.invert_yaxis()
@@ -194,11 +225,17 @@ def _named(rounds: Sequence[Round], kind: str) -> list[Round]:
 
 def _spread(values: Sequence[float], digits: int = 1) -> str:
     middle = f"{median(values):.{digits}f}"
-    return middle if len(values) == 1 else f"{middle} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+    return (
+        middle
+        if len(values) == 1
+        else f"{middle} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+    )
 
 
 def write_page(results: Results) -> None:
-    """Put the table into `docs/performance.md` between its marks, with the plots and all figures beside it."""
+    """Put the table into `docs/performance.md` between its marks, with the plots and all figures
+    beside it.
+    """
     text = PAGE.read_text()
     before, mark, rest = text.partition(START)
     _, end, after = rest.partition(END)

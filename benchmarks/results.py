@@ -78,7 +78,8 @@ def _about() -> dict[str, Any]:
     return {
         "when": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": commit.stdout.strip(),
-        "machine": f"{platform.machine()}, {psutil.cpu_count()} cores, {psutil.virtual_memory().total >> 30} GiB",
+        "machine": f"{platform.machine()}, {psutil.cpu_count()} cores, "
+        f"{psutil.virtual_memory().total >> 30} GiB",
         "system": platform.platform(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in LIBRARIES},

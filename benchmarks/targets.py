@@ -29,16 +29,23 @@ class Target:
 
 def targets(results: Results) -> Iterator[Target]:
     """All that the run can say something about."""
-    concurrent = 50 if any(one.concurrent == 50 for one in results.rounds) else results.rounds[0].concurrent
+    concurrent = (
+        50 if any(one.concurrent == 50 for one in results.rounds) else results.rounds[0].concurrent
+    )
     speeds = {
         kind: [one.per_second for one in results.of(results.rounds, kind, concurrent)]
         for kind in (FloorKind.name, SameMessagesKind.name, OurKind.name)
     }
     ours = speeds[OurKind.name]
     at = f"at {concurrent} concurrent"
-    yield Target(f"jobs/s {at}, of the floor", ratio(ours, speeds[FloorKind.name]), 0.85, at_least=True)
     yield Target(
-        f"jobs/s {at}, of the floor with the same messages", ratio(ours, speeds[SameMessagesKind.name]), 0.95, True
+        f"jobs/s {at}, of the floor", ratio(ours, speeds[FloorKind.name]), 0.85, at_least=True
+    )
+    yield Target(
+        f"jobs/s {at}, of the floor with the same messages",
+        ratio(ours, speeds[SameMessagesKind.name]),
+        0.95,
+        True,
     )
     creates = {
         kind: [median(one.create) for one in results.of(results.creates, kind, 1)]
@@ -54,14 +61,24 @@ def targets(results: Results) -> Iterator[Target]:
     visible = [time for one in results.seen if one.kind == OurKind.name for time in one.visible]
     if visible:
         spread = percentile(visible, 99) / median(visible)
-        yield Target(f"signal to visible state at {results.seen[0].concurrent} concurrent, p99 / p50", spread, 3)
+        yield Target(
+            f"signal to visible state at {results.seen[0].concurrent} concurrent, p99 / p50",
+            spread,
+            3,
+        )
     if len(results.live) > 1:
         few, many = results.live[0], results.live[-1]
         signals = median(many.signal) / median(few.signal)
-        yield Target(f"p50 of a signal with {many.live} live jobs, of that with {few.live}", signals, 1.5)
+        yield Target(
+            f"p50 of a signal with {many.live} live jobs, of that with {few.live}", signals, 1.5
+        )
         cached = [one for one in results.live if one.live <= CACHED_WORKFLOWS]
-        grown = (cached[-1].worker_memory - cached[0].worker_memory) / (cached[-1].live - cached[0].live)
+        grown = (cached[-1].worker_memory - cached[0].worker_memory) / (
+            cached[-1].live - cached[0].live
+        )
         yield Target("worker memory of a cached live job", grown / 1000, 60, unit="kB")
         if many.live > CACHED_WORKFLOWS:
             beyond = (many.worker_memory - cached[-1].worker_memory) / (many.live - cached[-1].live)
-            yield Target("worker memory of a live job that is not cached", beyond / 1000, 6, unit="kB")
+            yield Target(
+                "worker memory of a live job that is not cached", beyond / 1000, 6, unit="kB"
+            )

@@ -1,12 +1,11 @@
 """Every error of the client.
 
-OrchestratorError
-├── RequestRefused            it was understood and refused; a repeat will not help. Has `code` and `findings`
-│   ├── JobRejected           by `create`
-│   └── JobNotFound           there is no such job, or it may not be seen
-├── JobClosed                 the job has ended, so it takes no more messages
-├── NotSetUp                  Temporal lacks the namespace, or what `ucloud-orchestrator setup` registers in it
-└── Unreachable               no answer; whether it had an effect is unknown, and a repeat is safe
+OrchestratorError ├── RequestRefused            it was understood and refused; a repeat will not
+help. Has `code` and `findings` │   ├── JobRejected           by `create` │   └── JobNotFound
+there is no such job, or it may not be seen ├── JobClosed                 the job has ended, so it
+takes no more messages ├── NotSetUp                  Temporal lacks the namespace, or what
+`ucloud-orchestrator setup` registers in it └── Unreachable               no answer; whether it had
+an effect is unknown, and a repeat is safe
 """
 
 from __future__ import annotations
@@ -32,8 +31,11 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from ucloud_orchestrator.models.errors import ErrorCode, Finding
-from ucloud_orchestrator.temporal.connection_errors import ConnectionSettingsWrong, TemporalUnreachable
-from ucloud_orchestrator.temporal.encryption_keys import UnusableKeys
+from ucloud_orchestrator.temporal.connection_errors import (
+    ConnectionConfigError,
+    TemporalUnreachable,
+)
+from ucloud_orchestrator.temporal.encryption_keys import EncryptionKeyError
 from ucloud_orchestrator.temporal.tracing import TracingUnavailable
 
 
@@ -42,7 +44,10 @@ class OrchestratorError(Exception):
 
 
 class RequestRefused(OrchestratorError):
-    """The orchestrator or the provider said no. `code` is for programs; `findings` name every wrong field."""
+    """The orchestrator or the provider said no.
+
+    `code` is for programs; `findings` name every wrong field.
+    """
 
     def __init__(self, code: ErrorCode, message: str, findings: Sequence[Finding] = ()) -> None:
         super().__init__(message)
@@ -65,7 +70,7 @@ class JobClosed(OrchestratorError):
     """The job has ended or is unknown; it takes no more messages."""
 
 
-class NotSetUp(OrchestratorError):
+class NamespaceNotReady(OrchestratorError):
     """The Temporal namespace lacks what the orchestrator needs."""
 
 
@@ -88,7 +93,7 @@ _NO_ANSWER = frozenset(
 
 
 @contextmanager
-def translated(refused: type[RequestRefused] = RequestRefused) -> Iterator[None]:
+def map_errors(refused: type[RequestRefused] = RequestRefused) -> Iterator[None]:
     """Map Temporal's errors to ours, once, at this edge. A refusal becomes `refused`."""
     try:
         yield
@@ -102,7 +107,9 @@ def translated(refused: type[RequestRefused] = RequestRefused) -> Iterator[None]
         if isinstance(error.__cause__, asyncio.CancelledError):
             # Temporal's SDK hides that the caller's own task is being cancelled.
             raise error.__cause__ from error
-        raise Unreachable("There was no answer in time; the request may still be under way.") from error
+        raise Unreachable(
+            "There was no answer in time; the request may still be under way."
+        ) from error
     except asyncio.CancelledError as error:
         if isinstance(error.__cause__, RPCError):
             # Temporal's SDK takes a server that breaks off its answer for a cancel of the caller.
@@ -110,7 +117,7 @@ def translated(refused: type[RequestRefused] = RequestRefused) -> Iterator[None]
         raise
     except RPCError as error:
         raise _from_rpc(error) from error
-    except (ConnectionSettingsWrong, UnusableKeys, TracingUnavailable) as error:
+    except (ConnectionConfigError, EncryptionKeyError, TracingUnavailable) as error:
         raise OrchestratorError(str(error)) from error
     except TemporalUnreachable as error:
         raise Unreachable(str(error)) from error
@@ -124,7 +131,9 @@ def _refused(cause: BaseException | None, refused: type[RequestRefused]) -> Orch
     if cause is None or cause.type is None or cause.type not in ErrorCode.__members__:
         if cause is not None and cause.type == "AcceptedUpdateCompletedWorkflow":
             return JobClosed("The job ended before it answered.")
-        return RequestRefused(ErrorCode.INVALID_STATE, f"The job could not answer: {cause or 'it has ended'}.")
+        return RequestRefused(
+            ErrorCode.INVALID_STATE, f"The job could not answer: {cause or 'it has ended'}."
+        )
     return refused(ErrorCode(cause.type), cause.message, _findings(cause.details))
 
 
@@ -149,13 +158,23 @@ def _details(error: RPCError) -> Iterator[Any]:
 def _from_rpc(error: RPCError) -> OrchestratorError:
     if any(detail.Is(NamespaceNotFoundFailure.DESCRIPTOR) for detail in _details(error)):
         # Nothing is known of the job: a provider that took this for its end would drop its reports.
-        return NotSetUp(f"{error.message.rstrip('.')}: correct TEMPORAL_NAMESPACE, or run 'ucloud-orchestrator setup'.")
+        return NamespaceNotReady(
+            f"{error.message.rstrip('.')}: correct TEMPORAL_NAMESPACE, or run "
+            "'ucloud-orchestrator setup'."
+        )
     if error.status is RPCStatusCode.NOT_FOUND:
         return JobClosed("The job has ended, or there is none of this id.")
     if any(detail.Is(WorkflowNotReadyFailure.DESCRIPTOR) for detail in _details(error)):
-        return Unreachable("The job cannot answer now, because its workers have failed several times; ask again.")
+        return Unreachable(
+            "The job cannot answer now, because its workers have failed several times; ask again."
+        )
     if error.status in _NO_ANSWER:
         return Unreachable(f"Temporal did not answer: {error.message}.")
-    if error.status is RPCStatusCode.INVALID_ARGUMENT and "search attribute" in error.message.lower():
-        return NotSetUp(f"The namespace is not set up ({error.message}): run 'ucloud-orchestrator setup'.")
+    if (
+        error.status is RPCStatusCode.INVALID_ARGUMENT
+        and "search attribute" in error.message.lower()
+    ):
+        return NamespaceNotReady(
+            f"The namespace is not set up ({error.message}): run 'ucloud-orchestrator setup'."
+        )
     return OrchestratorError(f"Temporal refused the request: {error.message}.")

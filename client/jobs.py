@@ -21,12 +21,12 @@ from temporalio.common import (
 )
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
-from client.errors import JobClosed, JobNotFound, JobRejected, RequestRefused, translated
+from client.errors import JobClosed, JobNotFound, JobRejected, RequestRefused, map_errors
 from client.logs import LogReader
 from client.queries import may
 from client.session import Actor
 from client.wallets import WalletClient
-from ucloud_orchestrator.models.base import WireModel, sentences
+from ucloud_orchestrator.models.base import ApiModel, error_messages
 from ucloud_orchestrator.models.errors import MAXIMUM_SENTENCE, ErrorCode
 from ucloud_orchestrator.models.job import (
     Job,
@@ -46,7 +46,13 @@ from ucloud_orchestrator.models.messages import (
     JobRequest,
     RenameRequest,
 )
-from ucloud_orchestrator.models.session import OPEN_SESSION, OpenSession, OpenSessionRequest, SessionType, with_verifier
+from ucloud_orchestrator.models.session import (
+    OPEN_SESSION,
+    OpenSession,
+    OpenSessionRequest,
+    SessionType,
+    with_verifier,
+)
 from ucloud_orchestrator.temporal import names
 from ucloud_orchestrator.temporal.connection import connect_to_temporal
 from ucloud_orchestrator.temporal.search_attributes import initial_search_attributes
@@ -54,7 +60,7 @@ from ucloud_orchestrator.temporal.user_metadata import details_of, summary_of
 
 _ACCEPTED_UPDATE_ID = "accepted"
 
-Message = TypeVar("Message", bound=WireModel)
+Message = TypeVar("Message", bound=ApiModel)
 
 
 class JobClient(LogReader, WalletClient):
@@ -66,22 +72,32 @@ class JobClient(LogReader, WalletClient):
     """
 
     @classmethod
-    async def connect(cls, actor: Actor, address: str | None = None, namespace: str | None = None) -> JobClient:
-        """Connect to Temporal; what is not given comes from Temporal's environment variables. Raises `Unreachable`."""
-        with translated():
+    async def connect(
+        cls, actor: Actor, address: str | None = None, namespace: str | None = None
+    ) -> JobClient:
+        """Connect to Temporal; what is not given comes from Temporal's environment variables.
+
+        Raises `Unreachable`.
+        """
+        with map_errors():
             return cls(await connect_to_temporal(address, namespace), actor)
 
     async def create(
-        self, specification: JobSpecification, job_id: str | None = None, patience: timedelta | None = None
+        self,
+        specification: JobSpecification,
+        job_id: str | None = None,
+        timeout: timedelta | None = None,
     ) -> Job:
         """Start a job and wait until its provider has accepted it.
 
-        With the same `job_id` (see `new_job_id`) the call can be repeated whatever broke in between: there is one job.
-        `patience` is how long to wait; the job goes on without the caller.
+        With the same `job_id` (see `new_job_id`) the call can be repeated whatever broke in
+        between: there is one job. `timeout` is how long to wait; the job goes on without the
+        caller.
 
-        Raises `JobRejected` with a code and all findings, or `Unreachable`, after which a repeat is right.
+        Raises `JobRejected` with a code and all findings, or `Unreachable`, after which a repeat is
+        right.
         """
-        _refuse_too_much([specification])
+        _check_size([specification])
         job_id = job_id or self.new_job_id()
         owner = JobOwner(created_by=self._actor.username, project=self._actor.project)
         attributes = [
@@ -100,14 +116,14 @@ class JobClient(LogReader, WalletClient):
             static_details=details_of(owner, specification),
         )
         try:
-            with translated(refused=JobRejected):
-                async with _seeing_errors_of(start):
+            with map_errors(refused=JobRejected):
+                async with _consume_start_error(start):
                     answer = await self._temporal.execute_update_with_start_workflow(
                         names.UPDATE_ACCEPTED,
                         start_workflow_operation=start,
                         id=_ACCEPTED_UPDATE_ID,
                         result_type=dict,
-                        rpc_timeout=patience,
+                        rpc_timeout=timeout,
                     )
             job = Job.model_validate(answer)
         except WorkflowAlreadyStartedError:
@@ -115,7 +131,9 @@ class JobClient(LogReader, WalletClient):
         if job.owner != owner:
             raise JobRejected(ErrorCode.DUPLICATE_JOB, f"The id {job_id} is taken by another job.")
         job = await self._for_reader(job)
-        if not may(job, Permission.READ):  # the repeat of somebody who has left the project meanwhile
+        if not may(
+            job, Permission.READ
+        ):  # the repeat of somebody who has left the project meanwhile
             raise JobNotFound(job_id)
         return job
 
@@ -123,14 +141,16 @@ class JobClient(LogReader, WalletClient):
         self,
         specifications: Sequence[JobSpecification],
         batch_id: str | None = None,
-        patience: timedelta | None = None,
+        timeout: timedelta | None = None,
     ) -> list[Job]:
-        """Start several jobs: all or none, whatever happens to the caller, and also across providers.
+        """Start several jobs: all or none, whatever happens to the caller, and also across
+        providers.
 
-        With the same `batch_id` (see `new_job_id`) the call can be repeated. Raises `JobRejected` with all findings,
-        each with the place of its job, or `Unreachable`, after which a repeat is right.
+        With the same `batch_id` (see `new_job_id`) the call can be repeated. Raises `JobRejected`
+        with all findings, each with the place of its job, or `Unreachable`, after which a repeat is
+        right.
         """
-        _refuse_too_much(specifications)
+        _check_size(specifications)
         batch_id = batch_id or self.new_job_id()
         owner = JobOwner(created_by=self._actor.username, project=self._actor.project)
         try:
@@ -152,18 +172,20 @@ class JobClient(LogReader, WalletClient):
             static_summary=f"{len(jobs)} jobs for {owner.created_by}",
         )
         try:
-            with translated(refused=JobRejected):
-                async with _seeing_errors_of(start):
+            with map_errors(refused=JobRejected):
+                async with _consume_start_error(start):
                     job_ids = await self._temporal.execute_update_with_start_workflow(
                         names.UPDATE_ACCEPTED,
                         start_workflow_operation=start,
                         id=_ACCEPTED_UPDATE_ID,
                         result_type=list[str],
-                        rpc_timeout=patience,
+                        rpc_timeout=timeout,
                     )
         except WorkflowAlreadyStartedError:
-            with translated(refused=JobRejected):
-                handle = self._temporal.get_workflow_handle(f"batch-{batch_id}", result_type=list[str])
+            with map_errors(refused=JobRejected):
+                handle = self._temporal.get_workflow_handle(
+                    f"batch-{batch_id}", result_type=list[str]
+                )
                 job_ids = await handle.result()
         return list(await asyncio.gather(*map(self.retrieve, job_ids)))
 
@@ -177,42 +199,66 @@ class JobClient(LogReader, WalletClient):
             raise RequestRefused(ErrorCode.VERIFICATION_FAILED, text)
         await self._require(job_id, Permission.EDIT)
         try:
-            with translated():
+            with map_errors():
                 await self._handle(job_id).cancel(reason=reason or f"by {self._actor.username}")
         except JobClosed:
             await self.retrieve(job_id)
 
     async def extend(self, job_id: str, requested_time: SimpleDuration) -> None:
-        """Add to the job's time allocation. Raises `RequestRefused`, or `JobClosed` if the job has ended."""
-        await self._update(job_id, names.UPDATE_EXTEND, ExtendRequest(requested_time=requested_time))
+        """Add to the job's time allocation.
+
+        Raises `RequestRefused`, or `JobClosed` if the job has ended.
+        """
+        await self._update(
+            job_id, names.UPDATE_EXTEND, ExtendRequest(requested_time=requested_time)
+        )
 
     async def suspend(self, job_id: str) -> None:
-        """Have the provider hold the job. Raises `RequestRefused`, or `JobClosed` if the job has ended."""
+        """Have the provider hold the job.
+
+        Raises `RequestRefused`, or `JobClosed` if the job has ended.
+        """
         await self._update(job_id, names.UPDATE_SUSPEND)
 
     async def unsuspend(self, job_id: str) -> None:
-        """Have the provider go on with a suspended job. Raises `RequestRefused`, or `JobClosed` if it has ended."""
+        """Have the provider go on with a suspended job.
+
+        Raises `RequestRefused`, or `JobClosed` if it has ended.
+        """
         await self._update(job_id, names.UPDATE_UNSUSPEND)
 
-    async def open_session(self, job_id: str, session_type: SessionType, rank: int = 0) -> OpenSession:
-        """Get the address of a terminal, a web application or a desktop of a running job; it is good for minutes.
+    async def open_session(
+        self, job_id: str, session_type: SessionType, rank: int = 0
+    ) -> OpenSession:
+        """Get the address of a terminal, a web application or a desktop of a running job; it is
+        good for minutes.
 
-        What Temporal keeps of the answer opens nothing: this client alone has the secret that the addresses get here.
-        Raises `RequestRefused`, or `JobClosed` if the job has ended.
+        What Temporal keeps of the answer opens nothing: this client alone has the secret that the
+        addresses get here. Raises `RequestRefused`, or `JobClosed` if the job has ended.
         """
         verifier = secrets.token_urlsafe(32)
         challenge = hashlib.sha256(verifier.encode()).hexdigest()
-        request = _request(OpenSessionRequest, session_type=session_type, rank=rank, challenge=challenge)
+        request = _request(
+            OpenSessionRequest, session_type=session_type, rank=rank, challenge=challenge
+        )
         answer = await self._update(job_id, names.UPDATE_OPEN_SESSION, request)
         return with_verifier(OPEN_SESSION.validate_python(answer), verifier)
 
     async def rename(self, job_id: str, name: str | None) -> None:
-        """Give a live job another name. Raises `RequestRefused`, or `JobClosed` if the job has ended."""
+        """Give a live job another name.
+
+        Raises `RequestRefused`, or `JobClosed` if the job has ended.
+        """
         await self._update(job_id, names.UPDATE_RENAME, _request(RenameRequest, name=name))
 
     async def update_acl(self, job_id: str, acl: Sequence[ResourceAclEntry]) -> None:
-        """Set who else may read, change or share a live job. Raises `RequestRefused`, or `JobClosed`."""
-        await self._update(job_id, names.UPDATE_ACL, _request(AclRequest, acl=list(acl)), Permission.ADMIN)
+        """Set who else may read, change or share a live job.
+
+        Raises `RequestRefused`, or `JobClosed`.
+        """
+        await self._update(
+            job_id, names.UPDATE_ACL, _request(AclRequest, acl=list(acl)), Permission.ADMIN
+        )
 
     @staticmethod
     def new_job_id() -> str:
@@ -225,10 +271,13 @@ class JobClient(LogReader, WalletClient):
         Raises `JobRejected` if it was refused, as the lost answer did.
         """
         handle = self._handle(job_id)
-        with translated(refused=JobRejected):
+        with map_errors(refused=JobRejected):
             description = await handle.describe()
             found = {pair.key.name: pair.value for pair in description.typed_search_attributes}
-            is_own = (found.get(names.JOB_OWNER), found.get(names.JOB_PROJECT)) == (owner.created_by, owner.project)
+            is_own = (found.get(names.JOB_OWNER), found.get(names.JOB_PROJECT)) == (
+                owner.created_by,
+                owner.project,
+            )
             if is_own and description.status is WorkflowExecutionStatus.FAILED:
                 await handle.result()
         return await self.retrieve(job_id)
@@ -237,16 +286,16 @@ class JobClient(LogReader, WalletClient):
         self,
         job_id: str,
         name: str,
-        argument: WireModel | None = None,
+        argument: ApiModel | None = None,
         permission: Permission = Permission.EDIT,
     ) -> Any:
         await self._require(job_id, permission)
         arguments = [] if argument is None else [argument.to_wire()]
-        with translated():
+        with map_errors():
             return await self._handle(job_id).execute_update(name, args=arguments)
 
 
-def _refuse_too_much(specifications: Sequence[JobSpecification]) -> None:
+def _check_size(specifications: Sequence[JobSpecification]) -> None:
     if findings := size_findings(specifications):
         raise JobRejected(ErrorCode.VERIFICATION_FAILED, findings[0].message, findings)
 
@@ -256,11 +305,13 @@ def _request(model: type[Message], **fields: Any) -> Message:
     try:
         return model(**fields)
     except ValidationError as error:
-        raise RequestRefused(ErrorCode.VERIFICATION_FAILED, " ".join(sentences(error))) from error
+        raise RequestRefused(
+            ErrorCode.VERIFICATION_FAILED, " ".join(error_messages(error))
+        ) from error
 
 
 @asynccontextmanager
-async def _seeing_errors_of(start: WithStartWorkflowOperation[Any, Any]) -> AsyncIterator[None]:
+async def _consume_start_error(start: WithStartWorkflowOperation[Any, Any]) -> AsyncIterator[None]:
     """An error comes twice, and asyncio complains of one that nobody has looked at."""
     try:
         yield

@@ -1,4 +1,6 @@
-"""What clients read of a job's output: from its provider, by sessions that are asked for anew if one breaks."""
+"""What clients read of a job's output: from its provider, by sessions that are asked for anew if
+one breaks.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,12 @@ from ucloud_orchestrator.models.provider_api import FollowMessage, LogsRequest, 
 from ucloud_orchestrator.models.session import LogsSession, with_verifier
 from ucloud_orchestrator.temporal import names
 
-LONGEST_PAUSE = 10.0
-"""Seconds between two attempts to get a session; the pauses grow up to this. One that lasted so long was a good one."""
-DEFAULT_PATIENCE = timedelta(minutes=5)
+MAX_BACKOFF = 10.0
+"""Seconds between two attempts to get a session; the pauses grow up to this.
+
+One that lasted so long was a good one.
+"""
+DEFAULT_TIMEOUT = timedelta(minutes=5)
 MAXIMUM_MESSAGE = 8 * 1024 * 1024
 """Bytes; a piece of output grows in JSON, where a control character takes six."""
 
@@ -40,17 +45,18 @@ class LogReader(JobReader):
         rank: int | None = None,
         stream: LogStream | None = None,
         follow: bool = True,
-        patience: timedelta = DEFAULT_PATIENCE,
+        timeout: timedelta = DEFAULT_TIMEOUT,
     ) -> AsyncIterator[FollowMessage]:
-        """What the job writes, from its beginning, until it has ended and all was given; READ suffices.
+        """What the job writes, from its beginning, until it has ended and all was given; READ
+        suffices.
 
-        Waits while the job is in the queue, and goes on where it was when a connection breaks. All ranks and both
-        streams, unless one is named; without `follow` what there is now. Each message has `stdout` or `stderr` of one
-        rank, cut anywhere between two characters.
+        Waits while the job is in the queue, and goes on where it was when a connection breaks. All
+        ranks and both streams, unless one is named; without `follow` what there is now. Each
+        message has `stdout` or `stderr` of one rank, cut anywhere between two characters.
 
-        Raises `JobNotFound`; `RequestRefused` with `FEATURE_NOT_SUPPORTED_BY_PROVIDER` if the product has no logs, or
-        with `PROVIDER_REJECTED` if the provider does not have them; and `Unreachable` if there was no connection for
-        longer than `patience`.
+        Raises `JobNotFound`; `RequestRefused` with `FEATURE_NOT_SUPPORTED_BY_PROVIDER` if the
+        product has no logs, or with `PROVIDER_REJECTED` if the provider does not have them; and
+        `Unreachable` if there was no connection for longer than `timeout`.
         """
         job = await self.retrieve(job_id)
         if follow and job.status.state is JobState.IN_QUEUE:
@@ -58,17 +64,19 @@ class LogReader(JobReader):
                 if job.status.state is not JobState.IN_QUEUE:
                     break
         request = LogsRequest(rank=rank, stream=stream, follow=follow)
-        reconnection = _Reconnection(patience.total_seconds())
+        reconnection = _Reconnection(timeout.total_seconds())
         while True:
             try:
                 job = await self.retrieve(job_id)
                 session = await self._open_logs(job)
-                async with connect(session.url, compression=None, max_size=MAXIMUM_MESSAGE) as socket:
+                async with connect(
+                    session.url, compression=None, max_size=MAXIMUM_MESSAGE
+                ) as socket:
                     reconnection.connected()
                     await socket.send(json.dumps(request.to_wire()))
                     async for text in socket:
                         message = FollowMessage.model_validate_json(text)
-                        reconnection.brought_something()
+                        reconnection.received()
                         if message.ended:
                             return
                         request = _after(request, message)
@@ -79,7 +87,9 @@ class LogReader(JobReader):
                     return  # the provider has not started it, so it has written nothing
                 raise
             except ValidationError as error:
-                raise OrchestratorError("The provider sent something that is no output of a job.") from error
+                raise OrchestratorError(
+                    "The provider sent something that is no output of a job."
+                ) from error
             except (WebSocketException, OSError, Unreachable) as error:
                 why = str(error) or type(error).__name__
             await reconnection.wait(why)
@@ -88,9 +98,13 @@ class LogReader(JobReader):
         """As `open_session`: Temporal keeps nothing that opens the session."""
         verifier = secrets.token_urlsafe(32)
         challenge = hashlib.sha256(verifier.encode()).hexdigest()
-        call = OpenLogsCall(job=job.model_copy(update={"updates": [], "omitted_updates": 0}), challenge=challenge)
+        call = OpenLogsCall(
+            job=job.model_copy(update={"updates": [], "omitted_updates": 0}), challenge=challenge
+        )
         queue = names.provider_task_queue(job.specification.product.provider)
-        session = with_verifier(await self._ask_worker(names.ACTIVITY_OPEN_LOGS, call, LogsSession, queue), verifier)
+        session = with_verifier(
+            await self._ask_worker(names.ACTIVITY_OPEN_LOGS, call, LogsSession, queue), verifier
+        )
         assert isinstance(session, LogsSession)
         return session
 
@@ -99,7 +113,7 @@ class LogReader(JobReader):
 class _Reconnection:
     """When to try again, and when to give up."""
 
-    patience: float
+    timeout: float
     _pause: float = 0.0
     _connected_at: float | None = None
     _broken_since: float = field(default_factory=time.monotonic)
@@ -107,18 +121,18 @@ class _Reconnection:
     def connected(self) -> None:
         self._connected_at = time.monotonic()
 
-    def brought_something(self) -> None:
+    def received(self) -> None:
         self._pause, self._broken_since = 0.0, time.monotonic()
 
     async def wait(self, why: str) -> None:
         """Raises `Unreachable`."""
         now = time.monotonic()
-        if self._connected_at is not None and now - self._connected_at > LONGEST_PAUSE:
+        if self._connected_at is not None and now - self._connected_at > MAX_BACKOFF:
             self._pause, self._broken_since = 0.0, now
         self._connected_at = None
-        if now - self._broken_since > self.patience:
+        if now - self._broken_since > self.timeout:
             raise Unreachable(f"The job's output cannot be read from its provider: {why}.")
-        self._pause = min(LONGEST_PAUSE, self._pause * 2 or 0.25)
+        self._pause = min(MAX_BACKOFF, self._pause * 2 or 0.25)
         await asyncio.sleep(self._pause)
 
 

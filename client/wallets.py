@@ -5,30 +5,43 @@ from __future__ import annotations
 from typing import Literal
 
 from client.errors import RequestRefused
-from client.session import ActingClient
+from client.session import ActorClient
 from ucloud_orchestrator.models.errors import ErrorCode
-from ucloud_orchestrator.models.messages import GrantRequest, HolderAnswer, HolderRequest, WalletsAnswer, WalletsRequest
+from ucloud_orchestrator.models.messages import (
+    FindHolderRequest,
+    GrantRequest,
+    HolderAnswer,
+    WalletsAnswer,
+    WalletsRequest,
+)
 from ucloud_orchestrator.models.product import ProductCategory
 from ucloud_orchestrator.models.workspace import Workspace
 from ucloud_orchestrator.temporal import names
 
 
-class WalletClient(ActingClient):
+class WalletClient(ActorClient):
     """The part of `JobClient` about wallets, links and addresses."""
 
     async def wallets(self, movements: int = 0) -> WalletsAnswer:
-        """The wallets that pay for the actor's jobs, with that many of the newest lines of their ledger.
+        """The wallets that pay for the actor's jobs, with that many of the newest lines of their
+        ledger.
 
         Raises `RequestRefused` if the actor is not a member of the project.
         """
-        if self._actor.project and not any(one.project == self._actor.project for one in await self._memberships()):
+        if self._actor.project and not any(
+            one.project == self._actor.project for one in await self._memberships()
+        ):
             message = f"{self._actor.username} is not a member of a project {self._actor.project}."
             raise RequestRefused(ErrorCode.FORBIDDEN, message)
         return await self._ask_worker(
-            names.ACTIVITY_BROWSE_WALLETS, WalletsRequest(owner=self.workspace, movements=movements), WalletsAnswer
+            names.ACTIVITY_BROWSE_WALLETS,
+            WalletsRequest(owner=self.workspace, movements=movements),
+            WalletsAnswer,
         )
 
-    async def grant(self, owner: Workspace, category: ProductCategory, amount: int, note: str = "") -> None:
+    async def grant(
+        self, owner: Workspace, category: ProductCategory, amount: int, note: str = ""
+    ) -> None:
         """Put credits into a wallet. Every call is a grant of its own.
 
         Raises `RequestRefused`, with `FORBIDDEN` if the actor is not an operator.
@@ -44,9 +57,12 @@ class WalletClient(ActingClient):
         await self._ask_worker(names.ACTIVITY_GRANT, request, None)
 
     async def holder(self, kind: Literal["ingress", "network"], resource_id: str) -> str | None:
-        """The live job that holds a public link (`ingress`) or IP address (`network`), or None if it is free.
+        """The live job that holds a public link (`ingress`) or IP address (`network`), or None if
+        it is free.
 
         Raises `RequestRefused` with `NOT_FOUND` if the actor may not see the link or the address.
         """
-        request = HolderRequest(username=self._actor.username, kind=kind, resource_id=resource_id)
+        request = FindHolderRequest(
+            username=self._actor.username, kind=kind, resource_id=resource_id
+        )
         return (await self._ask_worker(names.ACTIVITY_FIND_HOLDER, request, HolderAnswer)).job_id

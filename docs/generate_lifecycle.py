@@ -1,4 +1,5 @@
-"""Writes `docs/lifecycle.md` from the lifecycle's table. `--check` only says whether the file is up to date.
+"""Writes `docs/lifecycle.md` from the lifecycle's table. `--check` only says whether the file is up
+to date.
 
 Run as `python docs/generate_lifecycle.py [--check]`.
 """
@@ -9,7 +10,7 @@ import sys
 from pathlib import Path
 
 from ucloud_orchestrator.models.job import TERMINAL_STATES, JobState
-from workflows.lifecycle import TABLE, Event, Verdict
+from workflows.lifecycle import TABLE, Event, UpdateOutcome
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "lifecycle.md"
 
@@ -29,9 +30,11 @@ def _diagram() -> list[str]:
     for state, row in TABLE.items():
         causes: dict[JobState, list[str]] = {}
         for event, move in row.items():
-            if move.verdict is Verdict.APPLIED and move.state is not state:
+            if move.verdict is UpdateOutcome.APPLIED and move.state is not state:
                 causes.setdefault(move.state, []).append(event.value)
-        lines += [f"    {state} --> {target}: {', '.join(events)}" for target, events in causes.items()]
+        lines += [
+            f"    {state} --> {target}: {', '.join(events)}" for target, events in causes.items()
+        ]
     lines += [f"    {state} --> [*]" for state in JobState if state in TERMINAL_STATES]
     return [*lines, "```"]
 
@@ -39,19 +42,23 @@ def _diagram() -> list[str]:
 def _table() -> list[str]:
     lines = [f"| event | {' | '.join(JobState)} |", "|---" * (len(JobState) + 1) + "|"]
     for event in Event:
-        cells = [_cell(TABLE[state][event].verdict, TABLE[state][event].state) for state in JobState]
+        cells = [
+            _cell(TABLE[state][event].verdict, TABLE[state][event].state) for state in JobState
+        ]
         lines.append(f"| {event} | {' | '.join(cells)} |")
     return lines
 
 
-def _cell(verdict: Verdict, state: JobState) -> str:
-    return str(state) if verdict is Verdict.APPLIED else f"*{verdict}*"
+def _cell(verdict: UpdateOutcome, state: JobState) -> str:
+    return str(state) if verdict is UpdateOutcome.APPLIED else f"*{verdict}*"
 
 
 def _reading() -> list[str]:
     return [
-        "A cell names the state afterwards. What is in italics changes nothing: the update is ignored, counted and",
-        "logged. A reported state that is the current one keeps its text, or is a duplicate if it says nothing new.",
+        "A cell names the state afterwards. What is in italics changes nothing: the update is "
+        "ignored, counted and",
+        "logged. A reported state that is the current one keeps its text, or is a duplicate if it "
+        "says nothing new.",
     ]
 
 

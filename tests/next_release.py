@@ -1,4 +1,6 @@
-"""A copy of this release with a change of the workflow `Job`, and of the tables, as the next one may bring."""
+"""A copy of this release with a change of the workflow `Job`, and of the tables, as the next one
+may bring.
+"""
 
 from __future__ import annotations
 
@@ -38,16 +40,24 @@ def downgrade() -> None:
 
 
 def copy(folder: Path, is_guarded: bool = True) -> Path:
-    """The folder of the next release; unless it is guarded, its change breaks every job that has begun before."""
+    """The folder of the next release; unless it is guarded, its change breaks every job that has
+    begun before.
+    """
     for room in COPIED:
         shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("worker.py", "pyproject.toml"):
         shutil.copy(ROOT / file, folder)
     guard = f'        if workflow.patched("{PATCH}"):\n            ' if is_guarded else "        "
     _replace(folder / "workflows" / "job.py", PLACE, PLACE + guard + CHANGE)
-    _replace(folder / "workflows" / "versioning.py", TABLE_END, f'    "{PATCH}": "{RELEASE}",\n{TABLE_END}')
+    _replace(
+        folder / "workflows" / "versioning.py",
+        TABLE_END,
+        f'    "{PATCH}": "{RELEASE}",\n{TABLE_END}',
+    )
     head = ScriptDirectory.from_config(configuration()).get_current_head()
-    (folder / "ucloud_orchestrator" / "store" / "migrations" / "versions" / "next.py").write_text(MIGRATION.format(head=head))
+    (folder / "ucloud_orchestrator" / "store" / "migrations" / "versions" / "next.py").write_text(
+        MIGRATION.format(head=head)
+    )
     return folder
 
 

@@ -16,15 +16,22 @@ FOLDER = ROOT / "deploy" / "observability"
 
 
 @pytest.mark.skipif(
-    shutil.which("promtool") is None and "CI" not in os.environ, reason="needs Debian's package prometheus"
+    shutil.which("promtool") is None and "CI" not in os.environ,
+    reason="needs Debian's package prometheus",
 )
 @pytest.mark.parametrize(
     "arguments",
-    [("check", "rules", "alerts.yml"), ("test", "rules", "alerts_test.yml"), ("check", "config", "prometheus.yml")],
+    [
+        ("check", "rules", "alerts.yml"),
+        ("test", "rules", "alerts_test.yml"),
+        ("check", "config", "prometheus.yml"),
+    ],
     ids=" ".join,
 )
 def test_promtool_finds_nothing_wrong(arguments: tuple[str, ...]) -> None:
-    done = subprocess.run(["promtool", *arguments], cwd=FOLDER, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["promtool", *arguments], cwd=FOLDER, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -35,7 +42,11 @@ def alerts() -> list[str]:
 
 def test_each_alert_is_tested_both_ways() -> None:
     tests = yaml.safe_load((FOLDER / "alerts_test.yml").read_text())["tests"]
-    expected = {(case["alertname"], bool(case["exp_alerts"])) for one in tests for case in one["alert_rule_test"]}
+    expected = {
+        (case["alertname"], bool(case["exp_alerts"]))
+        for one in tests
+        for case in one["alert_rule_test"]
+    }
     assert expected == {(alert, fires) for alert in alerts() for fires in (True, False)}
 
 

@@ -11,7 +11,9 @@ from typing import TypeVar
 Value = TypeVar("Value")
 
 
-async def eventually(condition: Callable[[], Value | Awaitable[Value]], seconds: float = 20.0) -> Value:
+async def eventually(
+    condition: Callable[[], Value | Awaitable[Value]], seconds: float = 20.0
+) -> Value:
     """Wait until the condition gives something true, and return that; fail when the time is up."""
     end = time.monotonic() + seconds
     while True:

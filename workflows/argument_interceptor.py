@@ -1,4 +1,6 @@
-"""A message with more arguments than its handler takes must not make a job stuck: what is too much is cut off."""
+"""A message with more arguments than its handler takes must not make a job stuck: what is too much
+is cut off.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ HANDLER_ARGUMENTS = 1
 NO_ARGUMENTS = frozenset({"accepted", "suspend", "unsuspend"})
 
 
-class SurplusArguments(Interceptor):
+class DropSurplusArguments(Interceptor):
     """Cuts surplus arguments off before a handler is called with them.
 
     Without it Temporal's Python SDK fails the workflow task again and again until the code changes.
@@ -35,25 +37,27 @@ class SurplusArguments(Interceptor):
 class _Inbound(WorkflowInboundInterceptor):
     async def handle_signal(self, input: HandleSignalInput) -> None:
         if input.signal == "update":
-            input.args = _cut(input.signal, input.args)
+            input.args = _drop_surplus(input.signal, input.args)
         await super().handle_signal(input)
 
     async def handle_query(self, input: HandleQueryInput) -> Any:
         if input.query == "job":
-            input.args = _cut(input.query, input.args)
+            input.args = _drop_surplus(input.query, input.args)
         return await super().handle_query(input)
 
     def handle_update_validator(self, input: HandleUpdateInput) -> None:
-        input.args = _cut(input.update, input.args)
+        input.args = _drop_surplus(input.update, input.args)
         super().handle_update_validator(input)
 
     async def handle_update_handler(self, input: HandleUpdateInput) -> Any:
-        input.args = _cut(input.update, input.args)
+        input.args = _drop_surplus(input.update, input.args)
         return await super().handle_update_handler(input)
 
 
-def _cut(name: str, arguments: Any) -> Any:
+def _drop_surplus(name: str, arguments: Any) -> Any:
     allowed = 0 if name in NO_ARGUMENTS else HANDLER_ARGUMENTS
     if len(arguments) > allowed:
-        workflow.logger.warning("%r was sent with %d surplus arguments.", name, len(arguments) - allowed)
+        workflow.logger.warning(
+            "%r was sent with %d surplus arguments.", name, len(arguments) - allowed
+        )
     return arguments[:allowed]

@@ -1,4 +1,6 @@
-"""What operators see of a job in the Temporal Web UI: its search attributes and its current details (Markdown)."""
+"""What operators see of a job in the Temporal Web UI: its search attributes and its current details
+(Markdown).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,11 @@ from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from ucloud_orchestrator.models.job import Job, JobState
-    from ucloud_orchestrator.temporal.names import JOB_PROVIDER_GENERATED_ID, JOB_STATE, SEARCH_ATTRIBUTES
+    from ucloud_orchestrator.temporal.names import (
+        JOB_PROVIDER_GENERATED_ID,
+        JOB_STATE,
+        SEARCH_ATTRIBUTES,
+    )
     from ucloud_orchestrator.temporal.search_attributes import search_attributes
     from ucloud_orchestrator.temporal.user_metadata import code, table
 
@@ -20,7 +26,8 @@ _MEANING = {
     JobState.RUNNING: "All replicas run.",
     JobState.SUSPENDED: "The provider holds the job; its time allocation goes on.",
     JobState.CANCELING: "The provider is stopping the job.",
-    JobState.SUCCESS: "The job has ended without a fault of the provider; how its program ended is in the last word.",
+    JobState.SUCCESS: "The job has ended without a fault of the provider; how its program ended "
+    "is in the last word.",
     JobState.FAILURE: "The scheduler, the hardware or the provider failed.",
     JobState.EXPIRED: "The time allocation ran out.",
 }
@@ -42,7 +49,9 @@ def show(job: Job, provider_generated_id: str | None) -> None:
         workflow.upsert_search_attributes(changes)
 
 
-def describe(job: Job, waits_for: str, provider_generated_id: str | None, ignored_updates: int) -> None:
+def describe(
+    job: Job, waits_for: str, provider_generated_id: str | None, ignored_updates: int
+) -> None:
     """Write the current details anew. It goes through all updates of the job."""
     workflow.set_current_details(_details(job, waits_for, provider_generated_id, ignored_updates))
 
@@ -56,10 +65,14 @@ def show_refusal(job: Job, refusal: ApplicationError) -> None:
     )
 
 
-def _details(job: Job, waits_for: str, provider_generated_id: str | None, ignored_updates: int) -> str:
+def _details(
+    job: Job, waits_for: str, provider_generated_id: str | None, ignored_updates: int
+) -> str:
     status, last = job.status, job.updates[-1] if job.updates else None
     cancel = next((update for update in job.updates if update.state is JobState.CANCELING), None)
-    since = next((update.timestamp for update in reversed(job.updates) if update.state is status.state), None)
+    since = next(
+        (update.timestamp for update in reversed(job.updates) if update.state is status.state), None
+    )
     rows = {
         "Waits for": waits_for,
         "In this state since": time_of(since),
@@ -87,5 +100,9 @@ def time_of(milliseconds: int | None) -> str:
         return ""
     try:
         return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    except (ValueError, OverflowError, OSError):  # after the year 9999; nothing that is shown may stop a job
+    except (
+        ValueError,
+        OverflowError,
+        OSError,
+    ):  # after the year 9999; nothing that is shown may stop a job
         return f"{milliseconds} ms after 1970"

@@ -1,4 +1,6 @@
-"""What a job's workflow knows of its job, and what follows from it: the deadline's timer and what operators see."""
+"""What a job's workflow knows of its job, and what follows from it: the deadline's timer and what
+operators see.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +17,21 @@ with workflow.unsafe.imports_passed_through():
     from ucloud_orchestrator.models.job import Job, JobState, JobStatus, JobUpdate
     from ucloud_orchestrator.models.messages import (
         BatchOutcome,
-        CarriedJob,
+        ContinuedState,
         JobRequest,
     )
 
 HELD_UPDATE_BYTES = 512 * 1024
-"""With more than this in updates the workflow continues as new, well below Temporal's limit of 2 MB for one answer."""
+"""With more than this in updates the workflow continues as new, well below Temporal's limit of 2 MB
+for one answer.
+"""
 CARRIED_UPDATE_BYTES = 64 * 1024
-"""What of the newest updates is carried through a continue-as-new; the older ones move to the store."""
+"""What of the newest updates is carried through a continue-as-new; the older ones move to the
+store.
+"""
 
 
-class KnownJob:
+class WorkflowState:
     """The state of the workflow `Job`. All that is said of the job itself is in `self._job`."""
 
     def __init__(self, request: JobRequest) -> None:
@@ -56,11 +62,19 @@ class KnownJob:
         self._is_description_due = False
         self._requests = asyncio.Lock()
         self._accounts = asyncio.Lock()
-        self._job = self._carried_job(request, request.carried) if request.carried else self._new_job(request)
+        self._job = (
+            self._carried_job(request, request.carried)
+            if request.carried
+            else self._new_job(request)
+        )
 
     def _new_job(self, request: JobRequest) -> Job:
         created_at = now()
-        first = JobUpdate(timestamp=created_at, state=JobState.IN_QUEUE, status="Your job is now waiting in the queue.")
+        first = JobUpdate(
+            timestamp=created_at,
+            state=JobState.IN_QUEUE,
+            status="Your job is now waiting in the queue.",
+        )
         self._measure([first])
         return Job(
             id=workflow.info().workflow_id,
@@ -71,7 +85,7 @@ class KnownJob:
             updates=[first],
         )
 
-    def _carried_job(self, request: JobRequest, carried: CarriedJob) -> Job:
+    def _carried_job(self, request: JobRequest, carried: ContinuedState) -> Job:
         self._ignored_updates = carried.ignored_updates
         self._provider_generated_id = carried.provider_generated_id
         self._out_of_credits_since = carried.out_of_credits_since
@@ -100,19 +114,31 @@ class KnownJob:
     @property
     def _is_over(self) -> bool:
         """Whether the job has ended, or is to be ended."""
-        return self._has_ended or self._cancel_requested or self._deadline_passed or self._own_reason is not None
+        return (
+            self._has_ended
+            or self._cancel_requested
+            or self._deadline_passed
+            or self._own_reason is not None
+        )
 
     @property
-    def _waits_for(self) -> str:
+    def _waiting_reason(self) -> str:
         """What comes next, for operators."""
         if self._has_ended:
-            return "nothing: it is in the archive" if self._settling else "the settlement: release, bill, archive"
+            return (
+                "nothing: it is in the archive"
+                if self._settling
+                else "the settlement: release, bill, archive"
+            )
         if self._batch is not None and not self._accepted:
             return f"its batch `{self._batch.batch_id}`"
         if not self._may_be_at_provider:
             return "admission: whether all that it asks for is there"
         if not self._accepted:
-            return f"the answer of `{self._provider}` to its submission, which is repeated until there is one"
+            return (
+                f"the answer of `{self._provider}` to its submission, which is repeated until "
+                "there is one"
+            )
         if self._out_of_credits_since is not None:
             return "credits, or its stop: the wallet is empty"
         return {
@@ -135,39 +161,47 @@ class KnownJob:
         return self._update_bytes > HELD_UPDATE_BYTES or self._is_json_too_large
 
     @property
-    def _bare_job(self) -> Job:
+    def _job_without_updates(self) -> Job:
         """Without what only grows, and what is nobody's business but its readers'."""
         return self._job.model_copy(update={"updates": [], "omitted_updates": 0, "acl": None})
 
     def _apply(self, updates: Sequence[JobUpdate]) -> None:
         outcome = lifecycle.apply(self._job, updates, now())
         for update, verdict in zip(updates, outcome.verdicts, strict=True):
-            if verdict is not lifecycle.Verdict.APPLIED:
+            if verdict is not lifecycle.UpdateOutcome.APPLIED:
                 self._ignore(1)
-                workflow.logger.info("An update to %s was ignored: %s.", update.state or "text", verdict)
-        self._adopt(outcome)
+                workflow.logger.info(
+                    "An update to %s was ignored: %s.", update.state or "text", verdict
+                )
+        self._set_job(outcome)
 
     def _ignore(self, updates: int) -> None:
-        """Count what the provider said and is not used; operators see the number, of one job and of all."""
+        """Count what the provider said and is not used; operators see the number, of one job and of
+        all.
+        """
         self._ignored_updates += updates
-        counter = workflow.metric_meter().create_counter("ucloud_ignored_updates", "Updates that changed nothing.")
+        counter = workflow.metric_meter().create_counter(
+            "ucloud_ignored_updates", "Updates that changed nothing."
+        )
         counter.add(updates, {"provider": self._provider})
 
     def _end(self, state: JobState, text: str) -> None:
         if not self._has_ended:
-            self._adopt(lifecycle.apply(self._job, [JobUpdate(state=state, status=text)], now()))
+            self._set_job(lifecycle.apply(self._job, [JobUpdate(state=state, status=text)], now()))
 
-    def _adopt(self, outcome: lifecycle.Outcome) -> None:
+    def _set_job(self, outcome: lifecycle.Outcome) -> None:
         self._measure(outcome.job.updates[len(self._job.updates) :])
-        self._is_json_too_large = self._json_bytes > HELD_UPDATE_BYTES and workflow.patched("escaped-texts")
+        self._is_json_too_large = self._json_bytes > HELD_UPDATE_BYTES and workflow.patched(
+            "escaped-texts"
+        )
         self._job = outcome.job
-        self._show()
+        self._refresh_display()
 
     def _measure(self, added: Sequence[JobUpdate]) -> None:
         self._update_bytes += sum(map(size, added))
         self._json_bytes += sum(map(json_size, added))
 
-    def _show(self) -> None:
+    def _refresh_display(self) -> None:
         """Let the deadline's timer and what operators see follow the job."""
         display.show(self._job, self._provider_generated_id)
         if not self._is_description_due:
@@ -186,7 +220,9 @@ class KnownJob:
     def _describe(self) -> None:
         self._is_description_due = False
         if self._refusal is None:
-            display.describe(self._job, self._waits_for, self._provider_generated_id, self._ignored_updates)
+            display.describe(
+                self._job, self._waiting_reason, self._provider_generated_id, self._ignored_updates
+            )
 
     async def _watch_deadline(self, expires_at: int) -> None:
         remaining = timedelta(milliseconds=max(0, expires_at - now()))
@@ -203,5 +239,7 @@ def size(update: JobUpdate) -> int:
 
 
 def json_size(update: JobUpdate) -> int:
-    """Bytes on the wire: control characters, of which progress bars are full, take six times as many as in the text."""
+    """Bytes on the wire: control characters, of which progress bars are full, take six times as
+    many as in the text.
+    """
     return len(update.model_dump_json(by_alias=True, exclude_none=True).encode())

@@ -1,7 +1,8 @@
-"""The states of a job and every move between them: one table, total over states and events, and no I/O.
+"""The states of a job and every move between them: one table, total over states and events, and no
+I/O.
 
-The rules are those of UCloud's `Job` ("States") and of the provider's `update` call. `docs/lifecycle.md` is generated
-from this table by `python docs/generate_lifecycle.py`.
+The rules are those of UCloud's `Job` ("States") and of the provider's `update` call.
+`docs/lifecycle.md` is generated from this table by `python docs/generate_lifecycle.py`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from ucloud_orchestrator.models.job import (
 
 
 class Event(StrEnum):
-    """What can happen to a job: the provider reports a state or a text, somebody cancels, or its time runs out."""
+    """What can happen to a job: the provider reports a state or a text, somebody cancels, or its
+    time runs out.
+    """
 
     IN_QUEUE = "reported IN_QUEUE"
     RUNNING = "reported RUNNING"
@@ -36,7 +39,7 @@ class Event(StrEnum):
     DEADLINE = "time allocation ran out"
 
 
-class Verdict(StrEnum):
+class UpdateOutcome(StrEnum):
     """What became of an event."""
 
     APPLIED = "applied"
@@ -52,26 +55,30 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True)
-class Move:
+class Transition:
     """An entry of the table: the verdict, and the state afterwards."""
 
-    verdict: Verdict
+    verdict: UpdateOutcome
     state: JobState
 
 
-def _row(state: JobState) -> dict[Event, Move]:
+def _row(state: JobState) -> dict[Event, Transition]:
     if state in TERMINAL_STATES:
-        return {event: Move(Verdict.ENDED, state) for event in Event}
-    stay, illegal = Move(Verdict.APPLIED, state), Move(Verdict.ILLEGAL, state)
+        return {event: Transition(UpdateOutcome.ENDED, state) for event in Event}
+    stay, illegal = (
+        Transition(UpdateOutcome.APPLIED, state),
+        Transition(UpdateOutcome.ILLEGAL, state),
+    )
     row = {
         Event.TEXT: stay,
-        Event.CANCELING: illegal,  # only a cancel request leads there, because only it stops the job
-        Event.SUCCESS: Move(Verdict.APPLIED, JobState.SUCCESS),
-        Event.FAILURE: Move(Verdict.APPLIED, JobState.FAILURE),
-        Event.EXPIRED: Move(Verdict.APPLIED, JobState.EXPIRED),
+        # Only a cancel request leads there, because only it stops the job
+        Event.CANCELING: illegal,
+        Event.SUCCESS: Transition(UpdateOutcome.APPLIED, JobState.SUCCESS),
+        Event.FAILURE: Transition(UpdateOutcome.APPLIED, JobState.FAILURE),
+        Event.EXPIRED: Transition(UpdateOutcome.APPLIED, JobState.EXPIRED),
     }
     if state is JobState.CANCELING:
-        duplicate = Move(Verdict.DUPLICATE, state)
+        duplicate = Transition(UpdateOutcome.DUPLICATE, state)
         return row | {
             Event.IN_QUEUE: illegal,
             Event.RUNNING: illegal,
@@ -81,16 +88,19 @@ def _row(state: JobState) -> dict[Event, Move]:
             Event.DEADLINE: illegal,
         }
     return row | {
-        Event.IN_QUEUE: Move(Verdict.APPLIED, JobState.IN_QUEUE),
-        Event.RUNNING: Move(Verdict.APPLIED, JobState.RUNNING),
-        Event.SUSPENDED: Move(Verdict.APPLIED, JobState.SUSPENDED),
-        Event.CANCEL: Move(Verdict.APPLIED, JobState.CANCELING),
-        Event.DEADLINE: Move(Verdict.APPLIED, JobState.EXPIRED),
+        Event.IN_QUEUE: Transition(UpdateOutcome.APPLIED, JobState.IN_QUEUE),
+        Event.RUNNING: Transition(UpdateOutcome.APPLIED, JobState.RUNNING),
+        Event.SUSPENDED: Transition(UpdateOutcome.APPLIED, JobState.SUSPENDED),
+        Event.CANCEL: Transition(UpdateOutcome.APPLIED, JobState.CANCELING),
+        Event.DEADLINE: Transition(UpdateOutcome.APPLIED, JobState.EXPIRED),
     }
 
 
-TABLE: Mapping[JobState, Mapping[Event, Move]] = {state: _row(state) for state in JobState}
-"""The whole life of a job. A reported state that is the current one keeps its text, or is a duplicate without one."""
+TABLE: Mapping[JobState, Mapping[Event, Transition]] = {state: _row(state) for state in JobState}
+"""The whole life of a job.
+
+A reported state that is the current one keeps its text, or is a duplicate without one.
+"""
 
 
 @dataclass(frozen=True)
@@ -98,11 +108,14 @@ class Outcome:
     """The job after a series of updates, and what became of each."""
 
     job: Job
-    verdicts: list[Verdict]
+    verdicts: list[UpdateOutcome]
 
 
 def apply(job: Job, updates: Sequence[JobUpdate], now: int) -> Outcome:
-    """Apply the updates of one call in order. `now` is in milliseconds since the epoch and becomes their timestamp."""
+    """Apply the updates of one call in order.
+
+    `now` is in milliseconds since the epoch and becomes their timestamp.
+    """
     verdicts = []
     for update in updates:
         job, verdict = _apply_one(job, update, now)
@@ -112,18 +125,22 @@ def apply(job: Job, updates: Sequence[JobUpdate], now: int) -> Outcome:
 
 def cancel(job: Job, status: str, now: int) -> Outcome:
     """Somebody asked for the job's end."""
-    return _own_event(job, Event.CANCEL, status, now)
+    return _apply_own_event(job, Event.CANCEL, status, now)
 
 
 def pass_deadline(job: Job, status: str, now: int) -> Outcome:
     """The job's time allocation ran out."""
-    return _own_event(job, Event.DEADLINE, status, now)
+    return _apply_own_event(job, Event.DEADLINE, status, now)
 
 
 def change_allocation(job: Job, milliseconds: int) -> Job:
-    """Set the whole time allocation, and move the deadline of a job that has started. No state changes."""
+    """Set the whole time allocation, and move the deadline of a job that has started.
+
+    No state changes.
+    """
     before = job.specification.time_allocation
-    # Less than a second would be written as nothing, which is no allocation: nobody could read the job any more.
+    # Less than a second would be written as nothing, which is no allocation: nobody could read the
+    # job any more.
     allocation = SimpleDuration.from_milliseconds(max(milliseconds, MILLISECONDS_PER_SECOND))
     status = job.status
     if status.expires_at is not None and before is not None:
@@ -133,29 +150,33 @@ def change_allocation(job: Job, milliseconds: int) -> Job:
     return job.model_copy(update={"specification": specification, "status": status})
 
 
-def _apply_one(job: Job, update: JobUpdate, now: int) -> tuple[Job, Verdict]:
+def _apply_one(job: Job, update: JobUpdate, now: int) -> tuple[Job, UpdateOutcome]:
     current = job.status.state
     move = TABLE[current][Event.TEXT if update.state is None else Event[update.state.name]]
-    if move.verdict is Verdict.ENDED:
+    if move.verdict is UpdateOutcome.ENDED:
         return job, move.verdict
     if update.expected_state is not None and update.expected_state is not current:
-        return job, Verdict.GUARDED
+        return job, UpdateOutcome.GUARDED
     if update.expected_different_state and update.state is current:
-        return job, Verdict.GUARDED
-    if move.verdict is not Verdict.APPLIED:
+        return job, UpdateOutcome.GUARDED
+    if move.verdict is not UpdateOutcome.APPLIED:
         return job, move.verdict
     if _changes_nothing(job, update):
-        return job, Verdict.DUPLICATE
+        return job, UpdateOutcome.DUPLICATE
     if update.new_time_allocation is not None:
         job = change_allocation(job, update.new_time_allocation)
     if update.output_folder is not None:
         job = job.model_copy(update={"output": JobOutput(output_folder=update.output_folder)})
-    return _enter(job, move.state, update, now), Verdict.APPLIED
+    return _enter_state(job, move.state, update, now), UpdateOutcome.APPLIED
 
 
 def _changes_nothing(job: Job, update: JobUpdate) -> bool:
     if update.state is None:
-        return update.status is None and update.output_folder is None and update.new_time_allocation is None
+        return (
+            update.status is None
+            and update.output_folder is None
+            and update.new_time_allocation is None
+        )
     if update.state is not job.status.state:
         return False
     said = (update.status, update.output_folder, update.new_time_allocation)
@@ -165,14 +186,17 @@ def _changes_nothing(job: Job, update: JobUpdate) -> bool:
     )
 
 
-def _own_event(job: Job, event: Event, status: str, now: int) -> Outcome:
+def _apply_own_event(job: Job, event: Event, status: str, now: int) -> Outcome:
     move = TABLE[job.status.state][event]
-    if move.verdict is not Verdict.APPLIED:
+    if move.verdict is not UpdateOutcome.APPLIED:
         return Outcome(job, [move.verdict])
-    return Outcome(_enter(job, move.state, JobUpdate(state=move.state, status=status), now), [move.verdict])
+    return Outcome(
+        _enter_state(job, move.state, JobUpdate(state=move.state, status=status), now),
+        [move.verdict],
+    )
 
 
-def _enter(job: Job, state: JobState, update: JobUpdate, now: int) -> Job:
+def _enter_state(job: Job, state: JobState, update: JobUpdate, now: int) -> Job:
     status = job.status
     timestamp = max(now, job.updates[-1].timestamp if job.updates else job.created_at)
     if state is JobState.RUNNING and status.state is not JobState.RUNNING:
@@ -182,5 +206,7 @@ def _enter(job: Job, state: JobState, update: JobUpdate, now: int) -> Job:
             expires_at = timestamp + allocation.milliseconds
         status = status.model_copy(update={"started_at": timestamp, "expires_at": expires_at})
     status = status.model_copy(update={"state": state})
-    kept = update.model_copy(update={"timestamp": timestamp, "expected_state": None, "expected_different_state": None})
+    kept = update.model_copy(
+        update={"timestamp": timestamp, "expected_state": None, "expected_different_state": None}
+    )
     return job.model_copy(update={"status": status, "updates": [*job.updates, kept]})

@@ -8,30 +8,34 @@ from temporalio.exceptions import ActivityError
 from workflows import timeouts
 
 with workflow.unsafe.imports_passed_through():
-    from activities.access_check import MonitoringActivities
-    from activities.orphaned_jobs import ReconciliationActivities
+    from activities.access_check import AccessCheckActivities
+    from activities.orphaned_jobs import OrphanedJobActivities
     from activities.products import ProductActivities
     from activities.provider import ProviderActivities
-    from activities.provider_sync import VerificationActivities
+    from activities.provider_sync import ProviderSyncActivities
     from ucloud_orchestrator.models.job import Job
     from ucloud_orchestrator.models.messages import (
-        AbandonedJob,
-        AbandonedJobs,
         JobsToCancel,
-        MonitorRequest,
+        OrphanedJob,
+        OrphanedJobs,
         ProviderCall,
+        ProviderCheckRequest,
         VerifiedJobs,
     )
-    from ucloud_orchestrator.temporal.names import MONITOR_WORKFLOW, provider_task_queue
+    from ucloud_orchestrator.temporal.names import PROVIDER_CHECK_WORKFLOW, provider_task_queue
 
 
-@workflow.defn(name=MONITOR_WORKFLOW)
-class ProviderMonitorWorkflow:
-    """One check of all live jobs of a provider. Its cost grows with their number, never with their age."""
+@workflow.defn(name=PROVIDER_CHECK_WORKFLOW)
+class ProviderCheckWorkflow:
+    """One check of all live jobs of a provider.
+
+    Its cost grows with their number, never with their age.
+    """
 
     @workflow.run
-    async def run(self, request: MonitorRequest) -> int:
-        """Cancel the jobs whose owners lost access to what they use; returns how many. Then end abandoned ones.
+    async def run(self, request: ProviderCheckRequest) -> int:
+        """Cancel the jobs whose owners lost access to what they use; returns how many. Then end
+        abandoned ones.
 
         The provider is asked last, so that the rest is done also if it does not answer.
         """
@@ -51,29 +55,31 @@ class ProviderMonitorWorkflow:
                 ProductActivities.refresh_products,
                 task_queue=provider_task_queue(provider),
                 start_to_close_timeout=timeouts.PROVIDER_ATTEMPT,
-                schedule_to_close_timeout=timeouts.REQUEST_PATIENCE,
+                schedule_to_close_timeout=timeouts.REQUEST_TIMEOUT,
                 retry_policy=timeouts.PROVIDER_RETRY,
                 summary=f"Ask {provider} for its products",
             )
         except ActivityError as error:
-            workflow.logger.warning("The provider %s did not say what it offers: %s", provider, error.cause)
+            workflow.logger.warning(
+                "The provider %s did not say what it offers: %s", provider, error.cause
+            )
 
     async def _cancel_lost(self, provider: str) -> int:
         cancelled, last = 0, None
         while True:
             lost: JobsToCancel = await workflow.execute_activity_method(
-                MonitoringActivities.find_lost_access,
-                MonitorRequest(provider=provider, after=last),
-                start_to_close_timeout=timeouts.MONITOR_ATTEMPT,
+                AccessCheckActivities.find_lost_access,
+                ProviderCheckRequest(provider=provider, after=last),
+                start_to_close_timeout=timeouts.PROVIDER_CHECK_ATTEMPT,
                 retry_policy=timeouts.STORE_RETRY,
                 summary="Check what live jobs use",
             )
             if lost.jobs:
                 await workflow.execute_activity_method(
-                    MonitoringActivities.cancel_jobs,
+                    AccessCheckActivities.cancel_jobs,
                     lost,
-                    start_to_close_timeout=timeouts.MONITOR_ATTEMPT,
-                    schedule_to_close_timeout=timeouts.MONITOR_PATIENCE,
+                    start_to_close_timeout=timeouts.PROVIDER_CHECK_ATTEMPT,
+                    schedule_to_close_timeout=timeouts.MONITOR_TIMEOUT,
                     retry_policy=timeouts.STORE_RETRY,
                     summary=f"Cancel {len(lost.jobs)} jobs",
                 )
@@ -85,10 +91,10 @@ class ProviderMonitorWorkflow:
         """Stop the jobs whose workflows were ended by force, and give back what they hold."""
         last = None
         while True:
-            found: AbandonedJobs = await workflow.execute_activity_method(
-                ReconciliationActivities.find_abandoned,
-                MonitorRequest(provider=provider, after=last),
-                start_to_close_timeout=timeouts.MONITOR_ATTEMPT,
+            found: OrphanedJobs = await workflow.execute_activity_method(
+                OrphanedJobActivities.find_orphaned,
+                ProviderCheckRequest(provider=provider, after=last),
+                start_to_close_timeout=timeouts.PROVIDER_CHECK_ATTEMPT,
                 retry_policy=timeouts.STORE_RETRY,
                 summary="Look for jobs without a workflow",
             )
@@ -99,15 +105,17 @@ class ProviderMonitorWorkflow:
                 return
 
     async def _verify(self, provider: str) -> None:
-        """Let the provider say which jobs it does not have; what is not answered now is asked by the next check."""
+        """Let the provider say which jobs it does not have; what is not answered now is asked by
+        the next check.
+        """
         last = None
         while True:
             verified: VerifiedJobs = await workflow.execute_activity_method(
-                VerificationActivities.verify,
-                MonitorRequest(provider=provider, after=last),
+                ProviderSyncActivities.verify,
+                ProviderCheckRequest(provider=provider, after=last),
                 task_queue=provider_task_queue(provider),
                 start_to_close_timeout=timeouts.PROVIDER_ATTEMPT,
-                schedule_to_close_timeout=timeouts.MONITOR_PATIENCE,
+                schedule_to_close_timeout=timeouts.MONITOR_TIMEOUT,
                 retry_policy=timeouts.PROVIDER_RETRY,
                 summary="Verify jobs",
             )
@@ -115,30 +123,31 @@ class ProviderMonitorWorkflow:
             if last is None:
                 return
 
-    async def _end(self, provider: str, abandoned: AbandonedJob) -> None:
+    async def _end(self, provider: str, abandoned: OrphanedJob) -> None:
         job: Job | None = await workflow.execute_activity_method(
-            ReconciliationActivities.retrieve_abandoned,
+            OrphanedJobActivities.retrieve_orphaned,
             abandoned,
-            start_to_close_timeout=timeouts.MONITOR_ATTEMPT,
+            start_to_close_timeout=timeouts.PROVIDER_CHECK_ATTEMPT,
             retry_policy=timeouts.STORE_RETRY,
         )
         if job is None:
             return
-        # If it cannot be stopped, the check fails, and the next one tries again: until then it is not free.
+        # If it cannot be stopped, the check fails, and the next one tries again: until then it is
+        # not free.
         await workflow.execute_activity_method(
             ProviderActivities.terminate,
             ProviderCall(job=job),
             task_queue=provider_task_queue(provider),
             start_to_close_timeout=timeouts.PROVIDER_ATTEMPT,
-            schedule_to_close_timeout=timeouts.MONITOR_PATIENCE,
+            schedule_to_close_timeout=timeouts.MONITOR_TIMEOUT,
             heartbeat_timeout=timeouts.PROVIDER_HEARTBEAT,
             retry_policy=timeouts.PROVIDER_RETRY,
             summary=f"Stop {job.id} at {provider}",
         )
         await workflow.execute_activity_method(
-            ReconciliationActivities.settle_abandoned,
+            OrphanedJobActivities.settle_orphaned,
             abandoned,
-            start_to_close_timeout=timeouts.MONITOR_ATTEMPT,
+            start_to_close_timeout=timeouts.PROVIDER_CHECK_ATTEMPT,
             retry_policy=timeouts.STORE_RETRY,
             summary=f"Settle {job.id}",
         )

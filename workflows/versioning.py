@@ -1,4 +1,6 @@
-"""Every change of a workflow that jobs of older releases must not meet, and which of these a worker begins."""
+"""Every change of a workflow that jobs of older releases must not meet, and which of these a worker
+begins.
+"""
 
 from __future__ import annotations
 
@@ -29,19 +31,22 @@ PATCHES = {
 """What the code asks `workflow.patched` for, and the release that brought it."""
 
 
-def held_back(compatible_with: str) -> list[str]:
+def inactive_patches(compatible_with: str) -> list[str]:
     """The patches that the given release does not know."""
-    return [patch for patch, release in PATCHES.items() if _number(release) > _number(compatible_with)]
+    return [
+        patch for patch, release in PATCHES.items() if _number(release) > _number(compatible_with)
+    ]
 
 
 def activation(compatible_with: str | None) -> Callable[[PatchActivationInput], bool] | None:
     """Decides for a worker whether a job begins a patch; None: it begins all.
 
-    A job that has begun one goes on with it under every worker that knows it, whatever this says: its history decides.
+    A job that has begun one goes on with it under every worker that knows it, whatever this says:
+    its history decides.
     """
     if compatible_with is None:
         return None
-    waiting = frozenset(held_back(compatible_with))
+    waiting = frozenset(inactive_patches(compatible_with))
     return lambda asked: asked.patch_id not in waiting
 
 

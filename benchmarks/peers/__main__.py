@@ -1,4 +1,6 @@
-"""Our jobs and the same steps on DBOS and Prefect: `make bench-peers`, or `python -m benchmarks.peers --help`."""
+"""Our jobs and the same steps on DBOS and Prefect: `make bench-peers`, or `python -m
+benchmarks.peers --help`.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,13 @@ FEWER_JOBS = {1: 5, 10: 20, 50: 50}
 SYSTEMS: dict[str, System] = {
     "ours": Ours(OURS, JOBS, (5, 20)),
     "dbos-sqlite": DbosPeer("DBOS, SQLite", JOBS, (5, 20), "sqlite", tuned=True),
-    "dbos-sqlite-as-is": DbosPeer("DBOS, SQLite, as it comes", FEWER_JOBS, (2, 4), "sqlite", tuned=False),
+    "dbos-sqlite-as-is": DbosPeer(
+        "DBOS, SQLite, as it comes", FEWER_JOBS, (2, 4), "sqlite", tuned=False
+    ),
     "dbos-postgresql": DbosPeer("DBOS, PostgreSQL", JOBS, (5, 20), "postgresql", tuned=True),
-    "dbos-postgresql-as-is": DbosPeer("DBOS, PostgreSQL, as it comes", JOBS, (5, 20), "postgresql", tuned=False),
+    "dbos-postgresql-as-is": DbosPeer(
+        "DBOS, PostgreSQL, as it comes", JOBS, (5, 20), "postgresql", tuned=False
+    ),
     "prefect": PrefectPeer("Prefect, its own server", FEWER_JOBS, (1, 2)),
 }
 
@@ -34,24 +40,44 @@ SYSTEMS: dict[str, System] = {
 def main() -> int:
     """Measure, and write `peers.json` and `peers.md`."""
     parser = argparse.ArgumentParser(prog="benchmarks.peers", description=__doc__)
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results"), help="the folder for the results")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each is started and measured, in turn")
-    parser.add_argument("--concurrent", type=int, nargs="+", default=sorted(JOBS), choices=sorted(JOBS))
-    parser.add_argument("--peers", nargs="+", default=[*SYSTEMS][1:], choices=[*SYSTEMS][1:], help="whom to measure")
-    parser.add_argument("--environments", type=Path, default=ENVIRONMENTS, help="where the peers are installed")
-    parser.add_argument("--no-install", action="store_true", help="measure only what is installed already")
+    parser.add_argument(
+        "--output", type=Path, default=Path("benchmarks/results"), help="the folder for the results"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="how often each is started and measured, in turn"
+    )
+    parser.add_argument(
+        "--concurrent", type=int, nargs="+", default=sorted(JOBS), choices=sorted(JOBS)
+    )
+    parser.add_argument(
+        "--peers", nargs="+", default=[*SYSTEMS][1:], choices=[*SYSTEMS][1:], help="whom to measure"
+    )
+    parser.add_argument(
+        "--environments", type=Path, default=ENVIRONMENTS, help="where the peers are installed"
+    )
+    parser.add_argument(
+        "--no-install", action="store_true", help="measure only what is installed already"
+    )
     chosen = parser.parse_args()
     pythons = _environments(chosen.peers, chosen.environments, not chosen.no_install)
     if not pythons:
         sys.stderr.write("No peer can be measured, so there is nothing to compare with.\n")
         return 2
     results = Results()
-    results.about |= {"peers": {name: version_of(name) for name in pythons}, "fsync, ms": _fsync_milliseconds()}
-    systems = [SYSTEMS["ours"], *(SYSTEMS[name] for name in chosen.peers if SYSTEMS[name].peer in pythons)]
+    results.about |= {
+        "peers": {name: version_of(name) for name in pythons},
+        "fsync, ms": _fsync_milliseconds(),
+    }
+    systems = [
+        SYSTEMS["ours"],
+        *(SYSTEMS[name] for name in chosen.peers if SYSTEMS[name].peer in pythons),
+    ]
     failed: set[str] = set()
     for number in range(chosen.rounds):
         for system in systems:
-            if system.name not in failed and not _measured(system, number, pythons, chosen.concurrent, results):
+            if system.name not in failed and not _measured(
+                system, number, pythons, chosen.concurrent, results
+            ):
                 failed.add(system.name)
         if OURS in failed:
             return 1
@@ -73,11 +99,15 @@ def _environments(names: list[str], folder: Path, install: bool) -> dict[str, st
     return pythons
 
 
-def _measured(system: System, number: int, pythons: dict[str, str], concurrent: list[int], results: Results) -> bool:
+def _measured(
+    system: System, number: int, pythons: dict[str, str], concurrent: list[int], results: Results
+) -> bool:
     def done(one: PeerRound) -> None:
         results.rounds.append(one)
         what = f"round {number + 1}, {one.concurrent} at once, {one.kind}"
-        sys.stdout.write(f"{what}: {one.per_second:.1f} jobs/s, {one.cpu * 1000:.0f} ms of CPU each\n")
+        sys.stdout.write(
+            f"{what}: {one.per_second:.1f} jobs/s, {one.cpu * 1000:.0f} ms of CPU each\n"
+        )
         sys.stdout.flush()
 
     try:

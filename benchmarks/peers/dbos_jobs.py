@@ -1,6 +1,7 @@
 """A job's steps on DBOS; runs in an environment of its own and imports nothing of ours.
 
-The first line of its input has its settings, and each further line a load, as JSON. It answers each load with a line.
+The first line of its input has its settings, and each further line a load, as JSON. It answers each
+load with a line.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ TABLE = (
     "state VARCHAR(16) NOT NULL, document TEXT NOT NULL)"
 )
 settings: dict[str, Any] = json.loads(sys.stdin.readline())
-http = httpx.Client(headers={"Authorization": settings["authorization"]}, limits=httpx.Limits(max_connections=None))
+http = httpx.Client(
+    headers={"Authorization": settings["authorization"]}, limits=httpx.Limits(max_connections=None)
+)
 
 
 def sqlite_engine(url: str, synchronous: str) -> sa.Engine:
@@ -61,16 +64,25 @@ def connect() -> SQLAlchemyDatasource:
 
 
 store = connect()
-isolation = {"isolation_level": "SERIALIZABLE" if settings["store"].startswith("sqlite") else "READ COMMITTED"}
+isolation = {
+    "isolation_level": "SERIALIZABLE"
+    if settings["store"].startswith("sqlite")
+    else "READ COMMITTED"
+}
 
 
 def record(job_id: str, document: dict[str, Any]) -> None:
-    """Check that the job is not there, and record it: one SQL transaction, with DBOS' own record of the step."""
+    """Check that the job is not there, and record it: one SQL transaction, with DBOS' own record of
+    the step.
+    """
     session = store.sql_session()
     if session.execute(sa.text("SELECT state FROM jobs WHERE id = :id"), {"id": job_id}).first():
         raise ValueError(f"The job {job_id} is there already.")
     session.execute(
-        sa.text("INSERT INTO jobs (id, owner, state, document) VALUES (:id, 'alice', 'IN_QUEUE', :document)"),
+        sa.text(
+            "INSERT INTO jobs (id, owner, state, document) VALUES (:id, 'alice', 'IN_QUEUE', "
+            ":document)"
+        ),
         {"id": job_id, "document": json.dumps(document)},
     )
 
@@ -78,7 +90,10 @@ def record(job_id: str, document: dict[str, Any]) -> None:
 def settle(job_id: str, state: str) -> None:
     """Record how the job ended: one SQL transaction."""
     statement = sa.text("UPDATE jobs SET state = :state WHERE id = :id AND state = 'IN_QUEUE'")
-    changed = cast("sa.CursorResult[Any]", store.sql_session().execute(statement, {"id": job_id, "state": state}))
+    changed = cast(
+        "sa.CursorResult[Any]",
+        store.sql_session().execute(statement, {"id": job_id, "state": state}),
+    )
     if changed.rowcount != 1:
         raise ValueError(f"The job {job_id} is not there, or has ended already.")
 
@@ -105,7 +120,9 @@ def job(document: dict[str, Any]) -> str:
 
 
 def run(prefix: str, concurrent: int, jobs: int) -> dict[str, Any]:
-    """Run so many jobs, so many at once; the seconds of all, and the milliseconds until each was accepted."""
+    """Run so many jobs, so many at once; the seconds of all, and the milliseconds until each was
+    accepted.
+    """
     accepted: list[float] = []
 
     def one(number: int) -> None:

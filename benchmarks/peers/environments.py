@@ -1,4 +1,6 @@
-"""The environments of the peers: one for each, made once, with exactly the packages of its requirements."""
+"""The environments of the peers: one for each, made once, with exactly the packages of its
+requirements.
+"""
 
 from __future__ import annotations
 
@@ -27,18 +29,31 @@ def python_of(peer: str, folder: Path = ENVIRONMENTS, install: bool = True) -> s
         return str(python)
     if not install:
         raise PeerUnavailable(
-            f"{peer} is left out: it is not installed in {environment}; run without --no-install to install it."
+            f"{peer} is left out: it is not installed in {environment}; run without --no-install "
+            "to install it."
         )
     sys.stdout.write(f"Installing {peer} into {environment}, once.\n")
     sys.stdout.flush()
-    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes"]
-    for command in ([sys.executable, "-m", "venv", "--clear", str(environment)], [*pip, "-r", str(wanted)]):
+    pip = [
+        str(python),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--require-hashes",
+    ]
+    for command in (
+        [sys.executable, "-m", "venv", "--clear", str(environment)],
+        [*pip, "-r", str(wanted)],
+    ):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             said = (done.stderr or done.stdout).strip().splitlines()
             raise PeerUnavailable(
                 f"{peer} is left out: it cannot be installed into {environment} "
-                f"({said[-1] if said else f'exit code {done.returncode}'}); mend that and run again."
+                f"({said[-1] if said else f'exit code {done.returncode}'}); mend that and run "
+                "again."
             )
     ready.write_bytes(wanted.read_bytes())
     return str(python)

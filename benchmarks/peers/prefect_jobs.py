@@ -1,6 +1,7 @@
 """A job's steps on Prefect; runs in an environment of its own and imports nothing of ours.
 
-The first line of its input has its settings, and each further line a load, as JSON. It answers each load with a line.
+The first line of its input has its settings, and each further line a load, as JSON. It answers each
+load with a line.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from prefect.input import receive_input, send_input
 
 UPDATES = ({"state": "RUNNING"}, {"state": "SUCCESS"})
 POLL_INTERVAL = 0.1
-"""Seconds between two looks for a message; Prefect has nothing that wakes a waiting flow, and its default is 10."""
+"""Seconds between two looks for a message; Prefect has nothing that wakes a waiting flow, and its
+default is 10.
+"""
 TABLE = (
     "CREATE TABLE IF NOT EXISTS jobs (id VARCHAR(64) PRIMARY KEY, owner VARCHAR(64) NOT NULL, "
     "state VARCHAR(16) NOT NULL, document TEXT NOT NULL)"
@@ -34,7 +37,9 @@ accepted_jobs: dict[str, asyncio.Future[Any]] = {}
 @contextmanager
 def transaction() -> Iterator[sqlite3.Connection]:
     """One SQL transaction, written through to the disk at its end."""
-    with closing(sqlite3.connect(settings["store"], timeout=30, isolation_level=None)) as connection:
+    with closing(
+        sqlite3.connect(settings["store"], timeout=30, isolation_level=None)
+    ) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("BEGIN IMMEDIATE")
@@ -44,14 +49,20 @@ def transaction() -> Iterator[sqlite3.Connection]:
 
 def _record(job_id: str, document: dict[str, Any]) -> None:
     with transaction() as connection:
-        # Prefect keeps its own record of a task elsewhere, so a task may be repeated after its transaction.
+        # Prefect keeps its own record of a task elsewhere, so a task may be repeated after its
+        # transaction.
         if not connection.execute("SELECT state FROM jobs WHERE id = ?", [job_id]).fetchone():
-            connection.execute("INSERT INTO jobs VALUES (?, 'alice', 'IN_QUEUE', ?)", [job_id, json.dumps(document)])
+            connection.execute(
+                "INSERT INTO jobs VALUES (?, 'alice', 'IN_QUEUE', ?)",
+                [job_id, json.dumps(document)],
+            )
 
 
 def _settle(job_id: str, state: str) -> None:
     with transaction() as connection:
-        connection.execute("UPDATE jobs SET state = ? WHERE id = ? AND state = 'IN_QUEUE'", [state, job_id])
+        connection.execute(
+            "UPDATE jobs SET state = ? WHERE id = ? AND state = 'IN_QUEUE'", [state, job_id]
+        )
 
 
 @task(persist_result=True, retries=10, retry_delay_seconds=1)
@@ -64,7 +75,9 @@ async def record(job_id: str, document: dict[str, Any]) -> bool:
 @task(persist_result=True, retries=10, retry_delay_seconds=1)
 async def submit(job_id: str, document: dict[str, Any]) -> bool:
     """Tell the provider."""
-    (await http.post(settings["provider"], json={"items": [document | {"id": job_id}]})).raise_for_status()
+    (
+        await http.post(settings["provider"], json={"items": [document | {"id": job_id}]})
+    ).raise_for_status()
     return True
 
 
@@ -91,7 +104,9 @@ async def job(job_id: str, document: dict[str, Any]) -> str:
 
 
 async def run(prefix: str, concurrent: int, jobs: int) -> dict[str, Any]:
-    """Run so many jobs, so many at once; the seconds of all, and the milliseconds until each was accepted."""
+    """Run so many jobs, so many at once; the seconds of all, and the milliseconds until each was
+    accepted.
+    """
     accepted: list[float] = []
     numbers = iter(range(jobs))
 
@@ -114,7 +129,9 @@ async def run(prefix: str, concurrent: int, jobs: int) -> dict[str, Any]:
             await one(number)
 
     start = time.perf_counter()
-    await asyncio.gather(*(go_on() for _ in range(min(concurrent, jobs))))  # the first that fails says why
+    await asyncio.gather(
+        *(go_on() for _ in range(min(concurrent, jobs)))
+    )  # the first that fails says why
     return {"seconds": time.perf_counter() - start, "accepted": accepted}
 
 

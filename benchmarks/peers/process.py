@@ -16,7 +16,7 @@ import psutil
 
 from benchmarks.peers.environments import PeerUnavailable
 
-LOAD_PATIENCE = 600.0
+LOAD_TIMEOUT = 600.0
 """Seconds that a load may take; a peer that takes longer is left out."""
 NO_TELEMETRY = {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
 """Nothing is told to anybody outside of this machine."""
@@ -71,15 +71,17 @@ class Process:
     def hear(self) -> dict[str, Any]:
         """Wait for a line. Raises `PeerUnavailable`."""
         assert self.process.stdout is not None
-        limit = threading.Timer(LOAD_PATIENCE, self._give_up)
+        limit = threading.Timer(LOAD_TIMEOUT, self._give_up)
         limit.start()
         line = self.process.stdout.readline()
         limit.cancel()
         if self.silent.is_set():
-            raise PeerUnavailable(f"it did not end its load within {LOAD_PATIENCE:.0f} s")
+            raise PeerUnavailable(f"it did not end its load within {LOAD_TIMEOUT:.0f} s")
         if not line:
             said = self.log.read_text(errors="replace").strip().splitlines()
-            raise PeerUnavailable(f"its process ended: {said[-1].strip() if said else 'it wrote nothing'}")
+            raise PeerUnavailable(
+                f"its process ended: {said[-1].strip() if said else 'it wrote nothing'}"
+            )
         return dict(json.loads(line))
 
     def cpu_seconds(self) -> float:
@@ -97,7 +99,9 @@ def cpu_seconds(servers: Sequence[int] = ()) -> float:
     processes += [child for process in processes for child in process.children(recursive=True)]
     used = 0.0
     for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):  # a connection to PostgreSQL that has just been closed
+        with contextlib.suppress(
+            psutil.NoSuchProcess
+        ):  # a connection to PostgreSQL that has just been closed
             times = process.cpu_times()
             used += times.user + times.system
     return used

@@ -13,14 +13,21 @@ OURS = "ours: the complete job"
 
 
 def table(results: Results) -> str:
-    """Medians of the rounds, with the smallest and largest in brackets, and ratios to ours in the same round."""
+    """Medians of the rounds, with the smallest and largest in brackets, and ratios to ours in the
+    same round.
+    """
     about = results.about
-    versions = ", ".join(f"{name} {number}" for name, number in (about["versions"] | about["peers"]).items())
+    versions = ", ".join(
+        f"{name} {number}" for name, number in (about["versions"] | about["peers"]).items()
+    )
     lines = [
-        f"{about['when']}, commit {about['commit']}, {about['machine']}, Python {about['python']}, {versions}; load "
-        f"average before the run {about['load before']}; an fsync of 4 kB takes {about['fsync, ms']} ms.",
+        f"{about['when']}, commit {about['commit']}, {about['machine']}, Python "
+        f"{about['python']}, {versions}; load "
+        f"average before the run {about['load before']}; an fsync of 4 kB takes "
+        f"{about['fsync, ms']} ms.",
         "",
-        "| System | at once | jobs/s | ours : this one | CPU of a job, ms | start to accepted p50, ms | p99, ms |",
+        "| System | at once | jobs/s | ours : this one | CPU of a job, ms | start to accepted "
+        "p50, ms | p99, ms |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for kind, concurrent in dict.fromkeys((one.kind, one.concurrent) for one in results.rounds):
@@ -30,7 +37,9 @@ def table(results: Results) -> str:
             kind,
             str(concurrent),
             _spread([one.per_second for one in rounds]),
-            "" if kind == OURS else _spread(_ratios(results.of(results.rounds, OURS, concurrent), rounds)),
+            ""
+            if kind == OURS
+            else _spread(_ratios(results.of(results.rounds, OURS, concurrent), rounds)),
             _spread([one.cpu * 1000 for one in rounds if isinstance(one, PeerRound)], 0),
             f"{median(accepted):.0f}",
             f"{percentile(accepted, 99):.0f}",
@@ -46,4 +55,8 @@ def _ratios(ours: Sequence[Round], theirs: Sequence[Round]) -> list[float]:
 
 def _spread(values: Sequence[float], digits: int = 1) -> str:
     middle = f"{median(values):.{digits}f}"
-    return middle if len(values) == 1 else f"{middle} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+    return (
+        middle
+        if len(values) == 1
+        else f"{middle} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+    )

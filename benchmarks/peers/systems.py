@@ -24,7 +24,7 @@ from benchmarks.peers.environments import PeerUnavailable
 from benchmarks.peers.process import NO_TELEMETRY, Prepared, Process, cpu_seconds
 from benchmarks.processes import measured
 from client import JobClient
-from ucloud_orchestrator.cli.supervisor import Part, accepts_connections, free_port
+from ucloud_orchestrator.cli.supervisor import ManagedProcess, accepts_connections, free_port
 from ucloud_orchestrator.setup import make_keys
 from ucloud_orchestrator.temporal.connection import connect_to_temporal
 
@@ -38,7 +38,9 @@ class PeerRound(Round):
     """One load of one system."""
 
     cpu: float = 0.0
-    """Seconds of user and system time for each job, of all its processes, its client and its provider."""
+    """Seconds of user and system time for each job, of all its processes, its client and its
+    provider.
+    """
 
 
 class System(ABC):
@@ -54,16 +56,23 @@ class System(ABC):
         self.warm_up = warm_up
 
     @abstractmethod
-    def measure(self, python: str, concurrent: Sequence[int], done: Callable[[PeerRound], None]) -> None:
+    def measure(
+        self, python: str, concurrent: Sequence[int], done: Callable[[PeerRound], None]
+    ) -> None:
         """Start it, tell of each load when it is through, and stop it. Raises `PeerUnavailable`."""
 
 
 class Ours(System):
     """The orchestrator, as `make bench` starts it."""
 
-    def measure(self, python: str, concurrent: Sequence[int], done: Callable[[PeerRound], None]) -> None:
+    def measure(
+        self, python: str, concurrent: Sequence[int], done: Callable[[PeerRound], None]
+    ) -> None:
         """Whole jobs, through the client, the worker and a provider that acknowledges."""
-        with tempfile.TemporaryDirectory(prefix="ucloud-peers-") as folder, measured(Path(folder)) as parts:
+        with (
+            tempfile.TemporaryDirectory(prefix="ucloud-peers-") as folder,
+            measured(Path(folder)) as parts,
+        ):
 
             async def run() -> None:
                 temporal = await connect_to_temporal(parts.address)
@@ -88,15 +97,22 @@ class Ours(System):
 
         before = cpu_seconds()
         seconds = await many(jobs, concurrent, one)
-        return PeerRound(self.name, concurrent, jobs, seconds, accepted, cpu=(cpu_seconds() - before) / jobs)
+        return PeerRound(
+            self.name, concurrent, jobs, seconds, accepted, cpu=(cpu_seconds() - before) / jobs
+        )
 
 
 class Peer(System):
     """One that runs in an environment of its own, and is asked by lines of JSON."""
 
-    def measure(self, python: str, concurrent: Sequence[int], done: Callable[[PeerRound], None]) -> None:
+    def measure(
+        self, python: str, concurrent: Sequence[int], done: Callable[[PeerRound], None]
+    ) -> None:
         """Whole jobs, started and told of their updates inside the peer's own process."""
-        with tempfile.TemporaryDirectory(prefix="ucloud-peers-") as temporary, contextlib.ExitStack() as running:
+        with (
+            tempfile.TemporaryDirectory(prefix="ucloud-peers-") as temporary,
+            contextlib.ExitStack() as running,
+        ):
             folder = Path(temporary)
             settings = running.enter_context(_acknowledging(folder))
             prepared = running.enter_context(self.prepared(python, folder))
@@ -112,7 +128,9 @@ class Peer(System):
         process.tell({"prefix": prefix, "concurrent": concurrent, "jobs": jobs})
         figures = process.hear()
         cpu = (process.cpu_seconds() - before) / jobs
-        return PeerRound(self.name, concurrent, jobs, figures["seconds"], figures["accepted"], cpu=cpu)
+        return PeerRound(
+            self.name, concurrent, jobs, figures["seconds"], figures["accepted"], cpu=cpu
+        )
 
     @abstractmethod
     def prepared(self, python: str, folder: Path) -> AbstractContextManager[Prepared]:
@@ -120,11 +138,15 @@ class Peer(System):
 
 
 class DbosPeer(Peer):
-    """DBOS on SQLite or PostgreSQL; `tuned`: its own records reach the disk a moment later, as Temporal's do here."""
+    """DBOS on SQLite or PostgreSQL; `tuned`: its own records reach the disk a moment later, as
+    Temporal's do here.
+    """
 
     peer = "dbos"
 
-    def __init__(self, name: str, jobs: Loads, warm_up: tuple[int, int], database: str, tuned: bool) -> None:
+    def __init__(
+        self, name: str, jobs: Loads, warm_up: tuple[int, int], database: str, tuned: bool
+    ) -> None:
         super().__init__(name, jobs, warm_up)
         self._database = database
         self._tuned = tuned
@@ -148,7 +170,9 @@ class DbosPeer(Peer):
 
 
 class PrefectPeer(Peer):
-    """Prefect with its own server on SQLite; on PostgreSQL it needs an extension that the tests' PostgreSQL has not."""
+    """Prefect with its own server on SQLite; on PostgreSQL it needs an extension that the tests'
+    PostgreSQL has not.
+    """
 
     peer = "prefect"
 
@@ -162,14 +186,27 @@ class PrefectPeer(Peer):
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{folder}/prefect.sqlite",
             "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
             "PREFECT_SERVER_UI_ENABLED": "false",
-            # On SQLite its server answers 503 to concurrent flows; with the default of 5 tries jobs fail at 50.
+            # On SQLite its server answers 503 to concurrent flows; with the default of 5 tries jobs
+            # fail at 50.
             "PREFECT_CLIENT_MAX_RETRIES": "50",
             "PREFECT_LOGGING_LEVEL": "ERROR",
             "PREFECT_LOGGING_TO_API_ENABLED": "false",
         }
-        command = [python, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-        server = Part("prefect-server", command, environment, folder, lambda _: _is_healthy(port))
-        with _running(server, patience=300):
+        command = [
+            python,
+            "-m",
+            "prefect",
+            "server",
+            "start",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+        ]
+        server = ManagedProcess(
+            "prefect-server", command, environment, folder, lambda _: _is_healthy(port)
+        )
+        with _running(server, timeout=300):
             yield Prepared("prefect_jobs.py", {"store": str(folder / "store.sqlite")}, environment)
 
 
@@ -182,7 +219,9 @@ def _acknowledging(folder: Path) -> Iterator[dict[str, Any]]:
     now = int(time.time())
     # Signed once for all jobs: the provider checks it at each call, as it does ours.
     claims = {"iss": "cloud.sdu.dk", "iat": now, "exp": now + 24 * 3600}
-    with _running(Part(PROVIDER, command, {}, folder, lambda _: accepts_connections(port))):
+    with _running(
+        ManagedProcess(PROVIDER, command, {}, folder, lambda _: accepts_connections(port))
+    ):
         yield {
             "authorization": f"Bearer {jwt.encode(claims, private.read_text(), algorithm='RS256')}",
             "provider": f"http://127.0.0.1:{port}/ucloud/{PROVIDER}/jobs/",
@@ -191,11 +230,11 @@ def _acknowledging(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def _running(part: Part, patience: float | None = None) -> Iterator[None]:
+def _running(part: ManagedProcess, timeout: float | None = None) -> Iterator[None]:
     part.start()
     try:
-        end = time.monotonic() + (patience or 0)
-        while patience and time.monotonic() < end and part.process and part.process.poll() is None:
+        end = time.monotonic() + (timeout or 0)
+        while timeout and time.monotonic() < end and part.process and part.process.poll() is None:
             if part.is_ready(part):
                 break
             time.sleep(0.1)

@@ -17,7 +17,9 @@ from ucloud_orchestrator.setup import make_keys
 @pytest.fixture
 def http(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ProviderHttp:
     make_keys(tmp_path, "local")
-    calls = ProviderHttp("local", "http://provider", (tmp_path / "local.private.pem").read_text(), "cloud.sdu.dk")
+    calls = ProviderHttp(
+        "local", "http://provider", (tmp_path / "local.private.pem").read_text(), "cloud.sdu.dk"
+    )
 
     async def leak(*_arguments: object, **_options: object) -> httpx.Response:
         raise asyncio.CancelledError("Cancelled via cancel scope by an attempt to connect")
@@ -26,7 +28,9 @@ def http(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ProviderHttp:
     return calls
 
 
-async def test_a_cancel_that_nobody_asked_for_is_a_provider_that_cannot_be_reached(http: ProviderHttp) -> None:
+async def test_a_cancel_that_nobody_asked_for_is_a_provider_that_cannot_be_reached(
+    http: ProviderHttp,
+) -> None:
     with pytest.raises(ApplicationError, match="cannot be reached") as raised:
         await ActivityEnvironment().run(http.post, "/suspend")
     assert not raised.value.non_retryable

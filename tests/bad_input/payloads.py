@@ -17,8 +17,12 @@ SEED = int(os.environ.get("UCLOUD_BAD_INPUT_SEED") or random.randrange(2**32))
 """Set the variable to what a failed run has printed, to have its random tries again."""
 
 
-async def attempts(strategy: SearchStrategy[Value], check: Callable[[Value], Awaitable[Any]], examples: int) -> None:
-    """Have `check`, which runs on this event loop, hold for that many values, and for a quarter more by the seed."""
+async def attempts(
+    strategy: SearchStrategy[Value], check: Callable[[Value], Awaitable[Any]], examples: int
+) -> None:
+    """Have `check`, which runs on this event loop, hold for that many values, and for a quarter
+    more by the seed.
+    """
     loop = asyncio.get_running_loop()
 
     def once(value: Value) -> None:
@@ -37,7 +41,9 @@ def tries(strategy: SearchStrategy[Value], check: Callable[[Value], Any], exampl
         "phases": (Phase.generate, Phase.shrink),
     }
     settings(derandomize=True, max_examples=examples, **common)(given(strategy)(check_of(check)))()
-    settings(max_examples=max(1, examples // 4), **common)(seed(SEED)(given(strategy)(check_of(check))))()
+    settings(max_examples=max(1, examples // 4), **common)(
+        seed(SEED)(given(strategy)(check_of(check)))
+    )()
 
 
 def check_of(check: Callable[[Value], Any]) -> Callable[[Value], None]:
@@ -86,7 +92,9 @@ json_values: SearchStrategy[Any] = st.recursive(
     | st.integers()
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_categories=["Cs"]), max_size=30),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4)
+    ),
     max_leaves=12,
 )
 """Any JSON."""
@@ -98,7 +106,9 @@ def paths(document: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     if isinstance(document, dict):
         found += [place for key, part in document.items() for place in paths(part, (*path, key))]
     elif isinstance(document, list):
-        found += [place for index, part in enumerate(document) for place in paths(part, (*path, index))]
+        found += [
+            place for index, part in enumerate(document) for place in paths(part, (*path, index))
+        ]
     return found
 
 
@@ -115,6 +125,10 @@ def almost(document: Any) -> SearchStrategy[Any]:
     """The document with something nasty in one or two places."""
 
     def one(from_: Any) -> SearchStrategy[Any]:
-        return st.builds(lambda path, value: replaced(from_, path, value), st.sampled_from(paths(from_)), json_values)
+        return st.builds(
+            lambda path, value: replaced(from_, path, value),
+            st.sampled_from(paths(from_)),
+            json_values,
+        )
 
     return one(document) | one(document).flatmap(one)

@@ -1,4 +1,6 @@
-"""All that a job says in one task stays below what the server takes; above, it would end the job (decision 0013)."""
+"""All that a job says in one task stays below what the server takes; above, it would end the job
+(decision 0013).
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,9 @@ async def test_large_reports_and_questions_at_once(orchestrator: Orchestrator) -
         await lives_and_ends(orchestrator, job.id)
 
 
-async def test_an_end_behind_large_reports_is_told_with_all_of_them(orchestrator: Orchestrator) -> None:
+async def test_an_end_behind_large_reports_is_told_with_all_of_them(
+    orchestrator: Orchestrator,
+) -> None:
     job, texts = await with_waiting_reports(orchestrator)
     await orchestrator.report(job.id, JobState.SUCCESS, "done")
     asked = [asyncio.create_task(orchestrator.jobs.retrieve(job.id)) for _ in range(3)]
@@ -71,16 +75,22 @@ async def test_an_end_behind_large_reports_is_told_with_all_of_them(orchestrator
 async def test_large_reports_while_others_move_to_the_store(orchestrator: Orchestrator) -> None:
     job = await orchestrator.created()
     texts = [f"{number}{ESCAPED}" for number in range(6)]
-    with contextlib.closing(sqlite3.connect(str(orchestrator.engine.url.database), isolation_level=None)) as store:
+    with contextlib.closing(
+        sqlite3.connect(str(orchestrator.engine.url.database), isolation_level=None)
+    ) as store:
         store.execute("BEGIN IMMEDIATE")  # so that nothing gets through to the store
         for text in texts:
             await orchestrator.report(job.id, text=text)
             await eventually(lambda: has_pending(orchestrator, job.id))
     await lives_and_ends(orchestrator, job.id)
-    assert [update.status for update in (await orchestrator.jobs.retrieve(job.id)).updates[1:7]] == texts
+    assert [
+        update.status for update in (await orchestrator.jobs.retrieve(job.id)).updates[1:7]
+    ] == texts
 
 
-async def test_a_job_that_cannot_move_its_updates_tells_all_of_them(orchestrator: Orchestrator) -> None:
+async def test_a_job_that_cannot_move_its_updates_tells_all_of_them(
+    orchestrator: Orchestrator,
+) -> None:
     """As beside the release before, which does not count what texts take on the wire."""
     await orchestrator.stop_worker()
     texts = [f"{number}{ESCAPED[:70_000]}" for number in range(3)]
@@ -99,7 +109,9 @@ async def test_a_job_that_cannot_move_its_updates_tells_all_of_them(orchestrator
         assert await orchestrator.is_archived(ended)
 
 
-async def test_a_job_ended_by_force_is_archived_with_all_of_them(orchestrator: Orchestrator) -> None:
+async def test_a_job_ended_by_force_is_archived_with_all_of_them(
+    orchestrator: Orchestrator,
+) -> None:
     job = await orchestrator.created()
     orchestrator.provider.open["terminate"].clear()
     await orchestrator.jobs.cancel(job.id)
@@ -121,11 +133,16 @@ async def test_all_that_can_wait_for_the_largest_job(orchestrator: Orchestrator)
     job = await orchestrator.created(parameters={"text": {"type": "text", "value": value}})
     await orchestrator.report(job.id, JobState.RUNNING)
     await orchestrator.reached(job.id, JobState.RUNNING)
-    everybody = [ResourceAclEntry(entity=UserEntity(username=FOUR_BYTES * 60), permissions=[Permission.READ])] * 200
+    everybody = [
+        ResourceAclEntry(entity=UserEntity(username=FOUR_BYTES * 60), permissions=[Permission.READ])
+    ] * 200
     await orchestrator.jobs.update_acl(job.id, everybody)
     await orchestrator.stop_worker()
     handle = orchestrator.handle(job.id)
-    requests = [asyncio.create_task(handle.execute_update("open_session", SESSION)) for _ in range(REQUESTS_AT_ONCE)]
+    requests = [
+        asyncio.create_task(handle.execute_update("open_session", SESSION))
+        for _ in range(REQUESTS_AT_ONCE)
+    ]
     await eventually(lambda: has_pending(orchestrator, job.id))
     await orchestrator.report(job.id, text="a" * 700_000)
     question = asyncio.create_task(orchestrator.jobs.retrieve(job.id))
@@ -138,7 +155,9 @@ async def test_all_that_can_wait_for_the_largest_job(orchestrator: Orchestrator)
         await lives_and_ends(orchestrator, job.id)
 
 
-async def test_requests_that_are_too_large_for_an_answer_do_not_reach_the_job(orchestrator: Orchestrator) -> None:
+async def test_requests_that_are_too_large_for_an_answer_do_not_reach_the_job(
+    orchestrator: Orchestrator,
+) -> None:
     job = await orchestrator.created()
     await orchestrator.stop_worker()
     handle = orchestrator.handle(job.id)
@@ -154,7 +173,9 @@ async def test_requests_that_are_too_large_for_an_answer_do_not_reach_the_job(or
 async def test_the_largest_batch_comes_through(orchestrator: Orchestrator) -> None:
     somebody = JobClient(orchestrator.temporal, Actor(username=FOUR_BYTES * 150))
     wanted = [
-        orchestrator.specification(name=f"{number}", parameters={"text": {"type": "text", "value": "a" * 1700}})
+        orchestrator.specification(
+            name=f"{number}", parameters={"text": {"type": "text", "value": "a" * 1700}}
+        )
         for number in range(MAXIMUM_BATCH)
     ]
     assert size_findings([*wanted, *wanted[:50]])

@@ -1,4 +1,6 @@
-"""Names and arguments of every kind, given to the command line with a whole orchestrator behind it."""
+"""Names and arguments of every kind, given to the command line with a whole orchestrator behind
+it.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,10 @@ async def told(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> tupl
 
 
 async def test_bad_arguments_are_refused_in_sentences(
-    orchestrator: Orchestrator, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    orchestrator: Orchestrator,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     monkeypatch.setenv("TEMPORAL_ADDRESS", orchestrator.temporal.service_client.config.target_host)
     monkeypatch.setenv("UCLOUD_USER", "alice")
@@ -63,7 +68,9 @@ async def test_bad_arguments_are_refused_in_sentences(
     document = orchestrator.specification().to_wire()
     for name in ("../../etc/passwd", LONG):
         file = tmp_path / "job.yaml"
-        file.write_text(yaml.safe_dump(document | {"application": {"name": name[:255], "version": "1"}}))
+        file.write_text(
+            yaml.safe_dump(document | {"application": {"name": name[:255], "version": "1"}})
+        )
         code, text = await told(capsys, ["submit", str(file)])
         assert (code, text.startswith("There is no application")) == (2, True), text
         code, text = await told(capsys, ["submit", str(file), "--user", name + "x" * 300])
@@ -71,7 +78,9 @@ async def test_bad_arguments_are_refused_in_sentences(
     assert orchestrator.provider.calls == []
 
 
-@pytest.mark.parametrize("job_id", ["../../etc/passwd", "a/b", ".", "a\nb", "é", "a" * 65, " "], ids=ascii)
+@pytest.mark.parametrize(
+    "job_id", ["../../etc/passwd", "a/b", ".", "a\nb", "é", "a" * 65, " "], ids=ascii
+)
 async def test_an_id_that_is_no_name_of_a_folder_is_refused_at_admission(
     orchestrator: Orchestrator, job_id: str
 ) -> None:

@@ -1,4 +1,6 @@
-"""Catalogs of every kind: each mistake has a file, a line and a sentence, and what is right beside it is there."""
+"""Catalogs of every kind: each mistake has a file, a line and a sentence, and what is right beside
+it is there.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ import yaml
 from hypothesis import strategies as st
 
 from tests.bad_input.payloads import almost, tries
-from tests.bad_input.test_job_files import COMMAND, DEEP, DIGITS, PATIENCE, aliases
+from tests.bad_input.test_job_files import COMMAND, DEEP, DIGITS, TIMEOUT, aliases
 from ucloud_orchestrator.catalog import load
 
 pytestmark = pytest.mark.long
@@ -25,7 +27,10 @@ ENTRIES: list[Any] = [
     for document in yaml.safe_load_all(file.read_text())
     if document is not None
 ]
-TOOL = "tool: v1\ntitle: T\nname: t\nversion: 1\nauthors: [a]\nbackend: NATIVE\ndefaultMaxTime: {hours: 1}\n"
+TOOL = (
+    "tool: v1\ntitle: T\nname: t\nversion: 1\nauthors: [a]\nbackend: NATIVE\ndefaultMaxTime: "
+    "{hours: 1}\n"
+)
 BAD_FILES: dict[str, str | bytes] = {
     "ten megabytes": TOOL + "description: " + "a" * 10 * 1024 * 1024,
     "nested lists": "[" * DEEP,
@@ -33,10 +38,12 @@ BAD_FILES: dict[str, str | bytes] = {
     "aliases of aliases": TOOL + aliases(30) + "description: *x29\n",
     "an alias in itself": "&a [*a]",
     "a million digits": TOOL + f"defaultNumberOfNodes: {DIGITS}\n",
-    "a million digits of a default": "application: v1\ntitle: A\nname: a\nversion: 1\nauthors: [a]\ndescription: d\n"
+    "a million digits of a default": "application: v1\ntitle: A\nname: a\nversion: 1\nauthors: "
+    "[a]\ndescription: d\n"
     "tool: {name: t, version: 1}\ninvocation: [a]\n"
     f"parameters: {{n: {{type: integer, defaultValue: {DIGITS}}}}}\n",
-    "an endless bound": "application: v1\ntitle: A\nname: a\nversion: 1\nauthors: [a]\ndescription: d\n"
+    "an endless bound": "application: v1\ntitle: A\nname: a\nversion: 1\nauthors: "
+    "[a]\ndescription: d\n"
     "tool: {name: t, version: 1}\ninvocation: [a]\n"
     "parameters: {n: {type: floating_point, defaultValue: 1e999999999}}\n",
     "no text": b"\xff\xfe\xfa",
@@ -68,7 +75,9 @@ def test_a_bad_file_is_told_and_the_others_are_there(tmp_path: Path, kind: str) 
 @pytest.mark.parametrize("drive", ["..", ".", "a/b", "a\nb", "a\0"])
 def test_a_drive_is_no_path(tmp_path: Path, drive: str) -> None:
     document = {"drive": "v1", "id": drive, "provider": "p", "owner": {"user": "a"}}
-    (tmp_path / "a.yaml").write_text(f"provider: v1\nid: p\naddress: http://127.0.0.1:1\n---\n{json.dumps(document)}\n")
+    (tmp_path / "a.yaml").write_text(
+        f"provider: v1\nid: p\naddress: http://127.0.0.1:1\n---\n{json.dumps(document)}\n"
+    )
     (problem,) = load(tmp_path).problems
     assert problem.message.startswith("id: ")
 
@@ -83,7 +92,7 @@ def test_the_command_tells_it_too(tmp_path: Path) -> None:
         text=True,
         env=os.environ,
         check=False,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
     )
     assert (done.returncode, done.stderr) == (2, "")
     assert all(f"{tmp_path}/{kind}.yaml:" in done.stdout for kind in BAD_FILES), done.stdout

@@ -1,4 +1,6 @@
-"""Job files of every kind: what the command line says of them, how long it takes, and how much memory."""
+"""Job files of every kind: what the command line says of them, how long it takes, and how much
+memory.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ pytestmark = pytest.mark.long
 COMMAND = str(Path(sys.executable).parent / "ucloud-orchestrator")
 MEMORY = 400 * 1024
 """KiB that the process may have; it has 110,000 when it does nothing."""
-PATIENCE = 60
+TIMEOUT = 60
 """Seconds, on a machine that is busy; what is refused takes a tenth of one."""
 JOB: dict[str, Any] = {
     "application": {"name": "a", "version": "1"},
@@ -48,7 +50,9 @@ DIGITS = "9" * 10**6
 
 def aliases(levels: int) -> str:
     """Nine to the power of `levels` values."""
-    lines = [f"x{level}: &x{level} [{', '.join([f'*x{level - 1}'] * 9)}]\n" for level in range(1, levels)]
+    lines = [
+        f"x{level}: &x{level} [{', '.join([f'*x{level - 1}'] * 9)}]\n" for level in range(1, levels)
+    ]
     return "x0: &x0 [a, a, a, a, a, a, a, a, a]\n" + "".join(lines)
 
 
@@ -60,15 +64,19 @@ BAD_FILES: dict[str, str | bytes] = {
     "nested YAML": "- " * DEEP,
     "nested YAML mappings": "? " * DEEP,
     "aliases of aliases": HEAD + aliases(30) + "parameters: *x29\n",
-    "merges of merges": "a: &a {k: v}\n" + "".join(f"b{n}: &b{n}\n  <<: [*a, *a]\n" for n in range(3)) + aliases(30),
+    "merges of merges": "a: &a {k: v}\n"
+    + "".join(f"b{n}: &b{n}\n  <<: [*a, *a]\n" for n in range(3))
+    + aliases(30),
     "an alias in itself": "&a [*a]",
     "a merge of itself": "&a\n<<: *a\n",
     "a million digits": HEAD + "replicas: " + DIGITS,
     "a million digits in JSON": json.dumps(JOB).replace('"replicas": 1', f'"replicas": {DIGITS}'),
     "a million hexadecimal digits": HEAD + "replicas: 0x" + "f" * 10**6,
     "a million sexagesimal digits": HEAD + "replicas: 1" + ":59" * 300_000,
-    "a million digits of a parameter": HEAD + f"parameters: {{n: {{type: floating_point, value: '{DIGITS}'}}}}",
-    "an exponent of a billion": HEAD + "parameters: {n: {type: floating_point, value: '1e999999999'}}",
+    "a million digits of a parameter": HEAD
+    + f"parameters: {{n: {{type: floating_point, value: '{DIGITS}'}}}}",
+    "an exponent of a billion": HEAD
+    + "parameters: {n: {type: floating_point, value: '1e999999999'}}",
     "no number": HEAD + "replicas: !!int many",
     "no date": HEAD + "name: !!timestamp never",
     "a list as a key": "{[1]: 2}",
@@ -114,11 +122,19 @@ def test_a_bad_file_is_refused_in_sentences(tmp_path: Path, kind: str) -> None:
 def test_the_command_refuses_it_too_in_bounded_time_and_memory(tmp_path: Path, kind: str) -> None:
     file = tmp_path / "job.yaml"
     file.write_text(str(BAD_FILES[kind]))
-    measured = f"import resource, sys; sys.argv = {[COMMAND, 'submit', str(file)]!r}\nfrom cli.main import run\n"
-    measured += "code = run(sys.argv[1:]); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss); sys.exit(code)"
+    measured = (
+        f"import resource, sys; sys.argv = {[COMMAND, 'submit', str(file)]!r}\nfrom "
+        "cli.main import run\n"
+    )
+    measured += (
+        "code = run(sys.argv[1:]); "
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss); sys.exit(code)"
+    )
     environment = os.environ | {"TEMPORAL_ADDRESS": "127.0.0.1:9"}
     command = [sys.executable, "-c", measured]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=PATIENCE)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment, check=False, timeout=TIMEOUT
+    )
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
     assert is_a_sentence(done.stderr.rstrip())
     assert int(done.stdout) < MEMORY
@@ -159,8 +175,16 @@ def test_any_document_is_jobs_or_refused_in_sentences(tmp_path: Path) -> None:
     documents = almost(JOB) | st.lists(almost(JOB), max_size=3) | json_values
     written = documents.map(json.dumps) | documents.map(yaml.safe_dump)
     marks = st.text("{}[]&*!|>%@`#:,?-'\"<= \n\tab01.~", max_size=40)
-    tags = st.sampled_from(["int", "float", "bool", "null", "timestamp", "binary", "set", "omap", "pairs", "map", "x"])
-    tagged = st.builds(
-        lambda tag, text: f"{HEAD}name: !!{tag} {text!r}", tags, st.text("0129:._-+ex{}[],a", max_size=8)
+    tags = st.sampled_from(
+        ["int", "float", "bool", "null", "timestamp", "binary", "set", "omap", "pairs", "map", "x"]
     )
-    tries(written | marks | marks.map(lambda text: HEAD + text) | tagged | st.binary(max_size=60), check, 240)
+    tagged = st.builds(
+        lambda tag, text: f"{HEAD}name: !!{tag} {text!r}",
+        tags,
+        st.text("0129:._-+ex{}[],a", max_size=8),
+    )
+    tries(
+        written | marks | marks.map(lambda text: HEAD + text) | tagged | st.binary(max_size=60),
+        check,
+        240,
+    )

@@ -1,4 +1,6 @@
-"""Whatever is sent to a job's workflow, and whatever its provider's clock says: the job lives, and ends normally."""
+"""Whatever is sent to a job's workflow, and whatever its provider's clock says: the job lives, and
+ends normally.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +26,24 @@ pytestmark = pytest.mark.long
 
 UPDATE = {
     "provider": "local",
-    "updates": [{"state": "SUSPENDED", "status": "s", "outputFolder": "/o", "newTimeAllocation": 9000, "timestamp": 1}],
+    "updates": [
+        {
+            "state": "SUSPENDED",
+            "status": "s",
+            "outputFolder": "/o",
+            "newTimeAllocation": 9000,
+            "timestamp": 1,
+        }
+    ],
 }
 GOOD = {
     "extend": {"requestedTime": {"hours": 1}},
     "open_session": {"sessionType": "SHELL", "rank": 0, "challenge": "0" * 64},
     "charge": {"provider": "local", "charges": [{"chargeId": "c", "units": 1, "periods": 1}]},
     "rename": {"name": "n"},
-    "update_acl": {"acl": [{"entity": {"type": "user", "username": "bob"}, "permissions": ["READ"]}]},
+    "update_acl": {
+        "acl": [{"entity": {"type": "user", "username": "bob"}, "permissions": ["READ"]}]
+    },
 }
 
 
@@ -40,19 +52,29 @@ def raw(data: bytes, encoding: bytes = b"json/plain") -> RawValue:
 
 
 HUGE = 1_000_000
-"""Bytes; what is larger, the server keeps from updates (decision 0013), and above two megabytes also from signals."""
+"""Bytes; what is larger, the server keeps from updates (decision 0013), and above two megabytes
+also from signals.
+"""
 LONG_NUMBER = pytest.param(10**4000, id="10**4000")
 RAW: dict[str, RawValue] = {
     "nested": raw(b"[" * 100_000 + b"]" * 100_000),
-    "nested in an update": raw(b'{"provider": "local", "updates": ' + b'{"a":' * 50_000 + b"1" + b"}" * 50_000 + b"}"),
-    "a million digits": raw(b'{"provider": "local", "updates": [{"timestamp": ' + b"9" * 10**6 + b"}]}"),
+    "nested in an update": raw(
+        b'{"provider": "local", "updates": ' + b'{"a":' * 50_000 + b"1" + b"}" * 50_000 + b"}"
+    ),
+    "a million digits": raw(
+        b'{"provider": "local", "updates": [{"timestamp": ' + b"9" * 10**6 + b"}]}"
+    ),
     "no JSON": raw(b"{"),
     "no text": raw(b"\xff\xfe"),
     "half a character": raw(b'{"provider": "local", "updates": [{"status": "\\ud800"}]}'),
     "an unknown encoding": raw(b"x", b"something/else"),
     "no number": raw(b'{"provider": "local", "updates": [{"timestamp": NaN}]}'),
-    "a megabyte of wrong updates": raw(b'{"provider": "local", "updates": [' + b"1," * (HUGE // 2) + b"1]}"),
-    "a megabyte of empty updates": raw(b'{"provider": "local", "updates": [' + b"{}," * (HUGE // 3) + b"{}]}"),
+    "a megabyte of wrong updates": raw(
+        b'{"provider": "local", "updates": [' + b"1," * (HUGE // 2) + b"1]}"
+    ),
+    "a megabyte of empty updates": raw(
+        b'{"provider": "local", "updates": [' + b"{}," * (HUGE // 3) + b"{}]}"
+    ),
     "a megabyte of a strange provider": raw(b'{"updates": [], "provider": "' + b"a" * HUGE + b'"}'),
     "a megabyte of a strange field": raw(
         b'{"provider": "local", "updates": [{"' + b"a" * HUGE + b'": 1, "state": 1}]}'
@@ -80,7 +102,8 @@ async def failed_tasks(orchestrator: Orchestrator, job_id: str) -> list[str]:
         for event in history.events
         if event.HasField("workflow_task_failed_event_attributes")
     ]
-    # The server has tasks repeated, too, such as when a message comes while the job continues as new.
+    # The server has tasks repeated, too, such as when a message comes while the job continues as
+    # new.
     ours = (
         WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE,
         WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_NON_DETERMINISTIC_ERROR,
@@ -89,7 +112,9 @@ async def failed_tasks(orchestrator: Orchestrator, job_id: str) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", RAW)
-async def test_payloads_that_cannot_be_read_leave_the_job_as_it_was(orchestrator: Orchestrator, kind: str) -> None:
+async def test_payloads_that_cannot_be_read_leave_the_job_as_it_was(
+    orchestrator: Orchestrator, kind: str
+) -> None:
     job = await orchestrator.created()
     handle = orchestrator.handle(job.id)
     await handle.signal("update", args=[RAW[kind]])
@@ -107,7 +132,9 @@ async def test_megabytes_of_text_are_kept_and_the_job_goes_on(orchestrator: Orch
     for text in texts:
         await orchestrator.report(job.id, text=text)
     await lives_and_ends(orchestrator, job.id)
-    assert [update.status for update in (await orchestrator.jobs.retrieve(job.id)).updates[1:4]] == texts
+    assert [
+        update.status for update in (await orchestrator.jobs.retrieve(job.id)).updates[1:4]
+    ] == texts
 
 
 async def test_any_messages_leave_the_job_alive(orchestrator: Orchestrator) -> None:
@@ -138,8 +165,12 @@ async def test_any_messages_leave_the_job_alive(orchestrator: Orchestrator) -> N
     await lives_and_ends(orchestrator, job.id)
 
 
-@pytest.mark.parametrize("timestamp", [-1, -(10**18), 10**18, LONG_NUMBER, "an hour ahead", "an hour behind"])
-async def test_a_providers_clock_moves_nothing(orchestrator: Orchestrator, timestamp: int | str) -> None:
+@pytest.mark.parametrize(
+    "timestamp", [-1, -(10**18), 10**18, LONG_NUMBER, "an hour ahead", "an hour behind"]
+)
+async def test_a_providers_clock_moves_nothing(
+    orchestrator: Orchestrator, timestamp: int | str
+) -> None:
     job = await orchestrator.created(timeAllocation={"hours": 1})
     if isinstance(timestamp, str):
         timestamp = job.created_at + (3_600_000 if "ahead" in timestamp else -3_600_000)
@@ -161,7 +192,10 @@ async def test_only_an_allocation_that_the_specification_allows_moves_the_end(
     job = await orchestrator.created(timeAllocation={"hours": 1})
     await orchestrator.report(job.id, JobState.RUNNING)
     running = await orchestrator.reached(job.id, JobState.RUNNING)
-    message = {"provider": "local", "updates": [{"newTimeAllocation": allocation, "status": "longer"}]}
+    message = {
+        "provider": "local",
+        "updates": [{"newTimeAllocation": allocation, "status": "longer"}],
+    }
     with suppress(RPCError):
         await orchestrator.handle(job.id).signal("update", args=[message])
     await orchestrator.report(job.id, text="and now")
@@ -170,7 +204,9 @@ async def test_only_an_allocation_that_the_specification_allows_moves_the_end(
     await lives_and_ends(orchestrator, job.id)
 
 
-async def test_an_allocation_below_a_second_is_one_and_the_job_can_be_read(orchestrator: Orchestrator) -> None:
+async def test_an_allocation_below_a_second_is_one_and_the_job_can_be_read(
+    orchestrator: Orchestrator,
+) -> None:
     job = await orchestrator.created(timeAllocation={"hours": 1})
     message = {"provider": "local", "updates": [{"newTimeAllocation": 1, "status": "shorter"}]}
     await orchestrator.handle(job.id).signal("update", args=[message])

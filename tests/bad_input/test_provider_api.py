@@ -1,4 +1,6 @@
-"""The provider under what its OpenAPI document allows, and what it does not: refusals say why, none is a 500."""
+"""The provider under what its OpenAPI document allows, and what it does not: refusals say why, none
+is a 500.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,12 @@ from ucloud_orchestrator.models.provider_api import ProviderError
 
 pytestmark = pytest.mark.long
 
-CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
 CALLS = ("", "terminate", "extend", "suspend", "unsuspend", "verify", "interactiveSession")
 EXAMPLES = 48
 """For each call."""
@@ -76,7 +83,8 @@ async def test_every_call_answers_as_its_openapi_document_says(served: Served, c
         if answer.status_code >= 400:
             assert ProviderError.model_validate(answer.json()).why
 
-    # What schemathesis makes of so large a document costs a second of the processor for each example.
+    # What schemathesis makes of so large a document costs a second of the processor for each
+    # example.
     strategy = operation.as_strategy(schemathesis.GenerationMode.POSITIVE)
     if operation.method != "get":
         strategy |= operation.as_strategy(schemathesis.GenerationMode.NEGATIVE)
@@ -85,7 +93,9 @@ async def test_every_call_answers_as_its_openapi_document_says(served: Served, c
 
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.usefixtures("no_traceback")
-async def test_a_body_that_is_almost_right_is_taken_or_refused_with_a_reason(served: Served, call: str) -> None:
+async def test_a_body_that_is_almost_right_is_taken_or_refused_with_a_reason(
+    served: Served, call: str
+) -> None:
     async with httpx.AsyncClient(headers=headers(served), verify=False) as client:
 
         async def check(body: Any) -> None:
@@ -107,7 +117,9 @@ async def test_bytes_that_are_no_json_are_refused_with_a_reason(served: Served) 
             assert answer.status_code == 400, answer.text
             assert answer.json()["why"]
 
-        kinds = st.sampled_from([None, "application/json", "text/plain", "application/json; charset=utf-16", "x"])
+        kinds = st.sampled_from(
+            [None, "application/json", "text/plain", "application/json; charset=utf-16", "x"]
+        )
         good = json.dumps({"items": [shell("true")]}).encode()
         cut = st.integers(0, len(good) - 1).map(lambda length: good[:length])
         await attempts(st.tuples(st.binary(max_size=200) | cut, kinds), check, EXAMPLES)

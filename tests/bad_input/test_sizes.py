@@ -1,4 +1,6 @@
-"""What is too large, too deep or no name, sent to the provider's API; and that refusals cost it no memory."""
+"""What is too large, too deep or no name, sent to the provider's API; and that refusals cost it no
+memory.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ PATHS = [
 async def client(served: Served) -> AsyncIterator[httpx.AsyncClient]:
     headers = {"Authorization": f"Bearer {served.token()}", "content-type": "application/json"}
     base = f"{served.url}/ucloud/local/jobs"
-    async with httpx.AsyncClient(base_url=base, headers=headers, verify=False, timeout=30) as opened:
+    async with httpx.AsyncClient(
+        base_url=base, headers=headers, verify=False, timeout=30
+    ) as opened:
         yield opened
 
 
@@ -67,7 +71,9 @@ async def test_a_body_above_the_bound_is_refused_before_it_is_parsed(
 async def test_the_bound_is_for_whom_we_know_and_strangers_are_refused_first(
     served: Served, client: httpx.AsyncClient
 ) -> None:
-    answer = await client.post("/terminate", content=b"{" * 10 * LIMIT, headers={"Authorization": "Bearer x"})
+    answer = await client.post(
+        "/terminate", content=b"{" * 10 * LIMIT, headers={"Authorization": "Bearer x"}
+    )
     assert answer.status_code == 401
 
 
@@ -86,14 +92,18 @@ BODIES = {
 
 @pytest.mark.parametrize("kind", BODIES)
 @pytest.mark.parametrize("call", ["", "terminate", "verify"])
-async def test_a_body_that_cannot_be_read_is_a_400(client: httpx.AsyncClient, call: str, kind: str) -> None:
+async def test_a_body_that_cannot_be_read_is_a_400(
+    client: httpx.AsyncClient, call: str, kind: str
+) -> None:
     answer = await client.post(f"/{call}", content=BODIES[kind])
     assert answer.status_code == 400, answer.text
     assert answer.json()["why"].isprintable()
 
 
 @pytest.mark.parametrize("job_id", PATHS, ids=lambda text: ascii(text)[:20])
-async def test_an_id_that_is_no_name_of_a_folder_is_refused_by_every_call(served: Served, job_id: str) -> None:
+async def test_an_id_that_is_no_name_of_a_folder_is_refused_by_every_call(
+    served: Served, job_id: str
+) -> None:
     job = shell("true") | {"id": job_id}
     items: dict[str, Any] = {
         "": job,
@@ -112,7 +122,15 @@ async def test_an_id_that_is_no_name_of_a_folder_is_refused_by_every_call(served
 
 
 @pytest.mark.parametrize(
-    "path", ["/home/../../etc/passwd", "/../etc/passwd", "/data/..", "/data/a\0b", "/data/" + "a/" * 5000, "relative"]
+    "path",
+    [
+        "/home/../../etc/passwd",
+        "/../etc/passwd",
+        "/data/..",
+        "/data/a\0b",
+        "/data/" + "a/" * 5000,
+        "relative",
+    ],
 )
 async def test_a_file_outside_of_its_drive_is_refused(served: Served, path: str) -> None:
     job = shell("true", resources=[{"type": "file", "path": path}])
@@ -133,8 +151,14 @@ async def test_an_extension_beyond_all_bounds_is_refused(served: Served) -> None
     await served.end_of(job)
 
 
-async def test_unknown_paths_and_methods_are_refused_with_a_reason(served: Served, client: httpx.AsyncClient) -> None:
-    for method, path, status in (("GET", "/terminate", 405), ("POST", "/nothing", 404), ("PUT", "/" + "a" * 5000, 404)):
+async def test_unknown_paths_and_methods_are_refused_with_a_reason(
+    served: Served, client: httpx.AsyncClient
+) -> None:
+    for method, path, status in (
+        ("GET", "/terminate", 405),
+        ("POST", "/nothing", 404),
+        ("PUT", "/" + "a" * 5000, 404),
+    ):
         answer = await client.request(method, path)
         assert (answer.status_code, bool(answer.json()["why"])) == (status, True)
 
@@ -143,7 +167,9 @@ async def test_unknown_paths_and_methods_are_refused_with_a_reason(served: Serve
 def alone(tmp_path: Path) -> Iterator[tuple[Served, psutil.Process]]:
     """A provider in a process of its own, whose memory is nobody else's."""
     served = Served(tmp_path, Reports())
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("TEMPORAL_")} | {
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("TEMPORAL_")
+    } | {
         "UCLOUD_PROVIDER_DATA_DIR": str(served.settings.data_dir),
         "UCLOUD_PROVIDER_PUBLIC_KEY_FILE": str(served.settings.public_key_file),
         "UCLOUD_PROVIDER_PORT": "0",
@@ -153,7 +179,10 @@ def alone(tmp_path: Path) -> Iterator[tuple[Served, psutil.Process]]:
     }
     log = (tmp_path / "log").open("wb")
     command = [sys.executable, "-m", "ucloud_orchestrator.provider", "--json"]
-    with log, subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log) as process:
+    with (
+        log,
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log) as process,
+    ):
         try:
             assert process.stdout is not None
             served.url = json.loads(process.stdout.readline())["url"]
@@ -164,12 +193,19 @@ def alone(tmp_path: Path) -> Iterator[tuple[Served, psutil.Process]]:
 
 
 MEMORY = 24 * 1024 * 1024
-"""Bytes by which the process may grow; a thousand bodies that were kept would be fifty times as much."""
+"""Bytes by which the process may grow; a thousand bodies that were kept would be fifty times as
+much.
+"""
 
 
-async def test_two_thousand_refusals_leave_the_memory_where_it_was(alone: tuple[Served, psutil.Process]) -> None:
+async def test_two_thousand_refusals_leave_the_memory_where_it_was(
+    alone: tuple[Served, psutil.Process],
+) -> None:
     served, process = alone
-    headers = {"Authorization": f"Bearer {served.token(exp=2**33)}", "content-type": "application/json"}
+    headers = {
+        "Authorization": f"Bearer {served.token(exp=2**33)}",
+        "content-type": "application/json",
+    }
     large = b'{"items": [' + b"[" * (LIMIT // 10)
     job = shell("true") | {"id": "../x"}
     wrong = [{"items": [job]}, {"items": [1] * 300}, {"items": [{"id": "a" * 100_000}]}]
@@ -181,7 +217,9 @@ async def test_two_thousand_refusals_leave_the_memory_where_it_was(alone: tuple[
         ("nothing" + "a" * 1000, b"{}", headers),
         ("terminate", b"{}", {"Authorization": "Bearer " + "W" * 20_000}),
     ]
-    async with httpx.AsyncClient(base_url=f"{served.url}/ucloud/local/jobs", verify=False, timeout=60) as client:
+    async with httpx.AsyncClient(
+        base_url=f"{served.url}/ucloud/local/jobs", verify=False, timeout=60
+    ) as client:
 
         async def refuse(rounds: int) -> None:
             for _ in range(rounds):

@@ -1,4 +1,6 @@
-"""The WebSockets of logs, terminals and `follow`: any message leaves the provider well, and no traceback in its log."""
+"""The WebSockets of logs, terminals and `follow`: any message leaves the provider well, and no
+traceback in its log.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,13 @@ from tests.waiting import eventually
 
 pytestmark = pytest.mark.long
 
-LOGS = {"type": "init", "positions": {"0.stdout": 0}, "rank": 0, "stream": "stdout", "follow": False}
+LOGS = {
+    "type": "init",
+    "positions": {"0.stdout": 0},
+    "rank": 0,
+    "stream": "stdout",
+    "follow": False,
+}
 SHELL = {"type": "input", "cols": 80, "rows": 24, "data": " ", "window": 1, "count": 1}
 BAD_MESSAGES: dict[str, str | bytes] = {
     "binary": b"\x00\xff",
@@ -55,8 +63,12 @@ async def address(served: Served, job: dict[str, Any], kind: str) -> str:
     return url
 
 
-async def said(url: str, messages: list[str | bytes], headers: dict[str, str] | None = None) -> ConnectionClosed | None:
-    """Send all, take what comes until the other side closes or says nothing for a moment; how it was closed."""
+async def said(
+    url: str, messages: list[str | bytes], headers: dict[str, str] | None = None
+) -> ConnectionClosed | None:
+    """Send all, take what comes until the other side closes or says nothing for a moment; how it
+    was closed.
+    """
     async with connect(url, additional_headers=headers, compression=None) as socket:
         try:
             for message in messages:
@@ -86,7 +98,9 @@ async def test_a_bad_first_message_closes_a_log_stream_with_a_reason(
 
 
 @pytest.mark.parametrize("kind", ["binary", "no JSON", "nothing", "nested", "half a character"])
-async def test_a_bad_first_message_closes_follow_with_a_reason(served: Served, job: dict[str, Any], kind: str) -> None:
+async def test_a_bad_first_message_closes_follow_with_a_reason(
+    served: Served, job: dict[str, Any], kind: str
+) -> None:
     url = f"{served.url.replace('http', 'ws')}/ucloud/local/jobs/follow"
     closed = await said(url, [BAD_MESSAGES[kind]], {"Authorization": f"Bearer {served.token()}"})
     assert closed is not None
@@ -116,5 +130,7 @@ async def test_any_messages_leave_the_provider_well(served: Served, job: dict[st
         assert await served.still_runs(job)
 
     logs = st.tuples(st.just("LOGS"), st.lists(almost(LOGS) | json_values, min_size=1, max_size=3))
-    shells = st.tuples(st.just("SHELL"), st.lists(almost(SHELL) | json_values, min_size=1, max_size=3))
+    shells = st.tuples(
+        st.just("SHELL"), st.lists(almost(SHELL) | json_values, min_size=1, max_size=3)
+    )
     await attempts(logs | shells, check, 12)

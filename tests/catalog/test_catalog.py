@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ucloud_orchestrator.catalog import ReloadingCatalog, Severity, load
+from ucloud_orchestrator.catalog import ReloadingCatalog, Severity, load, reloading
 from ucloud_orchestrator.models import NameAndVersion
 
 TOOL = """\
@@ -67,7 +67,10 @@ def test_an_old_backend_name_is_known(tmp_path: Path) -> None:
         (("min: 1, max: 5", "min: 6, max: 5"), 20, "min above its max"),
         (("defaultValue: 3", "defaultValue: three"), 20, "cannot be used"),
         (
-            ("type: integer, min: 1, max: 5, defaultValue: 3", "type: input_file, defaultValue: /x"),
+            (
+                "type: integer, min: 1, max: 5, defaultValue: 3",
+                "type: input_file, defaultValue: /x",
+            ),
             20,
             "cannot have a default",
         ),
@@ -76,7 +79,9 @@ def test_an_old_backend_name_is_known(tmp_path: Path) -> None:
         (("authors: [a]\ndescription", "description"), 10, "authors is missing"),
     ],
 )
-def test_a_mistake_is_told_with_its_line(tmp_path: Path, change: tuple[str, str], line: int, message: str) -> None:
+def test_a_mistake_is_told_with_its_line(
+    tmp_path: Path, change: tuple[str, str], line: int, message: str
+) -> None:
     found = problems(tmp_path, (TOOL + "---\n" + APPLICATION).replace(*change))
     assert found[0][0] == line, found
     assert message in found[0][1]
@@ -166,5 +171,9 @@ owner: {user: alice, project: ocean}
     }
     assert "a-secret-key" not in repr(catalog)
     (membership,) = catalog.memberships("bob")
-    assert (membership.project, membership.role, membership.groups) == ("ocean", "USER", ["readers"])
+    assert (membership.project, membership.role, membership.groups) == (
+        "ocean",
+        "USER",
+        ["readers"],
+    )
     assert catalog.memberships("mallory") == []

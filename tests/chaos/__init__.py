@@ -1,1 +1,3 @@
-"""A stack of real processes with many jobs, faults of every kind, and a look at the world afterwards."""
+"""A stack of real processes with many jobs, faults of every kind, and a look at the world
+afterwards.
+"""

@@ -20,12 +20,18 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=100)
     parser.add_argument("--jobs", type=int, default=1000, help="at least so many are accepted")
     parser.add_argument("--clients", type=int, default=16)
-    parser.add_argument("--keep", type=Path, help="a new folder for all logs and databases, which stays")
+    parser.add_argument(
+        "--keep", type=Path, help="a new folder for all logs and databases, which stays"
+    )
     chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="ucloud-chaos-", ignore_cleanup_errors=True) as temporary:
+    with tempfile.TemporaryDirectory(
+        prefix="ucloud-chaos-", ignore_cleanup_errors=True
+    ) as temporary:
         folder = chosen.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        report = asyncio.run(run(folder.resolve(), chosen.seed, chosen.faults, chosen.jobs, chosen.clients, _say))
+        report = asyncio.run(
+            run(folder.resolve(), chosen.seed, chosen.faults, chosen.jobs, chosen.clients, _say)
+        )
     _say(report.summary)
     for sentence in report.broken:
         _say(f"BROKEN: {sentence}")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from tests.chaos.processes import StormStack
-from ucloud_orchestrator.cli.supervisor import Part
+from ucloud_orchestrator.cli.supervisor import ManagedProcess
 
 KINDS = (
     "kill worker",
@@ -50,7 +50,9 @@ def schedule(seed: int, count: int) -> list[Fault]:
     kinds: list[str] = []
     while len(kinds) < count:
         kinds += chance.sample(KINDS, len(KINDS))
-    return [Fault(chance.uniform(0.2, 1.5), kind, chance.uniform(0.3, 2.5)) for kind in kinds[:count]]
+    return [
+        Fault(chance.uniform(0.2, 1.5), kind, chance.uniform(0.3, 2.5)) for kind in kinds[:count]
+    ]
 
 
 class Storm:
@@ -66,7 +68,9 @@ class Storm:
         try:
             for number, fault in enumerate(faults, 1):
                 await asyncio.sleep(fault.pause)
-                self._say(f"fault {number} of {len(faults)}: {fault.kind} for {fault.seconds:.1f} s")
+                self._say(
+                    f"fault {number} of {len(faults)}: {fault.kind} for {fault.seconds:.1f} s"
+                )
                 await self._happen(fault)
         finally:
             await self.mend()
@@ -115,11 +119,12 @@ class Storm:
         await asyncio.sleep(seconds)
         await self._start(part)
 
-    async def _start(self, part: Part) -> None:
+    async def _start(self, part: ManagedProcess) -> None:
         assert part.process is not None
         if part.process.poll() is None and part.is_ready(part):
             return
-        # A worker that starts while the server or the database is away says so and ends, as under systemd.
+        # A worker that starts while the server or the database is away says so and ends, as under
+        # systemd.
         for _ in range(20):
             if part.process.poll() is not None:
                 part.start()

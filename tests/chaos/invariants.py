@@ -1,4 +1,6 @@
-"""The independent look at the outside world, after the storm: what was promised against what there is."""
+"""The independent look at the outside world, after the storm: what was promised against what there
+is.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,8 @@ EXPLAINED = re.compile(
     | store\.holdings\.Refused:
     | asyncpg\.exceptions\.\w+Error:
     | sqlalchemy\.exc\.(DBAPIError|InterfaceError|OperationalError):  # the database is away
-    | sqlalchemy\.exc\.InternalError:\ .*\ another\ operation\ \(2\)\ is\ in\ progress  # it is going away
+    # It is going away
+    | sqlalchemy\.exc\.InternalError:\ .*\ another\ operation\ \(2\)\ is\ in\ progress
     | (ConnectionRefusedError|ConnectionResetError|TimeoutError|OSError)\b
     | asyncio\.exceptions\.CancelledError:\ Activity\ cancelled  # an attempt that took too long
     | temporalio\.service\.RPCError:
@@ -35,7 +38,9 @@ EXPLAINED = re.compile(
     """,
     re.VERBOSE,
 )
-"""The last lines of tracebacks that a fault or a refusal explains; the logs are for operators, who want the whole."""
+"""The last lines of tracebacks that a fault or a refusal explains; the logs are for operators, who
+want the whole.
+"""
 
 
 async def look(stack: StormStack, engine: AsyncEngine, told: Told) -> list[str]:
@@ -54,9 +59,13 @@ async def look(stack: StormStack, engine: AsyncEngine, told: Told) -> list[str]:
         job = await archive.retrieve(job_id)
         if job is None:
             broken.append(f"{kind} {job_id} was accepted and is not in the archive.")
-        elif not job.status.state.is_terminal or told.ended.get(job_id, job.status.state) is not job.status.state:
+        elif (
+            not job.status.state.is_terminal
+            or told.ended.get(job_id, job.status.state) is not job.status.state
+        ):
             broken.append(
-                f"{kind} {job_id} is archived as {job.status.state}, its client heard {told.ended.get(job_id)}."
+                f"{kind} {job_id} is archived as {job.status.state}, its client heard "
+                f"{told.ended.get(job_id)}."
             )
         elif sum(update.state.is_terminal for update in job.updates if update.state) != 1:
             broken.append(f"{kind} {job_id} has not exactly one terminal update.")
@@ -102,7 +111,8 @@ async def _held(engine: AsyncEngine) -> list[str]:
 def _at_provider(folder: Path) -> list[str]:
     database = sqlite3.connect(folder / "provider.sqlite")
     left = database.execute(
-        "SELECT 'a live job', id FROM jobs WHERE NOT ended UNION SELECT 'an untold update', job_id FROM reports "
+        "SELECT 'a live job', id FROM jobs WHERE NOT ended UNION SELECT 'an untold update', "
+        "job_id FROM reports "
         "UNION SELECT 'an untold charge', job_id FROM due_charges"
     ).fetchall()
     database.close()
@@ -111,7 +121,9 @@ def _at_provider(folder: Path) -> list[str]:
 
 def _leftovers(stack: StormStack) -> str:
     folders = [file.name for file in (stack.folder / "provider" / "jobs").iterdir()]
-    return f"processes {[process.pid for process in processes_below(stack.folder)]}, folders {folders}"
+    return (
+        f"processes {[process.pid for process in processes_below(stack.folder)]}, folders {folders}"
+    )
 
 
 def unexplained(logs: Path) -> list[tuple[str, str]]:

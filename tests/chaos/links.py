@@ -1,4 +1,6 @@
-"""What lies between two processes: connections that are cut or slow, answers that are lost, repeated or broken."""
+"""What lies between two processes: connections that are cut or slow, answers that are lost,
+repeated or broken.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ucloud_orchestrator.process.http import serving
+from ucloud_orchestrator.process.http import serve_http
 
 Connect = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 CHUNK = 64 * 1024
 
 
 class Link:
-    """A TCP port that leads to another address. `cut` refuses and breaks all connections, `delay` slows each piece."""
+    """A TCP port that leads to another address.
+
+    `cut` refuses and breaks all connections, `delay` slows each piece.
+    """
 
     def __init__(self, connect: Connect) -> None:
         self._connect = connect
@@ -95,7 +100,10 @@ class Link:
 
 
 class FaultyAnswers:
-    """HTTP between the worker and the provider. While `is_faulty`, what happens is chosen anew for each request."""
+    """HTTP between the worker and the provider.
+
+    While `is_faulty`, what happens is chosen anew for each request.
+    """
 
     KINDS = ("lost", "repeated", "late", "broken", "refused by a gateway")
 
@@ -110,7 +118,7 @@ class FaultyAnswers:
     async def listening(self) -> AsyncIterator[FaultyAnswers]:
         """Meanwhile answer on a free port."""
         route = Route("/{path:path}", self._answer, methods=["GET", "POST"])
-        async with serving("127.0.0.1", 0, [route]) as self.port:
+        async with serve_http("127.0.0.1", 0, [route]) as self.port:
             yield self
         await self._client.aclose()
 
@@ -133,9 +141,17 @@ class FaultyAnswers:
         return answer
 
     async def _forward(self, request: Request, body: bytes) -> Response:
-        headers = {name: request.headers[name] for name in ("authorization", "content-type") if name in request.headers}
+        headers = {
+            name: request.headers[name]
+            for name in ("authorization", "content-type")
+            if name in request.headers
+        }
         try:
-            answer = await self._client.request(request.method, request.url.path, content=body, headers=headers)
+            answer = await self._client.request(
+                request.method, request.url.path, content=body, headers=headers
+            )
         except httpx.HTTPError:
             return Response("The provider is away.", 503)
-        return Response(answer.content, answer.status_code, media_type=answer.headers.get("content-type"))
+        return Response(
+            answer.content, answer.status_code, media_type=answer.headers.get("content-type")
+        )

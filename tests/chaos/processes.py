@@ -1,4 +1,6 @@
-"""The stack that the storm meets: each part a process of its own, with links between them that can be cut."""
+"""The stack that the storm meets: each part a process of its own, with links between them that can
+be cut.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,12 @@ from sqlalchemy.engine import make_url
 from tests.chaos.links import FaultyAnswers, Link
 from tests.waiting import eventually
 from ucloud_orchestrator.cli.stack import SERVER_OPTIONS
-from ucloud_orchestrator.cli.supervisor import Part, accepts_connections, free_port, temporal_binary
+from ucloud_orchestrator.cli.supervisor import (
+    ManagedProcess,
+    accepts_connections,
+    free_port,
+    temporal_binary,
+)
 from ucloud_orchestrator.models.product import ProductSupport
 
 CATALOG = Path(__file__).parent / "catalog"
@@ -34,7 +41,11 @@ class Database:
     @property
     def url(self) -> str:
         """By its own socket, past every link."""
-        return make_url(self._server.get_uri()).set(drivername="postgresql+asyncpg").render_as_string(False)
+        return (
+            make_url(self._server.get_uri())
+            .set(drivername="postgresql+asyncpg")
+            .render_as_string(False)
+        )
 
     @property
     def socket(self) -> str:
@@ -75,17 +86,17 @@ class StormStack:
 
     folder: Path
     database: Database
-    temporal: Part
-    worker: Part
-    second_worker: Part
-    provider: Part
+    temporal: ManagedProcess
+    worker: ManagedProcess
+    second_worker: ManagedProcess
+    provider: ManagedProcess
     links: dict[str, Link]
     answers: FaultyAnswers
     address: str
     """Where clients reach Temporal, through a link."""
     own_address: str
     """Temporal itself."""
-    parts: list[Part] = field(init=False)
+    parts: list[ManagedProcess] = field(init=False)
 
     def __post_init__(self) -> None:
         self.parts = [self.temporal, self.worker, self.second_worker, self.provider]
@@ -129,13 +140,26 @@ async def storm_stack(folder: Path, seed: int) -> AsyncIterator[StormStack]:
             "UCLOUD_KEYS_DIR": str(folder / "keys"),
             "UCLOUD_OPERATORS": '["operator"]',
             "UCLOUD_MONITOR_INTERVAL": "20",
-            "UCLOUD_PROVIDER_ADDRESSES": json.dumps({"local": f"http://{through['worker to provider']}"}),
+            "UCLOUD_PROVIDER_ADDRESSES": json.dumps(
+                {"local": f"http://{through['worker to provider']}"}
+            ),
         }
-        reference = [{"id": f"{name}-1", "category": name, "provider": "local"} for name in ("cpu", "paid")]
+        reference = [
+            {"id": f"{name}-1", "category": name, "provider": "local"} for name in ("cpu", "paid")
+        ]
         support = {
-            "native": {"enabled": True, "logs": True, "terminal": True, "timeExtension": True, "suspension": True}
+            "native": {
+                "enabled": True,
+                "logs": True,
+                "terminal": True,
+                "timeExtension": True,
+                "suspension": True,
+            }
         }
-        products = [ProductSupport.model_validate({"product": one, "support": support}).to_wire() for one in reference]
+        products = [
+            ProductSupport.model_validate({"product": one, "support": support}).to_wire()
+            for one in reference
+        ]
         provider = {
             "TEMPORAL_ADDRESS": through["provider to temporal"],
             "UCLOUD_PROVIDER_DATA_DIR": str(folder / "provider"),
@@ -145,19 +169,31 @@ async def storm_stack(folder: Path, seed: int) -> AsyncIterator[StormStack]:
             "UCLOUD_PROVIDER_DRIVES": json.dumps({"examples": str(folder / "files")}),
             "UCLOUD_PROVIDER_CHECK_INTERVAL": "20",
         }
-        server = [temporal_binary(), "server", "start-dev", "--ip", "127.0.0.1", "--port", str(ports["temporal"])]
+        server = [
+            temporal_binary(),
+            "server",
+            "start-dev",
+            "--ip",
+            "127.0.0.1",
+            "--port",
+            str(ports["temporal"]),
+        ]
         server += ["--ui-port", str(ports["ui"]), "--db-filename", str(folder / "temporal.sqlite")]
         server += [word for option in SERVER_OPTIONS for word in option]
         logs = folder / "logs"
 
-        def python(name: str, module: str, environment: dict[str, str]) -> Part:
+        def python(name: str, module: str, environment: dict[str, str]) -> ManagedProcess:
             command = [sys.executable, "-m", module, "--json"]
-            return Part(name, command, environment, logs, lambda part: bool(part.said_ready()))
+            return ManagedProcess(
+                name, command, environment, logs, lambda part: bool(part.ready_event())
+            )
 
         stack = StormStack(
             folder,
             database,
-            Part("temporal", server, {}, logs, lambda _: accepts_connections(ports["temporal"])),
+            ManagedProcess(
+                "temporal", server, {}, logs, lambda _: accepts_connections(ports["temporal"])
+            ),
             python("worker", "worker", worker),
             python("second-worker", "worker", worker),
             python("provider", "provider", provider),
@@ -173,7 +209,10 @@ async def storm_stack(folder: Path, seed: int) -> AsyncIterator[StormStack]:
             await eventually(lambda part=part: part.is_ready(part), 60)  # type: ignore[misc]
             if part is stack.temporal:
                 await eventually(
-                    lambda: _is_set_up(worker | {"TEMPORAL_ADDRESS": own_address, "UCLOUD_DATABASE_URL": database.url}),
+                    lambda: _is_set_up(
+                        worker
+                        | {"TEMPORAL_ADDRESS": own_address, "UCLOUD_DATABASE_URL": database.url}
+                    ),
                     60,
                 )
         yield stack
@@ -181,7 +220,9 @@ async def storm_stack(folder: Path, seed: int) -> AsyncIterator[StormStack]:
 
 
 def _is_set_up(environment: dict[str, str]) -> bool:
-    done = subprocess.run([sys.executable, "-m", "worker", "setup"], env=os.environ | environment, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "worker", "setup"], env=os.environ | environment, capture_output=True
+    )
     return done.returncode == 0
 
 

@@ -1,4 +1,6 @@
-"""One storm from its seed: the stack, the clients in it, the faults, and the look at the world afterwards."""
+"""One storm from its seed: the stack, the clients in it, the faults, and the look at the world
+afterwards.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ class Report:
     broken: list[str]
 
 
-async def run(folder: Path, seed: int, faults: int, jobs: int, client_count: int, say: Callable[[str], None]) -> Report:
+async def run(
+    folder: Path, seed: int, faults: int, jobs: int, client_count: int, say: Callable[[str], None]
+) -> Report:
     """Let that many faults come over at least that many jobs, below a folder."""
     say(f"seed {seed}")
     begun = time.monotonic()
@@ -36,7 +40,9 @@ async def run(folder: Path, seed: int, faults: int, jobs: int, client_count: int
     async with storm_stack(folder, seed) as stack:
         engine = connect(stack.database.url)
         for user in ("alice", "bob"):
-            await Wallets(engine).grant(Workspace(user=user), ProductCategory(name="paid", provider="local"), CREDITS)
+            await Wallets(engine).grant(
+                Workspace(user=user), ProductCategory(name="paid", provider="local"), CREDITS
+            )
         people = await clients(stack.address, told, client_count, seed)
         is_over = asyncio.Event()
         storm = Storm(stack, say)
@@ -45,16 +51,24 @@ async def run(folder: Path, seed: int, faults: int, jobs: int, client_count: int
                 group.create_task(person.live_on(is_over, lambda: len(told.accepted) >= jobs))
             await storm.rage(schedule(seed, faults))
             is_over.set()
-            say(f"the storm is over; {len(told.accepted)} jobs were accepted, {len(told.ended)} have ended")
+            say(
+                f"the storm is over; {len(told.accepted)} jobs were accepted, {len(told.ended)} "
+                "have ended"
+            )
         await people[0].one_of_each_kind()  # in fair weather
         broken = await look(stack, engine, told)
         await engine.dispose()
         answers = {kind: count for kind, count in stack.answers.counts.items() if count}
-    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(Counter(told.accepted.values()).items()))
+    kinds = ", ".join(
+        f"{count} {kind}" for kind, count in sorted(Counter(told.accepted.values()).items())
+    )
     summary = (
-        f"seed {seed}: {faults} faults, {len(told.accepted)} jobs ({kinds}), {len(told.refused)} refused "
-        f"{dict(Counter(told.refused.values()))}, {told.repeated} answers asked for again, requests refused "
-        f"{told.requests_refused}, answers of the provider {answers}, {len(broken)} broken promises, "
+        f"seed {seed}: {faults} faults, {len(told.accepted)} jobs ({kinds}), {len(told.refused)} "
+        "refused "
+        f"{dict(Counter(told.refused.values()))}, {told.repeated} answers asked for again, "
+        "requests refused "
+        f"{told.requests_refused}, answers of the provider {answers}, {len(broken)} broken "
+        "promises, "
         f"{time.monotonic() - begun:.0f} s"
     )
     return Report(summary, broken)

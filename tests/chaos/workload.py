@@ -15,9 +15,9 @@ from ucloud_orchestrator.models import Job, JobSpecification, JobState, SimpleDu
 FREE = {"id": "cpu-1", "category": "cpu", "provider": "local"}
 PAID = {"id": "paid-1", "category": "paid", "provider": "local"}
 ONLY_LINK = {"type": "ingress", "id": "only-one"}
-PATIENCE = timedelta(seconds=20)
+TIMEOUT = timedelta(seconds=20)
 """How long a client waits for one answer before it asks again."""
-LIVE_PATIENCE = 300.0
+LIVE_TIMEOUT = 300.0
 
 Answer = TypeVar("Answer")
 
@@ -71,7 +71,7 @@ class Client:
         """A few lives of random kinds, or one of each."""
         kinds = sorted(self._lives)
         for kind in kinds if count is None else self._chance.choices(kinds, k=count):
-            async with asyncio.timeout(LIVE_PATIENCE):
+            async with asyncio.timeout(LIVE_TIMEOUT):
                 await self._lives[kind]()
 
     def _specification(self, seconds: float, code: int = 0, **changes: Any) -> JobSpecification:
@@ -89,7 +89,9 @@ class Client:
         return JobSpecification.model_validate(document | changes)
 
     async def _short(self, kind: str = "short", **changes: Any) -> None:
-        job_id = await self._created(kind, self._specification(self._chance.uniform(0, 0.5), **changes))
+        job_id = await self._created(
+            kind, self._specification(self._chance.uniform(0, 0.5), **changes)
+        )
         if job_id:
             await self._ended(job_id, {JobState.SUCCESS})
 
@@ -106,7 +108,11 @@ class Client:
             await self._requested(lambda: self._jobs.extend(job_id, SimpleDuration(hours=1)))
             job = await self._ended(job_id, {JobState.SUCCESS})
             allocation = job.specification.time_allocation
-            if allocation is None or allocation.hours not in {1, 2, 3}:  # an answer that was lost is asked for again
+            if allocation is None or allocation.hours not in {
+                1,
+                2,
+                3,
+            }:  # an answer that was lost is asked for again
                 self._told.lies.append(f"{job_id} was extended to {allocation}")
 
     async def _suspended(self) -> None:
@@ -116,7 +122,9 @@ class Client:
             await asyncio.sleep(self._chance.uniform(0, 1))
             await self._requested(lambda: self._jobs.unsuspend(job_id))
             # A suspend whose answer was lost may be carried out after the unsuspend.
-            while not (job := await self._asked(lambda: self._jobs.retrieve(job_id))).status.state.is_terminal:
+            while not (
+                job := await self._asked(lambda: self._jobs.retrieve(job_id))
+            ).status.state.is_terminal:
                 if job.status.state is JobState.SUSPENDED:
                     await self._requested(lambda: self._jobs.unsuspend(job_id))
                 await asyncio.sleep(0.5)
@@ -134,7 +142,7 @@ class Client:
         batch_id = self._jobs.new_job_id()
         members = [self._specification(0), self._specification(0, product=PAID)]
         try:
-            jobs = await self._asked(lambda: self._jobs.create_many(members, batch_id, PATIENCE))
+            jobs = await self._asked(lambda: self._jobs.create_many(members, batch_id, TIMEOUT))
         except JobRejected as refusal:
             self._told.refused[batch_id] = refusal.code
             self._told.lies.append(f"The batch {batch_id} was refused: {refusal}")
@@ -153,11 +161,13 @@ class Client:
             "exclusive": "RESOURCE_IN_USE",
         }
         try:
-            await self._asked(lambda: self._jobs.create(specification, job_id, PATIENCE))
+            await self._asked(lambda: self._jobs.create(specification, job_id, TIMEOUT))
         except JobRejected as refusal:
             self._told.refused[job_id] = refusal.code
             if refusal.code != right.get(kind):
-                self._told.lies.append(f"{kind} {job_id} was refused with {refusal.code}: {refusal}")
+                self._told.lies.append(
+                    f"{kind} {job_id} was refused with {refusal.code}: {refusal}"
+                )
             return None
         self._told.accepted[job_id] = kind
         if kind in {"rejected", "too expensive"}:
@@ -169,7 +179,9 @@ class Client:
         self._told.ended[job_id] = job.status.state
         if job.status.state not in right:
             last = job.updates[-1].status if job.updates else ""
-            self._told.lies.append(f"{self._told.accepted[job_id]} {job_id} ended as {job.status.state}: {last}")
+            self._told.lies.append(
+                f"{self._told.accepted[job_id]} {job_id} ended as {job.status.state}: {last}"
+            )
         return job
 
     async def _requested(self, action: Callable[[], Awaitable[None]]) -> None:
@@ -199,5 +211,7 @@ async def clients(address: str, told: Told, count: int, seed: int) -> list[Clien
     made = []
     for number in range(count):
         jobs = await JobClient.connect(Actor(username=("alice", "bob")[number % 2]), address)
-        made.append(Client(jobs, told, "/examples/marks.txt", seed + number, owns_link=number % 2 == 0))
+        made.append(
+            Client(jobs, told, "/examples/marks.txt", seed + number, owns_link=number % 2 == 0)
+        )
     return made

@@ -16,7 +16,9 @@ from ucloud_orchestrator.models.provider_api import FollowMessage
 
 
 class Writing:
-    """A client whose job never ends and writes as fast as it is read, as no real job does reliably."""
+    """A client whose job never ends and writes as fast as it is read, as no real job does
+    reliably.
+    """
 
     def __init__(self) -> None:
         self.read = 0

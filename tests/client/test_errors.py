@@ -14,12 +14,16 @@ from temporalio.api.errordetails.v1 import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-from client import JobClosed, NotSetUp, OrchestratorError, Unreachable
-from client.errors import translated
+from client import JobClosed, NamespaceNotReady, OrchestratorError, Unreachable
+from client.errors import map_errors
 
 
-def failure(status: RPCStatusCode, message: str = "no", details: list[Detail] | None = None) -> RPCError:
-    return RPCError(message, status, GrpcStatus(message=message, details=details or []).SerializeToString())
+def failure(
+    status: RPCStatusCode, message: str = "no", details: list[Detail] | None = None
+) -> RPCError:
+    return RPCError(
+        message, status, GrpcStatus(message=message, details=details or []).SerializeToString()
+    )
 
 
 def not_ready() -> RPCError:
@@ -34,7 +38,9 @@ def not_ready_to_create() -> RPCError:
     detail, both = Detail(), Detail()
     detail.Pack(WorkflowNotReadyFailure())
     status = MultiOperationExecutionFailure.OperationStatus
-    both.Pack(MultiOperationExecutionFailure(statuses=[status(code=10), status(code=9, details=[detail])]))
+    both.Pack(
+        MultiOperationExecutionFailure(statuses=[status(code=10), status(code=9, details=[detail])])
+    )
     return failure(RPCStatusCode.FAILED_PRECONDITION, "Workflow Task in failed state.", [both])
 
 
@@ -54,19 +60,22 @@ def no_namespace() -> RPCError:
         (failure(RPCStatusCode.RESOURCE_EXHAUSTED), Unreachable),
         (OSError("refused"), Unreachable),
         (failure(RPCStatusCode.NOT_FOUND), JobClosed),
-        (no_namespace(), NotSetUp),
-        (failure(RPCStatusCode.INVALID_ARGUMENT, "no mapping for search attribute JobState"), NotSetUp),
+        (no_namespace(), NamespaceNotReady),
+        (
+            failure(RPCStatusCode.INVALID_ARGUMENT, "no mapping for search attribute JobState"),
+            NamespaceNotReady,
+        ),
         (failure(RPCStatusCode.PERMISSION_DENIED), OrchestratorError),
     ],
 )
 def test_an_error_of_temporal(error: Exception, expected: type[OrchestratorError]) -> None:
-    with pytest.raises(OrchestratorError) as raised, translated():
+    with pytest.raises(OrchestratorError) as raised, map_errors():
         raise error
     assert type(raised.value) is expected
 
 
 def test_an_answer_that_the_server_breaks_off_is_no_cancel_of_ours() -> None:
-    with pytest.raises(Unreachable), translated():
+    with pytest.raises(Unreachable), map_errors():
         raise asyncio.CancelledError from failure(RPCStatusCode.CANCELLED)  # so the SDK does it
-    with pytest.raises(asyncio.CancelledError), translated():
+    with pytest.raises(asyncio.CancelledError), map_errors():
         raise asyncio.CancelledError

@@ -24,7 +24,9 @@ SPECIFICATION = JobSpecification.model_validate(
 
 
 async def test_warnings_of_the_sdk_are_logged_and_not_printed(
-    environment: WorkflowEnvironment, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    environment: WorkflowEnvironment,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     port = int(environment.client.service_client.config.target_host.rpartition(":")[2])
     async with Link.to_port(port).listening() as link:
@@ -33,6 +35,6 @@ async def test_warnings_of_the_sdk_are_logged_and_not_printed(
         link.cut()
         with caplog.at_level(logging.WARNING, LOGGER):
             with pytest.raises(Unreachable):
-                await jobs.create(SPECIFICATION, patience=timedelta(seconds=20))
+                await jobs.create(SPECIFICATION, timeout=timedelta(seconds=20))
             await eventually(lambda: "retried" in caplog.text)
     assert capfd.readouterr().out == ""

@@ -19,8 +19,14 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from tests.conftest import SERVER_PATIENCE, TEMPORAL_BINARY
-from tests.contract.orchestrator import TASK_QUEUE, Orchestrator, ProviderUnderTest, RecordedJob, shell
+from tests.conftest import SERVER_TIMEOUT, TEMPORAL_BINARY
+from tests.contract.orchestrator import (
+    TASK_QUEUE,
+    Orchestrator,
+    ProviderUnderTest,
+    RecordedJob,
+    shell,
+)
 from ucloud_orchestrator.setup import make_keys
 
 DEFAULT_PRODUCT = "cpu-1/cpu"
@@ -42,7 +48,9 @@ def free_address() -> str:
 
 @pytest.fixture(scope="session")
 async def listening(request: pytest.FixtureRequest) -> AsyncIterator[Client]:
-    """A real Temporal server at the address where the provider reports, with the workflow that records."""
+    """A real Temporal server at the address where the provider reports, with the workflow that
+    records.
+    """
     address = request.config.getoption("contract_temporal_address") or free_address()
     host, _, port = address.rpartition(":")
     started = await WorkflowEnvironment.start_local(
@@ -50,7 +58,7 @@ async def listening(request: pytest.FixtureRequest) -> AsyncIterator[Client]:
         port=int(port),
         dev_server_existing_path=str(TEMPORAL_BINARY),
         dev_server_log_level="never",
-        dev_server_startup_timeout=SERVER_PATIENCE,
+        dev_server_startup_timeout=SERVER_TIMEOUT,
         data_converter=pydantic_data_converter,
     )
     async with (
@@ -69,11 +77,15 @@ async def listening(request: pytest.FixtureRequest) -> AsyncIterator[Client]:
 async def provider_under_test(
     request: pytest.FixtureRequest, listening: Client, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[ProviderUnderTest]:
-    """The provider that the options name, or else ours as a process: the one place where it is chosen."""
+    """The provider that the options name, or else ours as a process: the one place where it is
+    chosen.
+    """
     option = request.config.getoption
     if url := option("contract_provider_url"):
         key = await asyncio.to_thread(Path(option("contract_private_key")).read_text)
-        yield ProviderUnderTest(url.rstrip("/"), option("contract_provider_id"), key, option("contract_issuer"))
+        yield ProviderUnderTest(
+            url.rstrip("/"), option("contract_provider_id"), key, option("contract_issuer")
+        )
         return
     folder = tmp_path_factory.mktemp("contract")
     async with our_provider(folder, listening.service_client.config.target_host) as provider:
@@ -82,7 +94,9 @@ async def provider_under_test(
 
 @asynccontextmanager
 async def our_provider(folder: Path, temporal: str) -> AsyncIterator[ProviderUnderTest]:
-    """Our provider as a process, which charges each second and reports to the server at `temporal`."""
+    """Our provider as a process, which charges each second and reports to the server at
+    `temporal`.
+    """
     make_keys(folder / "keys", "local")
     environment = os.environ | {
         "TEMPORAL_ADDRESS": temporal,
@@ -117,7 +131,9 @@ def orchestrator(
     request: pytest.FixtureRequest, provider_under_test: ProviderUnderTest, listening: Client
 ) -> Orchestrator:
     """The suite's side of the protocol."""
-    return Orchestrator(provider_under_test, listening, request.config.getoption("contract_patience"))
+    return Orchestrator(
+        provider_under_test, listening, request.config.getoption("contract_patience")
+    )
 
 
 @pytest.fixture
@@ -141,4 +157,6 @@ async def support(orchestrator: Orchestrator, product: str) -> dict[str, Any]:
     for entry in (await orchestrator.get("retrieveProducts")).json()["responses"]:
         if f"{entry['product']['id']}/{entry['product']['category']}" == product:
             return dict(entry["support"].get("native") or {})
-    raise AssertionError(f"`retrieveProducts` must name the product {product}, which the suite was given.")
+    raise AssertionError(
+        f"`retrieveProducts` must name the product {product}, which the suite was given."
+    )

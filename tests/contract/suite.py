@@ -12,7 +12,10 @@ ROOT = Path(__file__).parents[2]
 
 
 async def ask(url: str, private_key: Path, temporal: str, *more: str, seconds: float) -> None:
-    """Ask the provider there, with further options; it reports to a server at `temporal`. Fails with what was said."""
+    """Ask the provider there, with further options; it reports to a server at `temporal`.
+
+    Fails with what was said.
+    """
     command = [
         sys.executable,
         "-m",
@@ -25,9 +28,22 @@ async def ask(url: str, private_key: Path, temporal: str, *more: str, seconds: f
         "no:cacheprovider",
         *more,
     ]
-    command += ["--provider-url", url, "--private-key", str(private_key), "--temporal-address", temporal]
+    command += [
+        "--provider-url",
+        url,
+        "--private-key",
+        str(private_key),
+        "--temporal-address",
+        temporal,
+    ]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     told = await asyncio.to_thread(
-        subprocess.run, command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=seconds
+        subprocess.run,
+        command,
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
     )
     assert told.returncode == 0, told.stdout[-4000:] + told.stderr[-2000:]

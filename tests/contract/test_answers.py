@@ -30,14 +30,18 @@ def refused(status: int) -> bool:
 @pytest.mark.core
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("call", ["", "terminate", "verify"])
-async def test_a_malformed_body_is_refused_and_told_why(orchestrator: Orchestrator, call: str, body: str) -> None:
+async def test_a_malformed_body_is_refused_and_told_why(
+    orchestrator: Orchestrator, call: str, body: str
+) -> None:
     answer = await orchestrator.send(
         "POST",
         call,
         authorization=f"Bearer {orchestrator.token()}",
         content=BODIES[body],
     )
-    assert refused(answer.status_code), f"A body that {body} must be refused with 4xx; it got {answer.status_code}."
+    assert refused(answer.status_code), (
+        f"A body that {body} must be refused with 4xx; it got {answer.status_code}."
+    )
     document = answer.json()
     assert (document if isinstance(document, dict) else {}).get("why"), (
         f"A refusal must say `why`; it said {answer.text!r}."
@@ -49,7 +53,9 @@ async def test_an_unknown_product_is_refused(orchestrator: Orchestrator, job: Ma
     made = job("true")
     made["specification"]["product"]["id"] = "no-such-product"
     answer = await orchestrator.post("", made)
-    assert refused(answer.status_code), f"An unknown product must be refused with 4xx; it got {answer.status_code}."
+    assert refused(answer.status_code), (
+        f"An unknown product must be refused with 4xx; it got {answer.status_code}."
+    )
     assert answer.json().get("why"), f"A refusal must say `why`; it said {answer.text!r}."
 
 
@@ -61,17 +67,23 @@ async def test_unknown_fields_are_tolerated(orchestrator: Orchestrator, job: Mak
 
 
 @pytest.mark.core
-async def test_products_are_named_with_their_support(orchestrator: Orchestrator, product: str) -> None:
+async def test_products_are_named_with_their_support(
+    orchestrator: Orchestrator, product: str
+) -> None:
     answer = await orchestrator.get("retrieveProducts")
     assert answer.is_success, f"`retrieveProducts` must succeed; it got {answer.status_code}."
     try:
         products = ProductsResponse.model_validate(answer.json()).responses
     except ValueError as error:
-        pytest.fail(f"`retrieveProducts` must answer with `responses` of `product` and `support`: {error}")
+        pytest.fail(
+            f"`retrieveProducts` must answer with `responses` of `product` and `support`: {error}"
+        )
     names = {f"{entry.product.id}/{entry.product.category}" for entry in products}
     assert product in names, f"`retrieveProducts` must name {product}; it named {sorted(names)}."
     providers = {entry.product.provider for entry in products}
-    assert providers == {orchestrator.provider.id}, f"Products must be the provider's own; they are of {providers}."
+    assert providers == {orchestrator.provider.id}, (
+        f"Products must be the provider's own; they are of {providers}."
+    )
 
 
 async def test_utilization_has_capacity_use_and_queue(orchestrator: Orchestrator) -> None:
@@ -80,6 +92,14 @@ async def test_utilization_has_capacity_use_and_queue(orchestrator: Orchestrator
     try:
         told = Utilization.model_validate(answer.json())
     except ValueError as error:
-        pytest.fail(f"`retrieveUtilization` must answer with `capacity`, `usedCapacity` and `queueStatus`: {error}")
-    numbers = (told.capacity.cpu, told.capacity.memory, told.used_capacity.cpu, told.used_capacity.memory)
+        pytest.fail(
+            "`retrieveUtilization` must answer with `capacity`, `usedCapacity` and "
+            f"`queueStatus`: {error}"
+        )
+    numbers = (
+        told.capacity.cpu,
+        told.capacity.memory,
+        told.used_capacity.cpu,
+        told.used_capacity.memory,
+    )
     assert min(numbers) >= 0, f"No figure of `retrieveUtilization` may be negative: {answer.text}."

@@ -25,7 +25,9 @@ TOKENS: dict[str, Callable[[Orchestrator], str]] = {
     "of the algorithm none": lambda o: jwt.encode(o.claims(), None, algorithm="none"),
     "of HS256 with the public key as its secret": lambda o: o.confused_token(),
     "that has expired": lambda o: o.token(iat=int(time.time()) - 7200, exp=int(time.time()) - 3600),
-    "that is issued in the future": lambda o: o.token(iat=int(time.time()) + 3600, exp=int(time.time()) + 7200),
+    "that is issued in the future": lambda o: o.token(
+        iat=int(time.time()) + 3600, exp=int(time.time()) + 7200
+    ),
     "of another issuer": lambda o: o.token(iss="somebody.else"),
     "of another subject": lambda o: o.token(sub="alice"),
     "of another role": lambda o: o.token(role="USER"),
@@ -37,7 +39,9 @@ TOKENS: dict[str, Callable[[Orchestrator], str]] = {
 
 async def test_a_request_of_the_orchestrator_is_served(orchestrator: Orchestrator) -> None:
     answer = await orchestrator.get("retrieveProducts")
-    assert answer.is_success, f"A request with the orchestrator's token must be served; it got {answer.status_code}."
+    assert answer.is_success, (
+        f"A request with the orchestrator's token must be served; it got {answer.status_code}."
+    )
 
 
 @pytest.mark.parametrize("token", TOKENS)
@@ -46,13 +50,17 @@ async def test_a_wrong_token_is_refused(orchestrator: Orchestrator, token: str) 
     for method, call in (("GET", "retrieveProducts"), ("POST", "terminate")):
         answer = await orchestrator.send(method, call, authorization=authorization)
         assert answer.status_code in {401, 403}, (
-            f"A request with a token {token} must be answered with 401 or 403; {call} got {answer.status_code}."
+            f"A request with a token {token} must be answered with 401 or 403; {call} got "
+            f"{answer.status_code}."
         )
 
 
 @pytest.mark.parametrize("authorization", [None, "", "Basic YWxpY2U6"])
-async def test_a_request_without_a_token_is_refused(orchestrator: Orchestrator, authorization: str | None) -> None:
+async def test_a_request_without_a_token_is_refused(
+    orchestrator: Orchestrator, authorization: str | None
+) -> None:
     answer = await orchestrator.send("GET", "retrieveProducts", authorization=authorization)
     assert answer.status_code in {401, 403}, (
-        f"A request without a bearer token must be answered with 401 or 403; it got {answer.status_code}."
+        "A request without a bearer token must be answered with 401 or 403; it got "
+        f"{answer.status_code}."
     )

@@ -1,4 +1,6 @@
-"""What the suite finds: the minimal provider with one thing broken at a time is caught by the case that is about it."""
+"""What the suite finds: the minimal provider with one thing broken at a time is caught by the case
+that is about it.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,14 @@ import uvicorn
 from fastapi import FastAPI
 from temporalio.client import Client
 
-from tests.contract import test_answers, test_authentication, test_charges, test_jobs, test_replicas, test_sessions
+from tests.contract import (
+    test_answers,
+    test_authentication,
+    test_charges,
+    test_jobs,
+    test_replicas,
+    test_sessions,
+)
 from tests.contract.conftest import DEFAULT_PRODUCT, jobs_on
 from tests.contract.orchestrator import Orchestrator, ProviderUnderTest
 from tests.waiting import eventually
@@ -40,7 +49,7 @@ class Broken:
     new: str
     case: Case
     sentence: str
-    patience: float = 20.0
+    timeout: float = 20.0
 
 
 END = "    await report(job, JobState.SUCCESS, text)\n\n"
@@ -50,7 +59,12 @@ VERIFIED = "        if job.id not in jobs:\n            await report(job, JobSta
 
 
 def charging(
-    indent: int, units: int = 1, periods: str = "1", before: str = "", after: str = "", price: str = ""
+    indent: int,
+    units: int = 1,
+    periods: str = "1",
+    before: str = "",
+    after: str = "",
+    price: str = "",
 ) -> str:
     """Lines of the example that charge, beside those that are there."""
     lines = ["from models.protocol import Charge"]
@@ -62,13 +76,24 @@ def charging(
 
 def sessions(identifier: str, rank: str) -> str:
     """A route that opens a session for whatever is asked."""
-    session = f'{{"type": "shell", "sessionIdentifier": {identifier}, "jobId": i["job"]["id"], "rank": {rank}}}'
-    route = '@app.post(f"/ucloud/{ID}/jobs/interactiveSession")\nasync def open_session(request: Request) -> Any:\n'
-    return f'{route}    return {{"responses": [{session} for i in (await request.json())["items"]]}}\n\n\n'
+    session = (
+        f'{{"type": "shell", "sessionIdentifier": {identifier}, "jobId": i["job"]["id"], '
+        f'"rank": {rank}}}'
+    )
+    route = (
+        '@app.post(f"/ucloud/{ID}/jobs/interactiveSession")\nasync def open_session(request: '
+        "Request) -> Any:\n"
+    )
+    return (
+        f'{route}    return {{"responses": [{session} for i in (await '
+        'request.json())["items"]]}}\n\n\n'
+    )
 
 
 def each_rank(orchestrator: Orchestrator, job: Make) -> Awaitable[None]:
-    return test_sessions.test_a_terminal_is_opened_on_each_rank(orchestrator, job, {"terminal": True})
+    return test_sessions.test_a_terminal_is_opened_on_each_rank(
+        orchestrator, job, {"terminal": True}
+    )
 
 
 def use(orchestrator: Orchestrator, job: Make) -> Awaitable[None]:
@@ -84,14 +109,17 @@ BROKEN = {
     ),
     "serves who has no token": Broken(
         '"The request is not the orchestrator\'s."}, 401)\n',
-        '"Not the orchestrator."}, 401) if request.headers.get("authorization") else await proceed(request)\n',
+        '"Not the orchestrator."}, 401) if request.headers.get("authorization") else await '
+        "proceed(request)\n",
         lambda o, _: test_authentication.test_a_request_without_a_token_is_refused(o, None),
         "without a bearer token must be answered with 401 or 403",
     ),
     "does not look at signatures": Broken(
         '{"require": required}',
         '{"require": required, "verify_signature": False}',
-        lambda o, _: test_authentication.test_a_wrong_token_is_refused(o, "that is signed with another key"),
+        lambda o, _: test_authentication.test_a_wrong_token_is_refused(
+            o, "that is signed with another key"
+        ),
         "that is signed with another key must be answered with 401 or 403",
     ),
     "starts a repeated create again": Broken(
@@ -132,11 +160,15 @@ BROKEN = {
         "Exactly one end must be reported",
     ),
     "does not report that a job runs": Broken(
-        START, "", test_jobs.test_a_job_runs_and_then_ends_once, "RUNNING must be reported before the end"
+        START,
+        "",
+        test_jobs.test_a_job_runs_and_then_ends_once,
+        "RUNNING must be reported before the end",
     ),
     "reports to other jobs too": Broken(
         "return await client.update(job.id, [JobUpdate(state=state, status=text)])",
-        "return [await client.update(one, [JobUpdate(state=state, status=text)]) for one in jobs][0]",
+        "return [await client.update(one, [JobUpdate(state=state, status=text)]) for one in "
+        "jobs][0]",
         test_jobs.test_each_job_hears_of_itself_alone,
         "must be told to that job alone",
     ),
@@ -148,7 +180,9 @@ BROKEN = {
     ),
     "takes an exit code for a failure": Broken(
         END,
-        END.replace("JobState.SUCCESS", "JobState.SUCCESS if text.endswith(' 0.') else JobState.FAILURE"),
+        END.replace(
+            "JobState.SUCCESS", "JobState.SUCCESS if text.endswith(' 0.') else JobState.FAILURE"
+        ),
         test_jobs.test_an_exit_code_is_told_and_is_no_failure,
         "exit code is no FAILURE",
     ),
@@ -185,10 +219,14 @@ BROKEN = {
         use,
         "Each minute that was begun must be charged once",
     ),
-    "charges for one replica of two": Broken(END, charging(4, after=END), use, "The `periods` of a charge are"),
+    "charges for one replica of two": Broken(
+        END, charging(4, after=END), use, "The `periods` of a charge are"
+    ),
     "charges after the end": Broken(
         END,
-        charging(4, periods="job.specification.replicas", before=END.replace("\n\n", "\n"), after="\n\n"),
+        charging(
+            4, periods="job.specification.replicas", before=END.replace("\n\n", "\n"), after="\n\n"
+        ),
         use,
         "All use must be charged before a job's end is reported",
     ),
@@ -212,10 +250,16 @@ BROKEN = {
         "/etc/ucloud/rank.txt must hold a rank",
     ),
     "opens rank 0 whatever is asked": Broken(
-        SERVING, sessions('"secret"', "0") + SERVING, each_rank, "must name the job and the rank that were asked for"
+        SERVING,
+        sessions('"secret"', "0") + SERVING,
+        each_rank,
+        "must name the job and the rank that were asked for",
     ),
     "opens all ranks with one identifier": Broken(
-        SERVING, sessions('"secret"', 'i["rank"]') + SERVING, each_rank, "must not share an identifier"
+        SERVING,
+        sessions('"secret"', 'i["rank"]') + SERVING,
+        each_rank,
+        "must not share an identifier",
     ),
     "opens ranks that there are not": Broken(
         SERVING,
@@ -228,7 +272,9 @@ BROKEN = {
 
 @contextlib.asynccontextmanager
 async def served(source: str) -> AsyncIterator[str]:
-    """The address of a provider of that text, which runs in this process until its jobs are over."""
+    """The address of a provider of that text, which runs in this process until its jobs are
+    over.
+    """
     names: dict[str, Any] = {}
     exec(compile(source.replace(SERVING, ""), EXAMPLE.name, "exec"), names)
     app: FastAPI = names["app"]
@@ -248,7 +294,11 @@ async def served(source: str) -> AsyncIterator[str]:
 
 @pytest.mark.parametrize("what", BROKEN)
 async def test_a_provider_that_breaks_the_protocol_is_caught(
-    request: pytest.FixtureRequest, listening: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+    request: pytest.FixtureRequest,
+    listening: Client,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
 ) -> None:
     if request.config.getoption("contract_provider_url"):
         pytest.skip("Another provider is asked.")
@@ -256,10 +306,12 @@ async def test_a_provider_that_breaks_the_protocol_is_caught(
     assert broken.old in source
     make_keys(tmp_path, "local")
     monkeypatch.setenv("TEMPORAL_ADDRESS", listening.service_client.config.target_host)
-    monkeypatch.setattr(sys, "argv", ["minimal_provider.py", "0", str(tmp_path / "local.public.pem")])
+    monkeypatch.setattr(
+        sys, "argv", ["minimal_provider.py", "0", str(tmp_path / "local.public.pem")]
+    )
     async with served(source.replace(broken.old, broken.new, 1)) as url:
         provider = ProviderUnderTest(url, "local", (tmp_path / "local.private.pem").read_text())
-        orchestrator = Orchestrator(provider, listening, broken.patience)
+        orchestrator = Orchestrator(provider, listening, broken.timeout)
         with pytest.raises((AssertionError, pytest.fail.Exception)) as failed:
             await broken.case(orchestrator, jobs_on(provider, DEFAULT_PRODUCT))
     assert broken.sentence in str(failed.value)

@@ -1,4 +1,6 @@
-"""What use of a product is charged; `--free` passes this over, for providers whose products cost nothing."""
+"""What use of a product is charged; `--free` passes this over, for providers whose products cost
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -26,19 +28,26 @@ async def charged_once(orchestrator: Orchestrator, job: dict[str, Any], began: f
     """Hold an ended job against what was charged for it since it was created."""
     charges = await orchestrator.charges(job)
     late = [charge["chargeId"] for charge in charges if charge["isLate"]]
-    assert not late, f"All use must be charged before a job's end is reported; {late} came afterwards."
+    assert not late, (
+        f"All use must be charged before a job's end is reported; {late} came afterwards."
+    )
     units = [charge["units"] for charge in charges]
     most = math.ceil((time.monotonic() - began) / 60)
     assert 1 <= sum(units) <= most, (
-        f"Each minute that was begun must be charged once, which is 1 to {most} here; the charges are {units}."
+        f"Each minute that was begun must be charged once, which is 1 to {most} here; the charges "
+        f"are {units}."
     )
     periods = {charge["periods"] for charge in charges}
     replicas = job["specification"]["replicas"]
-    assert periods == {replicas}, f"The `periods` of a charge are the job's {replicas} replicas; they were {periods}."
+    assert periods == {replicas}, (
+        f"The `periods` of a charge are the job's {replicas} replicas; they were {periods}."
+    )
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
-async def test_use_is_charged_once_and_before_the_end(orchestrator: Orchestrator, job: Make, replicas: int) -> None:
+async def test_use_is_charged_once_and_before_the_end(
+    orchestrator: Orchestrator, job: Make, replicas: int
+) -> None:
     began = time.monotonic()
     made = await orchestrator.created(job("sleep 1", price=1, replicas=replicas))
     await orchestrator.end_of(made)
@@ -46,7 +55,9 @@ async def test_use_is_charged_once_and_before_the_end(orchestrator: Orchestrator
     await charged_once(orchestrator, made, began)
 
 
-async def test_a_job_that_is_terminated_is_charged_for_its_use(orchestrator: Orchestrator, job: Make) -> None:
+async def test_a_job_that_is_terminated_is_charged_for_its_use(
+    orchestrator: Orchestrator, job: Make
+) -> None:
     began = time.monotonic()
     made = await orchestrator.created(job("sleep 300", price=1))
     await orchestrator.running(made)
@@ -65,14 +76,19 @@ async def test_a_free_product_is_not_charged(orchestrator: Orchestrator, job: Ma
     assert not charges, f"The use of a free product must not be charged; it was, by {charges}."
 
 
-async def test_a_job_whose_credits_are_used_up_is_stopped(orchestrator: Orchestrator, job: Make) -> None:
+async def test_a_job_whose_credits_are_used_up_is_stopped(
+    orchestrator: Orchestrator, job: Make
+) -> None:
     made = await orchestrator.created(job("sleep 300", price=1), has_credits=False)
     await orchestrator.running(made)
-    end = time.monotonic() + orchestrator.patience
+    end = time.monotonic() + orchestrator.timeout
     while not await orchestrator.charges(made):
         if time.monotonic() > end:
             await orchestrator.post("terminate", made)
-            pytest.skip(f"A running job is charged for the first time after more than {orchestrator.patience:.0f} s.")
+            pytest.skip(
+                "A running job is charged for the first time after more than "
+                f"{orchestrator.timeout:.0f} s."
+            )
         await asyncio.sleep(0.1)
     await orchestrator.reported(
         made,

@@ -47,31 +47,54 @@ def numbers(update: dict[str, Any]) -> list[str]:
 async def test_a_job_runs_and_then_ends_once(orchestrator: Orchestrator, job: Make) -> None:
     made = await orchestrator.created(job("true"))
     end = await orchestrator.end_of(made)
-    assert end["state"] == "SUCCESS", f"A job whose program ends must be a SUCCESS; it was reported as {end}."
+    assert end["state"] == "SUCCESS", (
+        f"A job whose program ends must be a SUCCESS; it was reported as {end}."
+    )
     await settled(orchestrator, job)
-    states = [state for update in await orchestrator.updates(made) if (state := update.get("state"))]
-    assert states[:1] == ["RUNNING"], f"RUNNING must be reported before the end; the order was {states}."
-    assert sum(state in TERMINAL for state in states) == 1, f"Exactly one end must be reported; there were {states}."
-    assert states[-1] in TERMINAL, f"No state may be reported after the end; the order was {states}."
+    states = [
+        state for update in await orchestrator.updates(made) if (state := update.get("state"))
+    ]
+    assert states[:1] == ["RUNNING"], (
+        f"RUNNING must be reported before the end; the order was {states}."
+    )
+    assert sum(state in TERMINAL for state in states) == 1, (
+        f"Exactly one end must be reported; there were {states}."
+    )
+    assert states[-1] in TERMINAL, (
+        f"No state may be reported after the end; the order was {states}."
+    )
 
 
 @pytest.mark.core
-async def test_an_exit_code_is_told_and_is_no_failure(orchestrator: Orchestrator, job: Make) -> None:
+async def test_an_exit_code_is_told_and_is_no_failure(
+    orchestrator: Orchestrator, job: Make
+) -> None:
     end = await orchestrator.end_of(await orchestrator.created(job("exit 3")))
-    assert end["state"] == "SUCCESS", f"A program's exit code is no FAILURE of the provider; it reported {end}."
-    assert "3" in numbers(end), f"The text of the end must hold the exit code 3; it was {end.get('status')!r}."
+    assert end["state"] == "SUCCESS", (
+        f"A program's exit code is no FAILURE of the provider; it reported {end}."
+    )
+    assert "3" in numbers(end), (
+        f"The text of the end must hold the exit code 3; it was {end.get('status')!r}."
+    )
 
 
 @pytest.mark.core
 async def test_each_job_hears_of_itself_alone(orchestrator: Orchestrator, job: Make) -> None:
-    short, long = await orchestrator.created(job("exit 3")), await orchestrator.created(job("sleep 300"))
+    short, long = (
+        await orchestrator.created(job("exit 3")),
+        await orchestrator.created(job("sleep 300")),
+    )
     await orchestrator.running(long)
     end = await orchestrator.end_of(short)
-    assert "3" in numbers(end), f"A job must hear of its own end; it was told {end.get('status')!r}."
+    assert "3" in numbers(end), (
+        f"A job must hear of its own end; it was told {end.get('status')!r}."
+    )
     await settled(orchestrator, job)
     states = await orchestrator.states(long)
     await orchestrator.post("terminate", long)
-    assert states == ["RUNNING"], f"What happens to a job must be told to that job alone; another heard {states}."
+    assert states == ["RUNNING"], (
+        f"What happens to a job must be told to that job alone; another heard {states}."
+    )
     await orchestrator.end_of(long)
 
 
@@ -80,26 +103,35 @@ async def test_create_answers_for_each_job(orchestrator: Orchestrator, job: Make
     made = [await orchestrator.listen(job("true")) for _ in range(2)]
     answer = await orchestrator.post("", *made)
     assert answer.is_success, f"A batch of good jobs must be taken; it got {answer.status_code}."
-    assert all(said is None or isinstance(said.get("id"), str | None) for said in answer.json()["responses"]), (
-        "Each response of `create` must be null or hold the provider's `id` for the job."
-    )
+    assert all(
+        said is None or isinstance(said.get("id"), str | None)
+        for said in answer.json()["responses"]
+    ), "Each response of `create` must be null or hold the provider's `id` for the job."
     for each in made:
         await orchestrator.end_of(each)
 
 
 @pytest.mark.core
-async def test_a_repeated_create_starts_nothing(orchestrator: Orchestrator, job: Make, support: dict[str, Any]) -> None:
+async def test_a_repeated_create_starts_nothing(
+    orchestrator: Orchestrator, job: Make, support: dict[str, Any]
+) -> None:
     made = await orchestrator.created(job("echo once; sleep 1"))
     for moment in ("while it runs", "after its end"):
         answer = await orchestrator.post("", made)
-        assert answer.is_success, f"A repeated `create` must succeed {moment}; it got {answer.status_code}."
+        assert answer.is_success, (
+            f"A repeated `create` must succeed {moment}; it got {answer.status_code}."
+        )
         await orchestrator.end_of(made)
     await settled(orchestrator, job)
     states = await orchestrator.states(made)
-    assert states == ["RUNNING", "SUCCESS"], f"A repeated `create` must start nothing; the states were {states}."
+    assert states == ["RUNNING", "SUCCESS"], (
+        f"A repeated `create` must start nothing; the states were {states}."
+    )
     if support.get("logs"):
         output = await orchestrator.output(made)
-        assert output["stdout"] == "once\n", f"A repeated `create` must start nothing; the output was {output}."
+        assert output["stdout"] == "once\n", (
+            f"A repeated `create` must start nothing; the output was {output}."
+        )
 
 
 @pytest.mark.core
@@ -107,11 +139,15 @@ async def test_a_batch_with_a_bad_job_is_not_taken(orchestrator: Orchestrator, j
     good, bad = await orchestrator.listen(job("true")), job("true")
     bad["specification"]["product"]["id"] = "no-such-product"
     answer = await orchestrator.post("", good, bad)
-    assert 400 <= answer.status_code < 500, f"A batch with a bad job must get 4xx; it got {answer.status_code}."
+    assert 400 <= answer.status_code < 500, (
+        f"A batch with a bad job must get 4xx; it got {answer.status_code}."
+    )
     await orchestrator.post("verify", good)
     await orchestrator.end_of(good)
     await settled(orchestrator, job)
-    assert "RUNNING" not in await orchestrator.states(good), "No job of a refused batch may be started."
+    assert "RUNNING" not in await orchestrator.states(good), (
+        "No job of a refused batch may be started."
+    )
 
 
 @pytest.mark.core
@@ -121,36 +157,50 @@ async def test_terminate_ends_a_running_job(orchestrator: Orchestrator, job: Mak
     for moment in ("of a running job", "of an ended job"):
         answer = await orchestrator.post("terminate", made)
         assert answer.is_success, f"`terminate` {moment} must succeed; it got {answer.status_code}."
-        assert answer.json() == {"responses": [{}]}, f"`terminate` must answer {{}} for each item: {answer.text}."
+        assert answer.json() == {"responses": [{}]}, (
+            f"`terminate` must answer {{}} for each item: {answer.text}."
+        )
         await orchestrator.end_of(made)
     await settled(orchestrator, job)
-    ends = [update for update in await orchestrator.updates(made) if update.get("state") in TERMINAL]
+    ends = [
+        update for update in await orchestrator.updates(made) if update.get("state") in TERMINAL
+    ]
     assert len(ends) == 1, f"A second `terminate` must not report another end; it reported {ends}."
 
 
 @pytest.mark.core
 async def test_terminate_of_an_unknown_job_succeeds(orchestrator: Orchestrator, job: Make) -> None:
     answer = await orchestrator.post("terminate", await orchestrator.listen(job("true")))
-    assert answer.is_success, f"`terminate` of an unknown job is no error; it got {answer.status_code}."
+    assert answer.is_success, (
+        f"`terminate` of an unknown job is no error; it got {answer.status_code}."
+    )
 
 
 @pytest.mark.core
-async def test_a_job_that_was_terminated_before_is_never_started(orchestrator: Orchestrator, job: Make) -> None:
+async def test_a_job_that_was_terminated_before_is_never_started(
+    orchestrator: Orchestrator, job: Make
+) -> None:
     made = await orchestrator.listen(job("sleep 300"))
     await orchestrator.post("terminate", made)
     await orchestrator.post("", made)
     await settled(orchestrator, job)
     states = await orchestrator.states(made)
-    assert "RUNNING" not in states, f"A `create` that comes after its `terminate` must start nothing: {states}."
+    assert "RUNNING" not in states, (
+        f"A `create` that comes after its `terminate` must start nothing: {states}."
+    )
 
 
 @pytest.mark.core
 async def test_verify_ends_what_is_unknown(orchestrator: Orchestrator, job: Make) -> None:
     made = await orchestrator.listen(job("true"))
     answer = await orchestrator.post("verify", made)
-    assert answer.is_success, f"`verify` of an unknown job must succeed; it got {answer.status_code}."
+    assert answer.is_success, (
+        f"`verify` of an unknown job must succeed; it got {answer.status_code}."
+    )
     end = await orchestrator.end_of(made)
-    assert end["state"] != "SUCCESS", "A job that the provider does not know must not be reported as a SUCCESS."
+    assert end["state"] != "SUCCESS", (
+        "A job that the provider does not know must not be reported as a SUCCESS."
+    )
     await settled(orchestrator, job)
     assert "RUNNING" not in await orchestrator.states(made), "`verify` must never start a job."
 
@@ -163,19 +213,27 @@ async def test_verify_leaves_what_runs(orchestrator: Orchestrator, job: Make) ->
     await settled(orchestrator, job)
     states = await orchestrator.states(made)
     await orchestrator.post("terminate", made)
-    assert states == ["RUNNING"], f"`verify` of a job that runs must change nothing; the states were {states}."
+    assert states == ["RUNNING"], (
+        f"`verify` of a job that runs must change nothing; the states were {states}."
+    )
 
 
 async def test_a_job_finds_its_folder_and_its_files(orchestrator: Orchestrator, job: Make) -> None:
     made = job("")
-    made["status"]["resolvedApplication"]["application"]["invocation"][2] = LAYOUT.replace("{id}", made["id"])
+    made["status"]["resolvedApplication"]["application"]["invocation"][2] = LAYOUT.replace(
+        "{id}", made["id"]
+    )
     end = await orchestrator.end_of(await orchestrator.created(made))
     broken = [MISTAKES[number] for number in numbers(end) if number in MISTAKES]
     assert not broken, broken[0]
-    assert "7" in numbers(end), f"The text of the end must hold the exit code 7; it was {end.get('status')!r}."
+    assert "7" in numbers(end), (
+        f"The text of the end must hold the exit code 7; it was {end.get('status')!r}."
+    )
 
 
-async def test_an_extended_job_goes_on(orchestrator: Orchestrator, job: Make, support: dict[str, Any]) -> None:
+async def test_an_extended_job_goes_on(
+    orchestrator: Orchestrator, job: Make, support: dict[str, Any]
+) -> None:
     if not support.get("timeExtension"):
         pytest.skip("The product does not support `timeExtension`.")
     made = await orchestrator.created(job("sleep 300"))
@@ -184,29 +242,43 @@ async def test_an_extended_job_goes_on(orchestrator: Orchestrator, job: Make, su
     answer = await orchestrator.post("extend", item)
     states = await orchestrator.states(made)
     await orchestrator.post("terminate", made)
-    assert answer.is_success, f"`extend` must succeed where `timeExtension` is supported; it got {answer.status_code}."
+    assert answer.is_success, (
+        f"`extend` must succeed where `timeExtension` is supported; it got {answer.status_code}."
+    )
     assert states == ["RUNNING"], f"`extend` must not disturb a job; the states were {states}."
     await orchestrator.end_of(made)
 
 
-async def test_a_job_is_suspended_and_goes_on(orchestrator: Orchestrator, job: Make, support: dict[str, Any]) -> None:
+async def test_a_job_is_suspended_and_goes_on(
+    orchestrator: Orchestrator, job: Make, support: dict[str, Any]
+) -> None:
     if not support.get("suspension"):
         pytest.skip("The product does not support `suspension`.")
     made = await orchestrator.created(job("sleep 300"))
     await orchestrator.running(made)
     answer = await orchestrator.post("suspend", {"job": made})
-    assert answer.is_success, f"`suspend` must succeed where it is supported; it got {answer.status_code}."
-    await orchestrator.reported(made, "SUSPENDED".__eq__, "A provider must report SUSPENDED after `suspend`.")
+    assert answer.is_success, (
+        f"`suspend` must succeed where it is supported; it got {answer.status_code}."
+    )
+    await orchestrator.reported(
+        made, "SUSPENDED".__eq__, "A provider must report SUSPENDED after `suspend`."
+    )
     answer = await orchestrator.post("unsuspend", {"job": made})
-    assert answer.is_success, f"`unsuspend` must succeed where it is supported; it got {answer.status_code}."
+    assert answer.is_success, (
+        f"`unsuspend` must succeed where it is supported; it got {answer.status_code}."
+    )
     await settled(orchestrator, job)
     states = await orchestrator.states(made)
     await orchestrator.post("terminate", made)
-    assert states == ["RUNNING", "SUSPENDED", "RUNNING"], f"RUNNING must follow `unsuspend`; the states were {states}."
+    assert states == ["RUNNING", "SUSPENDED", "RUNNING"], (
+        f"RUNNING must follow `unsuspend`; the states were {states}."
+    )
     await orchestrator.end_of(made)
 
 
-async def test_follow_gives_the_whole_output(orchestrator: Orchestrator, job: Make, support: dict[str, Any]) -> None:
+async def test_follow_gives_the_whole_output(
+    orchestrator: Orchestrator, job: Make, support: dict[str, Any]
+) -> None:
     if not support.get("logs"):
         pytest.skip("The product does not support `logs`.")
     made = await orchestrator.created(job("echo first; echo problem >&2; sleep 1; echo last"))
@@ -215,4 +287,6 @@ async def test_follow_gives_the_whole_output(orchestrator: Orchestrator, job: Ma
     assert live == wanted, f"`follow` must give all output of a job, then close; it gave {live}."
     await orchestrator.end_of(made)
     afterwards = await orchestrator.output(made)
-    assert afterwards == wanted, f"`follow` must give all output after a job's end too; it gave {afterwards}."
+    assert afterwards == wanted, (
+        f"`follow` must give all output after a job's end too; it gave {afterwards}."
+    )

@@ -16,7 +16,9 @@ from ucloud_orchestrator.setup import make_keys
 
 
 @pytest.mark.timeout(300)
-async def test_the_minimal_provider_keeps_the_core(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+async def test_the_minimal_provider_keeps_the_core(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     if request.config.getoption("contract_provider_url"):
         pytest.skip("Another provider is asked.")
     make_keys(tmp_path, "local")

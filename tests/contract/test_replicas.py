@@ -10,7 +10,8 @@ from tests.contract.test_jobs import numbers, settled
 
 Make = Callable[..., dict[str, Any]]
 
-# Each replica waits for the other two in the folder that they share, so none ends before all have started.
+# Each replica waits for the other two in the folder that they share, so none ends before all have
+# started.
 LAYOUT = """
 rank=$(cat /etc/ucloud/rank.txt)
 case $rank in 0|1|2) ;; *) exit 51;; esac
@@ -46,26 +47,38 @@ async def test_replicas_find_their_ranks_and_each_other(
     orchestrator: Orchestrator, job: Make, support: dict[str, Any]
 ) -> None:
     made = job("", replicas=3)
-    made["status"]["resolvedApplication"]["application"]["invocation"][2] = LAYOUT.replace("{id}", made["id"])
+    made["status"]["resolvedApplication"]["application"]["invocation"][2] = LAYOUT.replace(
+        "{id}", made["id"]
+    )
     end = await orchestrator.end_of(await orchestrator.created(made))
     broken = [MISTAKES[number] for number in numbers(end) if number in MISTAKES]
     assert not broken, broken[0]
-    assert end["state"] == "SUCCESS", f"A job whose replicas all end must be a SUCCESS; it was reported as {end}."
+    assert end["state"] == "SUCCESS", (
+        f"A job whose replicas all end must be a SUCCESS; it was reported as {end}."
+    )
     for rank in range(3) if support.get("logs") else ():
         output = (await orchestrator.output(made, rank))["stdout"]
-        assert output == f"I am rank {rank}\n", f"`follow` must give the output of rank {rank} under it: {output!r}."
+        assert output == f"I am rank {rank}\n", (
+            f"`follow` must give the output of rank {rank} under it: {output!r}."
+        )
 
 
-async def test_a_job_runs_when_all_replicas_do_and_ends_once(orchestrator: Orchestrator, job: Make) -> None:
+async def test_a_job_runs_when_all_replicas_do_and_ends_once(
+    orchestrator: Orchestrator, job: Make
+) -> None:
     made = await orchestrator.created(job("sleep 1", replicas=2))
     await orchestrator.end_of(made)
     await settled(orchestrator, job)
     states = await orchestrator.states(made)
-    assert states == ["RUNNING", "SUCCESS"], f"A job of two replicas runs and ends once; the states were {states}."
+    assert states == ["RUNNING", "SUCCESS"], (
+        f"A job of two replicas runs and ends once; the states were {states}."
+    )
 
 
 async def test_a_replica_that_fails_ends_the_job(orchestrator: Orchestrator, job: Make) -> None:
-    made = await orchestrator.created(job('test "$(cat /etc/ucloud/rank.txt)" = 0 || exit 3; sleep 300', replicas=2))
+    made = await orchestrator.created(
+        job('test "$(cat /etc/ucloud/rank.txt)" = 0 || exit 3; sleep 300', replicas=2)
+    )
     end = await orchestrator.end_of(made)
     assert "3" in numbers(end), (
         f"The text of the end must hold the exit code 3 of rank 1; it was {end.get('status')!r}."

@@ -12,7 +12,13 @@ import pytest
 from websockets.asyncio.client import connect as connect_websocket
 
 from tests.contract.orchestrator import Orchestrator
-from ucloud_orchestrator.models.session import OPEN_SESSION, OpenSession, ShellSession, VncSession, WebSession
+from ucloud_orchestrator.models.session import (
+    OPEN_SESSION,
+    OpenSession,
+    ShellSession,
+    VncSession,
+    WebSession,
+)
 
 Make = Callable[..., dict[str, Any]]
 
@@ -20,17 +26,24 @@ Make = Callable[..., dict[str, Any]]
 async def opened(orchestrator: Orchestrator, *items: dict[str, Any]) -> list[OpenSession]:
     """The sessions that were asked for, one for each item."""
     answer = await orchestrator.post("interactiveSession", *items)
-    assert answer.is_success, f"`interactiveSession` of a running job must succeed; it got {answer.text}."
+    assert answer.is_success, (
+        f"`interactiveSession` of a running job must succeed; it got {answer.text}."
+    )
     responses = answer.json().get("responses")
-    assert isinstance(responses, list), f"`interactiveSession` must answer with `responses`; it said {answer.text}."
-    assert len(responses) == len(items), "`interactiveSession` must give one response for each item."
+    assert isinstance(responses, list), (
+        f"`interactiveSession` must answer with `responses`; it said {answer.text}."
+    )
+    assert len(responses) == len(items), (
+        "`interactiveSession` must give one response for each item."
+    )
     try:
         sessions = [OPEN_SESSION.validate_python(said) for said in responses]
     except ValueError as error:
         pytest.fail(f"A session must have the form that its `type` asks for: {error}")
     for item, session in zip(items, sessions, strict=True):
         assert (session.job_id, session.rank) == (item["job"]["id"], item["rank"]), (
-            f"A session must name the job and the rank that were asked for; it named {session.job_id}, {session.rank}."
+            "A session must name the job and the rank that were asked for; it named "
+            f"{session.job_id}, {session.rank}."
         )
     return sessions
 
@@ -41,7 +54,9 @@ def session(job: dict[str, Any], kind: str, rank: int = 0) -> dict[str, Any]:
 
 async def refused(orchestrator: Orchestrator, item: dict[str, Any], what: str) -> None:
     answer = await orchestrator.post("interactiveSession", item)
-    assert 400 <= answer.status_code < 500, f"A session of {what} must be refused with 4xx; it got {answer.text}."
+    assert 400 <= answer.status_code < 500, (
+        f"A session of {what} must be refused with 4xx; it got {answer.text}."
+    )
     assert answer.json().get("why"), f"A refusal must say `why`; it said {answer.text!r}."
 
 
@@ -53,19 +68,29 @@ async def test_a_terminal_is_opened_on_each_rank(
     made = await orchestrator.created(job("sleep 300", replicas=2))
     await orchestrator.running(made)
     sessions = await opened(orchestrator, *(session(made, "SHELL", rank) for rank in (0, 1)))
-    shells = [each for each in sessions if isinstance(each, ShellSession) and each.session_identifier]
-    assert len(shells) == 2, f"A SHELL session must have a `sessionIdentifier`; they were {sessions}."
-    assert shells[0].session_identifier != shells[1].session_identifier, "Two ranks must not share an identifier."
+    shells = [
+        each for each in sessions if isinstance(each, ShellSession) and each.session_identifier
+    ]
+    assert len(shells) == 2, (
+        f"A SHELL session must have a `sessionIdentifier`; they were {sessions}."
+    )
+    assert shells[0].session_identifier != shells[1].session_identifier, (
+        "Two ranks must not share an identifier."
+    )
     for rank, url in enumerate(shell.url for shell in shells if shell.url):  # ours, not UCloud's
-        said = await typed(url, "cat /etc/ucloud/rank.txt; exit\n", orchestrator.patience)
-        assert str(rank) in said.split(), f"The terminal of rank {rank} must be in that replica; it showed {said!r}."
+        said = await typed(url, "cat /etc/ucloud/rank.txt; exit\n", orchestrator.timeout)
+        assert str(rank) in said.split(), (
+            f"The terminal of rank {rank} must be in that replica; it showed {said!r}."
+        )
     await refused(orchestrator, session(made, "SHELL", 2), "a rank that there is not")
     await orchestrator.post("terminate", made)
     await orchestrator.end_of(made)
     await refused(orchestrator, session(made, "SHELL"), "a job that has ended")
 
 
-async def test_an_unknown_job_has_no_session(orchestrator: Orchestrator, job: Make, support: dict[str, Any]) -> None:
+async def test_an_unknown_job_has_no_session(
+    orchestrator: Orchestrator, job: Make, support: dict[str, Any]
+) -> None:
     kinds = [name for name in ("terminal", "web", "vnc") if support.get(name)]
     if not kinds:
         pytest.skip("The product does not support sessions.")
@@ -73,14 +98,21 @@ async def test_an_unknown_job_has_no_session(orchestrator: Orchestrator, job: Ma
     await refused(orchestrator, session(job("true"), kind), "a job that the provider does not know")
 
 
-async def test_a_web_application_has_an_address(orchestrator: Orchestrator, job: Make, support: dict[str, Any]) -> None:
+async def test_a_web_application_has_an_address(
+    orchestrator: Orchestrator, job: Make, support: dict[str, Any]
+) -> None:
     if not support.get("web"):
         pytest.skip("The product does not support `web`.")
     made = job("sleep 300")
-    made["status"]["resolvedApplication"]["application"] |= {"applicationType": "WEB", "web": {"port": 8080}}
+    made["status"]["resolvedApplication"]["application"] |= {
+        "applicationType": "WEB",
+        "web": {"port": 8080},
+    }
     await orchestrator.running(await orchestrator.created(made))
     (found,) = await opened(orchestrator, session(made, "WEB"))
-    assert isinstance(found, WebSession), f"A WEB session must be of the type `web`; it was {found}."
+    assert isinstance(found, WebSession), (
+        f"A WEB session must be of the type `web`; it was {found}."
+    )
     assert urlsplit(found.redirect_client_to).scheme in {"http", "https"}, (
         f"`redirectClientTo` must be an address for a browser; it was {found.redirect_client_to!r}."
     )
@@ -88,7 +120,9 @@ async def test_a_web_application_has_an_address(orchestrator: Orchestrator, job:
     await orchestrator.end_of(made)
 
 
-async def test_a_desktop_has_a_websocket(orchestrator: Orchestrator, job: Make, support: dict[str, Any]) -> None:
+async def test_a_desktop_has_a_websocket(
+    orchestrator: Orchestrator, job: Make, support: dict[str, Any]
+) -> None:
     if not support.get("vnc"):
         pytest.skip("The product does not support `vnc`.")
     made = job("sleep 300")
@@ -96,17 +130,23 @@ async def test_a_desktop_has_a_websocket(orchestrator: Orchestrator, job: Make, 
     made["status"]["resolvedApplication"]["application"] |= {"applicationType": "VNC", "vnc": vnc}
     await orchestrator.running(await orchestrator.created(made))
     (found,) = await opened(orchestrator, session(made, "VNC"))
-    assert isinstance(found, VncSession), f"A VNC session must be of the type `vnc`; it was {found}."
-    assert urlsplit(found.url).scheme in {"ws", "wss"}, f"Its `url` must be that of a WebSocket; it was {found.url!r}."
-    assert found.password in {None, "secret12"}, "Its `password` must be the one of the application, or none."
+    assert isinstance(found, VncSession), (
+        f"A VNC session must be of the type `vnc`; it was {found}."
+    )
+    assert urlsplit(found.url).scheme in {"ws", "wss"}, (
+        f"Its `url` must be that of a WebSocket; it was {found.url!r}."
+    )
+    assert found.password in {None, "secret12"}, (
+        "Its `password` must be the one of the application, or none."
+    )
     await orchestrator.post("terminate", made)
     await orchestrator.end_of(made)
 
 
-async def typed(url: str, text: str, patience: float) -> str:
+async def typed(url: str, text: str, timeout: float) -> str:
     """What a terminal shows until it is closed, when that is typed."""
     shown = ""
-    async with asyncio.timeout(patience), connect_websocket(url) as socket:
+    async with asyncio.timeout(timeout), connect_websocket(url) as socket:
         await socket.send(json.dumps({"type": "initialize", "cols": 80, "rows": 24}))
         await socket.send(json.dumps({"type": "input", "data": text}))
         async for message in socket:

@@ -12,4 +12,6 @@ LINE = re.compile(r"^(?P<off>#?)(?P<name>[A-Z][A-Z0-9_]+)=(?P<value>.*)$")
 def variables(file: str, all_lines: bool = False) -> dict[str, str]:
     """What a file of the environment sets; with `all_lines` also what stands there as a comment."""
     found = [LINE.match(line) for line in (DEPLOY / file).read_text().splitlines()]
-    return {line["name"]: line["value"] for line in found if line and (all_lines or not line["off"])}
+    return {
+        line["name"]: line["value"] for line in found if line and (all_lines or not line["off"])
+    }

@@ -1,4 +1,6 @@
-"""What stands in `deploy/`: every setting in its example, and each file as its own checker wants it."""
+"""What stands in `deploy/`: every setting in its example, and each file as its own checker wants
+it.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,15 @@ ROOT = DEPLOY.parent
 BIN = Path(sys.executable).parent
 CONNECTION = {
     f"TEMPORAL_{name}"
-    for name in ("CONFIG_FILE", "PROFILE", "ADDRESS", "NAMESPACE", "API_KEY", "TLS", "TLS_SERVER_CA_CERT_PATH")
+    for name in (
+        "CONFIG_FILE",
+        "PROFILE",
+        "ADDRESS",
+        "NAMESPACE",
+        "API_KEY",
+        "TLS",
+        "TLS_SERVER_CA_CERT_PATH",
+    )
 } | {f"TEMPORAL_TLS_{name}" for name in ("SERVER_NAME", "CLIENT_CERT_PATH", "CLIENT_KEY_PATH")}
 EXAMPLES: dict[str, tuple[type[ProcessSettings], set[str]]] = {
     "worker.env.example": (WorkerSettings, CONNECTION | {ENDPOINT_VARIABLE, KEY_FILE_VARIABLE}),
@@ -34,13 +44,21 @@ EXAMPLES: dict[str, tuple[type[ProcessSettings], set[str]]] = {
     "codec-server.env.example": (CodecServerSettings, {KEY_FILE_VARIABLE}),
 }
 UNITS = sorted(file.name for file in (DEPLOY / "systemd").glob("*.service"))
-EXPOSURE = {"ucloud-worker.service": 15, "ucloud-codec-server.service": 15, "ucloud-provider.service": 75}
-"""What `systemd-analyze security` may say at most, in tenths; the provider's limits hold for its jobs too."""
+EXPOSURE = {
+    "ucloud-worker.service": 15,
+    "ucloud-codec-server.service": 15,
+    "ucloud-provider.service": 75,
+}
+"""What `systemd-analyze security` may say at most, in tenths; the provider's limits hold for its
+jobs too.
+"""
 
 
 def run(*command: str | Path, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
     words = [str(word) for word in command]
-    return subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, cwd=folder)
+    return subprocess.run(
+        words, capture_output=True, text=True, timeout=60, check=False, cwd=folder
+    )
 
 
 @pytest.mark.parametrize("file", EXAMPLES)
@@ -52,7 +70,9 @@ def test_an_example_names_every_setting_and_no_other(file: str) -> None:
 
 @pytest.mark.parametrize("file", EXAMPLES)
 @pytest.mark.parametrize("all_lines", [False, True])
-def test_the_values_of_an_example_can_be_used(file: str, all_lines: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_values_of_an_example_can_be_used(
+    file: str, all_lines: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kind, _ = EXAMPLES[file]
     for name, value in variables(file, all_lines).items():
         if name != kind.file_variable:
@@ -65,9 +85,13 @@ def test_what_a_comment_gives_as_a_default_is_it() -> None:
     for file, (kind, _) in EXAMPLES.items():
         given = variables(file, all_lines=True)
         for name, field in kind.model_fields.items():
-            if isinstance(field.default, str | int | float) and kind.variable(name) not in variables(file):
+            if isinstance(field.default, str | int | float) and kind.variable(
+                name
+            ) not in variables(file):
                 example = given[kind.variable(name)]
-                assert (float(example) if isinstance(field.default, int | float) else example) == field.default, name
+                assert (
+                    float(example) if isinstance(field.default, int | float) else example
+                ) == field.default, name
 
 
 def test_the_profile_can_be_used(tmp_path: Path) -> None:
@@ -76,8 +100,14 @@ def test_the_profile_can_be_used(tmp_path: Path) -> None:
     )
     assert profile.namespace == "ucloud"
     assert profile.tls is not None
-    named = {profile.tls.server_root_ca_cert, profile.tls.client_cert, profile.tls.client_private_key}
-    assert named == {Path(f"/etc/ucloud/certificates/{name}") for name in ("ca.pem", "client.pem", "client.key")}
+    named = {
+        profile.tls.server_root_ca_cert,
+        profile.tls.client_cert,
+        profile.tls.client_private_key,
+    }
+    assert named == {
+        Path(f"/etc/ucloud/certificates/{name}") for name in ("ca.pem", "client.pem", "client.key")
+    }
 
 
 @pytest.mark.parametrize("unit", UNITS)
@@ -85,12 +115,21 @@ def test_a_unit_is_accepted_and_hardened(unit: str, tmp_path: Path) -> None:
     need("systemd-analyze")
     text = (DEPLOY / "systemd" / unit).read_text()
     environment = re.findall(r"^EnvironmentFile=/etc/ucloud/(.*)$", text, re.MULTILINE)
-    assert [f"{name}.example" for name in environment] == [f"{unit.removeprefix('ucloud-').split('.')[0]}.env.example"]
+    assert [f"{name}.example" for name in environment] == [
+        f"{unit.removeprefix('ucloud-').split('.')[0]}.env.example"
+    ]
     here = tmp_path / unit
     here.write_text(text.replace("/opt/ucloud/bin", str(BIN)))
     verified = run("systemd-analyze", "verify", "--man=no", here)
     assert (verified.returncode, verified.stdout, verified.stderr) == (0, "", "")
-    rated = run("systemd-analyze", "security", "--offline=yes", "--no-pager", f"--threshold={EXPOSURE[unit]}", here)
+    rated = run(
+        "systemd-analyze",
+        "security",
+        "--offline=yes",
+        "--no-pager",
+        f"--threshold={EXPOSURE[unit]}",
+        here,
+    )
     assert rated.returncode == 0, rated.stdout + rated.stderr
 
 
@@ -109,7 +148,9 @@ def test_the_compose_file_is_of_its_schema_and_names_what_is_there() -> None:
     checked = run(BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", file)
     assert checked.returncode == 0, checked.stdout
     services: dict[str, Any] = yaml.safe_load(file.read_text())["services"]
-    stages = set(re.findall(r"^FROM .* AS (\S+)$", (DEPLOY / "Containerfile").read_text(), re.MULTILINE))
+    stages = set(
+        re.findall(r"^FROM .* AS (\S+)$", (DEPLOY / "Containerfile").read_text(), re.MULTILINE)
+    )
     for service in services.values():
         for name in service.get("env_file", []):
             assert (DEPLOY / f"{name}.example").is_file()
@@ -148,7 +189,12 @@ def test_the_wheel_holds_every_file_of_the_program(tmp_path: Path) -> None:
     for module in ("worker", "provider"):
         command = [sys.executable, "-m", module, "--help"]
         shown = subprocess.run(
-            command, cwd=tmp_path / "installed", capture_output=True, text=True, timeout=60, check=False
+            command,
+            cwd=tmp_path / "installed",
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
         assert shown.returncode == 0, shown.stderr
 

@@ -60,7 +60,10 @@ class Chromium:
 
     async def text(self, selector: str = "body") -> str:
         """What stands in an element; nothing if there is none."""
-        script = "const found = document.querySelector(arguments[0]); return found ? found.innerText : ''"
+        script = (
+            "const found = document.querySelector(arguments[0]); return found ? "
+            "found.innerText : ''"
+        )
         return str(await self.do(self.driver.execute_script, script, selector))
 
     async def type(self, text: str, selector: str) -> None:

@@ -21,7 +21,9 @@ xterm -geometry 60x15+40+40 -e sh -c 'echo Who speaks?; read speaker; echo "$spe
   xsetroot -solid seagreen; sleep 300' &
 wait
 """
-"""A script for a job: a blue desktop with a terminal; once a name is typed into that, the desktop turns green."""
+"""A script for a job: a blue desktop with a terminal; once a name is typed into that, the desktop
+turns green.
+"""
 
 
 async def is_connected(browser: Chromium, page: str) -> bool:

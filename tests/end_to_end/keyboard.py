@@ -22,7 +22,10 @@ class Keyboard:
         self.text = ""
         self.resize(columns, rows)
         self._process = subprocess.Popen(
-            ["/usr/bin/setsid", "--ctty", "--wait", *command], stdin=slave, stdout=slave, stderr=slave
+            ["/usr/bin/setsid", "--ctty", "--wait", *command],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
         )
         os.close(slave)
 
@@ -30,7 +33,10 @@ class Keyboard:
         return self
 
     def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
     ) -> None:
         self._process.kill()
         self._process.wait()

@@ -40,7 +40,11 @@ def metrics(expression: str) -> dict[str, set[str]]:
 
 def grouped_by(expression: str) -> set[str]:
     """The labels that an expression groups by."""
-    return {label for grouping in GROUPING.findall(expression) for label in re.findall(r"\w+", grouping)[1:]}
+    return {
+        label
+        for grouping in GROUPING.findall(expression)
+        for label in re.findall(r"\w+", grouping)[1:]
+    }
 
 
 def _values(document: Any, key: str) -> Iterator[str]:

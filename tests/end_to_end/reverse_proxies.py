@@ -1,4 +1,6 @@
-"""What stands before a Temporal cluster: a real nginx that ends TLS, asks for certificates and keys, and refuses."""
+"""What stands before a Temporal cluster: a real nginx that ends TLS, asks for certificates and
+keys, and refuses.
+"""
 
 from __future__ import annotations
 
@@ -34,17 +36,23 @@ http {{
 }}
 """
 _TLS = (
-    "listen 127.0.0.1:{port} ssl http2; ssl_certificate {folder}/server.pem; ssl_certificate_key {folder}/server.key;"
+    "listen 127.0.0.1:{port} ssl http2; ssl_certificate {folder}/server.pem; "
+    "ssl_certificate_key {folder}/server.key;"
 )
 _MUTUAL = "ssl_client_certificate {folder}/ca.pem; ssl_verify_client on;"
 _PASS = "grpc_pass grpc://{temporal};"
 _KEY = 'if ($http_authorization != "Bearer {key}") {{ return 401; }}'
-_DENIED = "default_type application/grpc; add_header grpc-status 7; add_header grpc-message Denied.; return 200;"
+_DENIED = (
+    "default_type application/grpc; add_header grpc-status 7; add_header grpc-message "
+    "Denied.; return 200;"
+)
 
 
 @dataclass(frozen=True)
 class Front:
-    """The addresses of one nginx before one Temporal server, and the files that its clients need."""
+    """The addresses of one nginx before one Temporal server, and the files that its clients
+    need.
+    """
 
     folder: Path
     temporal: str
@@ -57,17 +65,24 @@ class Front:
     """Plain, and denies what only administrators of a cluster may, as hosted ones do."""
 
     def file(self, name: str) -> str:
-        """A file of keys or certificates: `ca`, `other-ca`, `client`, `stranger`, each `.pem`, and the `.key`s."""
+        """A file of keys or certificates: `ca`, `other-ca`, `client`, `stranger`, each `.pem`, and
+        the `.key`s.
+        """
         return str(self.folder / name)
 
     def requests(self) -> list[tuple[str, str, str]]:
         """Port, path and authorization of each request that has been answered."""
         lines = (self.folder / "requests.log").read_text().splitlines()
-        return [(port, path, authorization) for port, path, authorization in (line.split(" ", 2) for line in lines)]
+        return [
+            (port, path, authorization)
+            for port, path, authorization in (line.split(" ", 2) for line in lines)
+        ]
 
 
 def make_certificates(folder: Path) -> None:
-    """An authority with certificates for the server and a client, and another with a certificate for a stranger."""
+    """An authority with certificates for the server and a client, and another with a certificate
+    for a stranger.
+    """
     authority, other = trustme.CA(), trustme.CA()
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
     other.cert_pem.write_to_path(str(folder / "other-ca.pem"))
@@ -77,7 +92,9 @@ def make_certificates(folder: Path) -> None:
         ("stranger", other.issue_cert("stranger@example.org")),
     ):
         certificate.private_key_pem.write_to_path(str(folder / f"{name}.key"))
-        (folder / f"{name}.pem").write_bytes(b"".join(part.bytes() for part in certificate.cert_chain_pems))
+        (folder / f"{name}.pem").write_bytes(
+            b"".join(part.bytes() for part in certificate.cert_chain_pems)
+        )
 
 
 @contextlib.contextmanager
@@ -89,13 +106,28 @@ def nginx_before(temporal: str, folder: Path) -> Iterator[Front]:
     words = {"folder": folder, "temporal": temporal, "key": API_KEY}
     servers = [
         f"{_TLS} location / {{{{ {_PASS} }}}}".format(port=ports["tls"], **words),
-        f"{_TLS} {_MUTUAL} location / {{{{ {_KEY} {_PASS} }}}}".format(port=ports["guarded"], **words),
-        f"listen 127.0.0.1:{ports['without_operator']} http2; location / {{ {_PASS.format(**words)} }} "
+        f"{_TLS} {_MUTUAL} location / {{{{ {_KEY} {_PASS} }}}}".format(
+            port=ports["guarded"], **words
+        ),
+        f"listen 127.0.0.1:{ports['without_operator']} http2; location / {{ "
+        f"{_PASS.format(**words)} }} "
         f"location /temporal.api.operatorservice.v1.OperatorService/ {{ {_DENIED} }}",
     ]
     settings = folder / "nginx.conf"
-    settings.write_text(_PLACE.format(folder=folder, servers="\n  ".join(f"server {{ {text} }}" for text in servers)))
-    command = [str(shutil.which("nginx")), "-c", str(settings), "-p", str(folder), "-e", str(folder / "error.log")]
+    settings.write_text(
+        _PLACE.format(
+            folder=folder, servers="\n  ".join(f"server {{ {text} }}" for text in servers)
+        )
+    )
+    command = [
+        str(shutil.which("nginx")),
+        "-c",
+        str(settings),
+        "-p",
+        str(folder),
+        "-e",
+        str(folder / "error.log"),
+    ]
     process = subprocess.Popen(command)
     try:
         eventually(lambda: all(accepts_connections(port) for port in ports.values()))

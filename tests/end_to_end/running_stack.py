@@ -84,7 +84,9 @@ class Stack:
         return int(json.loads((self.folder / "stack.json").read_text())["pids"][part])
 
     def kill(self, part: str, how: signal.Signals = signal.SIGKILL) -> None:
-        """Kill a part, without a warning unless told otherwise, and wait until `dev` has started it again."""
+        """Kill a part, without a warning unless told otherwise, and wait until `dev` has started it
+        again.
+        """
         before = self.pid(part)
         os.kill(before, how)
         eventually(lambda: self.pid(part) != before)
@@ -128,13 +130,17 @@ class Stack:
         file.write_text(json.dumps(document))
         return file
 
-    def reached(self, job_id: str, state: str, user: str | None = None, seconds: float = 40.0) -> dict[str, Any]:
+    def reached(
+        self, job_id: str, state: str, user: str | None = None, seconds: float = 40.0
+    ) -> dict[str, Any]:
         """Wait until the job is in that state, and get it."""
         options = ["--user", user] if user else []
 
         def there() -> dict[str, Any] | None:
             done = self.run("show", job_id, "--json", *options)
-            job: dict[str, Any] = json.loads(done.stdout) if done.returncode == 0 else {"status": {"state": ""}}
+            job: dict[str, Any] = (
+                json.loads(done.stdout) if done.returncode == 0 else {"status": {"state": ""}}
+            )
             return job if job["status"]["state"] == state else None
 
         job = eventually(there, seconds)
@@ -146,7 +152,9 @@ class Stack:
 
     def temporal(self, *arguments: str) -> Any:
         command = [TEMPORAL, *arguments, "--address", self.ready["temporal"], "--output", "json"]
-        return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout or "null")
+        return json.loads(
+            subprocess.run(command, capture_output=True, text=True, check=True).stdout or "null"
+        )
 
     def processes_of(self, job_id: str) -> list[int]:
         found = []
@@ -156,4 +164,6 @@ class Stack:
         return found
 
     def nothing_is_left_of(self, job_id: str) -> bool:
-        return not self.processes_of(job_id) and not (self.folder / "provider/jobs" / job_id).exists()
+        return (
+            not self.processes_of(job_id) and not (self.folder / "provider/jobs" / job_id).exists()
+        )

@@ -24,7 +24,11 @@ class Scrape:
     """All samples of one moment, by the names that Prometheus gives them."""
 
     def __init__(self, text: str) -> None:
-        found = [SAMPLE.fullmatch(line) for line in text.splitlines() if line and not line.startswith("#")]
+        found = [
+            SAMPLE.fullmatch(line)
+            for line in text.splitlines()
+            if line and not line.startswith("#")
+        ]
         assert found
         assert all(found), text
         self._samples = [
@@ -50,5 +54,7 @@ class Scrape:
     def sum(self, name: str, **labels: str) -> float:
         """The sum of all samples of that name and these labels."""
         return sum(
-            sample.value for sample in self._samples if sample.name == name and labels.items() <= sample.labels.items()
+            sample.value
+            for sample in self._samples
+            if sample.name == name and labels.items() <= sample.labels.items()
         )

@@ -1,4 +1,6 @@
-"""Sessions in a real browser: a terminal and web applications of jobs that run in real sandboxes."""
+"""Sessions in a real browser: a terminal and web applications of jobs that run in real
+sandboxes.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,14 @@ import pytest
 
 from tests.end_to_end.chromium import Chromium, chromium
 from tests.provider.provider_process import Served, shell
-from tests.provider.web_jobs import free_port, opened_with_proof, python_job, serving_web_jobs, start, web_job
+from tests.provider.web_jobs import (
+    free_port,
+    opened_with_proof,
+    python_job,
+    serving_web_jobs,
+    start,
+    web_job,
+)
 from tests.waiting import eventually
 from ucloud_orchestrator.models.session import OpenSession, ShellSession, WebSession
 
@@ -35,7 +44,9 @@ async def browser(tmp_path: Path) -> AsyncIterator[Chromium]:
 
 
 def here(provider: Served, session: OpenSession) -> str:
-    """The address with this provider's port, which the settings could not know before it was served."""
+    """The address with this provider's port, which the settings could not know before it was
+    served.
+    """
     assert isinstance(session, WebSession)
     return str(httpx.URL(session.redirect_client_to).copy_with(port=httpx.URL(provider.url).port))
 
@@ -48,7 +59,9 @@ def page_of(session: OpenSession) -> str:
 
 
 @pytest.mark.timeout(180)
-async def test_a_command_is_typed_in_a_terminal_and_its_output_read(provider: Served, browser: Chromium) -> None:
+async def test_a_command_is_typed_in_a_terminal_and_its_output_read(
+    provider: Served, browser: Chromium
+) -> None:
     job = shell("exec sleep 300")
     await start(provider, job)
     page = page_of(await opened_with_proof(provider, job, "SHELL"))
@@ -60,7 +73,8 @@ async def test_a_command_is_typed_in_a_terminal_and_its_output_read(provider: Se
 
     await eventually(lambda: shows(f"42 in {job['id']}"), 60)
     size = await browser.do(
-        browser.driver.execute_script, "return document.querySelector('.xterm-rows').children.length"
+        browser.driver.execute_script,
+        "return document.querySelector('.xterm-rows').children.length",
     )
     await eventually(lambda: shows(f"{size} "), 30)
     await browser.picture("terminal")
@@ -79,7 +93,9 @@ async def test_a_command_is_typed_in_a_terminal_and_its_output_read(provider: Se
 
 
 async def underscores_are_seen(browser: Chromium) -> bool:
-    """Whether a row of underscores looks different from an empty one: rows that are too low cut them off."""
+    """Whether a row of underscores looks different from an empty one: rows that are too low cut
+    them off.
+    """
 
     def look() -> bool:
         rows = browser.driver.find_elements("css selector", ".xterm-rows > div")
@@ -87,15 +103,24 @@ async def underscores_are_seen(browser: Chromium) -> bool:
         if "____" not in texts:
             return False
         written, empty = rows[texts.index("____")], rows[-1]
-        return texts[-1] == "" and written.size == empty.size and written.screenshot_as_png != empty.screenshot_as_png
+        return (
+            texts[-1] == ""
+            and written.size == empty.size
+            and written.screenshot_as_png != empty.screenshot_as_png
+        )
 
     return await browser.do(look)
 
 
 @pytest.mark.timeout(180)
-async def test_a_real_web_application_is_used_through_the_proxy(provider: Served, browser: Chromium) -> None:
+async def test_a_real_web_application_is_used_through_the_proxy(
+    provider: Served, browser: Chromium
+) -> None:
     port = free_port()
-    command = f"$PYTHON -c '{SPEECHES}'; exec $PYTHON -m datasette serve speeches.db --host 127.0.0.1 --port {port}"
+    command = (
+        f"$PYTHON -c '{SPEECHES}'; exec $PYTHON -m datasette serve speeches.db --host "
+        f"127.0.0.1 --port {port}"
+    )
     job = python_job(command, applicationType="WEB", web={"port": port})
     await start(provider, job)
     await browser.go(here(provider, await opened_with_proof(provider, job, "WEB")))
@@ -103,7 +128,9 @@ async def test_a_real_web_application_is_used_through_the_proxy(provider: Served
     async def shows(text: str) -> bool:
         return text in await browser.text()
 
-    await eventually(lambda: shows("2 rows in 1 table"), 90)  # it asks again by itself until the application answers
+    await eventually(
+        lambda: shows("2 rows in 1 table"), 90
+    )  # it asks again by itself until the application answers
     base = await browser.do(lambda: browser.driver.current_url)
     assert base == f"http://{job['id']}-0.apps.localhost:{httpx.URL(provider.url).port}/"
     await browser.go(f"{base}speeches/speeches?speaker=Grace")
@@ -115,10 +142,13 @@ async def test_a_real_web_application_is_used_through_the_proxy(provider: Served
 
 
 @pytest.mark.timeout(180)
-async def test_a_real_web_application_is_used_below_a_path(tmp_path: Path, browser: Chromium) -> None:
+async def test_a_real_web_application_is_used_below_a_path(
+    tmp_path: Path, browser: Chromium
+) -> None:
     port = free_port()
     command = (
-        f"$PYTHON -c '{SPEECHES}'; exec $PYTHON -m datasette serve speeches.db --host 127.0.0.1 --port {port} "
+        f"$PYTHON -c '{SPEECHES}'; exec $PYTHON -m datasette serve speeches.db --host 127.0.0.1 "
+        f"--port {port} "
         "--setting base_url /ucloud/local/sessions/web/$UCLOUD_JOB_ID/$UCLOUD_RANK/"
     )
     async with serving_web_jobs(tmp_path) as provider:
@@ -131,7 +161,9 @@ async def test_a_real_web_application_is_used_below_a_path(tmp_path: Path, brows
 
         await eventually(lambda: shows("2 rows in 1 table"), 90)
         for link in ("speeches", "speeches"):  # the database, then its table
-            await browser.do(lambda name=link: browser.driver.find_element("link text", name).click())
+            await browser.do(
+                lambda name=link: browser.driver.find_element("link text", name).click()
+            )
         await eventually(lambda: shows("2 rows"), 30)
         base = f"{provider.url}/ucloud/local/sessions/web/{job['id']}/0/"
         assert (await browser.do(lambda: browser.driver.current_url)).startswith(base)
@@ -139,7 +171,9 @@ async def test_a_real_web_application_is_used_below_a_path(tmp_path: Path, brows
 
 
 @pytest.mark.timeout(180)
-async def test_a_page_of_an_application_speaks_by_websocket(provider: Served, browser: Chromium) -> None:
+async def test_a_page_of_an_application_speaks_by_websocket(
+    provider: Served, browser: Chromium
+) -> None:
     job = web_job()
     await start(provider, job)
     await browser.go(here(provider, await opened_with_proof(provider, job, "WEB")))
@@ -155,6 +189,7 @@ async def test_a_page_of_an_application_speaks_by_websocket(provider: Served, br
     socket.onerror = () => done("error");
     socket.onmessage = (event) => heard.push(event.data) === 2 && done(heard[1] + document.cookie);
     """
-    # The session's cookie opens the WebSocket, but no script can read it; the application's own can be read.
+    # The session's cookie opens the WebSocket, but no script can read it; the application's own can
+    # be read.
     heard = await browser.do(browser.driver.execute_async_script, script)
     assert heard == "helloflavour=vanilla"

@@ -1,4 +1,7 @@
-"""A short storm, of a fixed and of a random seed: see `tests/chaos`. `UCLOUD_TEST_SEED` repeats a schedule."""
+"""A short storm, of a fixed and of a random seed: see `tests/chaos`.
+
+`UCLOUD_TEST_SEED` repeats a schedule.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,9 @@ def test_a_seed_repeats_its_schedule_and_every_kind_of_fault_is_in_it() -> None:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Not below pytest's own, which every other run of pytest closes to the user that PostgreSQL runs as."""
+    """Not below pytest's own, which every other run of pytest closes to the user that PostgreSQL
+    runs as.
+    """
     with tempfile.TemporaryDirectory(prefix="storm-", ignore_cleanup_errors=True) as made:
         yield Path(made)
 

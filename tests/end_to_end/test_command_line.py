@@ -27,9 +27,16 @@ timeAllocation: {hours: 0, minutes: 75, seconds: 0}
 
 
 def run(*arguments: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"TEMPORAL_ADDRESS": "127.0.0.1:9"}  # nobody listens on the discard port
+    environment = os.environ | {
+        "TEMPORAL_ADDRESS": "127.0.0.1:9"
+    }  # nobody listens on the discard port
     return subprocess.run(
-        [COMMAND, *arguments], capture_output=True, text=True, env=environment, cwd=folder, check=False
+        [COMMAND, *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=folder,
+        check=False,
     )
 
 
@@ -39,8 +46,20 @@ def test_ten_mistakes_get_ten_sentences(tmp_path: Path) -> None:
     done = run("submit", str(file))
     assert done.returncode == 2
     lines = done.stderr.splitlines()
-    fields = ["application.name", "product.provider", "name", "replicas", "allowDuplicateJob", "parameters.text.path"]
-    fields += ["parameters.number.value", "parameters.strange", "resources[0].hostname", "timeAllocation.minutes"]
+    fields = [
+        "application.name",
+        "product.provider",
+        "name",
+        "replicas",
+        "allowDuplicateJob",
+        "parameters.text.path",
+    ]
+    fields += [
+        "parameters.number.value",
+        "parameters.strange",
+        "resources[0].hostname",
+        "timeAllocation.minutes",
+    ]
     assert len(lines) == 10
     assert all(any(line.startswith(f"{field}:") for line in lines) for field in fields), lines
 
@@ -71,11 +90,16 @@ def test_wrong_usage() -> None:
 
 
 def test_catalog_check_names_file_and_line(tmp_path: Path) -> None:
-    (tmp_path / "broken.yaml").write_text("product: v1\nname: p\ncategory: {name: c, provider: nobody}\n")
+    (tmp_path / "broken.yaml").write_text(
+        "product: v1\nname: p\ncategory: {name: c, provider: nobody}\n"
+    )
     done = run("catalog", "check", str(tmp_path))
     assert done.returncode == 2
     assert f"{tmp_path}/broken.yaml:3:" in done.stdout
-    assert run("catalog", "check", str(Path(__file__).parents[2] / "examples" / "catalog")).returncode == 0
+    assert (
+        run("catalog", "check", str(Path(__file__).parents[2] / "examples" / "catalog")).returncode
+        == 0
+    )
 
 
 def test_dev_says_what_it_lacks(tmp_path: Path) -> None:
@@ -87,9 +111,20 @@ def test_dev_says_what_it_lacks(tmp_path: Path) -> None:
 def test_dev_leaves_a_server_alone_that_is_not_its_own(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        done = run("dev", "--data-dir", str(tmp_path / "data"), "--ui-port", "0", "--temporal-port", str(port))
+        done = run(
+            "dev",
+            "--data-dir",
+            str(tmp_path / "data"),
+            "--ui-port",
+            "0",
+            "--temporal-port",
+            str(port),
+        )
     assert done.returncode == 3
-    assert done.stderr == f"Something listens on port {port} already: choose another with --temporal-port.\n"
+    assert (
+        done.stderr
+        == f"Something listens on port {port} already: choose another with --temporal-port.\n"
+    )
 
 
 def test_modules_of_the_folder_where_one_stands_are_not_ours(tmp_path: Path) -> None:

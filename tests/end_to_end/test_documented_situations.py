@@ -1,4 +1,6 @@
-"""The eleven situations of UCloud's documentation, and the tests that go through each from end to end."""
+"""The eleven situations of UCloud's documentation, and the tests that go through each from end to
+end.
+"""
 
 from __future__ import annotations
 
@@ -30,10 +32,15 @@ SITUATIONS = {
         "test_sessions::test_a_public_link_leads_to_the_job_that_holds_it_until_that_ends"
     ],
     "licensed software": ["test_situations::test_licensed_software"],
-    "a remote desktop": ["test_sessions::test_a_desktop_and_a_terminal_of_one_job_are_seen_and_typed_into"],
+    "a remote desktop": [
+        "test_sessions::test_a_desktop_and_a_terminal_of_one_job_are_seen_and_typed_into"
+    ],
     "a web application": ["test_sessions::test_a_web_application_opens_by_its_address_once"],
     "losing access to a resource while running": ["test_situations::test_losing_access"],
-    "running out of credits": ["test_situations::test_credits", "test_situations::test_out_of_credits"],
+    "running out of credits": [
+        "test_situations::test_credits",
+        "test_situations::test_out_of_credits",
+    ],
     "extending a job and ending it early": [
         "test_situations::test_extending_and_ending_early",
         "test_slurm_stack::test_an_extension_is_one_in_slurm_too",
@@ -47,5 +54,9 @@ def test_the_situation_has_tests(situation: str) -> None:
     for test in SITUATIONS[situation]:
         module, _, name = test.partition("::")
         tree = ast.parse(Path(__file__).with_name(f"{module}.py").read_text())
-        names = [one.name for one in tree.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)]
-        assert name in names, f"There is no test {name} in {module}.py any more: name the one that shows {situation}."
+        names = [
+            one.name for one in tree.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)
+        ]
+        assert name in names, (
+            f"There is no test {name} in {module}.py any more: name the one that shows {situation}."
+        )

@@ -1,4 +1,6 @@
-"""With encryption on, Temporal keeps nothing that a user has given; the codec server shows it to the UI."""
+"""With encryption on, Temporal keeps nothing that a user has given; the codec server shows it to
+the UI.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,9 @@ async def test_nothing_of_a_job_can_be_read_without_the_key(stack: Stack) -> Non
     for file in stack.folder.glob("temporal.sqlite*"):
         assert SECRET.encode() not in file.read_bytes()
 
-    payload = raw_history(stack, job_id)["events"][0]["workflowExecutionStartedEventAttributes"]["input"]["payloads"]
+    payload = raw_history(stack, job_id)["events"][0]["workflowExecutionStartedEventAttributes"][
+        "input"
+    ]["payloads"]
     async with codec_server(stack) as client:
         answer = await client.post("/decode", json={"payloads": payload})
         shown = base64.b64decode(answer.json()["payloads"][0]["data"]).decode()
@@ -86,7 +90,9 @@ def test_a_client_without_the_key_is_told_so(stack: Stack, monkeypatch: pytest.M
     assert "The encryption keys cannot be read" in done.stderr
 
 
-async def test_the_codec_server_asks_for_the_token_of_the_sign_on(stack: Stack, tmp_path: Path) -> None:
+async def test_the_codec_server_asks_for_the_token_of_the_sign_on(
+    stack: Stack, tmp_path: Path
+) -> None:
     make_keys(tmp_path, "sign-on")
     make_keys(tmp_path, "other")
     body = {"payloads": []}
@@ -98,11 +104,17 @@ async def test_the_codec_server_asks_for_the_token_of_the_sign_on(stack: Stack, 
 
     public_key_file = tmp_path / "sign-on.public.pem"
     async with codec_server(stack, public_key_file=public_key_file, audience="ucloud") as client:
-        assert (await client.post("/decode", json=body, headers=token("sign-on"))).status_code == 200
+        assert (
+            await client.post("/decode", json=body, headers=token("sign-on"))
+        ).status_code == 200
         assert (await client.post("/decode", json=body)).status_code == 401
         assert (await client.post("/decode", json=body, headers=token("other"))).status_code == 401
-        assert (await client.post("/decode", json=body, headers=token("sign-on", exp=1))).status_code == 401
-        assert (await client.post("/decode", json=body, headers=token("sign-on", aud="other"))).status_code == 401
+        assert (
+            await client.post("/decode", json=body, headers=token("sign-on", exp=1))
+        ).status_code == 401
+        assert (
+            await client.post("/decode", json=body, headers=token("sign-on", aud="other"))
+        ).status_code == 401
 
 
 async def test_only_the_web_ui_may_ask_from_a_browser(stack: Stack) -> None:

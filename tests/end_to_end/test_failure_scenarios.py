@@ -81,7 +81,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def job_file(stack: Stack, product: str = "cpu-1", **changes: Any) -> Path:
     file = stack.job_file("server", "1")
     category = product.removesuffix("-1")
-    document = json.loads(file.read_text()) | {"product": {"id": product, "category": category, "provider": "local"}}
+    document = json.loads(file.read_text()) | {
+        "product": {"id": product, "category": category, "provider": "local"}
+    }
     file.write_text(json.dumps(document | {"allowDuplicateJob": True} | changes))
     return file
 
@@ -92,7 +94,9 @@ def wallet(stack: Stack, user: str) -> dict[str, int]:
 
 
 def held(stack: Stack, user: str) -> int:
-    """What jobs hold or have used: the provider may charge at any moment, which turns one into the other."""
+    """What jobs hold or have used: the provider may charge at any moment, which turns one into the
+    other.
+    """
     found = wallet(stack, user)
     return found["reserved"] + found["spent"]
 
@@ -123,7 +127,11 @@ def test_an_interactive_terminal(stack: Stack) -> None:
     command = [COMMAND, "open", job_id, "--type", "shell", "--rank", "1", "--user", "alice"]
     command += ["--data-dir", str(stack.folder)]
     piped = subprocess.run(
-        command, input="echo rank-$(cat /etc/ucloud/rank.txt)\nexit\n", capture_output=True, text=True, check=False
+        command,
+        input="echo rank-$(cat /etc/ucloud/rank.txt)\nexit\n",
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (piped.returncode, piped.stderr) == (0, "")
     assert "rank-1" in piped.stdout
@@ -141,7 +149,10 @@ def test_an_interactive_terminal(stack: Stack) -> None:
         keyboard.type("exit 7\n")
         assert keyboard.wait() == 7
     refused = stack.run("open", job_id, "--rank", "2", "--user", "alice")
-    assert (refused.returncode, refused.stderr) == (2, "There is no rank 2: the job's 2 replicas count from 0.\n")
+    assert (refused.returncode, refused.stderr) == (
+        2,
+        "There is no rank 2: the job's 2 replicas count from 0.\n",
+    )
     refused = stack.run("open", job_id, "--type", "vnc", "--user", "alice")
     assert refused.returncode == 2
     assert refused.stderr == "The application pair@1 has no interface of type VNC.\n"
@@ -154,7 +165,11 @@ def test_licensed_software(stack: Stack) -> None:
     file = job_file(stack, parameters={"license": {"type": "license_server", "id": "solver"}})
     jobs = [submitted(stack, file) for _ in range(2)]
     for job_id in jobs:
-        eventually(lambda job_id=job_id: stack.output(job_id, "stdout-0.txt") == "license.example.com:27000/abc\n")
+        eventually(
+            lambda job_id=job_id: (
+                stack.output(job_id, "stdout-0.txt") == "license.example.com:27000/abc\n"
+            )
+        )
         cancelled(stack, job_id)
     assert stack.run("submit", str(file), "--user", "bob").returncode == 2
 
@@ -165,11 +180,17 @@ def test_losing_access(stack: Stack) -> None:
     file = job_file(stack, resources=[{"type": "file", "path": "/shared/data", "readOnly": True}])
 
     def accepted() -> bool:
-        # Until the worker has read the catalog anew the drive is unknown; the provider has no such drive at all.
-        return "refused: There is no drive 'shared'" in stack.run("submit", str(file), "--user", "alice").stderr
+        # Until the worker has read the catalog anew the drive is unknown; the provider has no such
+        # drive at all.
+        return (
+            "refused: There is no drive 'shared'"
+            in stack.run("submit", str(file), "--user", "alice").stderr
+        )
 
     eventually(accepted)
-    file = job_file(stack, resources=[{"type": "file", "path": "/examples/speeches.txt", "readOnly": True}])
+    file = job_file(
+        stack, resources=[{"type": "file", "path": "/examples/speeches.txt", "readOnly": True}]
+    )
     job_id = submitted(stack, file)
     running(stack, job_id)
     local = stack.folder / "catalog" / "local.yaml"
@@ -196,12 +217,23 @@ def test_credits(stack: Stack) -> None:
     assert held(stack, "alice") == 60
     running(stack, job_id)
     more = stack.run("extend", job_id, "--hours", "1", "--user", "alice")
-    assert (more.returncode, more.stderr) == (2, "The wallet does not cover the 60 credits of that time.\n")
-    charges = [{"chargeId": "one", "units": 15, "periods": 1}, {"chargeId": "two", "units": 100, "periods": 1}]
+    assert (more.returncode, more.stderr) == (
+        2,
+        "The wallet does not cover the 60 credits of that time.\n",
+    )
+    charges = [
+        {"chargeId": "one", "units": 15, "periods": 1},
+        {"chargeId": "two", "units": 100, "periods": 1},
+    ]
     payload = json.dumps({"provider": "local", "charges": charges})
-    answer = stack.temporal("workflow", "update", "execute", "-w", job_id, "--name", "charge", "--input", payload)
+    answer = stack.temporal(
+        "workflow", "update", "execute", "-w", job_id, "--name", "charge", "--input", payload
+    )
     assert answer["result"] == {"insufficientFunds": [{"id": "two"}], "duplicateCharges": []}
-    assert "There are no more credits" in stack.json("show", job_id, "--user", "alice")["updates"][-1]["status"]
+    assert (
+        "There are no more credits"
+        in stack.json("show", job_id, "--user", "alice")["updates"][-1]["status"]
+    )
     cancelled(stack, job_id)
     # The provider itself charges each minute that was begun, and at least the first.
     left = wallet(stack, "alice")
@@ -220,13 +252,17 @@ def test_out_of_credits(stack: Stack) -> None:
         left = wallet(stack, "dave")["reserved"]
         charges = [{"chargeId": f"all-{left}", "units": left, "periods": 1}]
         payload = json.dumps({"provider": "local", "charges": charges})
-        stack.temporal("workflow", "update", "execute", "-w", job_id, "--name", "charge", "--input", payload)
+        stack.temporal(
+            "workflow", "update", "execute", "-w", job_id, "--name", "charge", "--input", payload
+        )
         return wallet(stack, "dave")["reserved"] == 0
 
     eventually(is_empty)  # the provider may take a credit between the question and the charge
     # The provider's own next charge finds an empty wallet, so it stops the job.
     job = stack.reached(job_id, "SUCCESS", "dave", 90)
-    assert "Your job has been terminated (No more credits)." in [update.get("status") for update in job["updates"]]
+    assert "Your job has been terminated (No more credits)." in [
+        update.get("status") for update in job["updates"]
+    ]
     eventually(lambda: stack.nothing_is_left_of(job_id))
     left = wallet(stack, "dave")
     assert (left["available"], left["reserved"], left["spent"]) == (0, 0, 60)
@@ -236,10 +272,14 @@ def test_extending_and_ending_early(stack: Stack) -> None:
     stack.json("wallet", "grant", "240", "paid@local", "--for-user", "carol")
     file = job_file(stack, "paid-1", timeAllocation={"hours": 1, "minutes": 0, "seconds": 0})
     job_id = submitted(stack, file, "carol")
-    eventually(lambda: stack.json("show", job_id, "--user", "carol")["status"]["state"] == "RUNNING")
+    eventually(
+        lambda: stack.json("show", job_id, "--user", "carol")["status"]["state"] == "RUNNING"
+    )
     before = stack.json("show", job_id, "--user", "carol")["status"]["expiresAt"]
     assert stack.run("extend", job_id, "--hours", "1", "--user", "carol").returncode == 0
-    assert stack.json("show", job_id, "--user", "carol")["status"]["expiresAt"] - before == 3_600_000
+    assert (
+        stack.json("show", job_id, "--user", "carol")["status"]["expiresAt"] - before == 3_600_000
+    )
     assert held(stack, "carol") == 120
     assert stack.run("cancel", job_id, "--user", "carol").returncode == 0
     ended(stack, job_id, "carol")
@@ -277,7 +317,10 @@ def test_a_job_of_which_a_restored_backup_knows_nothing(stack: Stack) -> None:
     running(stack, job_id)
     eventually(lambda: stack.processes_of(job_id))
     stack.temporal("workflow", "terminate", "-w", job_id)
-    with contextlib.closing(sqlite3.connect(stack.folder / "store.sqlite", timeout=10)) as store, store:
+    with (
+        contextlib.closing(sqlite3.connect(stack.folder / "store.sqlite", timeout=10)) as store,
+        store,
+    ):
         store.execute("DELETE FROM bindings WHERE job_id = ?", [job_id])
         store.execute("DELETE FROM reservations WHERE job_id = ?", [job_id])
         assert store.execute("DELETE FROM live_jobs WHERE id = ?", [job_id]).rowcount == 1

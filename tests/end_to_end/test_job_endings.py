@@ -1,4 +1,6 @@
-"""Whom jobs reach while they run, and what they leave at an end of any kind, through the whole stack."""
+"""Whom jobs reach while they run, and what they leave at an end of any kind, through the whole
+stack.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,15 @@ import pytest
 
 from client import JobClient, JobFilter
 from tests.end_to_end.running_stack import Stack
-from tests.end_to_end.users import application, catalog_of, client_of, ended, job_file, reached, running
+from tests.end_to_end.users import (
+    application,
+    catalog_of,
+    client_of,
+    ended,
+    job_file,
+    reached,
+    running,
+)
 from tests.provider.network_fixtures import separate
 from tests.provider.web_jobs import PYTHON, USUAL_FOLDERS
 from tests.waiting import eventually
@@ -55,11 +65,15 @@ mkdir -p deep/er; echo scratch > deep/er/file; echo "$1" > bound/"$1"; echo chan
 case "$1" in success) exit 0;; exit) exit 3;; esac
 sleep 300
 """
-"""Leaves files of its own, one in a folder of its user, and tries to change a file that it may only read."""
+"""Leaves files of its own, one in a folder of its user, and tries to change a file that it may only
+read.
+"""
 TEXT = {"text": {"type": "text"}}
 CATALOG = catalog_of(
     application("listener", "BATCH", PYTHON, "-c", LISTEN),
-    application("speaker", "BATCH", PYTHON, "-c", SPEAK, {"type": "var", "vars": "text"}, parameters=TEXT),
+    application(
+        "speaker", "BATCH", PYTHON, "-c", SPEAK, {"type": "var", "vars": "text"}, parameters=TEXT
+    ),
     application(
         "worker",
         "BATCH",
@@ -69,7 +83,13 @@ CATALOG = catalog_of(
         allowPublicLink=True,
         allowPublicIp=True,
     ),
-    {"publicLink": "v1", "id": "my-app", "domain": "my-app.example.com", "provider": "local", "public": ["EDIT"]},
+    {
+        "publicLink": "v1",
+        "id": "my-app",
+        "domain": "my-app.example.com",
+        "provider": "local",
+        "public": ["EDIT"],
+    },
     {
         "product": "v1",
         "name": "queue-1",
@@ -77,16 +97,26 @@ CATALOG = catalog_of(
         "freeToUse": True,
         "support": {"native": {"enabled": True}},
     },
-    {"publicIp": "v1", "id": "my-ip", "address": "192.0.2.1", "provider": "local", "public": ["EDIT"]},
+    {
+        "publicIp": "v1",
+        "id": "my-ip",
+        "address": "192.0.2.1",
+        "provider": "local",
+        "public": ["EDIT"],
+    },
 )
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack whose jobs are charged from their first second on, and with a product whose Slurm does not answer."""
+    """A stack whose jobs are charged from their first second on, and with a product whose Slurm
+    does not answer.
+    """
     folder = tmp_path_factory.mktemp("ends")
     settings = folder / "provider.toml"
-    settings.write_text('executors = [{product = "queue-1", category = "queue", executor = "slurm"}]')
+    settings.write_text(
+        'executors = [{product = "queue-1", category = "queue", executor = "slurm"}]'
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UCLOUD_PROVIDER_CHARGE_INTERVAL", "1")
         patch.setenv("UCLOUD_PROVIDER_CONFIG", str(settings))
@@ -106,20 +136,31 @@ async def client(stack: Stack) -> JobClient:
 
 
 def speaking(stack: Stack, hosts: str, **changes: Any) -> Path:
-    return job_file(stack, "speaker", parameters={"text": {"type": "text", "value": hosts}}, **changes)
+    return job_file(
+        stack, "speaker", parameters={"text": {"type": "text", "value": hosts}}, **changes
+    )
 
 
 @separate
-async def test_a_job_reaches_its_peer_and_no_other_job_does(stack: Stack, client: JobClient) -> None:
+async def test_a_job_reaches_its_peer_and_no_other_job_does(
+    stack: Stack, client: JobClient
+) -> None:
     listener = await running(stack, client, job_file(stack, "listener"))
 
     def listens() -> str:
-        return stack.output(listener, "stdout-0.txt").partition("\n")[0].removeprefix("listening at ")
+        return (
+            stack.output(listener, "stdout-0.txt").partition("\n")[0].removeprefix("listening at ")
+        )
 
     address = await eventually(listens)
     peer = {"type": "peer", "hostname": "database", "jobId": listener}
-    refused = stack.run("submit", str(speaking(stack, "database", resources=[peer])), "--user", "bob")
-    assert (refused.returncode, refused.stderr) == (2, f"There is no job {listener} for the peer database.\n")
+    refused = stack.run(
+        "submit", str(speaking(stack, "database", resources=[peer])), "--user", "bob"
+    )
+    assert (refused.returncode, refused.stderr) == (
+        2,
+        f"There is no job {listener} for the peer database.\n",
+    )
     hosts = f"database {address}"
     jobs = []
     for resources in ([], [peer]):
@@ -127,7 +168,10 @@ async def test_a_job_reaches_its_peer_and_no_other_job_does(stack: Stack, client
         assert (await client.wait(speaker)).status.state is JobState.SUCCESS
         jobs.append(speaker)
     stranger, related = (stack.output(speaker, "stdout-0.txt").splitlines() for speaker in jobs)
-    assert [line.partition(":")[0] for line in stranger] == ["database is not reached", f"{address} is not reached"]
+    assert [line.partition(":")[0] for line in stranger] == [
+        "database is not reached",
+        f"{address} is not reached",
+    ]
     assert related == [f"database welcome, {jobs[1]}", f"{address} welcome, {jobs[1]}"]
     assert stack.output(listener, "stdout-0.txt").splitlines()[1:] == [f"heard {jobs[1]}"] * 2
     await ended(client, listener)
@@ -153,7 +197,9 @@ class Files:
         ]
 
     def are_whole(self) -> bool:
-        """Whether all is there as it was, with what the jobs themselves have written, and nothing else."""
+        """Whether all is there as it was, with what the jobs themselves have written, and nothing
+        else.
+        """
         names = {entry.name for entry in self.bound.iterdir()}
         texts = {name: (self.bound / name).read_text() for name in self.written}
         assert texts == {name: f"{name}\n" for name in self.written}
@@ -173,10 +219,14 @@ def files(stack: Stack) -> Files:
     return Files(stack.folder / "files")
 
 
-def working(stack: Stack, files: Files, name: str, *resources: dict[str, Any], **changes: Any) -> Path:
+def working(
+    stack: Stack, files: Files, name: str, *resources: dict[str, Any], **changes: Any
+) -> Path:
     files.written.add(name)
     text = {"text": {"type": "text", "value": name}}
-    return job_file(stack, "worker", parameters=text, resources=[*files.values, *resources], **changes)
+    return job_file(
+        stack, "worker", parameters=text, resources=[*files.values, *resources], **changes
+    )
 
 
 async def works(stack: Stack, files: Files, job_id: str, name: str) -> None:
@@ -210,18 +260,26 @@ async def test_every_end_deletes_what_was_the_jobs_and_touches_nothing_else(
         await works(stack, files, jobs[name], name)
     await client.cancel(jobs["cancel"])
     await reached(client, jobs["failure"], JobState.RUNNING)
-    for process in stack.processes_of(jobs["failure"]):  # as the machine might, when it runs out of memory
+    for process in stack.processes_of(
+        jobs["failure"]
+    ):  # as the machine might, when it runs out of memory
         with suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
     for name, (_, state, text) in ends.items():
         job = await client.wait(jobs[name])
-        assert (job.status.state, text in (job.updates[-1].status or "")) == (state, True), job.updates
+        assert (job.status.state, text in (job.updates[-1].status or "")) == (state, True), (
+            job.updates
+        )
     for job_id in jobs.values():
         await left_nothing_but_its_logs(stack, files, job_id)
 
 
-async def test_a_forced_end_leaves_nothing_after_one_check(stack: Stack, client: JobClient, files: Files) -> None:
-    await client.grant(Workspace(user=getuser()), ProductCategory(name="paid", provider="local"), 100)
+async def test_a_forced_end_leaves_nothing_after_one_check(
+    stack: Stack, client: JobClient, files: Files
+) -> None:
+    await client.grant(
+        Workspace(user=getuser()), ProductCategory(name="paid", provider="local"), 100
+    )
     bound = [{"type": "ingress", "id": "my-app"}, {"type": "network", "id": "my-ip"}]
     paid = {"product": {"id": "paid-1", "category": "paid", "provider": "local"}}
     file = working(stack, files, "forced", *bound, **paid)
@@ -238,7 +296,10 @@ async def test_a_forced_end_leaves_nothing_after_one_check(stack: Stack, client:
     assert stack.processes_of(job_id)
     refused = stack.run("submit", str(file))
     assert refused.returncode == 2
-    assert [f"is in use by the job {job_id}" in refused.stderr, "does not cover" in refused.stderr] == [True, True]
+    assert [
+        f"is in use by the job {job_id}" in refused.stderr,
+        "does not cover" in refused.stderr,
+    ] == [True, True]
     stack.temporal("schedule", "trigger", "--schedule-id", "monitor-local")
     await reached(client, job_id, JobState.FAILURE)
     await left_nothing_but_its_logs(stack, files, job_id)
@@ -252,12 +313,16 @@ async def test_a_forced_end_leaves_nothing_after_one_check(stack: Stack, client:
     left = {Account.AVAILABLE: wallet.available, Account.RESERVED: 0, Account.SPENT: wallet.spent}
     assert sums == {Account.GRANTED: -100} | left
     again = await running(stack, client, file)
-    assert await client.holder("ingress", "my-app") == await client.holder("network", "my-ip") == again
+    assert (
+        await client.holder("ingress", "my-app") == await client.holder("network", "my-ip") == again
+    )
     await ended(client, again)
     await left_nothing_but_its_logs(stack, files, again)
 
 
-async def test_a_queued_job_that_its_provider_has_lost_ends_at_the_next_check(stack: Stack, client: JobClient) -> None:
+async def test_a_queued_job_that_its_provider_has_lost_ends_at_the_next_check(
+    stack: Stack, client: JobClient
+) -> None:
     queue = {"product": {"id": "queue-1", "category": "queue", "provider": "local"}}
     file = speaking(stack, "nobody", **queue)
     lost, kept = (str(stack.json("submit", str(file))["id"]) for _ in range(2))
@@ -265,11 +330,18 @@ async def test_a_queued_job_that_its_provider_has_lost_ends_at_the_next_check(st
     async def waits(job_id: str) -> bool:
         listed = await client.browse(JobFilter(state=JobState.IN_QUEUE))
         texts = [update.status or "" for update in (await client.retrieve(job_id)).updates]
-        return job_id in [job.id for job in listed] and any("waits to be submitted" in text for text in texts)
+        return job_id in [job.id for job in listed] and any(
+            "waits to be submitted" in text for text in texts
+        )
 
     for job_id in (lost, kept):
         await eventually(lambda job_id=job_id: waits(job_id), 40)  # type: ignore[misc]
-    with closing(sqlite3.connect(stack.folder / "provider" / "provider.sqlite", timeout=10)) as memory, memory:
+    with (
+        closing(
+            sqlite3.connect(stack.folder / "provider" / "provider.sqlite", timeout=10)
+        ) as memory,
+        memory,
+    ):
         assert memory.execute("DELETE FROM jobs WHERE id = ?", [lost]).rowcount == 1
     stack.temporal("schedule", "trigger", "--schedule-id", "monitor-local")
     job = await reached(client, lost, JobState.FAILURE)

@@ -13,7 +13,7 @@ from temporalio.testing import WorkflowEnvironment
 from client import Actor, JobClient, ProviderClient
 from tests.conftest import as_stored
 from tests.end_to_end.worker_process import WorkerProcess, prepare, serving
-from tests.fake_provider import AcknowledgingProvider
+from tests.fake_provider import FakeProvider
 from tests.waiting import eventually
 from ucloud_orchestrator.models import Job, JobSpecification, JobState, JobUpdate
 from ucloud_orchestrator.store import Archive, connect
@@ -30,7 +30,7 @@ SPECIFICATION = JobSpecification.model_validate(
 
 @pytest.fixture
 async def worker(
-    environment: WorkflowEnvironment, provider: AcknowledgingProvider, tmp_path: Path
+    environment: WorkflowEnvironment, provider: FakeProvider, tmp_path: Path
 ) -> AsyncIterator[WorkerProcess]:
     await prepare(tmp_path)
     temporal = environment.client.service_client.config.target_host
@@ -39,7 +39,7 @@ async def worker(
 
 
 async def test_a_killed_worker_loses_no_job_at_any_point(
-    environment: WorkflowEnvironment, provider: AcknowledgingProvider, worker: WorkerProcess
+    environment: WorkflowEnvironment, provider: FakeProvider, worker: WorkerProcess
 ) -> None:
     temporal = environment.client
     jobs, reports = JobClient(temporal, Actor(username="alice")), ProviderClient(temporal, "local")
@@ -91,20 +91,28 @@ async def test_a_killed_worker_loses_no_job_at_any_point(
     await reached(queued, JobState.RUNNING)
     for job in (queued, submitted, unseen_job, cancelled):
         await report(job, JobState.SUCCESS)
-    ended = [await jobs.wait(job.id) for job in (queued, running, cancelled, settled, submitted, unseen_job)]
+    ended = [
+        await jobs.wait(job.id)
+        for job in (queued, running, cancelled, settled, submitted, unseen_job)
+    ]
 
     whole = [JobState.IN_QUEUE, JobState.RUNNING, JobState.SUCCESS]
     for job in ended:
         states = [update.state for update in job.updates]
-        assert states == ([*whole[:2], JobState.CANCELING, whole[2]] if job.id == cancelled.id else whole)
+        assert states == (
+            [*whole[:2], JobState.CANCELING, whole[2]] if job.id == cancelled.id else whole
+        )
         description = await temporal.get_workflow_handle(job.id).describe()
         assert description.status is not None
         assert description.status.name == ("CANCELED" if job.id == cancelled.id else "COMPLETED")
     for job in ended:
-        # A call whose answer was lost is repeated with the same id, which is how a provider knows it again.
+        # A call whose answer was lost is repeated with the same id, which is how a provider knows
+        # it again.
         expected = {"create", "terminate"} if job.id == cancelled.id else {"create"}
         assert set(provider.calls_for(job.id)) == expected
-        assert len(provider.calls_for(job.id)) == len(expected) + (job.id in {submitted_id, cancelled.id})
+        assert len(provider.calls_for(job.id)) == len(expected) + (
+            job.id in {submitted_id, cancelled.id}
+        )
     engine = connect(f"sqlite+aiosqlite:///{worker.database}")
     archived = [await Archive(engine).retrieve(job.id) for job in ended]
     await engine.dispose()

@@ -53,12 +53,19 @@ def test_logs_of_an_ended_job_keep_the_streams_apart(stack: Stack) -> None:
     stack.reached(job_id, "SUCCESS")
     done = stack.run("logs", job_id)
     assert (done.returncode, done.stderr) == (0, "wrong\n")
-    raw = subprocess.run([COMMAND, "logs", job_id, "--data-dir", stack.folder], capture_output=True, check=True)
+    raw = subprocess.run(
+        [COMMAND, "logs", job_id, "--data-dir", stack.folder], capture_output=True, check=True
+    )
     assert raw.stdout == "out\0 \ufffd 50%\rend".encode()
     only = stack.run("logs", job_id, "--stderr")
     assert (only.stdout, only.stderr) == ("", "wrong\n")
-    messages = [json.loads(line) for line in stack.run("logs", job_id, "--json", "--stderr").stdout.splitlines()]
-    assert [(message["rank"], message["stderr"], message["position"]) for message in messages] == [(0, "wrong\n", 6)]
+    messages = [
+        json.loads(line)
+        for line in stack.run("logs", job_id, "--json", "--stderr").stdout.splitlines()
+    ]
+    assert [(message["rank"], message["stderr"], message["position"]) for message in messages] == [
+        (0, "wrong\n", 6)
+    ]
     stranger = stack.run("logs", job_id, "--user", "mallory")
     assert (stranger.returncode, stranger.stdout) == (2, "")
     assert "There is no job" in stranger.stderr
@@ -78,7 +85,9 @@ def test_lines_of_replicas_carry_their_rank(stack: Stack) -> None:
 def test_logs_go_on_when_the_provider_and_the_worker_were_killed(stack: Stack) -> None:
     job_id = writing(stack, COUNTING)
     command = [COMMAND, "logs", job_id, "--follow", "--data-dir", str(stack.folder)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as reader:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as reader:
         assert reader.stdout is not None
         assert reader.stderr is not None
         first = reader.stdout.readline()
@@ -96,9 +105,13 @@ def test_follow_shows_states_and_output_together(stack: Stack) -> None:
     done = stack.run("follow", job_id)
     lines = done.stdout.splitlines()
     assert [line for line in lines if line in {"first", "last"}] == ["first", "last"]
-    states = [index for index, line in enumerate(lines) if "  RUNNING" in line or "  SUCCESS" in line]
+    states = [
+        index for index, line in enumerate(lines) if "  RUNNING" in line or "  SUCCESS" in line
+    ]
     assert lines.index("last") < states[-1] == len(lines) - 1
-    told: list[Any] = [json.loads(line) for line in stack.run("follow", job_id, "--json").stdout.splitlines()]
+    told: list[Any] = [
+        json.loads(line) for line in stack.run("follow", job_id, "--json").stdout.splitlines()
+    ]
     assert "".join(message.get("stdout", "") for message in told) == "first\nlast"
     assert told[-1]["status"]["state"] == "SUCCESS"
 

@@ -1,4 +1,6 @@
-"""What Prometheus, a load balancer and a log collector get from a worker, against what the archive says."""
+"""What Prometheus, a load balancer and a log collector get from a worker, against what the archive
+says.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def figure(name: str, **labels: str) -> float | None:
     """The sample of that name and these labels; None if there is none."""
     for line in httpx.get(f"http://127.0.0.1:{METRICS}/metrics").text.splitlines():
-        if line.startswith(f"{name}{{") and all(f'{label}="{value}"' in line for label, value in labels.items()):
+        if line.startswith(f"{name}{{") and all(
+            f'{label}="{value}"' in line for label, value in labels.items()
+        ):
             return float(line.rpartition(" ")[2])
     return None
 
@@ -42,9 +46,13 @@ def test_the_figures_are_those_of_the_archive(stack: Stack) -> None:
     assert stack.run("submit", str(stack.job_file("no-such", "1"))).returncode == 2
     archived = len(stack.json("list", "--state", "SUCCESS"))
     assert archived == len(ended)
-    eventually(lambda: figure("ucloud_jobs_archived", provider="local", state="SUCCESS") == archived, 60)
+    eventually(
+        lambda: figure("ucloud_jobs_archived", provider="local", state="SUCCESS") == archived, 60
+    )
     eventually(lambda: figure("ucloud_jobs", provider="local", state="RUNNING") == 1, 60)
-    assert figure("ucloud_jobs_ended", provider="local", state="SUCCESS", reason="ended") == archived
+    assert (
+        figure("ucloud_jobs_ended", provider="local", state="SUCCESS", reason="ended") == archived
+    )
     assert figure("ucloud_admissions_refused", code="VERIFICATION_FAILED") == 1
     assert figure("ucloud_ledger_difference") == 0
     assert figure("ucloud_queue_seconds_count", provider="local") == archived
@@ -56,7 +64,10 @@ def test_the_figures_are_those_of_the_archive(stack: Stack) -> None:
 def test_health_is_told(stack: Stack) -> None:
     assert httpx.get(f"http://127.0.0.1:{HEALTH}/healthz").json() == {"status": "alive"}
     ready = httpx.get(f"http://127.0.0.1:{HEALTH}/readyz")
-    assert (ready.status_code, ready.json()) == (200, {"status": "ready", "database": "ok", "temporal": "ok"})
+    assert (ready.status_code, ready.json()) == (
+        200,
+        {"status": "ready", "database": "ok", "temporal": "ok"},
+    )
 
 
 def test_logs_are_lines_of_json(stack: Stack) -> None:

@@ -1,4 +1,6 @@
-"""A hundred jobs of several ends: the figures say what the archive, the ledger and the jobs' users have seen."""
+"""A hundred jobs of several ends: the figures say what the archive, the ledger and the jobs' users
+have seen.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         running.stop()
 
 
-def asked_for(application: str, version: str = "1.0", product: str = "cpu", **parameters: Any) -> dict[str, Any]:
+def asked_for(
+    application: str, version: str = "1.0", product: str = "cpu", **parameters: Any
+) -> dict[str, Any]:
     return {
         "application": {"name": application, "version": version},
         "product": {"id": f"{product}-1", "category": product, "provider": "local"},
@@ -76,7 +80,9 @@ class Hundred:
             *(self.runs(asked_for("exit", code=whole(3))) for _ in range(FREE)),
             *(self.cancelled() for _ in range(CANCELLED)),
             *(
-                self.runs(asked_for("sleep", seconds=whole(300)) | {"timeAllocation": {"seconds": 3}})
+                self.runs(
+                    asked_for("sleep", seconds=whole(300)) | {"timeAllocation": {"seconds": 3}}
+                )
                 for _ in range(EXPIRED)
             ),
             *(self.broken() for _ in range(BROKEN)),
@@ -105,7 +111,9 @@ class Hundred:
         await self.wait(job)
 
     async def sleeping(self) -> Job:
-        job = await self.jobs.create(JobSpecification.model_validate(asked_for("sleep", seconds=whole(300))))
+        job = await self.jobs.create(
+            JobSpecification.model_validate(asked_for("sleep", seconds=whole(300)))
+        )
 
         async def runs() -> bool:
             return (await self.jobs.retrieve(job.id)).status.state is JobState.RUNNING
@@ -147,14 +155,19 @@ async def scraping() -> AsyncIterator[None]:
         before: Counter[str] = Counter()
         scrapes = 0
         while not done.is_set():
-            worker, provider = await asyncio.to_thread(Scrape.of, WORKER), await asyncio.to_thread(Scrape.of, PROVIDER)
+            worker, provider = (
+                await asyncio.to_thread(Scrape.of, WORKER),
+                await asyncio.to_thread(Scrape.of, PROVIDER),
+            )
             now = Counter({name: worker.sum(name) for name in COUNTERS})
             now["ends"] = provider.sum("ucloud_provider_jobs_ended_total")
             assert all(now[name] >= before[name] for name in now), (before, now)
             # A job expires at its deadline, whatever the provider does with its processes.
             assert now["ucloud_jobs_ended"] <= now["ends"] + EXPIRED
             # A job that ends while the figures are written may be in both of one scrape.
-            assert provider.sum("ucloud_provider_jobs") + before["ends"] <= 100 - UNKNOWN - UNREADABLE
+            assert (
+                provider.sum("ucloud_provider_jobs") + before["ends"] <= 100 - UNKNOWN - UNREADABLE
+            )
             before, scrapes = now, scrapes + 1
             with_patience = asyncio.wait_for(done.wait(), 0.5)
             await asyncio.gather(with_patience, return_exceptions=True)
@@ -169,8 +182,15 @@ async def scraping() -> AsyncIterator[None]:
 
 
 async def test_they_ended_as_they_should(hundred: Hundred) -> None:
-    assert hundred.states == {"SUCCESS": PAID + FREE + CANCELLED, "EXPIRED": EXPIRED, "FAILURE": BROKEN}
-    assert hundred.refused == {ErrorCode.VERIFICATION_FAILED: UNKNOWN, ErrorCode.PROVIDER_REJECTED: UNREADABLE}
+    assert hundred.states == {
+        "SUCCESS": PAID + FREE + CANCELLED,
+        "EXPIRED": EXPIRED,
+        "FAILURE": BROKEN,
+    }
+    assert hundred.refused == {
+        ErrorCode.VERIFICATION_FAILED: UNKNOWN,
+        ErrorCode.PROVIDER_REJECTED: UNREADABLE,
+    }
 
 
 async def test_the_figures_of_the_worker_are_those_of_the_archive_and_the_ledger(
@@ -192,14 +212,24 @@ async def test_the_figures_of_the_worker_are_those_of_the_archive_and_the_ledger
     assert seen.sum("ucloud_provider_errors", provider="local", kind="400") == UNREADABLE
     started = [job for job in archived if job.status.started_at is not None]
     assert seen.sum("ucloud_queue_seconds_count", provider="local") == len(started)
-    queued = sum(job.status.started_at - job.created_at for job in started if job.status.started_at) / 1000
+    queued = (
+        sum(job.status.started_at - job.created_at for job in started if job.status.started_at)
+        / 1000
+    )
     assert seen.sum("ucloud_queue_seconds_sum", provider="local") == pytest.approx(queued, abs=1)
-    for empty in ("ucloud_jobs", "ucloud_jobs_holding", "ucloud_jobs_stuck", "ucloud_ledger_difference"):
+    for empty in (
+        "ucloud_jobs",
+        "ucloud_jobs_holding",
+        "ucloud_jobs_stuck",
+        "ucloud_ledger_difference",
+    ):
         assert empty in seen.names
         assert seen.sum(empty) == 0, empty
     assert seen.sum("ucloud_oldest_unanswered_submission_seconds") == 0
     with sqlite3.connect(f"file:{stack.folder / 'store.sqlite'}?mode=ro", uri=True) as store:
-        ((available, reserved, spent),) = store.execute("SELECT available, reserved, spent FROM wallets")
+        ((available, reserved, spent),) = store.execute(
+            "SELECT available, reserved, spent FROM wallets"
+        )
     store.close()
     assert spent == sum(job.billing.credits_charged for job in archived) > 0
     assert (available, reserved) == (GRANTED - spent, 0)
@@ -212,7 +242,12 @@ async def test_the_figures_of_the_provider_are_those_of_its_jobs(hundred: Hundre
 
     seen = await eventually(lambda: asyncio.to_thread(taken))
     assert seen is not None
-    kinds = {"success": PAID + FREE, "stopped": CANCELLED + EXPIRED, "failure": BROKEN, "expired": 0}
+    kinds = {
+        "success": PAID + FREE,
+        "stopped": CANCELLED + EXPIRED,
+        "failure": BROKEN,
+        "expired": 0,
+    }
     for kind, number in kinds.items():
         assert seen.sum("ucloud_provider_jobs_ended_total", kind=kind) == number, kind
     assert seen.sum("ucloud_provider_jobs_started_total") == len(hundred.ended)
@@ -222,13 +257,26 @@ async def test_the_figures_of_the_provider_are_those_of_its_jobs(hundred: Hundre
 
 @pytest.fixture(scope="module")
 async def rare(hundred: Hundred, stack: Stack) -> AsyncIterator[None]:
-    """What a hundred jobs do not bring: an update that is ignored, and a workflow whose tasks fail."""
+    """What a hundred jobs do not bring: an update that is ignored, and a workflow whose tasks
+    fail.
+    """
     job = await hundred.sleeping()
     reports = await ProviderClient.connect("local", stack.ready["temporal"])
-    await reports.update(job.id, [JobUpdate(status="It was suspended.", expected_state=JobState.SUSPENDED)])
+    await reports.update(
+        job.id, [JobUpdate(status="It was suspended.", expected_state=JobState.SUSPENDED)]
+    )
     await hundred.jobs.cancel(job.id)
     await hundred.wait(job)
-    start = ["workflow", "start", "--type", WORKFLOW, "--task-queue", TASK_QUEUE, "--workflow-id", "stuck"]
+    start = [
+        "workflow",
+        "start",
+        "--type",
+        WORKFLOW,
+        "--task-queue",
+        TASK_QUEUE,
+        "--workflow-id",
+        "stuck",
+    ]
     await asyncio.to_thread(stack.temporal, *start, "--input", '"This is no job."')
     await eventually(lambda: Scrape.of(WORKER).sum("temporal_workflow_task_execution_failed"))
     yield
@@ -265,7 +313,11 @@ def prometheus(tmp_path: Path) -> Iterator[str]:
         text = text.replace(f":{documented}", f":{here}")
     (tmp_path / "prometheus.yml").write_text(text)
     shutil.copy(promql.FOLDER / "alerts.yml", tmp_path)
-    command = ["prometheus", f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data"]
+    command = [
+        "prometheus",
+        f"--config.file={tmp_path}/prometheus.yml",
+        f"--storage.tsdb.path={tmp_path}/data",
+    ]
     command += [f"--web.listen-address=127.0.0.1:{port}", "--log.level=error"]
     process = subprocess.Popen(command)
     yield f"http://127.0.0.1:{port}/api/v1"

@@ -1,4 +1,5 @@
-"""`kill -9` of the worker at random moments, while jobs of every kind are admitted, refused and settled.
+"""`kill -9` of the worker at random moments, while jobs of every kind are admitted, refused and
+settled.
 
 `UCLOUD_TEST_KILLS` says how often (3 unless set), `UCLOUD_TEST_SEED` repeats the schedule of a run.
 """
@@ -18,7 +19,7 @@ from temporalio.testing import WorkflowEnvironment
 from client import Actor, JobClient, JobClosed, JobRejected, ProviderClient, Unreachable
 from tests.end_to_end.test_killed_worker import worker  # noqa: F401 - a fixture
 from tests.end_to_end.worker_process import WorkerProcess
-from tests.fake_provider import AcknowledgingProvider
+from tests.fake_provider import FakeProvider
 from tests.store.ledger_assertions import check_the_books
 from ucloud_orchestrator.models import ErrorCode, JobSpecification, JobState, JobUpdate
 from ucloud_orchestrator.models.product import ProductCategory
@@ -50,14 +51,16 @@ def specification(kind: str, **changes: Any) -> JobSpecification:
 @pytest.mark.timeout(120 + 10 * KILLS)
 async def test_kills_at_random_leave_nothing_held(
     environment: WorkflowEnvironment,
-    provider: AcknowledgingProvider,
+    provider: FakeProvider,
     worker: WorkerProcess,  # noqa: F811
 ) -> None:
     seed = int(os.environ.get("UCLOUD_TEST_SEED", time.time_ns() % 1_000_000))
     print(f"UCLOUD_TEST_SEED={seed}")
     chance = random.Random(seed)
     engine = connect(f"sqlite+aiosqlite:///{worker.database}")
-    await Wallets(engine).grant(Workspace(user="alice"), ProductCategory(name="paid", provider="local"), CREDITS)
+    await Wallets(engine).grant(
+        Workspace(user="alice"), ProductCategory(name="paid", provider="local"), CREDITS
+    )
     reports = ProviderClient(environment.client, "local")
     jobs = JobClient(environment.client, Actor(username="alice"))
     ended: dict[str, list[str]] = {kind: [] for kind in KINDS}
@@ -121,8 +124,11 @@ async def test_kills_at_random_leave_nothing_held(
     paid = len(ended["paid"]) + len(ended["batch"])
     assert wallet.reserved == 0
     assert wallet.available + wallet.spent == CREDITS
-    # A refusal meant for one job may have met another; each job that was accepted paid for one minute.
-    paid += sum([await is_paid(engine, job_id) for job_id in [*ended["refused"], *ended["too expensive"]]])
+    # A refusal meant for one job may have met another; each job that was accepted paid for one
+    # minute.
+    paid += sum(
+        [await is_paid(engine, job_id) for job_id in [*ended["refused"], *ended["too expensive"]]]
+    )
     assert wallet.spent == 3 * paid
     for job_id in (job_id for ids in ended.values() for job_id in ids):
         assert await Archive(engine).contains(job_id)

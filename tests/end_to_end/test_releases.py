@@ -1,4 +1,6 @@
-"""Two releases, as real processes, on the same jobs: forward, side by side, back, and forward again."""
+"""Two releases, as real processes, on the same jobs: forward, side by side, back, and forward
+again.
+"""
 
 from __future__ import annotations
 
@@ -19,21 +21,25 @@ from client import Actor, JobClient, ProviderClient
 from tests import next_release
 from tests.end_to_end.test_killed_worker import SPECIFICATION
 from tests.end_to_end.worker_process import WorkerProcess, prepare, serving
-from tests.fake_provider import AcknowledgingProvider
+from tests.fake_provider import FakeProvider
 from tests.waiting import eventually
 from ucloud_orchestrator.models import JobState, JobUpdate, SimpleDuration
 from workflows import versioning
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
 
-PAGE, UPGRADES = ((next_release.ROOT / "docs" / name).read_text() for name in ("operators.md", "upgrades.md"))
+PAGE, UPGRADES = (
+    (next_release.ROOT / "docs" / name).read_text() for name in ("operators.md", "upgrades.md")
+)
 ENDED = [JobState.IN_QUEUE, JobState.RUNNING, JobState.SUCCESS]
 
 
 class Releases:
     """This release and the next, on one Temporal, one store and one provider."""
 
-    def __init__(self, environment: WorkflowEnvironment, provider: AcknowledgingProvider, folder: Path) -> None:
+    def __init__(
+        self, environment: WorkflowEnvironment, provider: FakeProvider, folder: Path
+    ) -> None:
         self.temporal, self.provider, self._folder = environment.client, provider, folder
         self.jobs = JobClient(self.temporal, Actor(username="alice"))
         self.reports = ProviderClient(self.temporal, "local")
@@ -57,7 +63,9 @@ class Releases:
         return job.id
 
     async def extend(self, job_ids: list[str]) -> None:
-        await asyncio.gather(*(self.jobs.extend(job_id, SimpleDuration(hours=1)) for job_id in job_ids))
+        await asyncio.gather(
+            *(self.jobs.extend(job_id, SimpleDuration(hours=1)) for job_id in job_ids)
+        )
 
     async def end(self, job_ids: list[str]) -> None:
         """Let them end: each has had all its states, its hours, and one start."""
@@ -73,7 +81,10 @@ class Releases:
 
     async def pids(self, job_id: str) -> set[int]:
         """The processes that have worked on a job."""
-        done = [event.workflow_task_completed_event_attributes.identity for event in await self.history(job_id)]
+        done = [
+            event.workflow_task_completed_event_attributes.identity
+            for event in await self.history(job_id)
+        ]
         return {int(identity.partition("@")[0]) for identity in done if identity}
 
     async def patches(self, job_id: str) -> list[str]:
@@ -94,7 +105,9 @@ FAILED = EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED
 
 
 @pytest.fixture
-async def releases(environment: WorkflowEnvironment, provider: AcknowledgingProvider, tmp_path: Path) -> Releases:
+async def releases(
+    environment: WorkflowEnvironment, provider: FakeProvider, tmp_path: Path
+) -> Releases:
     await prepare(tmp_path)
     return Releases(environment, provider, tmp_path)
 
@@ -123,7 +136,9 @@ async def test_two_releases_side_by_side_and_a_roll_back_in_the_middle(releases:
             await eventually(both_begin_jobs)
             await releases.extend(jobs)
             await beside.terminate()
-        await releases.extend(jobs)  # rolled back: this release goes on with the jobs of the next one
+        await releases.extend(
+            jobs
+        )  # rolled back: this release goes on with the jobs of the next one
         await releases.end(jobs[::2])
         await this.terminate()
     async with serving(releases.next()):
@@ -150,7 +165,9 @@ async def test_a_job_that_this_code_does_not_understand_is_found_and_goes_on_wit
         await eventually(lambda: is_known_to_a_running_job(releases))
     async with serving(releases.this()):  # which is to go back too far
         other = await releases.running()
-        await releases.reports.update(begun, [JobUpdate(status="It was said while nobody understood.")])
+        await releases.reports.update(
+            begun, [JobUpdate(status="It was said while nobody understood.")]
+        )
         query = re.search(r"Stuck,.*?--query \"(.*?)\"\n", PAGE, re.DOTALL)
         assert query is not None
 
@@ -177,7 +194,9 @@ async def is_known_to_a_running_job(releases: Releases) -> bool:
 
 
 @pytest.mark.parametrize("is_guarded", [True, False], ids=["guarded", "unguarded"])
-def test_a_change_that_running_jobs_do_not_understand_fails_the_tests(tmp_path: Path, is_guarded: bool) -> None:
+def test_a_change_that_running_jobs_do_not_understand_fails_the_tests(
+    tmp_path: Path, is_guarded: bool
+) -> None:
     folder = next_release.copy(tmp_path / "next", is_guarded)
     wanted = f"a_recorded_history and {versioning.RELEASE}"
     options = ["-q", "-k", wanted, "-p", "no:cacheprovider", "--basetemp", str(tmp_path / "pytest")]

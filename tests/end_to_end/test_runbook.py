@@ -1,7 +1,7 @@
 """Every command of `docs/operators.md` and `docs/upgrades.md`, run as it stands there.
 
-A comment before a block says what it must show (`shows:`), must not (`shows-not:`), or what a job is in afterwards
-(`then: $JOB is STATE`).
+A comment before a block says what it must show (`shows:`), must not (`shows-not:`), or what a job
+is in afterwards (`then: $JOB is STATE`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ import pytest
 from tests.end_to_end.running_stack import ROOT, Stack, eventually
 from ucloud_orchestrator.temporal.names import TASK_QUEUE, new_job_id
 
-BLOCK = re.compile(r"<!-- (?P<rule>shows|shows-not|then):(?P<what>.*?)-->\n```sh\n(?P<script>.*?)```", re.DOTALL)
+BLOCK = re.compile(
+    r"<!-- (?P<rule>shows|shows-not|then):(?P<what>.*?)-->\n```sh\n(?P<script>.*?)```", re.DOTALL
+)
 PAGE = "".join((ROOT / "docs" / name).read_text() for name in ("operators.md", "upgrades.md"))
 
 
@@ -35,7 +37,9 @@ class Block:
         return self.script.splitlines()[0][:60]
 
 
-BLOCKS = [Block(found["rule"], found["what"].strip(), found["script"]) for found in BLOCK.finditer(PAGE)]
+BLOCKS = [
+    Block(found["rule"], found["what"].strip(), found["script"]) for found in BLOCK.finditer(PAGE)
+]
 
 
 class Runbook:
@@ -43,28 +47,54 @@ class Runbook:
 
     def __init__(self, folder: Path) -> None:
         self.stack = Stack(folder)
-        self.jobs = {"JOB": self._running(), "SPARE": self._running(), "DRAINED": self._running("leaver")}
+        self.jobs = {
+            "JOB": self._running(),
+            "SPARE": self._running(),
+            "DRAINED": self._running("leaver"),
+        }
         self.jobs["STUCK"] = self._stuck()
         failed = self._running()
-        message = '{"provider": "local", "updates": [{"state": "FAILURE", "status": "The node broke."}]}'
-        self.stack.temporal("workflow", "signal", "-w", failed, "--name", "update", "--input", message)
+        message = (
+            '{"provider": "local", "updates": [{"state": "FAILURE", "status": "The node broke."}]}'
+        )
+        self.stack.temporal(
+            "workflow", "signal", "-w", failed, "--name", "update", "--input", message
+        )
         self.stack.reached(failed, "FAILURE")
         self.jobs["FAILED"] = failed
-        assert self.stack.run("submit", str(self.stack.job_file("no-such-application", "1"))).returncode == 2
+        assert (
+            self.stack.run(
+                "submit", str(self.stack.job_file("no-such-application", "1"))
+            ).returncode
+            == 2
+        )
         query = "WorkflowType = 'Job' AND ExecutionStatus = 'Failed'"
-        (refused,) = eventually(lambda: self.stack.temporal("workflow", "list", "--query", query)) or [{}]
+        (refused,) = eventually(
+            lambda: self.stack.temporal("workflow", "list", "--query", query)
+        ) or [{}]
         self.jobs["REFUSED"] = refused["execution"]["workflowId"]
 
     def _stuck(self) -> str:
         """A job whose workflow task fails, which only a foreign program can start."""
         job_id = new_job_id()
-        command = ["workflow", "start", "--type", "Job", "--workflow-id", job_id, "--task-queue", TASK_QUEUE]
+        command = [
+            "workflow",
+            "start",
+            "--type",
+            "Job",
+            "--workflow-id",
+            job_id,
+            "--task-queue",
+            TASK_QUEUE,
+        ]
         self.stack.temporal(*command, "--input", '"This is no job."')
         return job_id
 
     def _running(self, user: str | None = None) -> str:
         file = self.stack.job_file("sleep", "1.0", seconds={"type": "integer", "value": 600})
-        document = file.read_text().replace('"parameters"', '"allowDuplicateJob": true, "parameters"')
+        document = file.read_text().replace(
+            '"parameters"', '"allowDuplicateJob": true, "parameters"'
+        )
         file.write_text(document)
         options = ["--user", user] if user else []
         job_id = str(self.stack.json("submit", str(file), *options)["id"])

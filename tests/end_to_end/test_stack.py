@@ -1,4 +1,6 @@
-"""The whole stack as users start it: real processes, the command line, and what happens when any of them dies."""
+"""The whole stack as users start it: real processes, the command line, and what happens when any of
+them dies.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ MAXIMUM_EVENTS = 25
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("UCLOUD_STOP_PATIENCE", "2")
+        patch.setenv("UCLOUD_STOP_TIMEOUT", "2")
         running = Stack(tmp_path_factory.mktemp("stack"))
         yield running
         running.stop()
@@ -52,7 +54,9 @@ def test_three_replicas_each_know_who_they_are(stack: Stack) -> None:
     for rank in range(3):
         lines = stack.output(job_id, f"stdout-{rank}.txt").splitlines()
         assert lines[0] == f"I am rank {rank} of 3 of job {job_id}."
-        assert [line.partition(":")[0] for line in lines[1:]] == [f"node-{other}.txt" for other in range(3)]
+        assert [line.partition(":")[0] for line in lines[1:]] == [
+            f"node-{other}.txt" for other in range(3)
+        ]
         assert all(ip_address(line.partition(":")[2]) for line in lines[1:])
 
 
@@ -66,7 +70,10 @@ def test_an_operator_cancels_from_outside(stack: Stack) -> None:
     job_id = stack.sleeping(300)
     stack.reached(job_id, "RUNNING")
     eventually(lambda: len(stack.processes_of(job_id)) > 1)
-    subprocess.run([TEMPORAL, "workflow", "cancel", "-w", job_id, "--address", stack.ready["temporal"]], check=True)
+    subprocess.run(
+        [TEMPORAL, "workflow", "cancel", "-w", job_id, "--address", stack.ready["temporal"]],
+        check=True,
+    )
     began = time.monotonic()
     eventually(lambda: not stack.processes_of(job_id))
     assert time.monotonic() - began < 5
@@ -112,7 +119,10 @@ def test_a_killed_process_loses_no_job_and_no_cancel(stack: Stack, part: str) ->
     stack.kill(part)
     job = stack.reached(running, "SUCCESS")
     assert "exit code 0" in job["updates"][-1]["status"]
-    assert stack.output(running, "stdout-0.txt").splitlines() == ["I sleep for 8 seconds.", "I am awake."]
+    assert stack.output(running, "stdout-0.txt").splitlines() == [
+        "I sleep for 8 seconds.",
+        "I am awake.",
+    ]
     stack.reached(cancelled, "SUCCESS")
     for job_id in (running, cancelled):
         eventually(lambda job_id=job_id: stack.nothing_is_left_of(job_id))
@@ -120,13 +130,26 @@ def test_a_killed_process_loses_no_job_and_no_cancel(stack: Stack, part: str) ->
 
 @pytest.mark.parametrize(
     ("parts", "how"),
-    [(["provider", "worker"], signal.SIGKILL), (["temporal"], signal.SIGKILL), (["worker"], signal.SIGTERM)],
+    [
+        (["provider", "worker"], signal.SIGKILL),
+        (["temporal"], signal.SIGKILL),
+        (["worker"], signal.SIGTERM),
+    ],
     ids=["provider and worker killed", "temporal killed", "worker stopped"],
 )
-def test_a_kill_while_a_job_is_submitted_starts_it_once(stack: Stack, parts: list[str], how: signal.Signals) -> None:
+def test_a_kill_while_a_job_is_submitted_starts_it_once(
+    stack: Stack, parts: list[str], how: signal.Signals
+) -> None:
     line = "-".join([*parts, how.name])
     psutil.Process(stack.pid("provider")).suspend()  # it takes connections, but answers nothing
-    command = [COMMAND, "submit", str(stack.appending(line)), "--json", "--data-dir", str(stack.folder)]
+    command = [
+        COMMAND,
+        "submit",
+        str(stack.appending(line)),
+        "--json",
+        "--data-dir",
+        str(stack.folder),
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as submitting:
         query = "WorkflowType='Job' AND ExecutionStatus='Running'"
         eventually(lambda: stack.temporal("workflow", "list", "--query", query))

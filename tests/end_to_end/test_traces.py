@@ -1,4 +1,6 @@
-"""A job's trace as a collector gets it from three processes: the command line, the worker and the provider."""
+"""A job's trace as a collector gets it from three processes: the command line, the worker and the
+provider.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,11 @@ class Collector:
 
     def take(self, body: bytes) -> None:
         for group in ExportTraceServiceRequest.FromString(body).resource_spans:
-            names = [item.value.string_value for item in group.resource.attributes if item.key == "service.name"]
+            names = [
+                item.value.string_value
+                for item in group.resource.attributes
+                if item.key == "service.name"
+            ]
             for scope in group.scope_spans:
                 self.spans += [
                     Span(
@@ -118,7 +124,9 @@ def chain_to(span: Span, spans: list[Span]) -> list[tuple[str, str]]:
     return [*(chain_to(parents[0], spans) if parents else []), (span.service, span.name)]
 
 
-def test_one_trace_leads_from_the_client_to_the_provider(stack: Stack, collector: Collector) -> None:
+def test_one_trace_leads_from_the_client_to_the_provider(
+    stack: Stack, collector: Collector
+) -> None:
     file = stack.job_file("append", "1", line={"type": "text", "value": SECRET}, file=lines())
     job_id = str(stack.json("submit", str(file))["id"])
     stack.reached(job_id, "SUCCESS")
@@ -129,9 +137,21 @@ def test_one_trace_leads_from_the_client_to_the_provider(stack: Stack, collector
     (created,) = eventually(at_the_provider)
     trace = eventually(lambda: whole(collector, created))
     assert chain_to(created, trace) == CHAIN
-    for name in ("RunWorkflow:Job", "RunActivity:admit", "HandleSignal:update", "RunActivity:settle"):
+    for name in (
+        "RunWorkflow:Job",
+        "RunActivity:admit",
+        "HandleSignal:update",
+        "RunActivity:settle",
+    ):
         assert (
-            len(eventually(lambda name=name: [span for span in trace_of(collector, created) if span.name == name])) == 1
+            len(
+                eventually(
+                    lambda name=name: [
+                        span for span in trace_of(collector, created) if span.name == name
+                    ]
+                )
+            )
+            == 1
         )
     named = [span for span in trace_of(collector, created) if job_id in span.attributes]
     assert {span.service for span in named} == {"ucloud-client", "ucloud-worker", "ucloud-provider"}
@@ -143,18 +163,31 @@ def test_replays_emit_no_span_again(stack: Stack, collector: Collector) -> None:
     stack.kill("worker")
     assert stack.run("cancel", job_id).returncode == 0
     stack.reached(job_id, "SUCCESS")
-    eventually(lambda: [span for span in collector.about(job_id) if span.name == "RunActivity:settle"])
+    eventually(
+        lambda: [span for span in collector.about(job_id) if span.name == "RunActivity:settle"]
+    )
     names = [span.name for span in collector.about(job_id)]
-    for once in ("RunWorkflow:Job", "StartActivity:submit", "RunActivity:submit", "RunActivity:terminate"):
+    for once in (
+        "RunWorkflow:Job",
+        "StartActivity:submit",
+        "RunActivity:submit",
+        "RunActivity:terminate",
+    ):
         assert names.count(once) == 1, names
 
 
-def test_spans_tell_neither_parameters_nor_texts_of_errors_nor_tokens(stack: Stack, collector: Collector) -> None:
+def test_spans_tell_neither_parameters_nor_texts_of_errors_nor_tokens(
+    stack: Stack, collector: Collector
+) -> None:
     refused = stack.run("submit", str(stack.job_file(SECRET, "1")))
     assert (refused.returncode, SECRET in refused.stderr) == (2, True)
     asked = httpx.get(f"{stack.ready['provider']}/ucloud/local/sessions/terminal?token={SECRET}")
     assert asked.status_code == 401
-    eventually(lambda: [span for span in collector.spans if span.name == "RunActivity:admit" and span.has_failed])
+    eventually(
+        lambda: [
+            span for span in collector.spans if span.name == "RunActivity:admit" and span.has_failed
+        ]
+    )
     assert all(SECRET not in span.everything for span in collector.spans)
     assert all("eyJ" not in span.everything for span in collector.spans), "a signed token"
 

@@ -1,4 +1,6 @@
-"""What operators read of jobs in the Temporal Web UI, in a real browser; `make screenshots` keeps what it shows."""
+"""What operators read of jobs in the Temporal Web UI, in a real browser; `make screenshots` keeps
+what it shows.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,9 @@ def asleep(name: str, seconds: int) -> JobSpecification:
 async def jobs(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Jobs]:
     stack = await asyncio.to_thread(Stack, tmp_path_factory.mktemp("web-ui"))
     client = await JobClient.connect(Actor(username="alice"), stack.ready["temporal"])
-    speeches, nothing = ({"type": "file", "path": f"/examples/{name}.txt"} for name in ("speeches", "no-such-file"))
+    speeches, nothing = (
+        {"type": "file", "path": f"/examples/{name}.txt"} for name in ("speeches", "no-such-file")
+    )
     counted = await client.create(asked_for("Count the speeches", "word-count", text=speeches))
     await client.wait(counted.id)
 
@@ -126,27 +130,35 @@ async def shows(browser: Chromium, address: str, *words: str, height: int = 1000
     try:
         await eventually(is_complete, 30)
     except AssertionError:
-        raise AssertionError(f"{[word for word in words if word not in seen]} are missing in:\n{seen}") from None
+        raise AssertionError(
+            f"{[word for word in words if word not in seen]} are missing in:\n{seen}"
+        ) from None
     return seen
 
 
 async def metadata(browser: Chromium, jobs: Jobs, job_id: str, *words: str) -> str:
     """The page of a job that says what it is and what has become of it."""
-    run = jobs.stack.temporal("workflow", "describe", "--workflow-id", job_id)["workflowExecutionInfo"]["execution"][
-        "runId"
-    ]
+    run = jobs.stack.temporal("workflow", "describe", "--workflow-id", job_id)[
+        "workflowExecutionInfo"
+    ]["execution"]["runId"]
     return await shows(
-        browser, f"{jobs.stack.ready['ui']}/namespaces/default/workflows/{job_id}/{run}/user-metadata", *words
+        browser,
+        f"{jobs.stack.ready['ui']}/namespaces/default/workflows/{job_id}/{run}/user-metadata",
+        *words,
     )
 
 
 def test_the_page_shows_every_picture() -> None:
     named = re.findall(r"\(images/([a-z-]+\.png)\)", (ROOT / "docs" / "operators.md").read_text())
-    assert sorted(named) == sorted(file.name for file in (ROOT / "docs" / "images").glob("web-ui-*.png"))
+    assert sorted(named) == sorted(
+        file.name for file in (ROOT / "docs" / "images").glob("web-ui-*.png")
+    )
 
 
 @pytest.mark.timeout(180)
-async def test_the_list_tells_which_jobs_there_are_and_how_they_ended(jobs: Jobs, browser: Chromium) -> None:
+async def test_the_list_tells_which_jobs_there_are_and_how_they_ended(
+    jobs: Jobs, browser: Chromium
+) -> None:
     ui = jobs.stack.ready["ui"]
     await browser.go(ui)
     columns = json.dumps({"default": [{"label": label} for label in COLUMNS]})
@@ -170,7 +182,12 @@ async def test_the_list_tells_which_jobs_there_are_and_how_they_ended(jobs: Jobs
 async def test_a_running_job_says_what_it_waits_for(jobs: Jobs, browser: Chromium) -> None:
     waits = "its end, or its time to run out"
     await metadata(
-        browser, jobs, jobs.running, "sleep@1.0 (Sweep of 2026) for alice", "RUNNING: All replicas run.", waits
+        browser,
+        jobs,
+        jobs.running,
+        "sleep@1.0 (Sweep of 2026) for alice",
+        "RUNNING: All replicas run.",
+        waits,
     )
     await browser.picture("web-ui-running")
 
@@ -188,16 +205,35 @@ async def test_a_cancelled_job_says_so_and_why(jobs: Jobs, browser: Chromium) ->
 
 @pytest.mark.timeout(180)
 async def test_a_failed_job_says_whose_fault_it_was(jobs: Jobs, browser: Chromium) -> None:
-    word = "The replica of rank 0 vanished without an exit code: the machine or its processes were stopped."
-    await metadata(browser, jobs, jobs.failed, "FAILURE: The scheduler, the hardware or the provider failed.", word)
+    word = (
+        "The replica of rank 0 vanished without an exit code: the machine or its processes "
+        "were stopped."
+    )
+    await metadata(
+        browser,
+        jobs,
+        jobs.failed,
+        "FAILURE: The scheduler, the hardware or the provider failed.",
+        word,
+    )
     await browser.picture("web-ui-failed")
     address = f"{jobs.stack.ready['ui']}/namespaces/default/workflows/{jobs.failed}"
-    await shows(browser, address, '"state": "FAILURE"', "Submit to local", "The time allocation runs out", height=1270)
+    await shows(
+        browser,
+        address,
+        '"state": "FAILURE"',
+        "Submit to local",
+        "The time allocation runs out",
+        height=1270,
+    )
     await browser.picture("web-ui-timeline")
 
 
 @pytest.mark.timeout(180)
 async def test_a_refused_job_says_why(jobs: Jobs, browser: Chromium) -> None:
-    words = ("The provider local refused: There is no file /examples/no-such-file.txt.", "Nothing is held for the job")
+    words = (
+        "The provider local refused: There is no file /examples/no-such-file.txt.",
+        "Nothing is held for the job",
+    )
     await metadata(browser, jobs, jobs.refused, "FAILED", "Refused (PROVIDER_REJECTED)", *words)
     await browser.picture("web-ui-refused")

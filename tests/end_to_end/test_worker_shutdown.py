@@ -1,4 +1,6 @@
-"""Workers, as real processes, are asked to stop, come and go; and what is bad for one job is not bad for the others."""
+"""Workers, as real processes, are asked to stop, come and go; and what is bad for one job is not
+bad for the others.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ from temporalio.testing import WorkflowEnvironment
 from client import Actor, JobClient, ProviderClient
 from tests.conftest import TEST_CATALOG
 from tests.end_to_end.worker_process import WorkerProcess, prepare, serving
-from tests.fake_provider import AcknowledgingProvider
+from tests.fake_provider import FakeProvider
 from tests.waiting import eventually
 from ucloud_orchestrator.models import Job, JobSpecification, JobState, JobUpdate
 from ucloud_orchestrator.temporal.names import TASK_QUEUE, WORKFLOW
@@ -36,7 +38,11 @@ SLACK = 5.0
 
 
 def specification(provider: str = "local") -> JobSpecification:
-    product = {"id": "cpu-1" if provider == "local" else "cpu-2", "category": "cpu", "provider": provider}
+    product = {
+        "id": "cpu-1" if provider == "local" else "cpu-2",
+        "category": "cpu",
+        "provider": provider,
+    }
     document = {
         "application": {"name": "echo", "version": "1"},
         "product": product,
@@ -49,23 +55,26 @@ def specification(provider: str = "local") -> JobSpecification:
 class Life:
     """A worker as a process, the provider, and those who talk to both."""
 
-    def __init__(self, temporal: Client, provider: AcknowledgingProvider, folder: Path) -> None:
+    def __init__(self, temporal: Client, provider: FakeProvider, folder: Path) -> None:
         self.temporal, self.provider, self.folder = temporal, provider, folder
-        self.jobs, self.reports = JobClient(temporal, Actor(username="alice")), ProviderClient(temporal, "local")
+        self.jobs, self.reports = (
+            JobClient(temporal, Actor(username="alice")),
+            ProviderClient(temporal, "local"),
+        )
         self.worker = self.new_worker(LONG)
 
-    def new_worker(self, patience: float) -> WorkerProcess:
+    def new_worker(self, timeout: float) -> WorkerProcess:
         addresses = dict.fromkeys(("local", "second"), self.provider.url)
         host = self.temporal.service_client.config.target_host
-        more = {"UCLOUD_STOP_PATIENCE": str(patience), "UCLOUD_CATALOG": str(self.folder / "catalog")}
+        more = {"UCLOUD_STOP_TIMEOUT": str(timeout), "UCLOUD_CATALOG": str(self.folder / "catalog")}
         return WorkerProcess(self.folder, host, addresses, **more)
 
-    async def serve(self, patience: float) -> None:
-        """Have a worker of that patience."""
-        if self.worker.is_running and self.worker.settings["UCLOUD_STOP_PATIENCE"] != str(patience):
+    async def serve(self, timeout: float) -> None:
+        """Have a worker of that timeout."""
+        if self.worker.is_running and self.worker.settings["UCLOUD_STOP_TIMEOUT"] != str(timeout):
             await self.worker.terminate()
         if not self.worker.is_running:
-            self.worker = self.new_worker(patience)
+            self.worker = self.new_worker(timeout)
             await self.worker.start()
 
     async def report(self, job_id: str, state: JobState) -> None:
@@ -109,7 +118,9 @@ class Life:
 
     async def identities(self, job_id: str) -> set[str]:
         """The workers that have worked on the job."""
-        done = [event.workflow_task_completed_event_attributes for event in await self.history(job_id)]
+        done = [
+            event.workflow_task_completed_event_attributes for event in await self.history(job_id)
+        ]
         return {event.identity for event in done if event.identity}
 
     async def end(self, job_id: str) -> list[JobState]:
@@ -122,14 +133,16 @@ class Life:
 
 
 @pytest.fixture(scope="module")
-async def life(environment: WorkflowEnvironment, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Life]:
+async def life(
+    environment: WorkflowEnvironment, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Life]:
     folder = tmp_path_factory.mktemp("graceful")
     await prepare(folder)
     shutil.copytree(TEST_CATALOG, folder / "catalog")
     file = folder / "catalog" / "catalog.yaml"
     limited = f"id: local\nlimits: {{maximumConcurrentCalls: {CALLS}}}\n"
     file.write_text(file.read_text().replace("id: local\n", limited, 1))
-    provider = AcknowledgingProvider()
+    provider = FakeProvider()
     await provider.listen()
     lived = Life(environment.client, provider, folder)
     yield lived
@@ -150,7 +163,9 @@ async def test_calls_under_way_are_finished_before_the_worker_stops(life: Life) 
     submitted, creating = await life.submitting()
     said = life.worker.log.read_text().count("Beginning worker shutdown")
     stopping = asyncio.create_task(life.worker.terminate())
-    await eventually(lambda: life.worker.log.read_text().count("Beginning worker shutdown") == said + 3)
+    await eventually(
+        lambda: life.worker.log.read_text().count("Beginning worker shutdown") == said + 3
+    )
     for call in ("create", "terminate"):
         life.provider.open[call].set()
     assert await stopping < SLACK
@@ -190,7 +205,9 @@ async def test_what_does_not_end_while_the_worker_stops_is_done_by_the_next(life
     assert await life.end(cancelled) == CANCELLED
     assert life.states(await life.jobs.wait(settled)) == QUEUED_TO_END
     assert life.provider.calls_for(admitted) == life.provider.calls_for(settled) == ["create"]
-    assert life.provider.calls_for(submitted) == ["create"] * 2  # of the same id: its provider starts it once
+    assert (
+        life.provider.calls_for(submitted) == ["create"] * 2
+    )  # of the same id: its provider starts it once
     assert life.provider.calls_for(cancelled) == ["create", "terminate", "terminate"]
 
 
@@ -210,7 +227,9 @@ async def test_workers_share_the_load_and_come_and_go(life: Life) -> None:
         before = len(lived)
         await asyncio.gather(*(live() for _ in range(6)))
         identities = set().union(*[await life.identities(job_id) for job_id in lived[before:]])
-        return {int(identity.partition("@")[0]) for identity in identities} == {one.process.pid for one in workers}
+        return {int(identity.partition("@")[0]) for identity in identities} == {
+            one.process.pid for one in workers
+        }
 
     async with serving(second):
         await eventually(lambda: both_work(first, second))
@@ -248,10 +267,14 @@ async def test_a_workflow_that_cannot_be_decoded_holds_up_nobody_else(life: Life
     await life.serve(SHORT)
     poisonous = [life.jobs.new_job_id() for _ in range(10)]
     for job_id in poisonous:
-        await life.temporal.start_workflow(WORKFLOW, "This is no job.", id=job_id, task_queue=TASK_QUEUE)
+        await life.temporal.start_workflow(
+            WORKFLOW, "This is no job.", id=job_id, task_queue=TASK_QUEUE
+        )
 
     for job_id in poisonous:
-        await eventually(lambda job_id=job_id: life.has(EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED, job_id))  # type: ignore[misc]
+        await eventually(
+            lambda job_id=job_id: life.has(EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED, job_id)
+        )  # type: ignore[misc]
     began = time.monotonic()
     jobs = await asyncio.gather(*(life.running() for _ in range(3)))
     for job_id in jobs:

@@ -13,9 +13,17 @@ from tests.waiting import eventually
 from ucloud_orchestrator.models import Job, JobState
 
 
-def application(name: str, kind: str, *invocation: str | dict[str, str], **more: Any) -> dict[str, Any]:
+def application(
+    name: str, kind: str, *invocation: str | dict[str, str], **more: Any
+) -> dict[str, Any]:
     """A document for the catalog; the job keeps no output but its logs."""
-    common = {"title": name, "version": "1", "authors": ["UCloud"], "description": name, "outputFileGlobs": []}
+    common = {
+        "title": name,
+        "version": "1",
+        "authors": ["UCloud"],
+        "description": name,
+        "outputFileGlobs": [],
+    }
     tool = {"name": "system", "version": "1"}
     fixed = {"application": "v1", "name": name, "tool": tool, "applicationType": kind}
     return fixed | common | {"invocation": list(invocation)} | more

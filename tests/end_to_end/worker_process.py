@@ -20,10 +20,17 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 class WorkerProcess:
-    """`python -m worker` of the code in `source`, in a folder of its own; `more` are further settings."""
+    """`python -m worker` of the code in `source`, in a folder of its own; `more` are further
+    settings.
+    """
 
     def __init__(
-        self, folder: Path, temporal: str, addresses: dict[str, str], source: Path = ROOT, **more: str
+        self,
+        folder: Path,
+        temporal: str,
+        addresses: dict[str, str],
+        source: Path = ROOT,
+        **more: str,
     ) -> None:
         self.database = folder / "store.sqlite"
         self.log = folder / "worker.log"
@@ -51,13 +58,19 @@ class WorkerProcess:
         """Start it, and wait until it serves."""
         self.process = await self._run()
         assert self.process.stdout is not None
-        assert json.loads(await self.process.stdout.readline())["event"] == "ready", self.log.read_text()
+        assert json.loads(await self.process.stdout.readline())["event"] == "ready", (
+            self.log.read_text()
+        )
 
     async def _run(self, *arguments: str) -> asyncio.subprocess.Process:
         command = (sys.executable, "-m", "worker", "--json", *arguments)
         with self.log.open("ab") as log:
             return await asyncio.create_subprocess_exec(
-                *command, env=os.environ | self.settings, cwd=self._source, stdout=asyncio.subprocess.PIPE, stderr=log
+                *command,
+                env=os.environ | self.settings,
+                cwd=self._source,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
             )
 
     def suspend(self) -> None:
@@ -70,11 +83,11 @@ class WorkerProcess:
             self.process.kill()
             await self.process.wait()
 
-    async def terminate(self, patience: float = 40.0) -> float:
+    async def terminate(self, timeout: float = 40.0) -> float:
         """Ask it to stop; it must end well in that many seconds. Returns how many it took."""
         began = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
-        code = await asyncio.wait_for(self.process.wait(), patience)
+        code = await asyncio.wait_for(self.process.wait(), timeout)
         assert code == 0, self.log.read_text()
         return time.monotonic() - began
 

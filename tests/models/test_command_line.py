@@ -70,7 +70,9 @@ def values(given: dict[str, Any]) -> dict[str, AppParameterValue]:
     kinds |= {"d_text": "text"}
     return {
         name: AppParameterValue.model_validate(
-            value if isinstance(value, dict) else {"type": kinds.get(name) or kinds[name[0]], "value": value}
+            value
+            if isinstance(value, dict)
+            else {"type": kinds.get(name) or kinds[name[0]], "value": value}
         )
         for name, value in given.items()
     }
@@ -81,7 +83,12 @@ def var(*names: str, **affixes: Any) -> dict[str, Any]:
 
 
 FLAG = {"type": "flag", "var": "bool", "flag": "--example"}
-ALL_FOUR = {"prefixGlobal": "--gpre", "prefixVariable": "--pre", "suffixVariable": "--suf", "suffixGlobal": "--gsuf"}
+ALL_FOUR = {
+    "prefixGlobal": "--gpre",
+    "prefixVariable": "--pre",
+    "suffixVariable": "--suf",
+    "suffixGlobal": "--gsuf",
+}
 TWO = {"v1": "v1", "v2": "v2"}
 GLUED = {"isPrefixVariablePartOfArg": True}
 LONG = "x" * 100_000
@@ -102,7 +109,11 @@ CASES: list[tuple[list[Any], dict[str, Any], list[str]]] = [
         ["foo", "--gpre", "--pre", "v1", "--suf", "--pre", "v2", "--suf", "--gsuf"],
     ),
     (["foo", var("v1", "v2", **ALL_FOUR)], {}, ["foo"]),
-    (["foo", var("v1", "v2", **ALL_FOUR)], {"v2": "x"}, ["foo", "--gpre", "--pre", "x", "--suf", "--gsuf"]),
+    (
+        ["foo", var("v1", "v2", **ALL_FOUR)],
+        {"v2": "x"},
+        ["foo", "--gpre", "--pre", "x", "--suf", "--gsuf"],
+    ),
     ([var("v1", suffixVariable=".txt", isSuffixVariablePartOfArg=True)], TWO, ["v1.txt"]),
     ([var("v1", suffixVariable=".txt")], TWO, ["v1", ".txt"]),
     ([var("v1", suffixGlobal="--end")], TWO, ["v1", "--end"]),
@@ -112,13 +123,27 @@ CASES: list[tuple[list[Any], dict[str, Any], list[str]]] = [
     ([var("v1")], {"v1": "Hello, World!"}, ["Hello, World!"]),
     ([var("int", prefixGlobal="--count")], {"int": 42}, ["--count", "42"]),
     (
-        [var("int", prefixGlobal="--entries", prefixVariable="--entry", suffixVariable="--next", **GLUED)],
+        [
+            var(
+                "int",
+                prefixGlobal="--entries",
+                prefixVariable="--entry",
+                suffixVariable="--next",
+                **GLUED,
+            )
+        ],
         {"int": 42},
         ["--entries", "--entry42", "--next"],
     ),
     (
         [
-            var("int", "v1", prefixGlobal="--entries", prefixVariable="--entry", suffixVariable="--next")
+            var(
+                "int",
+                "v1",
+                prefixGlobal="--entries",
+                prefixVariable="--entry",
+                suffixVariable="--next",
+            )
             | {"suffixGlobal": "--endOfEntries", "isSuffixVariablePartOfArg": True}
         ],
         {"int": 42, "v1": "hello"},
@@ -146,8 +171,16 @@ CASES: list[tuple[list[Any], dict[str, Any], list[str]]] = [
     ([var("dir")], {"dir": {"type": "file", "path": "/home/a/folder/"}}, ["/work/folder"]),
     ([var("file")], {"file": {"type": "file", "path": "/home/a b/$(x).csv"}}, ["/work/$(x).csv"]),
     ([var("peer")], {"peer": {"type": "peer", "hostname": "database", "jobId": "1"}}, ["database"]),
-    ([var("lic")], {"lic": {"type": "license_server", "id": "license-1"}}, ["licenses.example.com:5000/key"]),
-    ([var("lic")], {"lic": {"type": "license_server", "id": "license-2"}}, ["licenses.example.com:5000"]),
+    (
+        [var("lic")],
+        {"lic": {"type": "license_server", "id": "license-1"}},
+        ["licenses.example.com:5000/key"],
+    ),
+    (
+        [var("lic")],
+        {"lic": {"type": "license_server", "id": "license-2"}},
+        ["licenses.example.com:5000"],
+    ),
     ([var("lic")], {"lic": {"type": "license_server", "id": "unknown"}}, ["unknown"]),
     ([var("ing")], {"ing": {"type": "ingress", "id": "link-1"}}, ["link-1"]),
     ([var("ip")], {"ip": {"type": "network", "id": "ip-1"}}, ["ip-1"]),
@@ -212,7 +245,9 @@ def test_environment() -> None:
             "MISSING": {"type": "env", "var": "NO_SUCH"},
         },
     )
-    built = build_environment(app, values({"v1": "a b", "v2": "c", "bool": True}), {"HOME": "/work"})
+    built = build_environment(
+        app, values({"v1": "a b", "v2": "c", "bool": True}), {"HOME": "/work"}
+    )
     assert built == {
         "WORD": "plain",
         "TWO": "a b c",

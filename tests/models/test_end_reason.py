@@ -10,7 +10,9 @@ from ucloud_orchestrator.models.end_reason import end_reason
 from ucloud_orchestrator.models.job import JobOwner
 
 RUNNING = JobUpdate(timestamp=1, state=JobState.RUNNING, status="Your job is now running.")
-CANCELING = JobUpdate(timestamp=2, state=JobState.CANCELING, status="Your job is being cancelled: enough")
+CANCELING = JobUpdate(
+    timestamp=2, state=JobState.CANCELING, status="Your job is being cancelled: enough"
+)
 POOR = JobUpdate(timestamp=2, status="Your job has been terminated (No more credits).")
 POOR_CANCELING = JobUpdate(
     timestamp=2, state=JobState.CANCELING, status="Your job is being terminated (No more credits)."

@@ -7,17 +7,32 @@ from typing import Any
 
 import pytest
 
-from ucloud_orchestrator.models import Application, ErrorCode, Job, JobOwner, JobSpecification, JobState, JobStatus
+from ucloud_orchestrator.models import (
+    Application,
+    ErrorCode,
+    Job,
+    JobOwner,
+    JobSpecification,
+    JobState,
+    JobStatus,
+)
 from ucloud_orchestrator.models.access import for_reader, job_permissions
 from ucloud_orchestrator.models.job import Permission, ResourceAclEntry, UserEntity
 from ucloud_orchestrator.models.resource_verification import (
     FileKind,
-    Surroundings,
+    JobReferences,
     lost_access_findings,
     verify_resources,
     with_forced_read_only,
 )
-from ucloud_orchestrator.models.workspace import Drive, License, Membership, Project, PublicIp, PublicLink
+from ucloud_orchestrator.models.workspace import (
+    Drive,
+    License,
+    Membership,
+    Project,
+    PublicIp,
+    PublicLink,
+)
 
 ALICE = JobOwner(created_by="alice")
 IN_OCEAN = JobOwner(created_by="alice", project="ocean")
@@ -27,7 +42,11 @@ GROUP_MAY_READ = {
     "entity": {"type": "project_group", "projectId": "ocean", "group": "readers"},
     "permissions": ["READ"],
 }
-FILES = {"/mine/file": FileKind.FILE, "/mine/folder": FileKind.DIRECTORY, "/shared/file": FileKind.FILE}
+FILES = {
+    "/mine/file": FileKind.FILE,
+    "/mine/folder": FileKind.DIRECTORY,
+    "/shared/file": FileKind.FILE,
+}
 
 
 def application(**changes: Any) -> Application:
@@ -50,7 +69,9 @@ def application(**changes: Any) -> Application:
     return Application.model_validate(document | changes)
 
 
-def specification(resources: list[dict[str, Any]] | None = None, **parameters: Any) -> JobSpecification:
+def specification(
+    resources: list[dict[str, Any]] | None = None, **parameters: Any
+) -> JobSpecification:
     return JobSpecification.model_validate(
         {
             "application": {"name": "a", "version": "1"},
@@ -63,10 +84,17 @@ def specification(resources: list[dict[str, Any]] | None = None, **parameters: A
 
 def live_job(owner: JobOwner, state: JobState, *for_alice: Permission) -> Job:
     acl = [ResourceAclEntry(entity=UserEntity(username="alice"), permissions=list(for_alice))]
-    return Job(id="p", owner=owner, specification=specification(), status=JobStatus(state=state), created_at=1, acl=acl)
+    return Job(
+        id="p",
+        owner=owner,
+        specification=specification(),
+        status=JobStatus(state=state),
+        created_at=1,
+        acl=acl,
+    )
 
 
-def surroundings(memberships: list[Membership] | None = None) -> Surroundings:
+def surroundings(memberships: list[Membership] | None = None) -> JobReferences:
     drives = [
         Drive.model_validate({"id": "mine"} | OF_ALICE),
         Drive.model_validate(
@@ -80,18 +108,24 @@ def surroundings(memberships: list[Membership] | None = None) -> Surroundings:
     links = [
         PublicLink.model_validate({"id": "link", "domain": "a.example"} | OF_ALICE),
         PublicLink.model_validate({"id": "ocean-link", "domain": "o.example"} | OF_OCEAN),
-        PublicLink.model_validate({"id": "far-link", "domain": "f.example"} | OF_ALICE | {"provider": "other"}),
+        PublicLink.model_validate(
+            {"id": "far-link", "domain": "f.example"} | OF_ALICE | {"provider": "other"}
+        ),
     ]
     addresses = [
         PublicIp.model_validate({"id": "ip", "address": "192.0.2.1"} | OF_ALICE),
-        PublicIp.model_validate({"id": "far-ip", "address": "192.0.2.2"} | OF_ALICE | {"provider": "other"}),
+        PublicIp.model_validate(
+            {"id": "far-ip", "address": "192.0.2.2"} | OF_ALICE | {"provider": "other"}
+        ),
     ]
     licenses = [
         License.model_validate({"id": "license", "address": "l", "port": 1} | OF_ALICE),
-        License.model_validate({"id": "far-license", "address": "l", "port": 1} | OF_ALICE | {"provider": "other"}),
+        License.model_validate(
+            {"id": "far-license", "address": "l", "port": 1} | OF_ALICE | {"provider": "other"}
+        ),
         License.model_validate({"id": "ocean-license", "address": "l", "port": 1} | OF_OCEAN),
     ]
-    return Surroundings(
+    return JobReferences(
         memberships=memberships or [],
         drives={drive.id: drive for drive in drives},
         links={link.id: link for link in links},
@@ -102,11 +136,17 @@ def surroundings(memberships: list[Membership] | None = None) -> Surroundings:
             "queued": live_job(ALICE, JobState.IN_QUEUE),
             "foreign": live_job(IN_OCEAN, JobState.RUNNING),
             "carols": live_job(JobOwner(created_by="carol", project="ocean"), JobState.RUNNING),
-            "shared": live_job(JobOwner(created_by="carol", project="ocean"), JobState.RUNNING, Permission.EDIT),
-            "shown": live_job(JobOwner(created_by="carol", project="ocean"), JobState.RUNNING, Permission.READ),
+            "shared": live_job(
+                JobOwner(created_by="carol", project="ocean"), JobState.RUNNING, Permission.EDIT
+            ),
+            "shown": live_job(
+                JobOwner(created_by="carol", project="ocean"), JobState.RUNNING, Permission.READ
+            ),
         },
         kind_of=lambda drive, path: (
-            FileKind.UNKNOWN if drive.id == "ocean" else FILES.get(path.rstrip("/"), FileKind.MISSING)
+            FileKind.UNKNOWN
+            if drive.id == "ocean"
+            else FILES.get(path.rstrip("/"), FileKind.MISSING)
         ),
     )
 
@@ -121,7 +161,12 @@ def peer(job_id: str) -> dict[str, Any]:
 
 def test_a_job_that_keeps_every_rule() -> None:
     job = specification(
-        [{"type": "ingress", "id": "link"}, {"type": "network", "id": "ip"}, peer("running"), file("/shared/file")],
+        [
+            {"type": "ingress", "id": "link"},
+            {"type": "network", "id": "ip"},
+            peer("running"),
+            file("/shared/file"),
+        ],
         file=file("/mine/file"),
         folder=file("/mine/folder/"),
         license={"type": "license_server", "id": "license"},
@@ -139,7 +184,11 @@ BROKEN: list[tuple[JobSpecification, str, str]] = [
         "parameters.file",
         "The file /far/file is provided by other, and the job by local.",
     ),
-    (specification(file=file("/mine/missing")), "parameters.file", "There is no file /mine/missing."),
+    (
+        specification(file=file("/mine/missing")),
+        "parameters.file",
+        "There is no file /mine/missing.",
+    ),
     (
         specification(file=file("/mine/folder")),
         "parameters.file",
@@ -152,20 +201,36 @@ BROKEN: list[tuple[JobSpecification, str, str]] = [
     ),
     (specification([file("/mine/missing")]), "resources[0]", "There is no file /mine/missing."),
     (specification([peer("none")]), "resources[0]", "There is no job none for the peer database."),
-    (specification([peer("foreign")]), "resources[0]", "There is no job foreign for the peer database."),
+    (
+        specification([peer("foreign")]),
+        "resources[0]",
+        "There is no job foreign for the peer database.",
+    ),
     (
         specification([peer("queued")]),
         "resources[0]",
         "The peer database (job queued) is in state IN_QUEUE; it must be RUNNING.",
     ),
-    (specification([{"type": "ingress", "id": "none"}]), "resources[0]", CANNOT.format("public link none")),
-    (specification([{"type": "ingress", "id": "ocean-link"}]), "resources[0]", CANNOT.format("public link ocean-link")),
+    (
+        specification([{"type": "ingress", "id": "none"}]),
+        "resources[0]",
+        CANNOT.format("public link none"),
+    ),
+    (
+        specification([{"type": "ingress", "id": "ocean-link"}]),
+        "resources[0]",
+        CANNOT.format("public link ocean-link"),
+    ),
     (
         specification([{"type": "ingress", "id": "far-link"}]),
         "resources[0]",
         "The public link far-link is provided by other, and the job by local.",
     ),
-    (specification([{"type": "network", "id": "none"}]), "resources[0]", CANNOT.format("public IP address none")),
+    (
+        specification([{"type": "network", "id": "none"}]),
+        "resources[0]",
+        CANNOT.format("public IP address none"),
+    ),
     (
         specification([{"type": "network", "id": "far-ip"}]),
         "resources[0]",
@@ -189,16 +254,21 @@ BROKEN: list[tuple[JobSpecification, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("job", "field", "sentence"), BROKEN, ids=[sentence for _, _, sentence in BROKEN])
+@pytest.mark.parametrize(
+    ("job", "field", "sentence"), BROKEN, ids=[sentence for _, _, sentence in BROKEN]
+)
 def test_a_job_that_breaks_one_rule(job: JobSpecification, field: str, sentence: str) -> None:
     found = verify_resources(ALICE, job, application(), surroundings())
     assert [(finding.field, finding.message) for finding in found] == [(field, sentence)]
 
 
 @pytest.mark.parametrize(
-    ("resource", "word"), [({"type": "ingress", "id": "link"}, "public links"), ({"type": "network", "id": "ip"}, "IP")]
+    ("resource", "word"),
+    [({"type": "ingress", "id": "link"}, "public links"), ({"type": "network", "id": "ip"}, "IP")],
 )
-def test_links_and_addresses_only_where_the_application_takes_them(resource: dict[str, Any], word: str) -> None:
+def test_links_and_addresses_only_where_the_application_takes_them(
+    resource: dict[str, Any], word: str
+) -> None:
     plain = application(allowPublicLink=False, allowPublicIp=False)
     found = verify_resources(ALICE, specification([resource]), plain, surroundings())
     assert len(found) == 1
@@ -207,17 +277,26 @@ def test_links_and_addresses_only_where_the_application_takes_them(resource: dic
 
 def test_a_stranger_has_no_jobs_in_a_project() -> None:
     found = verify_resources(IN_OCEAN, specification(), application(), surroundings())
-    assert [(finding.code, finding.field) for finding in found] == [(ErrorCode.FORBIDDEN, "project")]
+    assert [(finding.code, finding.field) for finding in found] == [
+        (ErrorCode.FORBIDDEN, "project")
+    ]
 
 
 @pytest.mark.parametrize(
     ("role", "groups", "may_use_link", "may_read"),
-    [("PI", [], True, True), ("ADMIN", [], True, True), ("USER", [], False, False), ("USER", ["readers"], False, True)],
+    [
+        ("PI", [], True, True),
+        ("ADMIN", [], True, True),
+        ("USER", [], False, False),
+        ("USER", ["readers"], False, True),
+    ],
 )
 def test_what_a_project_has_is_for_its_admins_and_by_its_lists(
     role: str, groups: list[str], may_use_link: bool, may_read: bool
 ) -> None:
-    around = surroundings([Membership.model_validate({"project": "ocean", "role": role, "groups": groups})])
+    around = surroundings(
+        [Membership.model_validate({"project": "ocean", "role": role, "groups": groups})]
+    )
     link = specification([{"type": "ingress", "id": "ocean-link"}])
     assert (verify_resources(IN_OCEAN, link, application(), around) == []) == may_use_link
     reading = specification(file=file("/ocean/file"))
@@ -238,7 +317,10 @@ def test_files_are_read_only_where_their_owner_may_not_write() -> None:
 
 
 def test_a_job_that_had_a_file_for_writing_must_be_able_to_write() -> None:
-    written, read = specification([file("/shared/file")]), specification([file("/shared/file", readOnly=True)])
+    written, read = (
+        specification([file("/shared/file")]),
+        specification([file("/shared/file", readOnly=True)]),
+    )
     assert verify_resources(ALICE, written, application(), surroundings()) == []
     assert [one.message for one in lost_access_findings(ALICE, written, surroundings())] == [
         CANNOT.format("file /shared/file")
@@ -246,13 +328,18 @@ def test_a_job_that_had_a_file_for_writing_must_be_able_to_write() -> None:
     assert lost_access_findings(ALICE, read, surroundings()) == []
 
 
-@pytest.mark.parametrize(("job_id", "may_connect"), [("carols", False), ("shown", False), ("shared", True)])
+@pytest.mark.parametrize(
+    ("job_id", "may_connect"), [("carols", False), ("shown", False), ("shared", True)]
+)
 def test_a_peer_is_a_job_that_one_may_change(job_id: str, may_connect: bool) -> None:
     member = surroundings([Membership.model_validate({"project": "ocean", "role": "USER"})])
     found = verify_resources(IN_OCEAN, specification([peer(job_id)]), application(), member)
     assert (found == []) == may_connect
     administrator = surroundings([Membership.model_validate({"project": "ocean", "role": "ADMIN"})])
-    assert verify_resources(IN_OCEAN, specification([peer(job_id)]), application(), administrator) == []
+    assert (
+        verify_resources(IN_OCEAN, specification([peer(job_id)]), application(), administrator)
+        == []
+    )
 
 
 def job_of(owner: JobOwner, acl: list[Mapping[str, Any]] | None = None) -> Job:
@@ -286,8 +373,12 @@ BOB_MAY_EDIT = {"entity": {"type": "user", "username": "bob"}, "permissions": ["
         ("dave", [], job_of(IN_OCEAN, [GROUP_MAY_READ]), ""),
     ],
 )
-def test_who_may_do_what_with_a_job(username: str, memberships: list[Membership], job: Job, expected: str) -> None:
-    assert job_permissions(username, memberships, job) == {Permission(word) for word in expected.split()}
+def test_who_may_do_what_with_a_job(
+    username: str, memberships: list[Membership], job: Job, expected: str
+) -> None:
+    assert job_permissions(username, memberships, job) == {
+        Permission(word) for word in expected.split()
+    }
 
 
 def test_only_an_admin_reads_the_access_list() -> None:

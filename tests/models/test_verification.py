@@ -1,4 +1,6 @@
-"""Each rule of verification is broken alone, and one job that breaks many gets a sentence for each."""
+"""Each rule of verification is broken alone, and one job that breaks many gets a sentence for
+each.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +8,29 @@ from typing import Any
 
 import pytest
 
-from ucloud_orchestrator.models import Application, ComputeSupport, JobSpecification, Product, SimpleDuration, Tool
+from ucloud_orchestrator.models import (
+    Application,
+    ComputeSupport,
+    JobSpecification,
+    Product,
+    SimpleDuration,
+    Tool,
+)
 from ucloud_orchestrator.models.verification import complete, verify
 
 TOOL = Tool.model_validate(
-    {"title": "t", "name": "t", "version": "1", "authors": [], "backend": "NATIVE", "defaultMaxTime": {"hours": 2}}
+    {
+        "title": "t",
+        "name": "t",
+        "version": "1",
+        "authors": [],
+        "backend": "NATIVE",
+        "defaultMaxTime": {"hours": 2},
+    }
 )
-PRODUCT = Product.model_validate({"name": "cpu-1", "category": {"name": "cpu", "provider": "local"}})
+PRODUCT = Product.model_validate(
+    {"name": "cpu-1", "category": {"name": "cpu", "provider": "local"}}
+)
 SUPPORT = ComputeSupport.model_validate({"native": {"enabled": True, "peers": True}})
 OPTIONS = [{"name": "Small one", "value": "s"}, {"name": "Large one", "value": "l"}]
 APPLICATION = {
@@ -39,10 +57,14 @@ GOOD: dict[str, Any] = {
 }
 
 
-def fields(application: dict[str, Any] = APPLICATION, support: ComputeSupport = SUPPORT, **changes: Any) -> list[str]:
+def fields(
+    application: dict[str, Any] = APPLICATION, support: ComputeSupport = SUPPORT, **changes: Any
+) -> list[str]:
     parameters = GOOD["parameters"] | changes.pop("parameters", {})
     specification = JobSpecification.model_validate(GOOD | changes | {"parameters": parameters})
-    findings = verify(specification, Application.model_validate(application), TOOL, PRODUCT, support)
+    findings = verify(
+        specification, Application.model_validate(application), TOOL, PRODUCT, support
+    )
     assert all(finding.message.endswith(".") for finding in findings)
     return [finding.field for finding in findings]
 
@@ -76,7 +98,9 @@ def test_an_option_may_be_given_by_value_or_name(choice: str) -> None:
 
 def test_a_missing_parameter_is_named() -> None:
     specification = JobSpecification.model_validate(GOOD | {"parameters": {}})
-    findings = verify(specification, Application.model_validate(APPLICATION), TOOL, PRODUCT, SUPPORT)
+    findings = verify(
+        specification, Application.model_validate(APPLICATION), TOOL, PRODUCT, SUPPORT
+    )
     assert [finding.message for finding in findings] == ["The parameter 'must' is missing."]
 
 
@@ -89,7 +113,9 @@ def test_extra_mounts_need_the_applications_consent() -> None:
     mount = [{"type": "file", "path": "/home/data"}]
     assert fields(resources=mount) == ["resources"]
     assert fields(APPLICATION | {"allowAdditionalMounts": True}, resources=mount) == []
-    assert fields(APPLICATION | {"applicationType": "WEB", "web": {"port": 80}}, resources=mount) == []
+    assert (
+        fields(APPLICATION | {"applicationType": "WEB", "web": {"port": 80}}, resources=mount) == []
+    )
 
 
 def test_extra_peers_need_the_applications_consent() -> None:
@@ -103,7 +129,9 @@ def test_peers_need_a_product_that_connects_jobs() -> None:
     without = ComputeSupport.model_validate({"native": {"enabled": True}})
     assert fields(support=without) == []
     assert fields(support=without, resources=[peer]) == ["product"]
-    application = APPLICATION | {"parameters": {"must": {"type": "text"}, "database": {"type": "peer"}}}
+    application = APPLICATION | {
+        "parameters": {"must": {"type": "text"}, "database": {"type": "peer"}}
+    }
     assert fields(application, without, parameters={"database": peer}) == ["product"]
 
 
@@ -115,9 +143,9 @@ def test_peers_need_their_own_host_names() -> None:
 def test_files_need_their_own_names() -> None:
     application = APPLICATION | {"allowAdditionalMounts": True}
     parameter = {"input": {"type": "file", "path": "/home/a/data"}}
-    assert fields(application, parameters=parameter, resources=[{"type": "file", "path": "/home/b/data"}]) == [
-        "resources"
-    ]
+    assert fields(
+        application, parameters=parameter, resources=[{"type": "file", "path": "/home/b/data"}]
+    ) == ["resources"]
 
 
 def test_a_plain_value_is_no_resource() -> None:
@@ -130,12 +158,17 @@ def test_ssh_needs_an_application_with_ssh() -> None:
 
 
 def test_the_product_must_run_the_tool() -> None:
-    assert fields(support=ComputeSupport.model_validate({"docker": {"enabled": True}})) == ["product"]
+    assert fields(support=ComputeSupport.model_validate({"docker": {"enabled": True}})) == [
+        "product"
+    ]
 
 
 def test_what_is_not_in_the_catalog() -> None:
     specification = JobSpecification.model_validate(GOOD)
-    assert [finding.field for finding in verify(specification, None, None, None, None)] == ["application", "product"]
+    assert [finding.field for finding in verify(specification, None, None, None, None)] == [
+        "application",
+        "product",
+    ]
 
 
 def test_many_mistakes_are_told_at_once() -> None:
@@ -163,6 +196,8 @@ def test_many_mistakes_are_told_at_once() -> None:
 
 
 def test_defaults_are_filled_in() -> None:
-    completed = complete(JobSpecification.model_validate(GOOD), Application.model_validate(APPLICATION), TOOL)
+    completed = complete(
+        JobSpecification.model_validate(GOOD), Application.model_validate(APPLICATION), TOOL
+    )
     assert completed.parameters["default"].to_wire() == {"type": "integer", "value": 5}
     assert completed.time_allocation == SimpleDuration(hours=2)

@@ -25,9 +25,11 @@ async def late() -> None:
 
 
 async def test_every_check_is_told_in_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "PATIENCE", 0.5)
+    monkeypatch.setattr(health, "TIMEOUT", 0.5)
     app = Starlette(routes=health_routes({"a": answering, "b": hanging, "c": late}))
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://process") as client:
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://process"
+    ) as client:
         answer = await client.get("/readyz")
         assert answer.status_code == 503
         assert answer.json() == {

@@ -1,4 +1,6 @@
-"""Settings: the environment goes before the file, and every mistake is told by its name and without its value."""
+"""Settings: the environment goes before the file, and every mistake is told by its name and without
+its value.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ucloud_orchestrator.process.settings import SettingsWrong
+from ucloud_orchestrator.process.settings import SettingsError
 from ucloud_orchestrator.process.worker_settings import WorkerSettings
 from ucloud_orchestrator.provider.settings import ProviderSettings
 from ucloud_orchestrator.temporal.codec_server import CodecServerSettings
@@ -33,14 +35,21 @@ def test_the_environment_goes_before_the_file(file: Path, monkeypatch: pytest.Mo
     [
         ("retention = 30", r"There is no setting retention, which stands in .*worker.toml\."),
         ("issuer", r"UCLOUD_CONFIG names .*worker.toml, which is not TOML: .*"),
-        ("health_port = 70000", r"The setting health_port in .*worker.toml is wrong: input should be less than .*"),
-        (None, r"UCLOUD_CONFIG names .*worker.toml, which cannot be read \(No such file or directory\)\."),
+        (
+            "health_port = 70000",
+            r"The setting health_port in .*worker.toml is wrong: input should be less than .*",
+        ),
+        (
+            None,
+            r"UCLOUD_CONFIG names .*worker.toml, which cannot be read \(No such file or "
+            r"directory\)\.",
+        ),
     ],
 )
 def test_a_mistake_in_the_file_is_told(file: Path, text: str | None, sentence: str) -> None:
     if text is not None:
         file.write_text(text)
-    with pytest.raises(SettingsWrong, match=f"^{sentence}$"):
+    with pytest.raises(SettingsError, match=f"^{sentence}$"):
         WorkerSettings.read()
 
 
@@ -53,12 +62,18 @@ def test_a_mistake_in_the_file_is_told(file: Path, text: str | None, sentence: s
             "secret",
             "The setting UCLOUD_OPERATORS is wrong: it must be",
         ),
-        (WorkerSettings, "UCLOUD_RETENTION_DAYS", "0", "The setting UCLOUD_RETENTION_DAYS is wrong: input should be"),
+        (
+            WorkerSettings,
+            "UCLOUD_RETENTION_DAYS",
+            "0",
+            "The setting UCLOUD_RETENTION_DAYS is wrong: input should be",
+        ),
         (
             ProviderSettings,
             "UCLOUD_PROVIDER_METRICS_ADDRESS",
             "9465",
-            "The setting UCLOUD_PROVIDER_METRICS_ADDRESS is wrong: '9465' is no address: it must be host:port",
+            "The setting UCLOUD_PROVIDER_METRICS_ADDRESS is wrong: '9465' is no address: it must "
+            "be host:port",
         ),
         (
             ProviderSettings,
@@ -81,10 +96,14 @@ def test_a_mistake_in_the_file_is_told(file: Path, text: str | None, sentence: s
     ],
 )
 def test_a_mistake_in_the_environment_is_told(
-    kind: type[WorkerSettings], variable: str, value: str, sentence: str, monkeypatch: pytest.MonkeyPatch
+    kind: type[WorkerSettings],
+    variable: str,
+    value: str,
+    sentence: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(variable, value)
-    with pytest.raises(SettingsWrong) as raised:
+    with pytest.raises(SettingsError) as raised:
         kind.read()
     assert str(raised.value).startswith(sentence)
     assert "secret" not in str(raised.value)
@@ -92,24 +111,41 @@ def test_a_mistake_in_the_environment_is_told(
 
 @pytest.mark.parametrize(
     ("module", "variable"),
-    [("worker", "UCLOUD_HEALTH_PORT"), ("provider", "UCLOUD_PROVIDER_PORT"), ("codec_server", "UCLOUD_CODEC_PORT")],
+    [
+        ("worker", "UCLOUD_HEALTH_PORT"),
+        ("provider", "UCLOUD_PROVIDER_PORT"),
+        ("codec_server", "UCLOUD_CODEC_PORT"),
+    ],
 )
-def test_a_process_ends_with_the_sentence(module: str, variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_ends_with_the_sentence(
+    module: str, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(variable, "none")
-    done = subprocess.run([sys.executable, "-m", module], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", module], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 2
     assert done.stderr.startswith(f"The setting {variable} is wrong: ")
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_provider_without_the_public_key_says_what_makes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_provider_without_the_public_key_says_what_makes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("UCLOUD_PROVIDER_PUBLIC_KEY_FILE", str(tmp_path / "local.public.pem"))
     monkeypatch.setenv("UCLOUD_PROVIDER_DATA_DIR", str(tmp_path))
     done = subprocess.run(
-        [sys.executable, "-m", "ucloud_orchestrator.provider"], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-m", "ucloud_orchestrator.provider"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 3
-    assert "local.public.pem cannot be read (No such file or directory): 'ucloud-orchestrator setup'" in done.stderr
+    assert (
+        "local.public.pem cannot be read (No such file or directory): 'ucloud-orchestrator setup'"
+        in done.stderr
+    )
 
 
 def test_the_level_of_the_log_may_be_written_small(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +155,10 @@ def test_the_level_of_the_log_may_be_written_small(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize(
     ("module", "variable"),
-    [("provider", "UCLOUD_PROVIDER_PUBLIC_KEY_FILE"), ("codec_server", "UCLOUD_CODEC_PUBLIC_KEY_FILE")],
+    [
+        ("provider", "UCLOUD_PROVIDER_PUBLIC_KEY_FILE"),
+        ("codec_server", "UCLOUD_CODEC_PUBLIC_KEY_FILE"),
+    ],
 )
 def test_a_key_file_without_a_key_is_told_at_the_start(
     module: str, variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -131,7 +170,9 @@ def test_a_key_file_without_a_key_is_told_at_the_start(
     monkeypatch.setenv(variable, str(key))
     monkeypatch.setenv("UCLOUD_PROVIDER_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("UCLOUD_ENCRYPTION_KEY_FILE", str(keys))
-    done = subprocess.run([sys.executable, "-m", module], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", module], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode in (2, 3)
     assert f"{key} holds no public" in done.stderr
     assert "Traceback" not in done.stderr

@@ -1,4 +1,6 @@
-"""A process that was asked to stop is gone in bounded time, whatever it does and whoever holds it up."""
+"""A process that was asked to stop is gone in bounded time, whatever it does and whoever holds it
+up.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ asyncio.run(hang())
 )
 def test_a_deadline_ends_a_process_that_hangs(hang: str) -> None:
     command = [sys.executable, "-c", HANGING.format(hang=hang)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         for _ in range(2):
@@ -56,7 +60,9 @@ def test_the_codec_server_does_not_wait_for_a_request_that_never_comes(
     port = free_port()
     monkeypatch.setenv("UCLOUD_CODEC_PORT", str(port))
     with subprocess.Popen(
-        [sys.executable, "-m", "ucloud_orchestrator.temporal.codec_server"], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "ucloud_orchestrator.temporal.codec_server"],
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stderr is not None
         while "Uvicorn running" not in (line := process.stderr.readline()):
@@ -64,4 +70,4 @@ def test_the_codec_server_does_not_wait_for_a_request_that_never_comes(
         with socket.create_connection(("127.0.0.1", port)) as client:
             client.sendall(b"POST /decode HTTP/1.1\r\nHost: codec\r\nContent-Length: 100\r\n\r\n{")
             process.send_signal(signal.SIGTERM)
-            process.wait(codec_server.STOP_PATIENCE + 20)
+            process.wait(codec_server.STOP_TIMEOUT + 20)

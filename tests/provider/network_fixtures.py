@@ -1,4 +1,6 @@
-"""A provider whose jobs have networks of their own, jobs that listen and connect, and what is left of them."""
+"""A provider whose jobs have networks of their own, jobs that listen and connect, and what is left
+of them.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,8 @@ from tests.waiting import eventually
 from ucloud_orchestrator.provider.network import namespaces
 
 separate = pytest.mark.skipif(
-    namespaces.obstacle() is not None and os.environ.get("CI") != "true",
-    reason=f"no networks of their own: {namespaces.obstacle()}",
+    namespaces.unavailable_reason() is not None and os.environ.get("CI") != "true",
+    reason=f"no networks of their own: {namespaces.unavailable_reason()}",
 )
 """What only networks of their own can show; CI must have them."""
 PYTHON = Path(sys.executable).resolve()
@@ -56,8 +58,12 @@ def listening(replicas: int = 1, **changes: Any) -> dict[str, Any]:
     return shell(f"{PYTHON} -c {shlex.quote(LISTEN)}", replicas, **changes)
 
 
-def connecting(*targets: str, replicas: int = 1, before: str = "", **changes: Any) -> dict[str, Any]:
-    return shell(f"{before}{PYTHON} -c {shlex.quote(CONNECT)} {' '.join(targets)}", replicas, **changes)
+def connecting(
+    *targets: str, replicas: int = 1, before: str = "", **changes: Any
+) -> dict[str, Any]:
+    return shell(
+        f"{before}{PYTHON} -c {shlex.quote(CONNECT)} {' '.join(targets)}", replicas, **changes
+    )
 
 
 def peer(hostname: str, job: dict[str, Any]) -> dict[str, Any]:
@@ -65,7 +71,9 @@ def peer(hostname: str, job: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_python(served: Served, **changes: Any) -> Served:
-    served.settings = served.settings.model_copy(update={"system_folders": [PYTHON.parents[1]], **changes})
+    served.settings = served.settings.model_copy(
+        update={"system_folders": [PYTHON.parents[1]], **changes}
+    )
     return served
 
 
@@ -107,7 +115,9 @@ async def listen(served: Served, *jobs: dict[str, Any]) -> None:
     await served.call("", *jobs)
     for job in jobs:
         for rank in range(job["specification"]["replicas"]):
-            await eventually(lambda job=job, rank=rank: "listening" in written(served, job, rank), 40)  # type: ignore[misc]
+            await eventually(
+                lambda job=job, rank=rank: "listening" in written(served, job, rank), 40
+            )  # type: ignore[misc]
 
 
 def written(served: Served, job: dict[str, Any], rank: int) -> str:
@@ -121,7 +131,9 @@ async def answers(served: Served, job: dict[str, Any], rank: int = 0) -> dict[st
     """What a job that connects was answered, by target."""
     end = await eventually(lambda: served.reports.ended(job["id"]), 60)
     assert end is not None
-    assert end.status == "The job has finished with exit code 0." or "rank" in (end.status or ""), end.status
+    assert end.status == "The job has finished with exit code 0." or "rank" in (end.status or ""), (
+        end.status
+    )
     lines = served.output(job, f"stdout-{rank}.txt").splitlines()
     return dict(line.split(" ", 1) for line in lines)
 

@@ -31,11 +31,14 @@ from ucloud_orchestrator.setup import make_keys
 from ucloud_orchestrator.temporal.names import new_job_id
 
 sandboxed = pytest.mark.skipif(
-    not bubblewrap.is_available() and os.environ.get("CI") != "true", reason="bubblewrap does not work on this machine"
+    not bubblewrap.is_available() and os.environ.get("CI") != "true",
+    reason="bubblewrap does not work on this machine",
 )
 """What only a sandbox can show; CI must have one."""
-STOP_PATIENCE = 60.0
-"""Seconds that a provider may take to end; it breaks off after five what its clients have under way."""
+STOP_TIMEOUT = 60.0
+"""Seconds that a provider may take to end; it breaks off after five what its clients have under
+way.
+"""
 
 
 class Reports:
@@ -78,7 +81,12 @@ class Reports:
 
     def ended(self, job_id: str) -> JobUpdate | None:
         return next(
-            (update for update in self.taken.get(job_id, []) if update.state and update.state.is_terminal), None
+            (
+                update
+                for update in self.taken.get(job_id, [])
+                if update.state and update.state.is_terminal
+            ),
+            None,
         )
 
 
@@ -99,7 +107,13 @@ class Served:
 
     def token(self, algorithm: str = "RS256", key: Any = None, **changes: Any) -> str:
         now = int(time.time())
-        claims = {"iss": "cloud.sdu.dk", "sub": "_UCloud", "role": "SERVICE", "iat": now, "exp": now + 60} | changes
+        claims = {
+            "iss": "cloud.sdu.dk",
+            "sub": "_UCloud",
+            "role": "SERVICE",
+            "iat": now,
+            "exp": now + 60,
+        } | changes
         claims = {name: value for name, value in claims.items() if value is not None}
         key = (self.folder / "keys" / "local.private.pem").read_text() if key is None else key
         return jwt.encode(claims, key, algorithm=algorithm)
@@ -108,7 +122,9 @@ class Served:
         headers = {"Authorization": f"Bearer {self.token() if token is None else token}"}
         # Without certificates, which cost each client a megabyte and are not used on the loopback.
         base = f"{self.url}/ucloud/local/jobs"
-        async with httpx.AsyncClient(base_url=base, headers=headers, verify=False, timeout=60) as client:
+        async with httpx.AsyncClient(
+            base_url=base, headers=headers, verify=False, timeout=60
+        ) as client:
             if call.startswith("retrieve"):
                 return await client.get(f"/{call}")
             return await client.post(f"/{call}", json={"items": list(items)})
@@ -124,12 +140,18 @@ class Served:
         return (await self.call("interactiveSession", item)).status_code == 200
 
     def output(self, job: dict[str, Any], name: str) -> str:
-        return (self.folder / "provider" / "drives" / "home" / "Jobs" / job["id"] / name).read_text()
+        return (
+            self.folder / "provider" / "drives" / "home" / "Jobs" / job["id"] / name
+        ).read_text()
 
     def wrapper_of(self, job: dict[str, Any], rank: int = 0) -> int | None:
         """The process id of a replica's wrapper, once it has one."""
         with contextlib.suppress(OSError):
-            return int((self.folder / "provider" / "jobs" / job["id"] / f"replica-{rank}" / "pid").read_text())
+            return int(
+                (
+                    self.folder / "provider" / "jobs" / job["id"] / f"replica-{rank}" / "pid"
+                ).read_text()
+            )
         return None
 
     def processes_of(self, job: dict[str, Any]) -> list[psutil.Process]:
@@ -198,7 +220,7 @@ async def serving(served: Served) -> AsyncIterator[Served]:
         yield served
     finally:
         server.should_exit = True
-        async with asyncio.timeout(STOP_PATIENCE):
+        async with asyncio.timeout(STOP_TIMEOUT):
             await task
 
 
@@ -252,5 +274,8 @@ def shell(script: str, replicas: int = 1, **changes: Any) -> dict[str, Any]:
         "owner": {"createdBy": "alice"},
         "createdAt": 1,
         "specification": specification | changes,
-        "status": {"state": "IN_QUEUE", "resolvedApplication": {"application": application, "tool": tool}},
+        "status": {
+            "state": "IN_QUEUE",
+            "resolvedApplication": {"application": application, "tool": tool},
+        },
     }

@@ -39,7 +39,9 @@ def slurm_served(folder: Path, reports: Reports, options: SlurmOptions | None = 
     served = Served(folder, reports)
     options = options or SlurmOptions(partition="main", cores=1, memory=500)
     entry = ProductExecutor(product="cpu-1", category="cpu", executor="slurm", slurm=options)
-    served.settings = served.settings.model_copy(update={"executors": [entry], "slurm_interval": 1.0})
+    served.settings = served.settings.model_copy(
+        update={"executors": [entry], "slurm_interval": 1.0}
+    )
     return served
 
 

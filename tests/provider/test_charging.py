@@ -48,9 +48,13 @@ async def test_a_job_without_credits_is_stopped(tmp_path: Path) -> None:
         assert served.processes_of(job) == []
 
 
-async def test_what_ended_while_the_provider_was_away_is_charged_until_its_end(tmp_path: Path) -> None:
+async def test_what_ended_while_the_provider_was_away_is_charged_until_its_end(
+    tmp_path: Path,
+) -> None:
     served = Served(tmp_path, Reports())
-    job = paid(shell("while [ ! -e /work/go ]; do sleep 0.05; done"), unitOfPrice="CREDITS_PER_MINUTE")
+    job = paid(
+        shell("while [ ! -e /work/go ]; do sleep 0.05; done"), unitOfPrice="CREDITS_PER_MINUTE"
+    )
     folder = tmp_path / "provider" / "jobs" / job["id"]
     async with serving(served):
         await served.call("", job)
@@ -59,7 +63,10 @@ async def test_what_ended_while_the_provider_was_away_is_charged_until_its_end(t
     await eventually((folder / "replica-0" / "exit-code").exists)
     # It began an hour ago, and ran for 90 seconds.
     began = time.time() - 3600
-    with contextlib.closing(sqlite3.connect(tmp_path / "provider" / "provider.sqlite")) as ledger, ledger:
+    with (
+        contextlib.closing(sqlite3.connect(tmp_path / "provider" / "provider.sqlite")) as ledger,
+        ledger,
+    ):
         ledger.execute("UPDATE meters SET started_at = ?", [int(began * 1000)])
     os.utime(folder / "replica-0" / "exit-code", (began + 90, began + 90))
     async with serving(served):

@@ -1,4 +1,6 @@
-"""What becomes of files: those of a job end with it, its output is kept, and those of drives stay as they are."""
+"""What becomes of files: those of a job end with it, its output is kept, and those of drives stay
+as they are.
+"""
 
 from __future__ import annotations
 
@@ -58,8 +60,13 @@ async def test_a_read_only_input_cannot_be_made_writable(provider: Served) -> No
     (provider.folder / "drive" / "in").mkdir()
     (provider.folder / "drive" / "in" / "file").write_text("given")
     given = {"type": "file", "path": "/data/in", "readOnly": True}
-    script = "mount -o remount,bind,rw /work/in; umount /work/in; echo changed > /work/in/file; rm -rf in; mv in out; "
-    script += "unshare -rm sh -c 'mount -o remount,bind,rw /work/in; echo changed > /work/in/file'; true"
+    script = (
+        "mount -o remount,bind,rw /work/in; umount /work/in; echo changed > /work/in/file; "
+        "rm -rf in; mv in out; "
+    )
+    script += (
+        "unshare -rm sh -c 'mount -o remount,bind,rw /work/in; echo changed > /work/in/file'; true"
+    )
     job = shell(script, parameters={"input": given})
     await ended(provider, job)
     assert (provider.folder / "drive" / "in" / "file").read_text() == "given"
@@ -68,7 +75,8 @@ async def test_a_read_only_input_cannot_be_made_writable(provider: Served) -> No
 
 async def test_globs_choose_files_and_folders(provider: Served) -> None:
     script = (
-        "mkdir -p out/deep results other .hidden; for f in out/deep/a results/b.csv results/b.txt other/c d.txt e; "
+        "mkdir -p out/deep results other .hidden; for f in out/deep/a results/b.csv "
+        "results/b.txt other/c d.txt e; "
     )
     script += "do echo $f > $f; done"
     job = with_globs(shell(script), "out", "results/*.csv", "*.txt")
@@ -78,7 +86,10 @@ async def test_globs_choose_files_and_folders(provider: Served) -> None:
 
 
 async def test_names_may_hold_anything(provider: Served) -> None:
-    job = shell("echo 1 > 'two\nlines'; echo 2 > ' * [a] '; echo 3 > -rf; mkdir 'a\nfolder'; echo 4 > 'a\nfolder/x'")
+    job = shell(
+        "echo 1 > 'two\nlines'; echo 2 > ' * [a] '; echo 3 > -rf; mkdir 'a\nfolder'; echo 4 > "
+        "'a\nfolder/x'"
+    )
     await ended(provider, job)
     expected = {"two\nlines": "1\n", " * [a] ": "2\n", "-rf": "3\n", "a\nfolder/x": "4\n"}
     assert kept(provider, job) == expected
@@ -96,11 +107,18 @@ async def test_links_are_kept_as_links_and_never_followed(provider: Served) -> N
     secret.mkdir()
     (secret / "key").write_text("private")
     script = (
-        f"ln -s {secret} folder; ln -s {secret}/key key; ln -s / root; mkdir d; ln -s {secret} d/folder; ln -s . loop"
+        f"ln -s {secret} folder; ln -s {secret}/key key; ln -s / root; mkdir d; ln -s "
+        f"{secret} d/folder; ln -s . loop"
     )
     job = with_globs(shell(script), "*", "folder/*", "d/folder/*", "root/etc/passwd", "loop/loop/*")
     await ended(provider, job)
-    expected = {"folder": str(secret), "key": f"{secret}/key", "root": "/", "d/folder": str(secret), "loop": "."}
+    expected = {
+        "folder": str(secret),
+        "key": f"{secret}/key",
+        "root": "/",
+        "d/folder": str(secret),
+        "loop": ".",
+    }
     assert kept(provider, job) == {name: f"-> {target}" for name, target in expected.items()}
     assert (secret / "key").read_text() == "private"
 
@@ -110,7 +128,10 @@ async def test_a_mounted_folder_is_never_moved_or_emptied(provider: Served) -> N
     mounted.mkdir()
     (mounted / "before").write_text("before")
     given = {"type": "file", "path": "/data/result"}
-    script = "echo new > result/new; rm -rf result; ln -s /data result; ln -s result other; echo new > result/new"
+    script = (
+        "echo new > result/new; rm -rf result; ln -s /data result; ln -s result other; echo "
+        "new > result/new"
+    )
     job = with_globs(shell(script, parameters={"input": given}), "*", "result/*", "other/*")
     (mounted / "before").chmod(0o644)
     await ended(provider, job)
@@ -123,7 +144,12 @@ async def test_a_mounted_folder_is_never_moved_or_emptied(provider: Served) -> N
 @pytest.mark.parametrize("end", ["success", "failure", "cancel", "no start"])
 async def test_files_of_a_job_end_with_it(provider: Served, end: str) -> None:
     closed = "mkdir -p closed/inside; echo x > closed/inside/x; chmod 000 closed/inside closed; "
-    script = {"success": "true", "failure": "exit 3", "cancel": "echo ready; sleep 300", "no start": "true"}[end]
+    script = {
+        "success": "true",
+        "failure": "exit 3",
+        "cancel": "echo ready; sleep 300",
+        "no start": "true",
+    }[end]
     job = with_globs(shell(closed + script), "nothing")
     if end == "no start":
         # A link in the place of the output folder: where it leads, nothing may be written.
@@ -241,7 +267,11 @@ def test_a_folder_may_be_made_by_many_at_once(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         for number in range(200):
             inside = f"{number}/Jobs"
-            made = set(pool.map(lambda _, inside=inside: output_files.make_folder(tmp_path, inside), range(8)))
+            made = set(
+                pool.map(
+                    lambda _, inside=inside: output_files.make_folder(tmp_path, inside), range(8)
+                )
+            )
             assert made == {tmp_path / inside}
 
 
@@ -256,7 +286,9 @@ def test_output_crosses_file_systems_without_following_links(tmp_path: Path) -> 
         (work / "link").symlink_to(tmp_path / "secret")
         (work / "folder" / "link").symlink_to(tmp_path)
         os.mkfifo(work / "pipe")
-        assert output_files.collect(work, output_files.make_folder(tmp_path, "out"), ["*"], ()) == ["pipe"]
+        assert output_files.collect(work, output_files.make_folder(tmp_path, "out"), ["*"], ()) == [
+            "pipe"
+        ]
     finally:
         output_files.delete(work)
     assert not work.exists()

@@ -1,4 +1,6 @@
-"""From the check of a job's files to its start: what other jobs put in their place meanwhile leads nowhere."""
+"""From the check of a job's files to its start: what other jobs put in their place meanwhile leads
+nowhere.
+"""
 
 from __future__ import annotations
 
@@ -33,16 +35,18 @@ class Checked:
             file.write_text("private")
         (self.drive / "a" / "b" / "file").write_text("given")
         output = output_files.make_folder(self.drive, "Jobs/id")
-        self.logs = [output_files.make_log(output / name) for name in ("stdout-0.txt", "stderr-0.txt")]
+        self.logs = [
+            output_files.make_log(output / name) for name in ("stdout-0.txt", "stderr-0.txt")
+        ]
         job = Job.model_validate(shell(script, resources=list(inputs)))
-        room = bubblewrap.Room(
+        room = bubblewrap.SandboxSpec(
             work=folder / "work",
             ucloud=folder / "ucloud",
             mounts=Drives({"data": self.drive}).mounts(job),
             environment={"PATH": bubblewrap.PATH},
             changes_directory=True,
         )
-        self._words = bubblewrap.enclosed(["sh", "-c", script], room)
+        self._words = bubblewrap.sandbox_command(["sh", "-c", script], room)
 
     def start(self) -> int:
         """Run it, and give its exit code."""
@@ -75,21 +79,35 @@ def test_inputs_are_there_under_their_names(tmp_path: Path) -> None:
 @sandboxed
 @pytest.mark.parametrize("place", ["a", "a/b"])
 @pytest.mark.parametrize("read_only", [True, False])
-def test_a_link_in_the_place_of_an_input_is_not_followed(tmp_path: Path, place: str, read_only: bool) -> None:
-    job = Checked(tmp_path, "cat b/secret; echo harm > b/secret", given("/data/a/b", readOnly=read_only))
+def test_a_link_in_the_place_of_an_input_is_not_followed(
+    tmp_path: Path, place: str, read_only: bool
+) -> None:
+    job = Checked(
+        tmp_path, "cat b/secret; echo harm > b/secret", given("/data/a/b", readOnly=read_only)
+    )
     put_link(job.drive / place, job.victim)
     assert job.start() == launcher.NOT_STARTED
     assert job.logs[0].read_text() == ""
     assert "has changed since it was checked" in job.logs[1].read_text()
-    assert (job.victim / "secret").read_text() == (job.victim / "b" / "secret").read_text() == "private"
+    assert (
+        (job.victim / "secret").read_text()
+        == (job.victim / "b" / "secret").read_text()
+        == "private"
+    )
 
 
-@pytest.mark.parametrize("place", ["Jobs", "Jobs/id", "Jobs/id/stdout-0.txt", "Jobs/id/stderr-0.txt"])
+@pytest.mark.parametrize(
+    "place", ["Jobs", "Jobs/id", "Jobs/id/stdout-0.txt", "Jobs/id/stderr-0.txt"]
+)
 def test_a_link_in_the_place_of_a_log_is_not_followed(tmp_path: Path, place: str) -> None:
     job = Checked(tmp_path, "echo harm; echo harm >&2")
     (job.victim / "id").mkdir()
     names = {"Jobs": "id/", "Jobs/id": ""}
-    victims = [job.victim / names[place] / log.name for log in job.logs] if place in names else [job.victim / "secret"]
+    victims = (
+        [job.victim / names[place] / log.name for log in job.logs]
+        if place in names
+        else [job.victim / "secret"]
+    )
     for victim in victims:
         victim.write_text("private")
     put_link(job.drive / place, job.victim if place in names else victims[0])
@@ -114,7 +132,8 @@ async def test_a_pipe_in_the_place_of_a_log_holds_up_nobody(provider: Served) ->
 async def test_a_program_gets_nothing_from_the_starter(provider: Served) -> None:
     (provider.folder / "drive" / "in").mkdir()
     job = shell(
-        "for p in 1 self; do ls /proc/$p/fd; done; grep SigIgn /proc/self/status", resources=[given("/data/in")]
+        "for p in 1 self; do ls /proc/$p/fd; done; grep SigIgn /proc/self/status",
+        resources=[given("/data/in")],
     )
     await provider.call("", job)
     await provider.end_of(job)

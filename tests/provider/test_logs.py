@@ -1,4 +1,6 @@
-"""The output of jobs over WebSockets: complete, once, at the reader's pace, and never through a link."""
+"""The output of jobs over WebSockets: complete, once, at the reader's pace, and never through a
+link.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ from tests.waiting import eventually
 from ucloud_orchestrator.models.provider_api import LogStream
 from ucloud_orchestrator.models.session import SessionType
 from ucloud_orchestrator.provider.auth.session_tokens import Session, SessionTokens
-from ucloud_orchestrator.provider.sessions.log_files import PIECE, Piece, Selection, pieces
+from ucloud_orchestrator.provider.sessions.log_files import CHUNK_SIZE, Piece, Selection, pieces
 
 MEGABYTE = 1024 * 1024
 
@@ -36,7 +38,9 @@ async def address(provider: Served, job: dict[str, Any], **more: Any) -> str:
 
 
 @asynccontextmanager
-async def reading(provider: Served, job: dict[str, Any], **request: Any) -> AsyncIterator[ClientConnection]:
+async def reading(
+    provider: Served, job: dict[str, Any], **request: Any
+) -> AsyncIterator[ClientConnection]:
     async with connect_websocket(await address(provider, job), compression=None) as socket:
         await socket.send(json.dumps({"type": "init"} | request))
         yield socket
@@ -70,7 +74,10 @@ async def everything(provider: Served, job: dict[str, Any], **request: Any) -> H
 
 
 async def test_logs_give_what_was_written_and_what_comes_with_positions(provider: Served) -> None:
-    job = shell('echo before; while [ ! -e "$UCLOUD_JOB_ID" ]; do sleep 0.1; done; echo æ; echo no >&2', replicas=2)
+    job = shell(
+        'echo before; while [ ! -e "$UCLOUD_JOB_ID" ]; do sleep 0.1; done; echo æ; echo no >&2',
+        replicas=2,
+    )
     await provider.call("", job)
     heard = Heard()
     async with asyncio.timeout(40), reading(provider, job) as socket:
@@ -81,7 +88,10 @@ async def test_logs_give_what_was_written_and_what_comes_with_positions(provider
             heard.take(text)
     assert heard.has_ended
     for rank in range(2):
-        assert (heard.text[f"{rank}.stdout"], heard.text[f"{rank}.stderr"]) == ("before\næ\n", "no\n")
+        assert (heard.text[f"{rank}.stdout"], heard.text[f"{rank}.stderr"]) == (
+            "before\næ\n",
+            "no\n",
+        )
         assert (heard.positions[f"{rank}.stdout"], heard.positions[f"{rank}.stderr"]) == (10, 3)
 
 
@@ -90,8 +100,13 @@ async def test_logs_stay_whole_after_the_end_and_can_be_selected(provider: Serve
     await provider.call("", job)
     await provider.end_of(job)
     assert len((await everything(provider, job)).text) == 4
-    assert (await everything(provider, job, rank=1)).text == {"1.stdout": "out\n", "1.stderr": "wrong\n"}
-    assert (await everything(provider, job, rank=1, stream="stderr")).text == {"1.stderr": "wrong\n"}
+    assert (await everything(provider, job, rank=1)).text == {
+        "1.stdout": "out\n",
+        "1.stderr": "wrong\n",
+    }
+    assert (await everything(provider, job, rank=1, stream="stderr")).text == {
+        "1.stderr": "wrong\n"
+    }
     assert (await everything(provider, job, rank=2)).text == {}
 
 
@@ -114,20 +129,24 @@ async def test_a_reader_goes_on_where_he_was(provider: Served) -> None:
         for _ in range(3):
             first.take(await socket.recv())
     rest = await everything(provider, job, positions=first.positions)
-    assert first.text["0.stdout"] + rest.text["0.stdout"] == "".join(f"{number}\n" for number in range(1, 100001))
+    assert first.text["0.stdout"] + rest.text["0.stdout"] == "".join(
+        f"{number}\n" for number in range(1, 100001)
+    )
     assert rest.text["0.stderr"] == "ende\n"
     assert "0.stdout" not in (await everything(provider, job, positions=rest.positions)).text
 
 
 async def test_a_position_never_cuts_a_character(tmp_path: Path) -> None:
     folder = job_folder(tmp_path)
-    text = "a" + "€" * PIECE
+    text = "a" + "€" * CHUNK_SIZE
     (folder / "stdout-0.txt").write_text(text)
     given = await all_pieces(folder, Selection([0], [LogStream.STDOUT]))
     assert "".join(piece.text for piece in given) == text
     begun = "".join(piece.text for piece in given[:2])
     assert given[1].position == len(begun.encode())
-    rest = await all_pieces(folder, Selection([0], [LogStream.STDOUT], {"0.stdout": given[1].position}))
+    rest = await all_pieces(
+        folder, Selection([0], [LogStream.STDOUT], {"0.stdout": given[1].position})
+    )
     assert begun + "".join(piece.text for piece in rest) == text
 
 
@@ -153,8 +172,8 @@ async def test_output_that_is_no_plain_text(tmp_path: Path, data: bytes, text: s
 
 async def test_each_rank_has_its_turn(tmp_path: Path) -> None:
     folder = job_folder(tmp_path)
-    (folder / "stdout-0.txt").write_bytes(b"0" * 5 * PIECE)
-    (folder / "stdout-1.txt").write_bytes(b"1" * PIECE)
+    (folder / "stdout-0.txt").write_bytes(b"0" * 5 * CHUNK_SIZE)
+    (folder / "stdout-1.txt").write_bytes(b"1" * CHUNK_SIZE)
     given = await all_pieces(folder, Selection([0, 1]))
     assert [piece.rank for piece in given] == [0, 1, 0, 0, 0, 0]
 
@@ -221,12 +240,16 @@ async def test_a_log_session_needs_its_own_token_once(provider: Served) -> None:
 
 
 async def test_a_job_that_is_not_known_has_no_logs(provider: Served) -> None:
-    answer = await provider.call("interactiveSession", {"job": shell("true"), "rank": 0, "sessionType": "LOGS"})
+    answer = await provider.call(
+        "interactiveSession", {"job": shell("true"), "rank": 0, "sessionType": "LOGS"}
+    )
     assert answer.status_code == 404
     assert "is not known here" in answer.json()["why"]
 
 
-@pytest.mark.parametrize("request_", ["no JSON", "[]", '{"positions": {"0.stdout": -1}}', '{"stream": "stdin"}'])
+@pytest.mark.parametrize(
+    "request_", ["no JSON", "[]", '{"positions": {"0.stdout": -1}}', '{"stream": "stdin"}']
+)
 async def test_a_bad_request_closes_the_session(provider: Served, request_: str) -> None:
     job = shell("echo out")
     await provider.call("", job)
@@ -240,7 +263,9 @@ async def test_a_bad_request_closes_the_session(provider: Served, request_: str)
 
 
 @pytest.mark.timeout(180)
-async def test_a_reader_who_reads_nothing_costs_no_memory_and_holds_up_nobody(provider: Served) -> None:
+async def test_a_reader_who_reads_nothing_costs_no_memory_and_holds_up_nobody(
+    provider: Served,
+) -> None:
     size = 64 * MEGABYTE
     job = shell(f"head -c {size} /dev/zero | tr '\\0' x", replicas=1)
     await provider.call("", job)

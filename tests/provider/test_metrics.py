@@ -19,7 +19,7 @@ from tests.provider.provider_process import Reports, Served, serving, shell
 from tests.waiting import eventually
 from ucloud_orchestrator.cli.supervisor import free_port
 from ucloud_orchestrator.process.logging import configure
-from ucloud_orchestrator.process.settings import ObservedSettings
+from ucloud_orchestrator.process.settings import MonitoredSettings
 from ucloud_orchestrator.process.worker_settings import WorkerSettings
 from ucloud_orchestrator.provider.settings import ProviderSettings
 
@@ -52,7 +52,9 @@ async def test_starts_and_ends_are_counted_by_kind(watched: Served) -> None:
         await watched.end_of(job)
     await eventually(lambda: watched.still_runs(stopped))
     seen = await figures(watched)
-    assert {state: seen["ucloud_provider_jobs", state] for state in ("waiting", "running", "stopping")} == {
+    assert {
+        state: seen["ucloud_provider_jobs", state] for state in ("waiting", "running", "stopping")
+    } == {
         "waiting": 0,
         "running": 1,
         "stopping": 0,
@@ -61,7 +63,10 @@ async def test_starts_and_ends_are_counted_by_kind(watched: Served) -> None:
     await watched.end_of(stopped)
     seen = await figures(watched)
     assert seen["ucloud_provider_jobs_started_total", ""] == 3
-    kinds = {kind: seen["ucloud_provider_jobs_ended_total", kind] for kind in ("success", "failure", "stopped")}
+    kinds = {
+        kind: seen["ucloud_provider_jobs_ended_total", kind]
+        for kind in ("success", "failure", "stopped")
+    }
     assert kinds == {"success": 2, "failure": 0, "stopped": 1}
     assert seen["ucloud_provider_jobs", "running"] == 0
     assert seen["ucloud_provider_look_seconds_count", ""] > 0
@@ -75,7 +80,9 @@ async def test_reports_that_nobody_takes_are_seen_until_they_are_taken(watched: 
     async def waiting() -> bool:
         seen = await figures(watched)
         return (
-            seen["ucloud_provider_unanswered_reports", "update"] > 0 < seen["ucloud_provider_report_failures_total", ""]
+            seen["ucloud_provider_unanswered_reports", "update"]
+            > 0
+            < seen["ucloud_provider_report_failures_total", ""]
         )
 
     await eventually(waiting)
@@ -122,7 +129,11 @@ async def test_a_provider_without_its_database_is_not_ready(watched: Served) -> 
     health = f"http://127.0.0.1:{watched.settings.health_port}"
     async with httpx.AsyncClient(verify=False) as client:
         assert (await client.get(f"{health}/healthz")).json() == {"status": "alive"}
-        assert (await client.get(f"{health}/readyz")).json() == {"status": "ready", "database": "ok", "jobs": "ok"}
+        assert (await client.get(f"{health}/readyz")).json() == {
+            "status": "ready",
+            "database": "ok",
+            "jobs": "ok",
+        }
         for file in (watched.folder / "provider").glob("provider.sqlite*"):
             file.write_bytes(b"This is no database.")
         ready = await client.get(f"{health}/readyz")
@@ -158,6 +169,6 @@ async def test_every_line_about_a_job_has_its_id(log: io.StringIO, watched: Serv
 
 @pytest.mark.parametrize("kind", [ProviderSettings, WorkerSettings])
 @pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:many", ":9465", "127.0.0.1:99999"])
-def test_an_address_must_be_host_and_port(kind: type[ObservedSettings], address: str) -> None:
+def test_an_address_must_be_host_and_port(kind: type[MonitoredSettings], address: str) -> None:
     with pytest.raises(ValidationError, match="metrics_address"):
         kind(metrics_address=address)

@@ -29,9 +29,9 @@ from tests.provider.network_fixtures import (
 from tests.provider.provider_process import Reports, Served, ServedApart, serving, shell
 from tests.waiting import eventually
 from ucloud_orchestrator.models import Job, JobState
-from ucloud_orchestrator.provider.jobs.database import Ledger
+from ucloud_orchestrator.provider.jobs.database import JobDatabase
 from ucloud_orchestrator.provider.network import namespaces
-from ucloud_orchestrator.provider.network.networks import Networks, NoNetwork
+from ucloud_orchestrator.provider.network.networks import NetworkNotFound, Networks
 from ucloud_orchestrator.temporal.names import new_job_id
 
 __all__ = ["networked"]
@@ -43,7 +43,9 @@ async def test_networks_survive_the_provider(tmp_path: Path) -> None:
     served = with_python(Served(tmp_path, Reports()))
     database = listening()
     first = connecting(
-        "db:5000", before="until [ -e /work/go ]; do sleep 0.1; done; ", resources=[peer("db", database)]
+        "db:5000",
+        before="until [ -e /work/go ]; do sleep 0.1; done; ",
+        resources=[peer("db", database)],
     )
     async with serving(served):
         await listen(served, database)
@@ -65,36 +67,50 @@ async def test_nothing_is_left_of_jobs_that_ended_without_the_provider(tmp_path:
     database = listening(replicas=2)
     await listen(served, database)
     until = "echo up; until [ -e /work/go ]; do sleep 0.1; done; "
-    asking = [connecting("db:5000", before=until, resources=[peer("db", database)]) for _ in range(4)]
+    asking = [
+        connecting("db:5000", before=until, resources=[peer("db", database)]) for _ in range(4)
+    ]
     long = shell("echo up; sleep 300", replicas=2)
     failing, missing = shell(f"{until}exit 3", replicas=2), shell("no-such-program")
     await served.call("", *asking, failing, long, missing)
-    ranks = [*((job, 0) for job in asking), *((job, rank) for job in (failing, long) for rank in (0, 1))]
+    ranks = [
+        *((job, 0) for job in asking),
+        *((job, rank) for job in (failing, long) for rank in (0, 1)),
+    ]
     await eventually(lambda: all(written(served, job, rank) == "up\n" for job, rank in ranks), 40)
     log = jobs_folder(served).parent / "drives" / "home" / "Jobs" / missing["id"] / "stderr-0.txt"
-    await eventually(lambda: log.exists() and not (jobs_folder(served) / missing["id"]).exists(), 40)
+    await eventually(
+        lambda: log.exists() and not (jobs_folder(served) / missing["id"]).exists(), 40
+    )
     apart.kill()
     for job in (*asking, failing):
         (jobs_folder(served) / job["id"] / "work" / "go").touch()
     # The networks of jobs that end without a provider end with them; those of the others are kept.
     living = {database["id"], long["id"]}
-    await eventually(lambda: {folder.parent.parent.name for folder, _ in held_by(served)} == living, 40)
+    await eventually(
+        lambda: {folder.parent.parent.name for folder, _ in held_by(served)} == living, 40
+    )
     held = {holder.pid for _, holder in held_by(served)}
     assert len(held) == 4
     # A crash may also have left a network whose job has ended and whose folder is gone.
     gone = jobs_folder(served) / "gone"
-    held.add(namespaces.hold(gone / "network" / "0", min(held)))
+    held.add(namespaces.create(gone / "network" / "0", min(held)))
     shutil.rmtree(gone)
     async with serving(served):
         await eventually(lambda: {job["id"] for job in asking} <= served.reports.taken.keys(), 40)
         await stop_all(served)
     assert held_by(served) == []
     # Neither is there a process that gave one of them its way out.
-    await eventually(lambda: not [line for line in processes() if any(f"/proc/{one}/" in line for one in held)], 40)
+    await eventually(
+        lambda: not [line for line in processes() if any(f"/proc/{one}/" in line for one in held)],
+        40,
+    )
 
 
 @separate
-async def test_a_replica_whose_network_was_killed_before_it_began_does_not_begin(tmp_path: Path) -> None:
+async def test_a_replica_whose_network_was_killed_before_it_began_does_not_begin(
+    tmp_path: Path,
+) -> None:
     served = with_python(Served(tmp_path, Reports()))
     job = Job.model_validate(shell("true"))
     networks = Networks(served.settings)
@@ -102,7 +118,7 @@ async def test_a_replica_whose_network_was_killed_before_it_began_does_not_begin
     ((_, holder),) = held_by(served)
     holder.kill()
     await eventually(lambda: not held_by(served))
-    with pytest.raises(NoNetwork):
+    with pytest.raises(NetworkNotFound):
         networks.entrance(job.id, 0)
     await networks.end(job.id)
 
@@ -125,7 +141,7 @@ async def test_a_peer_that_ends_is_refused_at_once(networked: Served) -> None:
 async def test_a_peer_that_ended_before_the_start_ends_the_job(tmp_path: Path) -> None:
     served = with_python(Served(tmp_path, Reports()))
     job = shell("true", resources=[peer("db", {"id": new_job_id()})])
-    ledger = Ledger(served.settings.data_dir / "provider.sqlite")
+    ledger = JobDatabase(served.settings.data_dir / "provider.sqlite")
     await ledger.open()
     await ledger.take([Job.model_validate(job)])
     await ledger.close()

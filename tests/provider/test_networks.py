@@ -56,7 +56,12 @@ async def test_several_peers_and_the_way_back(networked: Served) -> None:
     await listen(networked, one, two)
     both = listening(resources=[peer("one", one), peer("two.example.org", two), peer("again", one)])
     await listen(networked, both)
-    asked = connecting("one:5000", "TWO.example.org:5000", "again:5000", resources=both["specification"]["resources"])
+    asked = connecting(
+        "one:5000",
+        "TWO.example.org:5000",
+        "again:5000",
+        resources=both["specification"]["resources"],
+    )
     await networked.call("", asked)
     said = await answers(networked, asked)
     assert list(said.values()) == [f"{one['id']} 0", f"{two['id']} 0", f"{one['id']} 0"]
@@ -71,7 +76,9 @@ async def test_a_job_that_is_no_peer_is_not_reached(networked: Served) -> None:
     addresses = [address_of(networked, job) for job in (shared, hidden)]
     stranger = connecting("127.0.0.1:5000", *(f"{address}:5000" for address in addresses))
     # A peer of a peer is no peer.
-    half = connecting(*(f"{address}:5000" for address in addresses), resources=[peer("shared", shared)])
+    half = connecting(
+        *(f"{address}:5000" for address in addresses), resources=[peer("shared", shared)]
+    )
     await networked.call("", stranger, half)
     assert set((await answers(networked, stranger)).values()) == {"refused"}
     assert list((await answers(networked, half)).values()) == [f"{shared['id']} 0", "refused"]
@@ -90,8 +97,9 @@ async def test_services_of_the_machine_are_not_reached(networked: Served) -> Non
         f"127.0.0.1:{port}",
         f"localhost:{port}",
         f"{socket.gethostname()}:{port}",
-        f"{namespaces.WAY_OUT[2]}:{port}",
-        before=f"{PYTHON} -c {shlex.quote(code)} 2>&1 | grep -q ConnectionRefused && echo abstract refused;"
+        f"{namespaces.SLIRP_NETWORK[2]}:{port}",
+        before=f"{PYTHON} -c {shlex.quote(code)} 2>&1 | grep -q ConnectionRefused && echo "
+        "abstract refused;"
         "echo forwards $(cat /proc/sys/net/ipv4/ip_forward); ",
     )
     await networked.call("", job)
@@ -120,7 +128,10 @@ async def test_a_provider_with_a_thousand_open_files_makes_networks(networked: S
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
-@pytest.mark.skipif(namespaces.way_out_obstacle() is not None, reason=f"{namespaces.way_out_obstacle()}")
+@pytest.mark.skipif(
+    namespaces.internet_unavailable_reason() is not None,
+    reason=f"{namespaces.internet_unavailable_reason()}",
+)
 async def test_other_machines_are_reached(networked: Served) -> None:
     own = [
         entry.address
@@ -163,7 +174,10 @@ async def test_a_peer_that_does_not_run_here_is_refused(networked: Served) -> No
     for other in (ended, foreign):
         answer = await networked.call("", shell("true", resources=[peer("db", other)]))
         assert answer.status_code == 400
-        assert answer.json()["why"] == f"The peer db (job {other['id']}) does not run at this provider."
+        assert (
+            answer.json()["why"]
+            == f"The peer db (job {other['id']}) does not run at this provider."
+        )
 
 
 async def test_on_the_machines_network_a_peer_is_at_its_loopback(tmp_path: Path) -> None:
@@ -197,12 +211,16 @@ async def test_a_port_of_each_rank_is_reached_from_the_provider(networked: Serve
     assert folder.stat().st_mode & 0o077 == 0
     await networked.call("terminate", job)
     await networked.end_of(job)
-    await eventually(lambda: not folder.exists() and not [p for p in processes() if str(folder) in p])
+    await eventually(
+        lambda: not folder.exists() and not [p for p in processes() if str(folder) in p]
+    )
 
 
 async def test_without_networks_of_their_own_a_port_is_at_the_loopback(tmp_path: Path) -> None:
     async with serving(with_python(Served(tmp_path, Reports()), network="host")) as served:
         job = listening()
         await listen(served, job)
-        assert await Networks(served.settings).reach(job["id"], 0, 5000) == Endpoint(host="127.0.0.1", port=5000)
+        assert await Networks(served.settings).reach(job["id"], 0, 5000) == Endpoint(
+            host="127.0.0.1", port=5000
+        )
         await stop_all(served)

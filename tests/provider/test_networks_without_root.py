@@ -14,7 +14,9 @@ import pytest
 from tests.provider.network_fixtures import separate
 
 pytestmark = pytest.mark.long
-FILES = [str(Path(__file__).with_name(name)) for name in ("test_networks.py", "test_network_ends.py")]
+FILES = [
+    str(Path(__file__).with_name(name)) for name in ("test_networks.py", "test_network_ends.py")
+]
 
 
 @separate
@@ -33,8 +35,15 @@ def run_without_root() -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "HOME": folder, "PYTHONPATH": ":".join(filter(None, sys.path))}
         for python in (sys.executable, "/usr/bin/python3"):
             command = [*nobody, "sh", "-c", f"exec {python} -c 'import provider.server, tests'"]
-            if subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0:
+            if (
+                subprocess.run(
+                    command, env=environment, capture_output=True, check=False
+                ).returncode
+                == 0
+            ):
                 options = ["-q", "-p", "no:cacheprovider", f"--basetemp={folder}/t"]
                 command = [*nobody, python, "-m", "pytest", *options, *FILES]
-                return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+                return subprocess.run(
+                    command, env=environment, capture_output=True, text=True, check=False
+                )
     pytest.skip("another user may not run this installation")

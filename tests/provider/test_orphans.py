@@ -10,17 +10,17 @@ import pytest
 from tests.provider.provider_process import Reports, Served, shell
 from tests.waiting import eventually
 from ucloud_orchestrator.models import Job, JobState
-from ucloud_orchestrator.provider.jobs.database import Ledger
-from ucloud_orchestrator.provider.jobs.orphans import MINIMUM_AGE, Steward
+from ucloud_orchestrator.provider.jobs.database import JobDatabase
+from ucloud_orchestrator.provider.jobs.orphans import MINIMUM_AGE, OrphanCollector
 
 
 class Watched:
     """A steward over a ledger with one job."""
 
     def __init__(self, folder: Path) -> None:
-        self.ledger = Ledger(folder / "provider.sqlite")
+        self.ledger = JobDatabase(folder / "provider.sqlite")
         self.register = Reports()
-        self.steward = Steward(self.ledger, "local", 900, lambda: None, self.register)
+        self.steward = OrphanCollector(self.ledger, "local", 900, lambda: None, self.register)
         self.job = Job.model_validate(shell("true"))
 
     async def is_stopped(self) -> bool:
@@ -84,7 +84,9 @@ async def test_nothing_is_stopped_while_nobody_answers(watched: Watched) -> None
     await watched.ledger.close()
 
 
-async def test_a_check_of_the_orchestrator_leaves_no_process_without_an_owner(provider: Served) -> None:
+async def test_a_check_of_the_orchestrator_leaves_no_process_without_an_owner(
+    provider: Served,
+) -> None:
     owned, unowned = shell("sleep 600"), shell("sleep 600")
     provider.reports.jobs.add(owned["id"])
     await provider.call("", owned, unowned)

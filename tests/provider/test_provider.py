@@ -15,14 +15,22 @@ import psutil
 import pytest
 from websockets.asyncio.client import connect as connect_websocket
 
-from tests.provider.provider_process import Reports, Served, ServedApart, kill_wrapper_of, sandboxed, serving, shell
+from tests.provider.provider_process import (
+    Reports,
+    Served,
+    ServedApart,
+    kill_wrapper_of,
+    sandboxed,
+    serving,
+    shell,
+)
 from tests.waiting import eventually
 from ucloud_orchestrator.models import JobState, JobUpdate
-from ucloud_orchestrator.provider.executors import replica
+from ucloud_orchestrator.provider.executors import local, replica
 from ucloud_orchestrator.provider.executors.local import MAXIMUM_REPLICAS
 from ucloud_orchestrator.provider.executors.replica import Replica
-from ucloud_orchestrator.provider.jobs.database import Ledger
-from ucloud_orchestrator.provider.jobs.reconciler import ANSWER_PATIENCE, START_ATTEMPTS
+from ucloud_orchestrator.provider.jobs.database import JobDatabase
+from ucloud_orchestrator.provider.jobs.reconciler import ANSWER_TIMEOUT, START_ATTEMPTS
 
 
 async def test_a_job_runs_and_is_reported(provider: Served) -> None:
@@ -49,28 +57,36 @@ async def test_a_repeat_does_not_start_it_twice(provider: Served) -> None:
 async def test_news_that_are_noted_when_the_answer_is_due_are_in_the_answer(
     provider: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    note = Ledger.note_running
+    note = JobDatabase.note_running
 
-    async def slowly(ledger: Ledger, job_id: str, now: int, report: JobUpdate | None) -> None:
-        await asyncio.sleep(1.5 * ANSWER_PATIENCE)
+    async def slowly(ledger: JobDatabase, job_id: str, now: int, report: JobUpdate | None) -> None:
+        await asyncio.sleep(1.5 * ANSWER_TIMEOUT)
         await note(ledger, job_id, now, report)
 
-    monkeypatch.setattr(Ledger, "note_running", slowly)
+    monkeypatch.setattr(JobDatabase, "note_running", slowly)
     job = shell("sleep 300")
     answer = (await provider.call("", job)).json()["responses"][0]
     told = [update["state"] for update in answer.get("updates") or []]
     await eventually(lambda: told or provider.reports.taken.get(job["id"]))
-    assert JobState.RUNNING in (told or [update.state for update in provider.reports.taken[job["id"]]])
+    assert JobState.RUNNING in (
+        told or [update.state for update in provider.reports.taken[job["id"]]]
+    )
 
 
 async def test_a_batch_is_taken_as_a_whole_or_not(provider: Served) -> None:
-    good, bad = shell("true"), shell("true", product={"id": "no", "category": "cpu", "provider": "local"})
+    good, bad = (
+        shell("true"),
+        shell("true", product={"id": "no", "category": "cpu", "provider": "local"}),
+    )
     answer = await provider.call("", good, bad)
     assert answer.status_code == 400
     assert "There is no product no/cpu@local here." in answer.json()["why"]
     await provider.call("verify", good)
     end = await provider.end_of(good)
-    assert (end.state, end.status) == (JobState.FAILURE, "Your job is no longer available at the provider.")
+    assert (end.state, end.status) == (
+        JobState.FAILURE,
+        "Your job is no longer available at the provider.",
+    )
 
 
 async def test_terminate_ends_the_whole_tree(provider: Served) -> None:
@@ -78,7 +94,9 @@ async def test_terminate_ends_the_whole_tree(provider: Served) -> None:
     await provider.call("", job)
     await eventually(lambda: len(provider.processes_of(job)) > 1)
     processes = [
-        child for process in provider.processes_of(job) for child in [process, *process.children(recursive=True)]
+        child
+        for process in provider.processes_of(job)
+        for child in [process, *process.children(recursive=True)]
     ]
     began = time.monotonic()
     assert (await provider.call("terminate", job)).status_code == 200
@@ -95,7 +113,10 @@ async def test_a_job_that_was_terminated_before_is_never_started(provider: Serve
 
 
 async def test_replicas_and_their_files(provider: Served) -> None:
-    job = shell("cd /etc/ucloud; cat rank.txt cores.txt number_of_nodes.txt job_id.txt; ls; cat node-*.txt", replicas=3)
+    job = shell(
+        "cd /etc/ucloud; cat rank.txt cores.txt number_of_nodes.txt job_id.txt; ls; cat node-*.txt",
+        replicas=3,
+    )
     await provider.call("", job)
     await provider.end_of(job)
     for rank in range(3):
@@ -127,24 +148,32 @@ async def test_a_read_only_input_stays_as_it_is(provider: Served) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/data/missing", "/nodrive/x", "/data", "/data/link/passwd", "/data/hosts", "/data/new\nline"]
+    "path",
+    ["/data/missing", "/nodrive/x", "/data", "/data/link/passwd", "/data/hosts", "/data/new\nline"],
 )
 async def test_a_path_never_leaves_its_drive(provider: Served, path: str) -> None:
     (provider.folder / "drive" / "link").symlink_to("/etc")
     (provider.folder / "drive" / "hosts").symlink_to("/etc/hosts")
-    answer = await provider.call("", shell("true", parameters={"input": {"type": "file", "path": path}}))
+    answer = await provider.call(
+        "", shell("true", parameters={"input": {"type": "file", "path": path}})
+    )
     assert answer.status_code == 400
     assert "drive" in answer.json()["why"] or "There is no file" in answer.json()["why"]
 
 
 async def test_a_path_with_dots_is_refused(provider: Served) -> None:
     path = "/data/../../etc/passwd"
-    answer = await provider.call("", shell("true", parameters={"input": {"type": "file", "path": path}}))
+    answer = await provider.call(
+        "", shell("true", parameters={"input": {"type": "file", "path": path}})
+    )
     assert (answer.status_code, ".." in answer.json()["why"]) == (400, True)
 
 
 async def test_the_sandbox_hides_the_machine(provider: Served) -> None:
-    job = shell(f"ls {provider.folder} /root /home; ls -d /proc/[0-9]* | wc -l; id -u; touch /usr/x /etc/x || true")
+    job = shell(
+        f"ls {provider.folder} /root /home; ls -d /proc/[0-9]* | wc -l; id -u; touch /usr/x "
+        "/etc/x || true"
+    )
     await provider.call("", job)
     await provider.end_of(job)
     assert "provider.sqlite" not in provider.output(job, "stdout-0.txt")
@@ -161,7 +190,9 @@ async def test_jobs_have_the_machines_certificates_and_none_of_its_keys(provider
     here = set(os.listdir("/etc/ssl"))
     assert set(provider.output(job, "stdout-0.txt").splitlines()) == public & here
     if "certs" in here:
-        assert set(provider.output(job, "stderr-0.txt").splitlines()) == set(os.listdir("/etc/ssl/certs"))
+        assert set(provider.output(job, "stderr-0.txt").splitlines()) == set(
+            os.listdir("/etc/ssl/certs")
+        )
 
 
 async def test_suspend_and_unsuspend(provider: Served) -> None:
@@ -169,7 +200,9 @@ async def test_suspend_and_unsuspend(provider: Served) -> None:
     await provider.call("", job)
     await eventually(lambda: len(provider.output(job, "stdout-0.txt")) > 10)
     assert (await provider.call("suspend", {"job": job})).status_code == 200
-    states = await eventually(lambda: [p.status() for p in provider.processes_of(job) for p in p.children(True)])
+    states = await eventually(
+        lambda: [p.status() for p in provider.processes_of(job) for p in p.children(True)]
+    )
     assert psutil.STATUS_STOPPED in states
     assert (await provider.call("unsuspend", {"job": job})).status_code == 200
     written = len(provider.output(job, "stdout-0.txt"))
@@ -193,7 +226,9 @@ async def test_reports_wait_until_they_are_taken(provider: Served) -> None:
     provider.reports.is_down = True
     jobs = [shell("true"), shell("true")]
     await provider.call("", *jobs)
-    await eventually(lambda: (provider.folder / "provider/drives/home/Jobs" / jobs[1]["id"]).exists())
+    await eventually(
+        lambda: (provider.folder / "provider/drives/home/Jobs" / jobs[1]["id"]).exists()
+    )
     provider.reports.closed.add(jobs[0]["id"])
     provider.reports.is_down = False
     await provider.end_of(jobs[1])
@@ -205,7 +240,9 @@ async def test_a_restart_finds_jobs_alive_and_dead(tmp_path: Path) -> None:
     quick, slow, lost = shell("sleep 1; exit 7"), shell("sleep 3; echo done"), shell("sleep 300")
     async with serving(served):
         await served.call("", quick, slow, lost)
-        await eventually(lambda: all(len(served.processes_of(job)) > 1 for job in (quick, slow, lost)))
+        await eventually(
+            lambda: all(len(served.processes_of(job)) > 1 for job in (quick, slow, lost))
+        )
     for process in served.processes_of(lost):
         process.kill()
     await eventually(lambda: not served.processes_of(quick))
@@ -236,7 +273,9 @@ async def test_a_program_does_not_outlive_its_wrapper(provider: Served) -> None:
     assert (await provider.end_of(job)).state is JobState.FAILURE
 
 
-async def test_a_running_job_needs_its_input_no_more_when_the_provider_starts_again(tmp_path: Path) -> None:
+async def test_a_running_job_needs_its_input_no_more_when_the_provider_starts_again(
+    tmp_path: Path,
+) -> None:
     served = Served(tmp_path, Reports())
     (tmp_path / "drive" / "in.txt").write_text("given")
     given = {"type": "file", "path": "/data/in.txt"}
@@ -282,7 +321,9 @@ async def test_a_replica_whose_wrapper_does_not_begin_is_started_again_a_few_tim
     provider: Served, monkeypatch: pytest.MonkeyPatch, rank: int, failures: int
 ) -> None:
     tries = f'[ $(ls "$1" | grep -c try) -lt {failures} ] && mktemp "$1/tryXXXXXX" && exit 0'
-    monkeypatch.setattr(replica, "WRAPPER", f'case "$1" in *-{rank}) {tries};; esac\n{replica.WRAPPER}')
+    monkeypatch.setattr(
+        replica, "WRAPPER", f'case "$1" in *-{rank}) {tries};; esac\n{replica.WRAPPER}'
+    )
     job = shell("echo once", replicas=2)
     await provider.call("", job)
     end = await provider.end_of(job)
@@ -295,12 +336,15 @@ async def test_a_replica_whose_wrapper_does_not_begin_is_started_again_a_few_tim
     await eventually(lambda: not provider.processes_of(job))
 
 
-@pytest.mark.parametrize("patience", [0.1, 2.0])
+@pytest.mark.parametrize("timeout", [0.1, 2.0])
 async def test_replicas_that_end_before_rank_0_has_begun_leave_it_its_network(
-    provider: Served, monkeypatch: pytest.MonkeyPatch, patience: float
+    provider: Served, monkeypatch: pytest.MonkeyPatch, timeout: float
 ) -> None:
-    monkeypatch.setattr(local, "BEGIN_PATIENCE", patience)
-    slow, begins = 'case "$control" in *-0) sleep 1;; esac\n', 'mkdir "$control/started" || exit 0\n'
+    monkeypatch.setattr(local, "BEGIN_TIMEOUT", timeout)
+    slow, begins = (
+        'case "$control" in *-0) sleep 1;; esac\n',
+        'mkdir "$control/started" || exit 0\n',
+    )
     monkeypatch.setattr(replica, "WRAPPER", replica.WRAPPER.replace(begins, slow + begins + slow))
     job = shell("echo once", replicas=3)
     await provider.call("", job)
@@ -316,9 +360,13 @@ async def test_more_replicas_than_one_machine_can_hold_are_refused(provider: Ser
     assert answer.json()["why"] == "A job of cpu-1/cpu@local has 64 replicas at most."
 
 
-async def test_a_repeat_is_the_same_job_also_when_it_would_be_refused_by_now(provider: Served) -> None:
+async def test_a_repeat_is_the_same_job_also_when_it_would_be_refused_by_now(
+    provider: Served,
+) -> None:
     (provider.folder / "drive" / "in.txt").write_text("given")
-    job = shell("echo begun; sleep 300", parameters={"input": {"type": "file", "path": "/data/in.txt"}})
+    job = shell(
+        "echo begun; sleep 300", parameters={"input": {"type": "file", "path": "/data/in.txt"}}
+    )
     await provider.call("", job)
     output = provider.folder / "provider" / "drives" / "home" / "Jobs" / job["id"] / "stdout-0.txt"
     await eventually(lambda: output.exists() and output.read_text() == "begun\n")
@@ -342,7 +390,9 @@ async def test_follow_gives_what_was_written_and_what_comes(provider: Served) ->
     await eventually(lambda: provider.output(job, "stdout-1.txt") == "before\n")
     url = f"{provider.url.replace('http', 'ws')}/ucloud/local/jobs/follow"
     heard: dict[tuple[int, str], str] = {}
-    async with connect_websocket(url, additional_headers={"Authorization": f"Bearer {provider.token()}"}) as socket:
+    async with connect_websocket(
+        url, additional_headers={"Authorization": f"Bearer {provider.token()}"}
+    ) as socket:
         await socket.send(json.dumps({"type": "init", "job": job}))
         async for text in socket:
             message = json.loads(text)

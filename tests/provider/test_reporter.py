@@ -45,7 +45,7 @@ async def hang() -> None:
 async def test_a_job_whose_charges_are_not_taken_holds_up_no_other(
     tmp_path: Path, stuck: Callable[[], Awaitable[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reporter, "PATIENCE", 1.0)
+    monkeypatch.setattr(reporter, "TIMEOUT", 1.0)
     reports = OneStuck(stuck)
     served, job = Served(tmp_path, reports), paid(shell("true"))
     reports.stuck_job = job["id"]

@@ -60,7 +60,9 @@ async def test_no_token_is_refused(provider: Served, authorization: str) -> None
         assert (await client.get(url, headers={"Authorization": authorization})).status_code == 401
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"items": []}', b'{"items": [1]}', b'{"items": [{"id": "x"}]}'])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b'{"items": []}', b'{"items": [1]}', b'{"items": [{"id": "x"}]}']
+)
 @pytest.mark.parametrize("call", ["", "terminate", "extend", "suspend", "verify"])
 async def test_a_bad_body_is_a_400_that_says_why(provider: Served, call: str, body: bytes) -> None:
     async with httpx.AsyncClient(headers={"Authorization": f"Bearer {provider.token()}"}) as client:

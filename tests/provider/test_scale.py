@@ -19,14 +19,19 @@ MEBIBYTE = 1024 * 1024
 
 
 async def live_through(provider: Served, count: int) -> None:
-    """Start jobs all at once, see each of them end, and see that nothing of them runs or lies about."""
+    """Start jobs all at once, see each of them end, and see that nothing of them runs or lies
+    about.
+    """
     jobs = [shell("echo $UCLOUD_JOB_ID; sleep 3") for _ in range(count)]
     answers = await asyncio.gather(*(provider.call("", job) for job in jobs))
     assert {answer.status_code for answer in answers} == {200}
     for job in jobs:
         end = await eventually(lambda job=job: provider.reports.ended(job["id"]), 240)
         assert end is not None
-        assert (end.state, end.status) == (JobState.SUCCESS, "The job has finished with exit code 0.")
+        assert (end.state, end.status) == (
+            JobState.SUCCESS,
+            "The job has finished with exit code 0.",
+        )
         assert provider.output(job, "stdout-0.txt") == f"{job['id']}\n"
     children = psutil.Process().children(recursive=True)
     assert not [child for child in children if child.status() == psutil.STATUS_ZOMBIE]
@@ -42,6 +47,9 @@ async def test_two_hundred_jobs_at_once_leave_nothing(provider: Served) -> None:
     # What many jobs at once need, such as connections to the database, is kept for the next ones.
     files, memory = own.num_fds(), own.memory_info().rss
     await live_through(provider, JOBS // 2)
-    print(f"open files {files}, then {own.num_fds()}; growth {(own.memory_info().rss - memory) / MEBIBYTE:.1f} MiB")
+    print(
+        f"open files {files}, then {own.num_fds()}; growth "
+        f"{(own.memory_info().rss - memory) / MEBIBYTE:.1f} MiB"
+    )
     assert own.num_fds() < files + 10
     assert own.memory_info().rss < memory + 16 * MEBIBYTE

@@ -37,7 +37,9 @@ print("saw the first" if "1" in seen else "saw nothing", flush=True)
 
 
 def looking(*how: str) -> str:
-    """A script that reads the environments of all processes that it sees, again and again or once."""
+    """A script that reads the environments of all processes that it sees, again and again or
+    once.
+    """
     return shlex.join(["python3", "-c", LOOK, SECRET, *how])
 
 
@@ -47,7 +49,9 @@ def secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEMPORAL_API_KEY", SECRET)
 
 
-async def test_no_process_that_a_job_sees_has_the_providers_environment(provider: Served, secret: None) -> None:
+async def test_no_process_that_a_job_sees_has_the_providers_environment(
+    provider: Served, secret: None
+) -> None:
     job = shell(looking("once"))
     await provider.call("", job)
     await provider.end_of(job)
@@ -56,7 +60,9 @@ async def test_no_process_that_a_job_sees_has_the_providers_environment(provider
     assert "saw the first" in said
 
 
-async def test_what_opens_a_terminal_does_not_bring_the_providers_environment(provider: Served, secret: None) -> None:
+async def test_what_opens_a_terminal_does_not_bring_the_providers_environment(
+    provider: Served, secret: None
+) -> None:
     job = await running(provider, looking())
     await eventually(lambda: "looks" in provider.output(job, "stdout-0.txt"))
     for _ in range(10):
@@ -72,7 +78,9 @@ async def test_what_opens_a_terminal_does_not_bring_the_providers_environment(pr
     assert "saw the first" in said
 
 
-async def test_what_starts_a_job_does_not_keep_the_providers_environment(provider: Served, secret: None) -> None:
+async def test_what_starts_a_job_does_not_keep_the_providers_environment(
+    provider: Served, secret: None
+) -> None:
     job = await running(provider)
     assert with_secret(provider, job) == []
 

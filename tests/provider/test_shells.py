@@ -1,4 +1,6 @@
-"""Terminals in jobs: real pseudo-terminals inside real sandboxes, and tokens that open nothing else."""
+"""Terminals in jobs: real pseudo-terminals inside real sandboxes, and tokens that open nothing
+else.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ async def running(provider: Served, script: str = "sleep 300", **changes: Any) -
 
 
 async def opened(provider: Served, job: dict[str, Any], rank: int = 0) -> dict[str, Any]:
-    answer = await provider.call("interactiveSession", {"job": job, "rank": rank, "sessionType": "SHELL"})
+    answer = await provider.call(
+        "interactiveSession", {"job": job, "rank": rank, "sessionType": "SHELL"}
+    )
     assert answer.status_code == 200, answer.text
     (session,) = answer.json()["responses"]
     assert (session["type"], session["jobId"], session["rank"]) == ("shell", job["id"], rank)
@@ -105,7 +109,9 @@ def shells_of(job: dict[str, Any]) -> list[psutil.Process]:
 async def test_a_command_is_typed_inside_the_job(provider: Served) -> None:
     job = await running(provider)
     async with terminal((await opened(provider, job))["url"]) as screen:
-        await screen.type("echo $((6*7)) in $PWD of $UCLOUD_JOB_ID; cat /etc/ucloud/rank.txt; ls /\n")
+        await screen.type(
+            "echo $((6*7)) in $PWD of $UCLOUD_JOB_ID; cat /etc/ucloud/rank.txt; ls /\n"
+        )
         await screen.read_until(f"42 in /work of {job['id']}")
         await screen.type("test -e /root || echo no-root''-folder\n")
         await screen.read_until("no-root-folder")
@@ -127,7 +133,9 @@ async def test_a_terminal_has_no_more_rights_than_the_job(provider: Served) -> N
 
 @pytest.fixture(params=[signal.SIG_DFL, signal.SIG_IGN], ids=["default", "ignored"])
 def interrupt(request: pytest.FixtureRequest) -> Iterator[None]:
-    """What the provider does with SIGINT; a shell lets what it starts in the background ignore it."""
+    """What the provider does with SIGINT; a shell lets what it starts in the background ignore
+    it.
+    """
     before = signal.signal(signal.SIGINT, request.param)
     yield
     signal.signal(signal.SIGINT, before)
@@ -163,7 +171,9 @@ async def test_a_terminal_on_another_rank(provider: Served) -> None:
     async with terminal((await opened(provider, job, 1))["url"]) as screen:
         await screen.type("echo rank-$(cat /etc/ucloud/rank.txt)-$UCLOUD_RANK\n")
         await screen.read_until("rank-1-1")
-    answer = await provider.call("interactiveSession", {"job": job, "rank": 2, "sessionType": "SHELL"})
+    answer = await provider.call(
+        "interactiveSession", {"job": job, "rank": 2, "sessionType": "SHELL"}
+    )
     assert answer.status_code == 404
     assert answer.json()["why"] == f"Rank 2 of the job {job['id']} does not run here."
 
@@ -171,7 +181,10 @@ async def test_a_terminal_on_another_rank(provider: Served) -> None:
 async def test_nothing_of_a_terminal_is_left_when_its_client_goes(provider: Served) -> None:
     job = await running(provider)
     async with terminal((await opened(provider, job))["url"]) as screen:
-        await screen.type("trap '' HUP TERM; nohup sleep 201 >/dev/null 2>&1 & (setsid sleep 202 &) ; echo rea''dy\n")
+        await screen.type(
+            "trap '' HUP TERM; nohup sleep 201 >/dev/null 2>&1 & (setsid sleep 202 &) ; echo "
+            "rea''dy\n"
+        )
         await screen.read_until("ready")
         await eventually(lambda: sum(process.name() == "sleep" for process in shells_of(job)) == 2)
     await eventually(lambda: not shells_of(job))
@@ -198,7 +211,9 @@ async def test_a_flood_that_nobody_reads_does_not_fill_the_memory(provider: Serv
         before = psutil.Process().memory_info().rss
         # The terminal fills what lies between; then `yes` has to wait, and uses no time any more.
         yes = next(process for process in shells_of(job) if process.name() == "yes")
-        await eventually(lambda: yes.status() == psutil.STATUS_SLEEPING and yes.cpu_percent(0.5) < 5, 60)
+        await eventually(
+            lambda: yes.status() == psutil.STATUS_SLEEPING and yes.cpu_percent(0.5) < 5, 60
+        )
         assert psutil.Process().memory_info().rss - before < 32 * 1024 * 1024
     await eventually(lambda: not shells_of(job))
 

@@ -10,11 +10,11 @@ import pytest
 
 from tests.provider.provider_process import Reports, Served, ServedApart, shell
 from tests.waiting import eventually
-from ucloud_orchestrator.provider.__main__ import STOP_MARGIN, STOP_PATIENCE
-from ucloud_orchestrator.provider.executors.base import ExecutorFailed
+from ucloud_orchestrator.provider.__main__ import STOP_MARGIN, STOP_TIMEOUT
+from ucloud_orchestrator.provider.executors.base import TransientExecutorError
 from ucloud_orchestrator.provider.executors.slurm import commands
-from ucloud_orchestrator.provider.jobs.database import Ledger
-from ucloud_orchestrator.provider.jobs.orphans import Steward
+from ucloud_orchestrator.provider.jobs.database import JobDatabase
+from ucloud_orchestrator.provider.jobs.orphans import OrphanCollector
 from ucloud_orchestrator.provider.jobs.reconciler import Runner
 from ucloud_orchestrator.provider.jobs.reporter import Reporter
 from ucloud_orchestrator.provider.settings import ProductExecutor, SlurmOptions
@@ -22,14 +22,16 @@ from ucloud_orchestrator.provider.settings import ProductExecutor, SlurmOptions
 
 @pytest.mark.parametrize("milliseconds", [0, 1, 3, 10, 30])
 @pytest.mark.parametrize("name", ["runner", "reporter", "steward"])
-async def test_an_end_that_comes_together_with_news_is_not_lost(tmp_path: Path, name: str, milliseconds: int) -> None:
+async def test_an_end_that_comes_together_with_news_is_not_lost(
+    tmp_path: Path, name: str, milliseconds: int
+) -> None:
     reports = Reports()
     settings = Served(tmp_path, reports).settings
-    ledger = Ledger(settings.data_dir / "provider.sqlite")
+    ledger = JobDatabase(settings.data_dir / "provider.sqlite")
     await ledger.open()
     runner = Runner(settings, ledger)
     reporter = Reporter(ledger, "local", runner.reports_waiting, runner.figures, reports)
-    steward = Steward(ledger, "local", 900, runner.look, reports)
+    steward = OrphanCollector(ledger, "local", 900, runner.look, reports)
     part, news = {
         "runner": (runner, runner.look),
         "reporter": (reporter, runner.reports_waiting.set),
@@ -55,10 +57,10 @@ async def test_an_end_that_comes_together_with_news_is_not_lost(tmp_path: Path, 
 async def test_a_command_of_slurm_ends_in_time_together_with_what_it_has_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, is_killed: bool
 ) -> None:
-    monkeypatch.setattr(commands, "PATIENCE", 0.5)
+    monkeypatch.setattr(commands, "TIMEOUT", 0.5)
     file, descriptors = tmp_path / "pid", psutil.Process().num_fds()
     async with asyncio.timeout(10):
-        with pytest.raises(ExecutorFailed, match="does not answer at the moment"):
+        with pytest.raises(TransientExecutorError, match="does not answer at the moment"):
             await commands.run("sh", "-c", script.format(file=file))
     started = psutil.Process(int(file.read_text())) if not is_killed else None
     await eventually(lambda: psutil.Process().num_fds() <= descriptors)
@@ -73,16 +75,21 @@ async def test_a_provider_ends_while_slurm_takes_a_job_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served = Served(tmp_path, Reports())
-    executor = ProductExecutor(product="cpu-1", category="cpu", executor="slurm", slurm=SlurmOptions(partition="main"))
+    executor = ProductExecutor(
+        product="cpu-1", category="cpu", executor="slurm", slurm=SlurmOptions(partition="main")
+    )
     served.settings = served.settings.model_copy(update={"executors": [executor]})
     commands, asked = tmp_path / "commands", tmp_path / "asked"
     commands.mkdir()
-    for name, script in {"sbatch": f"echo $$ > {asked}; exec sleep 300", "squeue": "exit 0"}.items():
+    for name, script in {
+        "sbatch": f"echo $$ > {asked}; exec sleep 300",
+        "squeue": "exit 0",
+    }.items():
         (commands / name).write_text(f"#!/bin/sh\n{script}\n")
         (commands / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(commands), prepend=":")
     apart = ServedApart(served)
     await served.call("", shell("true"))
     await eventually(lambda: asked.exists() and asked.read_text().endswith("\n"))
-    assert await asyncio.to_thread(apart.terminate, STOP_PATIENCE + STOP_MARGIN + 20) == 0
+    assert await asyncio.to_thread(apart.terminate, STOP_TIMEOUT + STOP_MARGIN + 20) == 0
     psutil.Process(int(asked.read_text())).kill()

@@ -45,7 +45,10 @@ def block() -> Iterator[Block]:
     made.released.set()
 
 
-@pytest.mark.parametrize(("module", "step"), [(bubblewrap, "prepare_work"), (output_files, "collect"), (output_files, "delete")])
+@pytest.mark.parametrize(
+    ("module", "step"),
+    [(bubblewrap, "prepare_work"), (output_files, "collect"), (output_files, "delete")],
+)
 async def test_a_job_with_many_files_holds_up_no_other(
     provider: Served, block: Block, monkeypatch: pytest.MonkeyPatch, module: ModuleType, step: str
 ) -> None:

@@ -22,7 +22,7 @@ from tests.waiting import eventually
 from ucloud_orchestrator.models import Job, JobState
 from ucloud_orchestrator.provider.executors.slurm import scripts
 from ucloud_orchestrator.provider.executors.slurm.executor import SlurmExecutor
-from ucloud_orchestrator.provider.jobs.database import Ledger
+from ucloud_orchestrator.provider.jobs.database import JobDatabase
 from ucloud_orchestrator.provider.jobs.reconciler import Runner
 
 __all__ = ["cluster", "slurm"]
@@ -75,7 +75,9 @@ async def session_in(served: Served, job: dict[str, Any], rank: int = 0) -> dict
     """A session, as soon as the rank can be entered."""
 
     async def session() -> dict[str, Any] | None:
-        answer = await served.call("interactiveSession", {"job": job, "rank": rank, "sessionType": "SHELL"})
+        answer = await served.call(
+            "interactiveSession", {"job": job, "rank": rank, "sessionType": "SHELL"}
+        )
         return dict(answer.json()["responses"][0]) if answer.status_code == 200 else None
 
     found = await eventually(session, 40)
@@ -84,14 +86,21 @@ async def session_in(served: Served, job: dict[str, Any], rank: int = 0) -> dict
 
 
 def names(cluster: Cluster, job: dict[str, Any]) -> list[str]:
-    return [line for line in cluster.run("squeue", "--states=all", "-h", "-o", "%j").split() if job["id"] in line]
+    return [
+        line
+        for line in cluster.run("squeue", "--states=all", "-h", "-o", "%j").split()
+        if job["id"] in line
+    ]
 
 
 async def test_a_batch_job_ends_with_its_exit_code(slurm: Served) -> None:
     job = shell("echo out; echo err >&2; echo kept > result.txt; exit 3")
     await slurm.call("", job)
     assert await ended(slurm, job) == (JobState.SUCCESS, "The job has finished with exit code 3.")
-    assert (slurm.output(job, "stdout-0.txt"), slurm.output(job, "stderr-0.txt")) == ("out\n", "err\n")
+    assert (slurm.output(job, "stdout-0.txt"), slurm.output(job, "stderr-0.txt")) == (
+        "out\n",
+        "err\n",
+    )
     assert slurm.output(job, "result.txt") == "kept\n"
     psij = slurm.folder / "provider" / "psij"
     assert stat.S_IMODE(psij.stat().st_mode) == 0o700
@@ -103,7 +112,10 @@ async def test_three_replicas_on_three_nodes_meet_over_tcp(slurm: Served) -> Non
     job = shell(f"echo $UCLOUD_RANK; python3 - <<'END'\n{MEETING}\nEND", replicas=3)
     await slurm.call("", job)
     state, text = await ended(slurm, job)
-    assert (state, text) == (JobState.SUCCESS, "The job has finished with exit codes rank 0: 0, rank 1: 0, rank 2: 0.")
+    assert (state, text) == (
+        JobState.SUCCESS,
+        "The job has finished with exit codes rank 0: 0, rank 1: 0, rank 2: 0.",
+    )
     assert slurm.output(job, "stdout-0.txt") == "0\n['hello from 1', 'hello from 2']\n"
     assert [slurm.output(job, f"stdout-{rank}.txt") for rank in (1, 2)] == ["1\n", "2\n"]
 
@@ -150,7 +162,10 @@ async def test_suspension_holds_the_program(slurm: Served, cluster: Cluster) -> 
     await eventually(lambda: len(slurm.output(job, "stdout-0.txt")) > 10)
     assert (await slurm.call("suspend", {"job": job})).status_code == 200
     await eventually(
-        lambda: cluster.run("squeue", f"--name=ucloud-{job['id']}", "-h", "-o", "%T").strip() == "SUSPENDED"
+        lambda: (
+            cluster.run("squeue", f"--name=ucloud-{job['id']}", "-h", "-o", "%T").strip()
+            == "SUSPENDED"
+        )
     )
     assert (await slurm.call("unsuspend", {"job": job})).status_code == 200
     written = len(slurm.output(job, "stdout-0.txt"))
@@ -178,10 +193,15 @@ async def test_a_job_that_waits_says_why_and_may_be_cancelled(slurm: Served) -> 
     await running(slurm, first)
     await slurm.call("", second)
     await eventually(lambda: "position 1 of partition main" in texts(slurm, second), 40)
-    await eventually(lambda: "Resources" in texts(slurm, second) or "Priority" in texts(slurm, second), 40)
+    await eventually(
+        lambda: "Resources" in texts(slurm, second) or "Priority" in texts(slurm, second), 40
+    )
     assert len(slurm.reports.taken[second["id"]]) <= 3
     await slurm.call("terminate", second)
-    assert await ended(slurm, second) == (JobState.SUCCESS, "The job was cancelled before it was started.")
+    assert await ended(slurm, second) == (
+        JobState.SUCCESS,
+        "The job was cancelled before it was started.",
+    )
     await slurm.call("terminate", first)
     await ended(slurm, first)
 
@@ -192,7 +212,13 @@ async def test_the_name_of_anothers_job_is_no_news_of_ours(slurm: Served, cluste
     (number,) = cluster.run("squeue", f"--name=ucloud-{job['id']}", "-h", "-o", "%i").split()
     lies = f"x\n{number}|COMPLETED|main|1|0|ucloud-{job['id']}|None|\nbroken"
     cluster.run(
-        "sbatch", "--uid=65534", "--hold", f"--job-name={lies}", "--chdir=/", "--output=/dev/null", "--wrap=true"
+        "sbatch",
+        "--uid=65534",
+        "--hold",
+        f"--job-name={lies}",
+        "--chdir=/",
+        "--output=/dev/null",
+        "--wrap=true",
     )
     assert "COMPLETED|main" in cluster.run("squeue", "-h", "-o", "%j")
     await slurm.call("", later)
@@ -203,7 +229,9 @@ async def test_the_name_of_anothers_job_is_no_news_of_ours(slurm: Served, cluste
     await ended(slurm, job)
 
 
-async def test_a_cancel_by_an_administrator_is_said_to_be_one(slurm: Served, cluster: Cluster) -> None:
+async def test_a_cancel_by_an_administrator_is_said_to_be_one(
+    slurm: Served, cluster: Cluster
+) -> None:
     job = shell("sleep 300")
     await running(slurm, job)
     cluster.run("scancel", f"--name=ucloud-{job['id']}")
@@ -212,7 +240,9 @@ async def test_a_cancel_by_an_administrator_is_said_to_be_one(slurm: Served, clu
     assert "administrator" in text
 
 
-async def test_a_job_for_a_controller_that_is_down_waits_for_it(slurm: Served, cluster: Cluster) -> None:
+async def test_a_job_for_a_controller_that_is_down_waits_for_it(
+    slurm: Served, cluster: Cluster
+) -> None:
     job = shell("echo once")
     cluster.stop_controller()
     assert (await slurm.call("", job)).status_code == 200
@@ -225,16 +255,19 @@ async def test_a_command_enters_a_replica_on_its_node(slurm: Served, cluster: Cl
     job = shell("sleep 300", replicas=2)
     await running(slurm, job)
     await eventually(lambda: len(slurm.processes_of(job)) > 1)
-    runner = Runner(slurm.settings, Ledger(slurm.folder / "unused.sqlite"))
+    runner = Runner(slurm.settings, JobDatabase(slurm.folder / "unused.sqlite"))
     executor = runner.executor_of(Job.model_validate(job))
     assert isinstance(executor, SlurmExecutor)
     script = (
-        "cat /etc/ucloud/rank.txt; pwd; echo $UCLOUD_RANK; test -t 0 && echo terminal; grep CapEff /proc/self/status"
+        "cat /etc/ucloud/rank.txt; pwd; echo $UCLOUD_RANK; test -t 0 && echo terminal; grep "
+        "CapEff /proc/self/status"
     )
     script += '; ls -d /proc/[0-9]* | wc -l; echo "said $1"'
     arguments = executor.enter(job["id"], 1, ["sh", "-c", script, "sh", "two  words 'and' more"])
     ours, theirs = os.openpty()
-    process = await asyncio.create_subprocess_exec(*arguments, stdin=theirs, stdout=theirs, stderr=theirs)
+    process = await asyncio.create_subprocess_exec(
+        *arguments, stdin=theirs, stdout=theirs, stderr=theirs
+    )
     os.close(theirs)
     heard = await asyncio.to_thread(_read_all, ours)
     assert await process.wait() == 0, heard
@@ -256,12 +289,16 @@ def _read_all(terminal: int) -> str:
     return heard.decode()
 
 
-async def test_links_that_come_while_a_job_waits_are_not_followed(slurm: Served, cluster: Cluster) -> None:
+async def test_links_that_come_while_a_job_waits_are_not_followed(
+    slurm: Served, cluster: Cluster
+) -> None:
     drive, secrets = slurm.folder / "drive", slurm.folder / "secrets"
     for folder in (drive / "in", secrets):
         folder.mkdir()
     slurm.settings.executors[0].slurm.cores = 8
-    first, second, third = (shell(script, replicas=4) for script in ("sleep 300", "echo harm > in/file", "echo harm"))
+    first, second, third = (
+        shell(script, replicas=4) for script in ("sleep 300", "echo harm > in/file", "echo harm")
+    )
     second["specification"]["resources"] = [{"type": "file", "path": "/data/in"}]
     await running(slurm, first)
     await slurm.call("", second, third)
@@ -283,7 +320,16 @@ async def test_links_that_come_while_a_job_waits_are_not_followed(slurm: Served,
 def test_what_is_outside_of_its_sandbox_yet_is_not_entered(tmp_path: Path) -> None:
     with subprocess.Popen(["/bin/sh", "-c", "sleep 300; true"], start_new_session=True) as wrapper:
         (tmp_path / "pid").write_text(str(wrapper.pid))
-        words = ["/bin/sh", "-c", scripts.ENTER, "enter", str(tmp_path), "yes", "echo", "entered"]
+        words = [
+            "/bin/sh",
+            "-c",
+            scripts.EXEC_SCRIPT,
+            "enter",
+            str(tmp_path),
+            "yes",
+            "echo",
+            "entered",
+        ]
         entered = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
         os.killpg(wrapper.pid, signal.SIGKILL)
     assert (entered.returncode, entered.stdout) == (1, "")
@@ -314,7 +360,9 @@ async def test_a_terminal_on_a_node(slurm: Served, cluster: Cluster) -> None:
     await ended(slurm, job)
 
 
-async def test_nothing_of_a_job_has_the_providers_environment(slurm: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nothing_of_a_job_has_the_providers_environment(
+    slurm: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TEMPORAL_API_KEY", SECRET)
     job = shell(looking() + "; sleep 300")
     await running(slurm, job)

@@ -1,4 +1,6 @@
-"""The provider on a real Slurm cluster when something is killed: what its users are told stays true."""
+"""The provider on a real Slurm cluster when something is killed: what its users are told stays
+true.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.provider.provider_process import Reports, Served, ServedApart, kill_wrapper_of, serving, shell
+from tests.provider.provider_process import (
+    Reports,
+    Served,
+    ServedApart,
+    kill_wrapper_of,
+    serving,
+    shell,
+)
 from tests.provider.slurm_provider import cluster, slurm, slurm_served
 from tests.provider.test_charging import paid
 from tests.provider.test_slurm import ended, names, running, states
@@ -28,14 +37,19 @@ def _whole(cluster: Cluster) -> Iterator[None]:
     cluster.repair()
 
 
-async def test_a_provider_killed_under_a_running_job_finds_it_again(cluster: Cluster, tmp_path: Path) -> None:
+async def test_a_provider_killed_under_a_running_job_finds_it_again(
+    cluster: Cluster, tmp_path: Path
+) -> None:
     served, job = slurm_served(tmp_path, Reports()), shell("echo begun; sleep 6; echo done; exit 7")
     apart = ServedApart(served)
     await served.call("", job)
     await eventually(lambda: len(served.processes_of(job)) > 1, 40)
     apart.kill()
     async with serving(served):
-        assert await ended(served, job) == (JobState.SUCCESS, "The job has finished with exit code 7.")
+        assert await ended(served, job) == (
+            JobState.SUCCESS,
+            "The job has finished with exit code 7.",
+        )
     assert served.output(job, "stdout-0.txt") == "begun\ndone\n"
     assert len(names(cluster, job)) == 1
 
@@ -44,7 +58,10 @@ async def test_a_running_job_needs_its_input_no_more(cluster: Cluster, tmp_path:
     served = slurm_served(tmp_path, Reports())
     (tmp_path / "drive" / "in.txt").write_text("given")
     given = {"type": "file", "path": "/data/in.txt"}
-    job = shell("echo begun; while [ ! -e /work/go ]; do sleep 0.1; done; exit 7", parameters={"input": given})
+    job = shell(
+        "echo begun; while [ ! -e /work/go ]; do sleep 0.1; done; exit 7",
+        parameters={"input": given},
+    )
     apart = ServedApart(served)
     await served.call("", job)
     await eventually(lambda: "begun" in served.output(job, "stdout-0.txt"), 40)
@@ -53,10 +70,15 @@ async def test_a_running_job_needs_its_input_no_more(cluster: Cluster, tmp_path:
     async with serving(served):
         await eventually(lambda: served.still_runs(job), 40)
         (tmp_path / "provider" / "jobs" / job["id"] / "work" / "go").touch()
-        assert await ended(served, job) == (JobState.SUCCESS, "The job has finished with exit code 7.")
+        assert await ended(served, job) == (
+            JobState.SUCCESS,
+            "The job has finished with exit code 7.",
+        )
 
 
-async def test_a_job_that_ended_while_the_provider_was_dead_is_told(cluster: Cluster, tmp_path: Path) -> None:
+async def test_a_job_that_ended_while_the_provider_was_dead_is_told(
+    cluster: Cluster, tmp_path: Path
+) -> None:
     served, job = slurm_served(tmp_path, Reports()), shell("sleep 2; exit 7")
     apart = ServedApart(served)
     await served.call("", job)
@@ -65,7 +87,10 @@ async def test_a_job_that_ended_while_the_provider_was_dead_is_told(cluster: Clu
     # Slurm forgets ended jobs after a while: what is not there any more has not succeeded by that.
     await eventually(lambda: not names(cluster, job), 60)
     async with serving(served):
-        assert await ended(served, job) == (JobState.SUCCESS, "The job has finished with exit code 7.")
+        assert await ended(served, job) == (
+            JobState.SUCCESS,
+            "The job has finished with exit code 7.",
+        )
 
 
 async def test_a_provider_killed_at_once_submits_once(cluster: Cluster, tmp_path: Path) -> None:
@@ -73,7 +98,10 @@ async def test_a_provider_killed_at_once_submits_once(cluster: Cluster, tmp_path
     apart = ServedApart(served)
     await served.call("", job)
     await eventually(
-        lambda: (tmp_path / "provider" / "jobs" / job["id"] / "submitting").exists() or names(cluster, job)
+        lambda: (
+            (tmp_path / "provider" / "jobs" / job["id"] / "submitting").exists()
+            or names(cluster, job)
+        )
     )
     apart.kill()
     async with serving(served):
@@ -82,7 +110,9 @@ async def test_a_provider_killed_at_once_submits_once(cluster: Cluster, tmp_path
     assert [served.output(job, f"stdout-{rank}.txt") for rank in range(4)] == ["once\n"] * 4
 
 
-async def test_a_provider_killed_while_its_job_waits_finds_it_in_the_queue(cluster: Cluster, tmp_path: Path) -> None:
+async def test_a_provider_killed_while_its_job_waits_finds_it_in_the_queue(
+    cluster: Cluster, tmp_path: Path
+) -> None:
     served, job = slurm_served(tmp_path, Reports()), shell("echo once")
     for node in NODES:
         cluster.run("scontrol", "update", f"NodeName={node}", "State=DRAIN", "Reason=test")
@@ -93,11 +123,16 @@ async def test_a_provider_killed_while_its_job_waits_finds_it_in_the_queue(clust
     async with serving(served):
         await eventually(lambda: served.reports.taken.get(job["id"]), 40)
         cluster.repair()
-        assert await ended(served, job) == (JobState.SUCCESS, "The job has finished with exit code 0.")
+        assert await ended(served, job) == (
+            JobState.SUCCESS,
+            "The job has finished with exit code 0.",
+        )
     assert served.output(job, "stdout-0.txt") == "once\n"
 
 
-async def test_a_peer_that_ended_before_the_job_could_start_is_named(slurm: Served, cluster: Cluster) -> None:
+async def test_a_peer_that_ended_before_the_job_could_start_is_named(
+    slurm: Served, cluster: Cluster
+) -> None:
     database = shell("sleep 300")
     await running(slurm, database)
     for node in NODES:
@@ -111,7 +146,9 @@ async def test_a_peer_that_ended_before_the_job_could_start_is_named(slurm: Serv
     cluster.repair()
     state, text = await ended(slurm, web)
     assert state is JobState.FAILURE
-    assert text.startswith(f"The peer database (job {database['id']}) does not run at this provider any more.")
+    assert text.startswith(
+        f"The peer database (job {database['id']}) does not run at this provider any more."
+    )
     assert JobState.RUNNING not in states(slurm, web)
     assert slurm.output(web, "stdout-0.txt") == ""
 
@@ -134,14 +171,18 @@ def begin_an_hour_earlier(database: Path) -> None:
 async def test_a_requeued_job_waits_and_runs_again(cluster: Cluster, tmp_path: Path) -> None:
     served = slurm_served(tmp_path, Reports())
     served.settings.executors[0].slurm.requeue = True
-    job = shell("echo begun >> /work/begun; if [ $(wc -l < /work/begun) -gt 1 ]; then exit 4; fi; sleep 300")
+    job = shell(
+        "echo begun >> /work/begun; if [ $(wc -l < /work/begun) -gt 1 ]; then exit 4; fi; sleep 300"
+    )
     job = paid(job, unitOfPrice="CREDITS_PER_MINUTE")
     async with serving(served):
         await running(served, job)
         # Requeued before it has written this, it would not know that it has run already.
         await eventually((tmp_path / "provider" / "jobs" / job["id"] / "work" / "begun").exists)
         cluster.run(
-            "scontrol", "requeue", *cluster.run("squeue", f"--name=ucloud-{job['id']}", "-h", "-o", "%i").split()
+            "scontrol",
+            "requeue",
+            *cluster.run("squeue", f"--name=ucloud-{job['id']}", "-h", "-o", "%i").split(),
         )
         await eventually(lambda: JobState.IN_QUEUE in states(served, job), 40)
         # An hour goes by before it runs again, for which nobody pays.
@@ -160,7 +201,9 @@ async def test_a_program_does_not_outlive_its_wrapper(slurm: Served) -> None:
 
 
 # The last one: what the controller has lost may drain nodes a while later.
-async def test_a_controller_killed_and_started_again_changes_nothing(slurm: Served, cluster: Cluster) -> None:
+async def test_a_controller_killed_and_started_again_changes_nothing(
+    slurm: Served, cluster: Cluster
+) -> None:
     job = shell("echo begun; sleep 8; exit 5")
     await running(slurm, job)
     cluster.kill("slurmctld")

@@ -23,7 +23,7 @@ def named(folder: Path, *peers: str, node: str = "127.0.0.1") -> subprocess.Comp
     (control / "node-0.txt").write_text(f"{node}\n")
     (folder / "peers").write_text("".join(f"{peer}\n" for peer in peers))
     (folder / "etc-hosts").write_text(NODE)
-    command = ["sh", "-c", f"{peers.NAMED}\nnamed peers etc-hosts hosts"]
+    command = ["sh", "-c", f"{peers.WRITE_HOSTS_SCRIPT}\nnamed peers etc-hosts hosts"]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
@@ -37,11 +37,21 @@ def test_peers_come_before_what_the_node_says(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("peers", "node", "why"),
     [
-        ("gone jobs/2", "127.0.0.1", "The peer gone (job 2) does not run at this provider any more."),
-        ("far jobs of many/1", "no-such-host.invalid", "does not know the address of its node no-such-host.invalid."),
+        (
+            "gone jobs/2",
+            "127.0.0.1",
+            "The peer gone (job 2) does not run at this provider any more.",
+        ),
+        (
+            "far jobs of many/1",
+            "no-such-host.invalid",
+            "does not know the address of its node no-such-host.invalid.",
+        ),
     ],
 )
-def test_a_peer_that_cannot_be_named_is_told(tmp_path: Path, peers: str, node: str, why: str) -> None:
+def test_a_peer_that_cannot_be_named_is_told(
+    tmp_path: Path, peers: str, node: str, why: str
+) -> None:
     done = named(tmp_path, peers, node=node)
     assert done.returncode == 1
     assert why in done.stdout

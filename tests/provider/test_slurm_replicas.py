@@ -40,7 +40,9 @@ def executor(job: Job, folder: Path, state: str, restarts: int) -> SlurmExecutor
 
 
 @pytest.mark.parametrize("state", ["RUNNING", "COMPLETING", "PENDING"])
-async def test_what_an_attempt_left_is_no_news_of_the_next_one(job: Job, folder: Path, state: str) -> None:
+async def test_what_an_attempt_left_is_no_news_of_the_next_one(
+    job: Job, folder: Path, state: str
+) -> None:
     standing = executor(job, folder, state, restarts=1).standing(job)
     assert [condition.phase for condition in standing.conditions] == [Phase.NOT_STARTED]
     assert standing.waits_again

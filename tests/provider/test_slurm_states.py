@@ -8,7 +8,13 @@ import pytest
 
 from ucloud_orchestrator.models.job import JobState
 from ucloud_orchestrator.provider.executors.slurm.commands import SlurmJob, position
-from ucloud_orchestrator.provider.executors.slurm.states import MEANINGS, Course, UnknownSlurmState, meaning_of, table
+from ucloud_orchestrator.provider.executors.slurm.states import (
+    MEANINGS,
+    SlurmPhase,
+    UnknownSlurmState,
+    meaning_of,
+    table,
+)
 
 
 def waiting(number: int, priority: int, partition: str = "main") -> SlurmJob:
@@ -22,13 +28,25 @@ def test_an_unknown_word_is_an_error_that_names_it() -> None:
 
 def test_only_faults_of_the_scheduler_and_the_hardware_are_failures() -> None:
     failures = {word for word, meaning in MEANINGS.items() if meaning.end is JobState.FAILURE}
-    own = {"CANCELLED", "PREEMPTED", "REVOKED", "LAUNCH_FAILED", "RECONFIG_FAIL", "NODE_FAIL", "BOOT_FAIL"}
+    own = {
+        "CANCELLED",
+        "PREEMPTED",
+        "REVOKED",
+        "LAUNCH_FAILED",
+        "RECONFIG_FAIL",
+        "NODE_FAIL",
+        "BOOT_FAIL",
+    }
     assert failures == own
     assert meaning_of("OUT_OF_MEMORY").end is JobState.SUCCESS
 
 
 def test_what_is_not_over_has_no_end() -> None:
-    assert all(meaning.end is None for meaning in MEANINGS.values() if meaning.course is not Course.IS_OVER)
+    assert all(
+        meaning.end is None
+        for meaning in MEANINGS.values()
+        if meaning.course is not SlurmPhase.IS_OVER
+    )
 
 
 def test_the_documented_table_is_the_code() -> None:
@@ -38,5 +56,11 @@ def test_the_documented_table_is_the_code() -> None:
 
 def test_the_position_counts_higher_priorities_and_older_jobs_of_the_partition() -> None:
     job = waiting(5, 10)
-    others = [waiting(1, 11), waiting(2, 10), waiting(6, 10), waiting(3, 9), waiting(4, 50, "other")]
+    others = [
+        waiting(1, 11),
+        waiting(2, 10),
+        waiting(6, 10),
+        waiting(3, 9),
+        waiting(4, 50, "other"),
+    ]
     assert position([job, *others], job) == 3

@@ -21,7 +21,9 @@ def test_a_request_that_does_not_end_holds_it_up_for_seconds_only(tmp_path: Path
         "UCLOUD_PROVIDER_PORT": "0",
     }
     command = [sys.executable, "-m", "ucloud_orchestrator.provider", "--json"]
-    with subprocess.Popen(command, env=os.environ | settings, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, env=os.environ | settings, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         address = urlsplit(json.loads(process.stdout.readline())["url"])
         with socket.create_connection((address.hostname, address.port)) as connection:
@@ -31,7 +33,12 @@ def test_a_request_that_does_not_end_holds_it_up_for_seconds_only(tmp_path: Path
                 f"Authorization: Bearer {served.token()}",
             )
             head = "\r\n".join(
-                (*lines, "Content-Type: application/json", "Content-Length: 100", "Expect: 100-continue")
+                (
+                    *lines,
+                    "Content-Type: application/json",
+                    "Content-Length: 100",
+                    "Expect: 100-continue",
+                )
             )
             connection.sendall(f"{head}\r\n\r\n".encode())
             assert connection.recv(100).startswith(b"HTTP/1.1 100")  # it waits for the body

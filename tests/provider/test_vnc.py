@@ -65,7 +65,11 @@ async def test_bytes_pass_both_ways(provider: Served) -> None:
     job = await desktop(provider)
     await listening(provider, job)
     session = await opened(provider, job, "VNC")
-    assert (session["type"], session["jobId"], session["password"]) == ("vnc", job["id"], "</script>")
+    assert (session["type"], session["jobId"], session["password"]) == (
+        "vnc",
+        job["id"],
+        "</script>",
+    )
     async with connect_websocket(session["url"], subprotocols=["binary"]) as socket:
         assert socket.subprotocol == "binary"
         assert await socket.recv() == b"RFB 003.008\n"
@@ -126,7 +130,8 @@ async def test_tokens_of_desktops_open_one_desktop_once(provider: Served) -> Non
 async def test_a_desktop_that_does_not_listen_is_told(provider: Served) -> None:
     job = await desktop(provider, "exec sleep 300")
     session = await opened(provider, job, "VNC")
-    # With a network of its own the job's port is only known to be shut once the connection is there.
+    # With a network of its own the job's port is only known to be shut once the connection is
+    # there.
     with pytest.raises((InvalidStatus, ConnectionClosed)):
         async with connect_websocket(session["url"]) as socket:
             await socket.recv()
@@ -140,8 +145,15 @@ async def test_pages_are_whole_and_hold_nothing_of_others(provider: Served) -> N
             answer = await client.get(session["page"])
             assert answer.status_code == 200
             assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
-            assert (answer.headers["cache-control"], answer.headers["referrer-policy"]) == ("no-store", "no-referrer")
-            for name in ("static/session.css", "static/session.mjs", "static/third_party/novnc/rfb.mjs"):
+            assert (answer.headers["cache-control"], answer.headers["referrer-policy"]) == (
+                "no-store",
+                "no-referrer",
+            )
+            for name in (
+                "static/session.css",
+                "static/session.mjs",
+                "static/third_party/novnc/rfb.mjs",
+            ):
                 file = await client.get(session["page"].rpartition("/")[0] + "/" + name)
                 assert file.status_code == 200
                 assert file.headers["content-type"].startswith(("text/css", "text/javascript"))

@@ -1,4 +1,6 @@
-"""Web applications in jobs, through the provider's proxy: real servers in real sandboxes, HTTP and WebSockets."""
+"""Web applications in jobs, through the provider's proxy: real servers in real sandboxes, HTTP and
+WebSockets.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,14 @@ from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.provider.provider_process import Served, shell
-from tests.provider.web_jobs import Browser, opened, opened_with_proof, serving_web_jobs, start, web_job
+from tests.provider.web_jobs import (
+    Browser,
+    opened,
+    opened_with_proof,
+    serving_web_jobs,
+    start,
+    web_job,
+)
 from tests.waiting import eventually
 from ucloud_orchestrator.models.session import SessionType, WebSession
 from ucloud_orchestrator.provider.auth.session_tokens import Session, SessionTokens
@@ -43,7 +52,9 @@ async def entered(provider: Served, browser: Browser, job: dict[str, Any], rank:
     return browser.place
 
 
-async def test_a_token_is_exchanged_for_a_cookie_of_that_replica_alone(provider: Served, browser: Browser) -> None:
+async def test_a_token_is_exchanged_for_a_cookie_of_that_replica_alone(
+    provider: Served, browser: Browser
+) -> None:
     job = web_job()
     await start(provider, job)
     session = await opened(provider, job, "WEB")
@@ -58,7 +69,9 @@ async def test_a_token_is_exchanged_for_a_cookie_of_that_replica_alone(provider:
         assert (await second.get(browser.place)).status_code == 401
 
 
-async def test_requests_of_every_method_pass_with_their_bodies(provider: Served, browser: Browser) -> None:
+async def test_requests_of_every_method_pass_with_their_bodies(
+    provider: Served, browser: Browser
+) -> None:
     job = web_job()
     await start(provider, job)
     place = await entered(provider, browser, job)
@@ -67,7 +80,11 @@ async def test_requests_of_every_method_pass_with_their_bodies(provider: Served,
         answer = await browser.request(method, f"{place}a%2Fb/c%20d?x=1&y=%26", content=body)
         assert answer.status_code == 200
         told = answer.json()
-        assert (told["method"], told["target"], told["size"]) == (method, "/a%2Fb/c%20d?x=1&y=%26", len(body))
+        assert (told["method"], told["target"], told["size"]) == (
+            method,
+            "/a%2Fb/c%20d?x=1&y=%26",
+            len(body),
+        )
     assert (await browser.head(place)).status_code in {200, 405}
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -77,7 +94,9 @@ async def test_requests_of_every_method_pass_with_their_bodies(provider: Served,
     assert (await browser.put(f"{place}large", content=pieces())).json()["size"] == 320 * 65536
 
 
-async def test_the_application_gets_nothing_of_the_session(provider: Served, browser: Browser) -> None:
+async def test_the_application_gets_nothing_of_the_session(
+    provider: Served, browser: Browser
+) -> None:
     job = web_job()
     await start(provider, job)
     place = await entered(provider, browser, job)
@@ -106,7 +125,9 @@ async def test_the_application_gets_nothing_of_the_session(provider: Served, bro
     assert f"Path=/ucloud/local/sessions/web/{job['id']}/0/" in cookie
     assert "keep-alive" not in answer.headers
     through_another = await browser.get(place, headers={"X-Forwarded-For": "192.0.2.1, 192.0.2.2"})
-    assert dict(through_another.json()["headers"])["x-forwarded-for"].startswith("192.0.2.1, 192.0.2.2")
+    assert dict(through_another.json()["headers"])["x-forwarded-for"].startswith(
+        "192.0.2.1, 192.0.2.2"
+    )
     assert dict((await browser.get(place)).json()["headers"])["cookie"] == "flavour=vanilla"
 
 
@@ -114,11 +135,18 @@ async def test_redirects_stay_below_the_prefix(provider: Served, browser: Browse
     job = web_job()
     await start(provider, job)
     place = await entered(provider, browser, job)
-    assert (await browser.get(f"{place}redirect")).headers["location"] == f"{httpx.URL(place).path}there?x=1"
-    assert (await browser.get(place.rstrip("/"))).status_code in {307, 401}  # the cookie is for what is below
+    assert (await browser.get(f"{place}redirect")).headers[
+        "location"
+    ] == f"{httpx.URL(place).path}there?x=1"
+    assert (await browser.get(place.rstrip("/"))).status_code in {
+        307,
+        401,
+    }  # the cookie is for what is below
 
 
-async def test_wrong_expired_and_foreign_tokens_open_nothing(provider: Served, browser: Browser) -> None:
+async def test_wrong_expired_and_foreign_tokens_open_nothing(
+    provider: Served, browser: Browser
+) -> None:
     job, other = web_job(replicas=1), web_job()
     await start(provider, job)
     await start(provider, other)
@@ -160,27 +188,43 @@ async def test_wrong_expired_and_foreign_tokens_open_nothing(provider: Served, b
         assert (await stranger.get(place, headers=headers)).status_code == 200
         assert (await stranger.get(place.replace("/0/", "/1/"), headers=headers)).status_code == 403
         assert (await stranger.get(place.replace("/0/", "/x/"), headers=headers)).status_code == 403
-        assert (await stranger.get(place.replace("/0/", f"/{'9' * 5000}/"), headers=headers)).status_code == 403
-        assert (await stranger.get(place.replace("/local/", "/%6cocal/"), headers=headers)).status_code == 404
-        assert (await stranger.get(place.replace(job["id"], other["id"]), headers=headers)).status_code == 403
+        assert (
+            await stranger.get(place.replace("/0/", f"/{'9' * 5000}/"), headers=headers)
+        ).status_code == 403
+        assert (
+            await stranger.get(place.replace("/local/", "/%6cocal/"), headers=headers)
+        ).status_code == 404
+        assert (
+            await stranger.get(place.replace(job["id"], other["id"]), headers=headers)
+        ).status_code == 403
 
 
-async def test_an_address_is_useless_without_the_secret_of_its_challenge(provider: Served, browser: Browser) -> None:
+async def test_an_address_is_useless_without_the_secret_of_its_challenge(
+    provider: Served, browser: Browser
+) -> None:
     job = web_job()
     await start(provider, job)
     session = await opened_with_proof(provider, job, "WEB")
     assert isinstance(session, WebSession)
     address = httpx.URL(session.redirect_client_to)
-    for without in (address.copy_remove_param("verifier"), address.copy_set_param("verifier", "x" * 43)):
+    for without in (
+        address.copy_remove_param("verifier"),
+        address.copy_set_param("verifier", "x" * 43),
+    ):
         assert (await browser.get(without)).status_code == 401
     assert (await browser.get(address)).status_code == 303
 
 
-async def test_pages_of_other_hosts_may_not_use_the_cookie(provider: Served, browser: Browser) -> None:
+async def test_pages_of_other_hosts_may_not_use_the_cookie(
+    provider: Served, browser: Browser
+) -> None:
     job = web_job()
     await start(provider, job)
     place = await entered(provider, browser, job)
-    foreign, own = {"Origin": "https://evil.example"}, {"Origin": str(httpx.URL(place).copy_with(path="/"))[:-1]}
+    foreign, own = (
+        {"Origin": "https://evil.example"},
+        {"Origin": str(httpx.URL(place).copy_with(path="/"))[:-1]},
+    )
     assert (await browser.post(place, headers=foreign)).status_code == 403
     assert (await browser.post(place, headers=own)).status_code == 200
     cookie = {"Cookie": f"ucloud-session={browser.cookies['ucloud-session']}"}
@@ -197,7 +241,10 @@ async def test_websockets_pass_both_ways(provider: Served, browser: Browser) -> 
     cookie = {"Cookie": f"ucloud-session={browser.cookies['ucloud-session']}; own=1"}
     origin = str(httpx.URL(place).copy_with(path="/"))[:-1]
     async with connect_websocket(
-        f"ws{place[4:]}echo", additional_headers=cookie, subprotocols=["other", "chat"], origin=origin
+        f"ws{place[4:]}echo",
+        additional_headers=cookie,
+        subprotocols=["other", "chat"],
+        origin=origin,
     ) as socket:
         assert socket.subprotocol == "chat"
         assert json.loads(await socket.recv()) == {"cookie": "own=1", "origin": origin}
@@ -215,17 +262,23 @@ async def test_websockets_pass_both_ways(provider: Served, browser: Browser) -> 
     assert refused.value.response.status_code == 418
 
 
-async def test_an_answer_without_an_end_ends_when_the_browser_leaves(provider: Served, browser: Browser) -> None:
+async def test_an_answer_without_an_end_ends_when_the_browser_leaves(
+    provider: Served, browser: Browser
+) -> None:
     job = web_job()
     await start(provider, job)
     place = await entered(provider, browser, job)
     async with browser.stream("GET", f"{place}endless") as answer:
         async for _ in answer.aiter_raw():
             break
-    await eventually((provider.folder / "provider" / "jobs" / job["id"] / "work" / "left").exists, 40)
+    await eventually(
+        (provider.folder / "provider" / "jobs" / job["id"] / "work" / "left").exists, 40
+    )
 
 
-async def test_an_answer_that_breaks_off_is_not_taken_for_a_whole(provider: Served, browser: Browser) -> None:
+async def test_an_answer_that_breaks_off_is_not_taken_for_a_whole(
+    provider: Served, browser: Browser
+) -> None:
     job = web_job()
     await start(provider, job)
     place = await entered(provider, browser, job)
@@ -233,7 +286,9 @@ async def test_an_answer_that_breaks_off_is_not_taken_for_a_whole(provider: Serv
         await browser.get(f"{place}broken")
 
 
-async def test_an_application_that_does_not_listen_yet_is_waited_for(provider: Served, browser: Browser) -> None:
+async def test_an_application_that_does_not_listen_yet_is_waited_for(
+    provider: Served, browser: Browser
+) -> None:
     job = shell("while ! test -e go; do sleep 0.1; done; exec sleep 300")
     job["status"]["resolvedApplication"]["application"]["web"] = {"port": 8731}
     await start(provider, job)
@@ -251,7 +306,9 @@ async def test_an_application_that_does_not_listen_yet_is_waited_for(provider: S
 
 async def test_each_rank_has_its_own_address(provider: Served, browser: Browser) -> None:
     if not Networks(provider.settings).is_separate:
-        pytest.skip("The replicas share this machine's network here, and cannot both have the port.")
+        pytest.skip(
+            "The replicas share this machine's network here, and cannot both have the port."
+        )
     job = web_job(replicas=2)
     await start(provider, job)
     place = await entered(provider, browser, job, 1)
@@ -273,30 +330,43 @@ async def test_an_application_without_web_pages_has_no_web_session(provider: Ser
     job = shell("exec sleep 300")
     await start(provider, job)
     for kind in ("WEB", "VNC"):
-        answer = await provider.call("interactiveSession", {"job": job, "rank": 0, "sessionType": kind})
-        assert (answer.status_code, answer.json()["errorCode"]) == (400, "FEATURE_NOT_SUPPORTED_BY_PROVIDER")
+        answer = await provider.call(
+            "interactiveSession", {"job": job, "rank": 0, "sessionType": kind}
+        )
+        assert (answer.status_code, answer.json()["errorCode"]) == (
+            400,
+            "FEATURE_NOT_SUPPORTED_BY_PROVIDER",
+        )
         assert answer.json()["why"] == f"The application a@1 has no session of type {kind}."
 
 
-async def test_a_public_link_lets_everybody_in_to_rank_0_while_its_job_runs(provider: Served) -> None:
+async def test_a_public_link_lets_everybody_in_to_rank_0_while_its_job_runs(
+    provider: Served,
+) -> None:
     job = web_job()
     job["status"]["resolvedLinks"] = {"link-1": LINK}
     await start(provider, job)
-    async with httpx.AsyncClient(base_url=provider.url, headers={"Host": f"{LINK.upper()}:443"}) as anybody:
+    async with httpx.AsyncClient(
+        base_url=provider.url, headers={"Host": f"{LINK.upper()}:443"}
+    ) as anybody:
 
         async def answers() -> bool:
             return (await anybody.get("/")).status_code == 200
 
         await eventually(answers, 60)
         told = (await anybody.get("/ucloud/local/jobs/retrieveProducts")).json()
-        assert told["target"] == "/ucloud/local/jobs/retrieveProducts?"  # all of the host is the application's
+        assert (
+            told["target"] == "/ucloud/local/jobs/retrieveProducts?"
+        )  # all of the host is the application's
         assert (await anybody.get("/redirect")).headers["location"] == "/there?x=1"
         await provider.call("terminate", job)
         await provider.end_of(job)
         assert (await anybody.get("/")).status_code == 401
 
 
-async def test_a_web_domain_gives_every_session_a_host_of_its_own(tmp_path: Path, browser: Browser) -> None:
+async def test_a_web_domain_gives_every_session_a_host_of_its_own(
+    tmp_path: Path, browser: Browser
+) -> None:
     names = {"web_domain": "apps.localhost", "public_url": "https://provider.localhost"}
     async with serving_web_jobs(tmp_path, **names) as provider:
         job = web_job()
@@ -307,7 +377,9 @@ async def test_a_web_domain_gives_every_session_a_host_of_its_own(tmp_path: Path
         headers = {"Host": host}
         answer = await browser.get(f"{provider.url}{address.raw_path.decode()}", headers=headers)
         assert (answer.status_code, answer.headers["location"]) == (303, "/")
-        assert {"Path=/", "Secure", "HttpOnly"} < {word.strip() for word in answer.headers["set-cookie"].split(";")}
+        assert {"Path=/", "Secure", "HttpOnly"} < {
+            word.strip() for word in answer.headers["set-cookie"].split(";")
+        }
         headers["Cookie"] = answer.headers["set-cookie"].partition(";")[0]
 
         async def told() -> dict[str, Any]:

@@ -74,7 +74,9 @@ async def echo(socket: WebSocket) -> None:
     """The same message again; `close` closes with a code of its own."""
     offered = socket.scope.get("subprotocols", ())
     await socket.accept("chat" if "chat" in offered else None)
-    await socket.send_json({"cookie": socket.headers.get("cookie"), "origin": socket.headers.get("origin")})
+    await socket.send_json(
+        {"cookie": socket.headers.get("cookie"), "origin": socket.headers.get("origin")}
+    )
     try:
         while True:
             message = await socket.receive()

@@ -1,4 +1,6 @@
-"""Jobs that serve web pages or a desktop, with the Python packages of these tests as input files."""
+"""Jobs that serve web pages or a desktop, with the Python packages of these tests as input
+files.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ _started: dict[str, list[dict[str, Any]]] = {}
 
 @asynccontextmanager
 async def serving_web_jobs(folder: Path, **settings: Any) -> AsyncIterator[Served]:
-    """A provider whose jobs can use this Python and its packages; those that `start` started are ended at last."""
+    """A provider whose jobs can use this Python and its packages; those that `start` started are
+    ended at last.
+    """
     served = Served(folder, Reports())
     shutil.copy(Path(__file__).with_name("web_application.py"), folder / "drive")
     is_usual = PYTHON.startswith(USUAL_FOLDERS)
@@ -42,7 +46,11 @@ async def serving_web_jobs(folder: Path, **settings: Any) -> AsyncIterator[Serve
         try:
             yield served
         finally:
-            left = [job for job in _started.pop(served.url, []) if served.reports.ended(job["id"]) is None]
+            left = [
+                job
+                for job in _started.pop(served.url, [])
+                if served.reports.ended(job["id"]) is None
+            ]
             await served.call("terminate", *left)
             for job in left:
                 await served.end_of(job)
@@ -57,12 +65,17 @@ def free_port() -> int:
 
 
 def python_job(command: str, replicas: int = 1, **application: Any) -> dict[str, Any]:
-    """A job whose script has `$PYTHON`, with this environment's packages, and `web_application.py`."""
+    """A job whose script has `$PYTHON`, with this environment's packages, and
+    `web_application.py`.
+    """
     files = {
         "input": {"type": "file", "path": f"/python/{PACKAGES.name}", "readOnly": True},
         "more": {"type": "file", "path": "/data/web_application.py", "readOnly": True},
     }
-    script = f"export PYTHON={PYTHON} PYTHONPATH=/work/{PACKAGES.name} PYTHONDONTWRITEBYTECODE=1; {command}"
+    script = (
+        f"export PYTHON={PYTHON} PYTHONPATH=/work/{PACKAGES.name} PYTHONDONTWRITEBYTECODE=1; "
+        f"{command}"
+    )
     job = shell(script, replicas, parameters=files)
     job["status"]["resolvedApplication"]["application"] |= application
     return job
@@ -75,7 +88,9 @@ def web_job(replicas: int = 1, **changes: Any) -> dict[str, Any]:
     return python_job(command, replicas, applicationType="WEB", web={"port": port}) | changes
 
 
-async def opened(provider: Served, job: dict[str, Any], session_type: str, rank: int = 0) -> dict[str, Any]:
+async def opened(
+    provider: Served, job: dict[str, Any], session_type: str, rank: int = 0
+) -> dict[str, Any]:
     """A new session."""
     item = {"job": job, "rank": rank, "sessionType": session_type}
     answer = await provider.call("interactiveSession", item)
@@ -84,8 +99,12 @@ async def opened(provider: Served, job: dict[str, Any], session_type: str, rank:
     return dict(session)
 
 
-async def opened_with_proof(provider: Served, job: dict[str, Any], session_type: str, rank: int = 0) -> OpenSession:
-    """A new session as `JobClient` asks for it: its addresses open nothing without the secret, which is in them."""
+async def opened_with_proof(
+    provider: Served, job: dict[str, Any], session_type: str, rank: int = 0
+) -> OpenSession:
+    """A new session as `JobClient` asks for it: its addresses open nothing without the secret,
+    which is in them.
+    """
     verifier = secrets.token_urlsafe(32)
     challenge = hashlib.sha256(verifier.encode()).hexdigest()
     item = {"job": job, "rank": rank, "sessionType": session_type, "challenge": challenge}
@@ -104,7 +123,9 @@ async def start(provider: Served, job: dict[str, Any]) -> None:
 
 
 class Browser(httpx.AsyncClient):
-    """A client with cookies that comes in by a session's address; `place` is where its pages are."""
+    """A client with cookies that comes in by a session's address; `place` is where its pages
+    are.
+    """
 
     def __init__(self) -> None:
         super().__init__(follow_redirects=False, timeout=30, trust_env=False)

@@ -1,4 +1,6 @@
-"""`setup` on a cluster that was there before it: what it makes, what it leaves alone, and what it refuses."""
+"""`setup` on a cluster that was there before it: what it makes, what it leaves alone, and what it
+refuses.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +22,17 @@ from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
-from tests.conftest import SERVER_PATIENCE, TEMPORAL_BINARY, TEST_CATALOG
+from tests.conftest import SERVER_TIMEOUT, TEMPORAL_BINARY, TEST_CATALOG
 from tests.end_to_end.reverse_proxies import Front, nginx_before
 from ucloud_orchestrator.process.worker_settings import WorkerSettings
-from ucloud_orchestrator.setup import SetupRefused, Step, make_keys, require_search_attributes, schedule_monitor, set_up
+from ucloud_orchestrator.setup import (
+    SetupError,
+    Step,
+    make_keys,
+    require_search_attributes,
+    run_setup,
+    schedule_provider_check,
+)
 from ucloud_orchestrator.setup.namespace import prepare_namespace
 from ucloud_orchestrator.setup.search_attributes import register_search_attributes
 from ucloud_orchestrator.temporal.connection import connect_to_temporal
@@ -35,11 +44,13 @@ KEYWORD = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
 
 @pytest.fixture(scope="module")
 async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Front]:
-    """A server that nobody has prepared, and before it one that leaves what administrators do to them."""
+    """A server that nobody has prepared, and before it one that leaves what administrators do to
+    them.
+    """
     started = await WorkflowEnvironment.start_local(
         dev_server_existing_path=str(TEMPORAL_BINARY),
         dev_server_log_level="never",
-        dev_server_startup_timeout=SERVER_PATIENCE,
+        dev_server_startup_timeout=SERVER_TIMEOUT,
     )
     async with started as running:
         address = running.client.service_client.config.target_host
@@ -66,7 +77,7 @@ def settings(tmp_path: Path) -> WorkerSettings:
 
 
 async def steps_of(settings: WorkerSettings) -> list[Step]:
-    return [step async for step in set_up(settings)]
+    return [step async for step in run_setup(settings)]
 
 
 async def add_attributes(client: Client, **types: IndexedValueType.ValueType) -> None:
@@ -79,7 +90,9 @@ async def test_the_first_setup_makes_everything_and_the_second_changes_nothing(
     namespace: str, settings: WorkerSettings, tmp_path: Path
 ) -> None:
     first = await steps_of(settings)
-    assert [step.outcome for step in first if "database" not in step.what] == ["made"] * (len(first) - 1)
+    assert [step.outcome for step in first if "database" not in step.what] == ["made"] * (
+        len(first) - 1
+    )
     told = "\n".join(str(step) for step in first)
     assert f"made     the namespace {namespace}, which keeps ended workflows for 30 days" in told
     assert all(name in told for name in SEARCH_ATTRIBUTES)
@@ -96,7 +109,9 @@ async def test_the_first_setup_makes_everything_and_the_second_changes_nothing(
     before = {file: file.read_bytes() for file in (tmp_path / "keys").iterdir()}
     second = await steps_of(settings)
     assert {step.outcome for step in second} == {"there"}
-    assert [step.what.split(",")[0] for step in second] == [step.what.split(",")[0] for step in first]
+    assert [step.what.split(",")[0] for step in second] == [
+        step.what.split(",")[0] for step in first
+    ]
     assert {file: file.read_bytes() for file in (tmp_path / "keys").iterdir()} == before
 
 
@@ -107,7 +122,8 @@ async def test_the_retention_is_changed_only_when_the_settings_name_one(namespac
         f"there    the namespace {namespace}, which keeps ended workflows for 3 days"
     )
     assert str(await prepare_namespace(client, timedelta(days=1))) == (
-        f"changed  the namespace {namespace}, which keeps ended workflows for 1 day instead of 3 days"
+        f"changed  the namespace {namespace}, which keeps ended workflows for 1 day instead of 3 "
+        "days"
     )
     assert (await prepare_namespace(client, timedelta(days=1))).outcome == "there"
 
@@ -115,7 +131,9 @@ async def test_the_retention_is_changed_only_when_the_settings_name_one(namespac
 async def test_what_is_there_stays_and_the_rest_is_added(namespace: str) -> None:
     client = await connect_to_temporal()
     await prepare_namespace(client, None)
-    with pytest.raises(SetupRefused, match=r"has no search attribute JobState, .*: run 'ucloud-orchestrator setup'\."):
+    with pytest.raises(
+        SetupError, match=r"has no search attribute JobState, .*: run 'ucloud-orchestrator setup'\."
+    ):
         await require_search_attributes(client)
     await add_attributes(client, JobOwner=KEYWORD, Another=INTEGER)
     there, made = await register_search_attributes(client)
@@ -130,11 +148,12 @@ async def test_a_search_attribute_of_another_type_is_refused_before_anything_is_
     await prepare_namespace(client, None)
     await add_attributes(client, JobState=INTEGER)
     sentence = (
-        f"In Temporal's namespace {namespace} the search attribute JobState is of type Int instead of Keyword: use "
+        f"In Temporal's namespace {namespace} the search attribute JobState is of type Int "
+        "instead of Keyword: use "
         "another namespace (TEMPORAL_NAMESPACE), or remove the attribute there and run setup again."
     )
     for refused in (steps_of(settings), require_search_attributes(client)):
-        with pytest.raises(SetupRefused) as raised:
+        with pytest.raises(SetupError) as raised:
             await refused
         assert str(raised.value) == sentence
     assert await asyncio.to_thread(os.listdir, tmp_path) == []
@@ -144,23 +163,29 @@ async def test_a_namespace_without_room_for_our_attributes_is_refused(namespace:
     client = await connect_to_temporal()
     await prepare_namespace(client, None)
     await add_attributes(client, **{f"Other{number}": KEYWORD for number in range(5)})
-    with pytest.raises(SetupRefused, match=r"cannot have more than 10 search attribute of type Keyword\): have its"):
+    with pytest.raises(
+        SetupError, match=r"cannot have more than 10 search attribute of type Keyword\): have its"
+    ):
         await register_search_attributes(client)
 
 
 async def test_a_cluster_that_lists_no_search_attributes_is_asked_by_a_query(
     namespace: str, cluster: Front, settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As hosted clusters do: their administrators make the namespace and its attributes elsewhere."""
+    """As hosted clusters do: their administrators make the namespace and its attributes
+    elsewhere.
+    """
     administrator = await connect_to_temporal()
     await prepare_namespace(administrator, None)
     await add_attributes(administrator, JobState=KEYWORD)
     monkeypatch.setenv("TEMPORAL_ADDRESS", cluster.without_operator)
     client = await connect_to_temporal()
-    with pytest.raises(SetupRefused, match=r"JobName, .* of type Keyword .*: have its admin") as raised:
+    with pytest.raises(
+        SetupError, match=r"JobName, .* of type Keyword .*: have its admin"
+    ) as raised:
         await steps_of(settings)
     assert "JobState" not in str(raised.value)
-    with pytest.raises(SetupRefused, match="has no search attribute JobOwner, "):
+    with pytest.raises(SetupError, match="has no search attribute JobOwner, "):
         await require_search_attributes(client)
 
     await register_search_attributes(administrator)
@@ -171,11 +196,13 @@ async def test_a_cluster_that_lists_no_search_attributes_is_asked_by_a_query(
 async def test_a_schedule_that_an_operator_paused_stays_paused(namespace: str) -> None:
     client = await connect_to_temporal()
     await prepare_namespace(client, None)
-    assert (await schedule_monitor(client, "local", timedelta(minutes=15))).outcome == "made"
+    assert (await schedule_provider_check(client, "local", timedelta(minutes=15))).outcome == "made"
     handle = client.get_schedule_handle("monitor-local")
     await handle.pause(note="The provider moves.")
-    assert (await schedule_monitor(client, "local", timedelta(minutes=15))).outcome == "there"
-    assert str(await schedule_monitor(client, "local", timedelta(minutes=5))) == (
+    assert (
+        await schedule_provider_check(client, "local", timedelta(minutes=15))
+    ).outcome == "there"
+    assert str(await schedule_provider_check(client, "local", timedelta(minutes=5))) == (
         "changed  the schedule monitor-local, every 300 s"
     )
     schedule = (await handle.describe()).schedule
@@ -194,7 +221,7 @@ def test_a_private_key_that_is_there_is_never_replaced(tmp_path: Path) -> None:
     assert (private_file.read_bytes(), public_file.read_bytes()) == (private_key, public_key)
     public_file.unlink()
     private_file.write_text("nonsense")
-    with pytest.raises(SetupRefused, match="holds no private key"):
+    with pytest.raises(SetupError, match="holds no private key"):
         make_keys(tmp_path, "local")
 
 
@@ -208,7 +235,9 @@ def test_the_command_says_what_it_did(namespace: str, settings: WorkerSettings) 
 
     def setup(*options: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "worker", "setup", *options]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
 
     done = setup()
     assert (done.returncode, done.stderr) == (0, "")

@@ -1,7 +1,8 @@
-"""A real Slurm cluster on one machine: munge, a controller and four nodes, all with folders, ports and keys of its own.
+"""A real Slurm cluster on one machine: munge, a controller and four nodes, all with folders, ports
+and keys of its own.
 
-`python -m tests.slurm.cluster FOLDER` runs one until SIGINT or SIGTERM, and says what to set to use it.
-Needs root, and the Debian packages `slurm-wlm` and `munge`.
+`python -m tests.slurm.cluster FOLDER` runs one until SIGINT or SIGTERM, and says what to set to use
+it. Needs root, and the Debian packages `slurm-wlm` and `munge`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ import psutil
 NODES = ("n0", "n1", "n2", "n3")
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol")
 CORES_OF_A_NODE = 8
-"""What a node claims to have; more than the machine has is allowed by the node's `config_overrides`."""
+"""What a node claims to have; more than the machine has is allowed by the node's
+`config_overrides`.
+"""
 
 CONFIGURATION = """
 ClusterName=test
@@ -77,7 +80,10 @@ class Cluster:
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self) -> None:
-        """Start all daemons, and wait until the nodes are idle. Raises `RuntimeError` if they do not come up."""
+        """Start all daemons, and wait until the nodes are idle.
+
+        Raises `RuntimeError` if they do not come up.
+        """
         munge, state = self.folder / "munge", self.folder / "state"
         for folder in (munge, state, *(self.folder / f"spool-{node}" for node in NODES)):
             folder.mkdir(parents=True)
@@ -94,7 +100,7 @@ class Cluster:
                 controller_port=port,
                 ports=f"{port + 1}-{port + len(NODES)}",
                 cores=CORES_OF_A_NODE,
-                node_patience=10,
+                node_timeout=10,
                 minimum_age=20,
             )
         )
@@ -105,12 +111,17 @@ class Cluster:
             "log-file": munge / "log",
             "seed-file": munge / "seed",
         }
-        self._start("munged", "--foreground", *(f"--{name}={value}" for name, value in options.items()))
+        self._start(
+            "munged", "--foreground", *(f"--{name}={value}" for name, value in options.items())
+        )
         _wait((munge / "socket").exists, "munged has not made its socket")
         self.start_controller()
         for node in NODES:
             self.start_node(node)
-        _wait(lambda: self.idle_nodes() == len(NODES), f"the nodes are not idle: see the logs in {self.folder}")
+        _wait(
+            lambda: self.idle_nodes() == len(NODES),
+            f"the nodes are not idle: see the logs in {self.folder}",
+        )
 
     def start_controller(self) -> None:
         """Start slurmctld, with what it has saved."""
@@ -142,9 +153,11 @@ class Cluster:
         _wait(self._resume_nodes, "the nodes do not come back")
 
     def release(self, name: str) -> None:
-        """Let a job that was put back into the queue start now, which otherwise it does after some minutes.
+        """Let a job that was put back into the queue start now, which otherwise it does after some
+        minutes.
 
-        Not in the second in which it was taken from its node, which would refuse it as revoked, and end it.
+        Not in the second in which it was taken from its node, which would refuse it as revoked, and
+        end it.
         """
         put_back_by = int(time.time())
         _wait(lambda: int(time.time()) > put_back_by + 1, "the clock stands still")
@@ -165,11 +178,16 @@ class Cluster:
 
     def _resume_nodes(self) -> bool:
         with contextlib.suppress(subprocess.CalledProcessError):
-            seen = dict(line.split() for line in self.run("sinfo", "-h", "--Node", "--format=%N %T").splitlines())
+            seen = dict(
+                line.split()
+                for line in self.run("sinfo", "-h", "--Node", "--format=%N %T").splitlines()
+            )
             for node, state in seen.items():
                 if state not in {"idle", "mixed", "allocated", "completing"}:
                     self.run("scontrol", "update", f"NodeName={node}", "State=RESUME")
-            return all(state in {"idle", "mixed", "allocated", "completing"} for state in seen.values())
+            return all(
+                state in {"idle", "mixed", "allocated", "completing"} for state in seen.values()
+            )
         return False
 
     def cancel_all(self) -> None:
@@ -246,7 +264,9 @@ def _wait(condition: Callable[[], bool], otherwise: str, seconds: float = 30) ->
 def main(folder: Path) -> None:
     """Run a cluster until a signal comes."""
     if missing := missing_programs():
-        sys.exit(f"{', '.join(missing)} not found: install the Debian packages slurm-wlm and munge.")
+        sys.exit(
+            f"{', '.join(missing)} not found: install the Debian packages slurm-wlm and munge."
+        )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt), running_cluster(folder.resolve()) as cluster:
         print(f"export SLURM_CONF={cluster.configuration}", flush=True)

@@ -1,4 +1,6 @@
-"""Random sequences of grants, admissions, charges, extensions and ends against a model of the books (Hypothesis)."""
+"""Random sequences of grants, admissions, charges, extensions and ends against a model of the books
+(Hypothesis).
+"""
 # ruff: noqa: PT017 - a model has to follow both outcomes
 
 from __future__ import annotations
@@ -15,11 +17,13 @@ from tests.store.ledger_assertions import check_the_books
 from tests.store.test_claims import ALICE, CPU, HOUR, ended, holding, price
 from ucloud_orchestrator.models import ErrorCode
 from ucloud_orchestrator.models.provider_api import Charge
-from ucloud_orchestrator.store import Holdings, Refused, Wallets, connect, upgrade
+from ucloud_orchestrator.store import ClaimStore, StoreRejected, Wallets, connect, upgrade
 
 
 class Books(RuleBasedStateMachine):
-    """`available` and `held` are what a person would have written down; every job costs 60 credits an hour."""
+    """`available` and `held` are what a person would have written down; every job costs 60 credits
+    an hour.
+    """
 
     jobs = Bundle("jobs")
 
@@ -29,7 +33,7 @@ class Books(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.engine = connect(f"sqlite+aiosqlite:///{Path(self.folder.name) / 'store.sqlite'}")
         self.runner.run(upgrade(self.engine))
-        self.holdings, self.wallets = Holdings(self.engine), Wallets(self.engine)
+        self.holdings, self.wallets = ClaimStore(self.engine), Wallets(self.engine)
         self.available = self.spent = self.count = 0
         self.held: dict[str, int] = {}
         self.hours: dict[str, int] = {}
@@ -50,8 +54,8 @@ class Books(RuleBasedStateMachine):
         job_id = f"job-{self.count}"
         for _ in range(1 + twice):
             try:
-                self.runner.run(self.holdings.take([holding(job_id, price())]))
-            except Refused as refusal:
+                self.runner.run(self.holdings.claim([holding(job_id, price())]))
+            except StoreRejected as refusal:
                 assert refusal.code is ErrorCode.INSUFFICIENT_FUNDS
                 assert self.available < 60
                 return job_id
@@ -64,7 +68,7 @@ class Books(RuleBasedStateMachine):
         charges = [Charge(charge_id=charge_id, units=units, periods=1)]
         try:
             answer = self.runner.run(self.wallets.charge(job_id, charges))
-        except Refused as refusal:
+        except StoreRejected as refusal:
             assert (refusal.code, job_id in self.held) == (ErrorCode.INVALID_STATE, False)
             return
         if charge_id in self.charged[job_id]:
@@ -81,10 +85,10 @@ class Books(RuleBasedStateMachine):
         self.charged[job_id].add(charge_id)
 
     @rule(job_id=jobs, hours=st.integers(1, 5))
-    def cover(self, job_id: str, hours: int) -> None:
+    def reserve(self, job_id: str, hours: int) -> None:
         try:
-            self.runner.run(self.wallets.cover(job_id, hours * HOUR))
-        except Refused as refusal:
+            self.runner.run(self.wallets.reserve(job_id, hours * HOUR))
+        except StoreRejected as refusal:
             if job_id in self.held:
                 assert refusal.code is ErrorCode.INSUFFICIENT_FUNDS
                 assert 60 * (hours - self.hours[job_id]) > self.available

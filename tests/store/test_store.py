@@ -13,13 +13,20 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from ucloud_orchestrator.models import Job, JobOwner, JobSpecification, JobState, JobStatus, JobUpdate
+from ucloud_orchestrator.models import (
+    Job,
+    JobOwner,
+    JobSpecification,
+    JobState,
+    JobStatus,
+    JobUpdate,
+)
 from ucloud_orchestrator.models.messages import BrowseRequest
 from ucloud_orchestrator.store import (
     Archive,
-    DatabaseUnusable,
-    Holdings,
-    SchemaOutdated,
+    ClaimStore,
+    DatabaseError,
+    SchemaVersionError,
     connect,
     reach,
     require_current,
@@ -29,9 +36,14 @@ from ucloud_orchestrator.store.schema import configuration, downgrade
 from ucloud_orchestrator.store.tables import Table
 
 
-def job(job_id: str, count: int = 3, user: str = "alice", state: JobState = JobState.SUCCESS) -> Job:
+def job(
+    job_id: str, count: int = 3, user: str = "alice", state: JobState = JobState.SUCCESS
+) -> Job:
     specification = JobSpecification.model_validate(
-        {"application": {"name": "a", "version": "1"}, "product": {"id": "p", "category": "c", "provider": "local"}}
+        {
+            "application": {"name": "a", "version": "1"},
+            "product": {"id": "p", "category": "c", "provider": "local"},
+        }
     )
     return Job(
         id=job_id,
@@ -44,20 +56,29 @@ def job(job_id: str, count: int = 3, user: str = "alice", state: JobState = JobS
 
 
 async def test_migrations_go_up_and_down_and_match_the_models(empty_engine: AsyncEngine) -> None:
-    with pytest.raises(SchemaOutdated):
+    with pytest.raises(SchemaVersionError):
         await require_current(empty_engine)
     await upgrade(empty_engine)
     await upgrade(empty_engine)
     await require_current(empty_engine)
     async with empty_engine.connect() as connection:
         context_of = lambda sync: MigrationContext.configure(sync)  # noqa: E731
-        assert await connection.run_sync(lambda sync: compare_metadata(context_of(sync), Table.metadata)) == []
+        assert (
+            await connection.run_sync(
+                lambda sync: compare_metadata(context_of(sync), Table.metadata)
+            )
+            == []
+        )
     await downgrade(empty_engine)
     async with empty_engine.connect() as connection:
-        assert await connection.run_sync(lambda sync: inspect(sync).get_table_names()) == ["alembic_version"]
+        assert await connection.run_sync(lambda sync: inspect(sync).get_table_names()) == [
+            "alembic_version"
+        ]
 
 
-async def test_migrations_only_add_what_the_release_before_need_not_know(empty_engine: AsyncEngine) -> None:
+async def test_migrations_only_add_what_the_release_before_need_not_know(
+    empty_engine: AsyncEngine,
+) -> None:
     """So that it goes on beside a newer one, and after a roll back."""
     scripts = ScriptDirectory.from_config(configuration()).walk_revisions()
     before: dict[str, dict[str, Any]] = {}
@@ -66,10 +87,14 @@ async def test_migrations_only_add_what_the_release_before_need_not_know(empty_e
         async with empty_engine.connect() as connection:
             after = await connection.run_sync(tables)
         for table, columns in before.items():
-            assert columns.items() <= after[table].items(), f"{revision} takes away from {table}, or changes it"
+            assert columns.items() <= after[table].items(), (
+                f"{revision} takes away from {table}, or changes it"
+            )
             for name in after[table].keys() - columns.keys():
                 _, may_be_left_out = after[table][name]
-                assert may_be_left_out, f"{revision}: who does not know {table}.{name} cannot insert a row"
+                assert may_be_left_out, (
+                    f"{revision}: who does not know {table}.{name} cannot insert a row"
+                )
         before = after
 
 
@@ -78,7 +103,10 @@ def tables(connection: Connection) -> dict[str, dict[str, tuple[str, bool]]]:
     found = inspect(connection)
     return {
         table: {
-            column["name"]: (str(column["type"]), column["nullable"] or column["default"] is not None)
+            column["name"]: (
+                str(column["type"]),
+                column["nullable"] or column["default"] is not None,
+            )
             for column in found.get_columns(table)
         }
         for table in found.get_table_names()
@@ -87,14 +115,18 @@ def tables(connection: Connection) -> dict[str, dict[str, tuple[str, bool]]]:
 
 async def test_a_newer_release_s_tables_are_used_as_they_are(engine: AsyncEngine) -> None:
     async with engine.begin() as connection:
-        await connection.execute(text("ALTER TABLE finished_jobs ADD COLUMN of_the_next_release TEXT"))
+        await connection.execute(
+            text("ALTER TABLE finished_jobs ADD COLUMN of_the_next_release TEXT")
+        )
         await connection.execute(text("UPDATE alembic_version SET version_num = 'next'"))
     await upgrade(engine)
     await require_current(engine)
-    await Holdings(engine).settle(job("1"))
+    await ClaimStore(engine).settle(job("1"))
     assert await Archive(engine).retrieve("1") == job("1")
     async with engine.connect() as connection:
-        assert (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar() == "next"
+        assert (
+            await connection.execute(text("SELECT version_num FROM alembic_version"))
+        ).scalar() == "next"
 
 
 async def test_a_job_is_archived_once_with_all_its_updates(engine: AsyncEngine) -> None:
@@ -104,7 +136,7 @@ async def test_a_job_is_archived_once_with_all_its_updates(engine: AsyncEngine) 
     await archive.add_updates("1", 2000, whole.updates[2000:4500])
     carried = whole.model_copy(update={"updates": whole.updates[4500:], "omitted_updates": 4500})
     for _ in range(2):
-        await Holdings(engine).settle(carried)
+        await ClaimStore(engine).settle(carried)
     assert await archive.retrieve("1") == whole
     assert await archive.contains("1")
     assert not await archive.contains("2")
@@ -115,7 +147,7 @@ async def test_browse_pages_newest_first(engine: AsyncEngine) -> None:
     archive = Archive(engine)
     for number in range(9):
         user, state = ("bob", JobState.FAILURE) if number % 3 == 0 else ("alice", JobState.SUCCESS)
-        await Holdings(engine).settle(job(str(number), user=user, state=state))
+        await ClaimStore(engine).settle(job(str(number), user=user, state=state))
     first = await archive.browse(BrowseRequest(created_by="alice", limit=4))
     rest = await archive.browse(BrowseRequest(created_by="alice", limit=4, before=first[-1].id))
     assert [entry.id for entry in [*first, *rest]] == ["8", "7", "5", "4", "2", "1"]
@@ -129,9 +161,13 @@ async def test_browse_pages_newest_first(engine: AsyncEngine) -> None:
     [
         (
             "nonsense",
-            "The address of the database must be sqlite+aiosqlite:///PATH or postgresql+asyncpg://USER@HOST/NAME.",
+            "The address of the database must be sqlite+aiosqlite:///PATH or "
+            "postgresql+asyncpg://USER@HOST/NAME.",
         ),
-        ("postgresql://host/name", "The address of the database must be sqlite+aiosqlite:///PATH or "),
+        (
+            "postgresql://host/name",
+            "The address of the database must be sqlite+aiosqlite:///PATH or ",
+        ),
         (
             "sqlite+aiosqlite:////no/such/folder/store",
             "The database sqlite+aiosqlite:////no/such/folder/store cannot be used: ",
@@ -142,8 +178,10 @@ async def test_browse_pages_newest_first(engine: AsyncEngine) -> None:
         ),
     ],
 )
-async def test_a_database_that_cannot_be_used_is_told_without_its_password(url: str, sentence: str) -> None:
-    with pytest.raises(DatabaseUnusable) as raised:
+async def test_a_database_that_cannot_be_used_is_told_without_its_password(
+    url: str, sentence: str
+) -> None:
+    with pytest.raises(DatabaseError) as raised:
         await reach(connect(url))
     assert str(raised.value).startswith(sentence)
     assert "the-secret" not in str(raised.value)
@@ -152,5 +190,7 @@ async def test_a_database_that_cannot_be_used_is_told_without_its_password(url: 
 
 async def test_a_database_that_its_server_does_not_have_is_told(postgresql: PostgresServer) -> None:
     url = make_url(postgresql.get_uri()).set(drivername="postgresql+asyncpg", database="nowhere")
-    with pytest.raises(DatabaseUnusable, match=r'cannot be used: database "nowhere" does not exist\.$'):
+    with pytest.raises(
+        DatabaseError, match=r'cannot be used: database "nowhere" does not exist\.$'
+    ):
         await reach(connect(url.render_as_string(hide_password=False)))

@@ -10,7 +10,7 @@ import pytest
 from temporalio.api.common.v1 import Payload
 
 from ucloud_orchestrator.temporal.encryption import EncryptionCodec, read_keys
-from ucloud_orchestrator.temporal.encryption_keys import UnusableKeys
+from ucloud_orchestrator.temporal.encryption_keys import EncryptionKeyError
 
 SECRET = Payload(metadata={"encoding": b"json/plain"}, data=b'"hunter2"')
 
@@ -45,27 +45,37 @@ async def test_a_key_is_changed_by_a_new_one_above_it(tmp_path: Path) -> None:
     assert await both.decode([before]) == [SECRET]
     (after,) = await both.encode([SECRET])
     assert await codec(tmp_path, new).decode([after]) == [SECRET]
-    with pytest.raises(UnusableKeys, match="the key 'old', which is not in the file"):
+    with pytest.raises(EncryptionKeyError, match="the key 'old', which is not in the file"):
         await codec(tmp_path, new).decode([before])
 
 
 async def test_a_wrong_key_of_the_same_name_is_told(tmp_path: Path) -> None:
     (theirs,) = await codec(tmp_path, line("a")).encode([SECRET])
-    with pytest.raises(UnusableKeys, match="not the one with which"):
+    with pytest.raises(EncryptionKeyError, match="not the one with which"):
         await codec(tmp_path, line("a")).decode([theirs])
 
 
 @pytest.mark.parametrize(
-    "text", ["", "# nothing\n", "a\n", "a not-base64!\n", "a " + base64.b64encode(b"short").decode() + "\n"]
+    "text",
+    [
+        "",
+        "# nothing\n",
+        "a\n",
+        "a not-base64!\n",
+        "a " + base64.b64encode(b"short").decode() + "\n",
+    ],
 )
 def test_a_file_that_has_no_key_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "keys").write_text(text)
-    with pytest.raises(UnusableKeys):
+    with pytest.raises(EncryptionKeyError):
         read_keys(tmp_path / "keys")
 
 
 def test_two_keys_of_one_name_are_refused_without_telling_them(tmp_path: Path) -> None:
     (tmp_path / "keys").write_text(f"{line('a')}\n{line('a')}\n")
-    with pytest.raises(UnusableKeys) as refused:
+    with pytest.raises(EncryptionKeyError) as refused:
         read_keys(tmp_path / "keys")
-    assert str(refused.value) == f"{tmp_path / 'keys'}:2: a line is a name of its own and 32 bytes in base64."
+    assert (
+        str(refused.value)
+        == f"{tmp_path / 'keys'}:2: a line is a name of its own and 32 bytes in base64."
+    )

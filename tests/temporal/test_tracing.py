@@ -15,12 +15,14 @@ from ucloud_orchestrator.temporal import tracing
 def test_without_a_collector_nothing_is_traced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(tracing.ENDPOINT_VARIABLE, raising=False)
     headers: dict[str, str] = {}
-    with tracing.calling("POST /", headers, ["job"]):
+    with tracing.client_span("POST /", headers, ["job"]):
         assert headers == {}
     assert tracing.interceptors() == []
 
 
-async def test_a_client_without_the_libraries_is_told_which_extra_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_without_the_libraries_is_told_which_extra_it_lacks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv(tracing.ENDPOINT_VARIABLE, "http://127.0.0.1:1")
     monkeypatch.setitem(sys.modules, "temporalio.contrib.opentelemetry", None)
     with pytest.raises(OrchestratorError, match="extra 'observability'"):
@@ -42,6 +44,8 @@ os._exit(0)
 
 def test_a_collector_that_is_away_holds_nobody_up() -> None:
     environment = {**os.environ, tracing.ENDPOINT_VARIABLE: "http://127.0.0.1:1"}
-    done = subprocess.run([sys.executable, "-c", AWAY], env=environment, capture_output=True, text=True, check=True)
-    assert float(done.stdout) < tracing.FLUSH_PATIENCE + 1
+    done = subprocess.run(
+        [sys.executable, "-c", AWAY], env=environment, capture_output=True, text=True, check=True
+    )
+    assert float(done.stdout) < tracing.FLUSH_TIMEOUT + 1
     assert done.stderr == ""

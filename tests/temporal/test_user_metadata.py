@@ -58,7 +58,9 @@ def test_nothing_of_a_user_is_read_as_markdown() -> None:
 
 def test_it_is_no_larger_than_temporal_takes() -> None:
     files = [{"type": "file", "path": f"/data/{'ø' * 3000}{number}"} for number in range(100)]
-    asked = specification(name="ø" * 200, application={"name": "å" * 255, "version": "æ" * 255}, resources=files)
+    asked = specification(
+        name="ø" * 200, application={"name": "å" * 255, "version": "æ" * 255}, resources=files
+    )
     assert len(summary_of(OWNER, asked).encode()) <= MAXIMUM_SUMMARY_BYTES
     details = details_of(OWNER, asked)
     assert len(details.encode()) <= MAXIMUM_DETAILS_BYTES

@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from client import Actor, JobClient, JobClosed, JobNotFound, JobRejected, ProviderClient, RequestRefused
+from client import (
+    Actor,
+    JobClient,
+    JobClosed,
+    JobNotFound,
+    JobRejected,
+    ProviderClient,
+    RequestRefused,
+)
 from tests.conftest import Orchestrator
 from tests.databases import KINDS
 from tests.waiting import eventually
@@ -82,7 +90,9 @@ async def test_an_access_list_lets_others_in(orchestrator: Orchestrator) -> None
         await bob.cancel(job.id)
     assert refusal.value.code is ErrorCode.FORBIDDEN
     group = ProjectGroupEntity(project_id=OCEAN, group="readers")
-    await orchestrator.jobs.update_acl(job.id, [ResourceAclEntry(entity=group, permissions=[Permission.EDIT])])
+    await orchestrator.jobs.update_acl(
+        job.id, [ResourceAclEntry(entity=group, permissions=[Permission.EDIT])]
+    )
     with pytest.raises(JobNotFound):
         await bob.retrieve(job.id)
     await client(orchestrator, "dave").rename(job.id, "Renamed")
@@ -140,7 +150,9 @@ async def test_a_license_reaches_the_provider_and_no_history(orchestrator: Orche
     license_ = {"type": "license_server", "id": "alices-license"}
     job = await orchestrator.jobs.create(server(orchestrator, parameters={"license": license_}))
     sent = next(item for item in orchestrator.provider.items if item["id"] == job.id)
-    assert sent["status"]["resolvedLicenses"] == {"alices-license": "license.example.com:27000/a-secret-key"}
+    assert sent["status"]["resolvedLicenses"] == {
+        "alices-license": "license.example.com:27000/a-secret-key"
+    }
     history = await orchestrator.handle(job.id).fetch_history()
     assert "a-secret-key" not in history.to_json()
     assert all(b"a-secret-key" not in event.SerializeToString() for event in history.events)
@@ -151,7 +163,9 @@ async def test_a_license_reaches_the_provider_and_no_history(orchestrator: Orche
 async def test_a_peer_must_run_in_the_same_workspace(orchestrator: Orchestrator) -> None:
     database = await orchestrator.created()
     peers = [{"type": "peer", "hostname": "database", "jobId": database.id}]
-    assert "it must be RUNNING" in str(await refused(orchestrator.jobs, server(orchestrator, resources=peers)))
+    assert "it must be RUNNING" in str(
+        await refused(orchestrator.jobs, server(orchestrator, resources=peers))
+    )
     await orchestrator.report(database.id, JobState.RUNNING)
     await orchestrator.reached(database.id, JobState.RUNNING)
     await orchestrator.jobs.create(server(orchestrator, resources=peers))
@@ -164,20 +178,28 @@ async def test_a_file_is_read_only_for_one_who_may_not_write(orchestrator: Orche
     bob = client(orchestrator, "bob")
     job = await bob.create(server(orchestrator, parameters={"file": value}))
     assert job.specification.to_wire()["parameters"]["file"]["readOnly"] is True
-    assert (await refused(client(orchestrator, "carol"), server(orchestrator, parameters={"file": value}))).code is (
-        ErrorCode.NOT_FOUND
-    )
+    assert (
+        await refused(
+            client(orchestrator, "carol"), server(orchestrator, parameters={"file": value})
+        )
+    ).code is (ErrorCode.NOT_FOUND)
 
 
 async def test_another_provider_changes_nothing(orchestrator: Orchestrator) -> None:
     job = await orchestrator.created()
-    await ProviderClient(orchestrator.temporal, "other").update(job.id, [JobUpdate(state=JobState.SUCCESS)])
+    await ProviderClient(orchestrator.temporal, "other").update(
+        job.id, [JobUpdate(state=JobState.SUCCESS)]
+    )
     await orchestrator.report(job.id, JobState.RUNNING)
-    assert (await orchestrator.reached(job.id, JobState.RUNNING)).updates[-1].state is JobState.RUNNING
+    assert (await orchestrator.reached(job.id, JobState.RUNNING)).updates[
+        -1
+    ].state is JobState.RUNNING
     with pytest.raises(JobClosed):
         await ProviderClient(orchestrator.temporal, "other").retrieve(job.id)
     assert (await orchestrator.reports.retrieve(job.id)).id == job.id
-    others = [job_id async for job_id in ProviderClient(orchestrator.temporal, "other").browse_open_jobs()]
+    others = [
+        job_id async for job_id in ProviderClient(orchestrator.temporal, "other").browse_open_jobs()
+    ]
     assert job.id not in others
 
 
@@ -204,18 +226,27 @@ async def test_fifteen_mistakes_get_fifteen_sentences(orchestrator: Orchestrator
         {"type": "peer", "hostname": "same", "jobId": "no-job"},
         {"type": "peer", "hostname": "same", "jobId": "no-other-job"},
     ]
-    wrong = orchestrator.specification(replicas=2, parameters=values, resources=resources, sshEnabled=True)
+    wrong = orchestrator.specification(
+        replicas=2, parameters=values, resources=resources, sshEnabled=True
+    )
     rejection = await refused(orchestrator.jobs, wrong)
     sentences = {finding.message for finding in rejection.findings}
     assert len(sentences) >= 15
     assert all(sentence.endswith(".") for sentence in sentences)
     fields = {finding.field for finding in rejection.findings}
-    assert fields >= {"replicas", "sshEnabled", "parameters.text", *(f"resources[{number}]" for number in range(7))}
+    assert fields >= {
+        "replicas",
+        "sshEnabled",
+        "parameters.text",
+        *(f"resources[{number}]" for number in range(7)),
+    }
 
 
 async def test_what_is_too_large_for_one_message_is_refused(orchestrator: Orchestrator) -> None:
     def text(size: int) -> JobSpecification:
-        return orchestrator.specification(parameters={"text": {"type": "text", "value": size * "x"}})
+        return orchestrator.specification(
+            parameters={"text": {"type": "text", "value": size * "x"}}
+        )
 
     job = await orchestrator.jobs.create(text(250_000))
     assert orchestrator.provider.calls_for(job.id) == ["create"]
@@ -246,7 +277,9 @@ async def test_an_old_id_shows_nothing_to_somebody_who_has_left(orchestrator: Or
 
 async def test_an_access_list_has_a_bound(orchestrator: Orchestrator) -> None:
     job = await orchestrator.created()
-    entry = ResourceAclEntry(entity=UserEntity(username="b" * 70_000), permissions=[Permission.READ])
+    entry = ResourceAclEntry(
+        entity=UserEntity(username="b" * 70_000), permissions=[Permission.READ]
+    )
     with pytest.raises(RequestRefused) as refusal:
         await orchestrator.jobs.update_acl(job.id, [entry])
     assert "65536 bytes at most" in str(refusal.value)

@@ -1,4 +1,6 @@
-"""Repeats of an admission, and requests that are too much for one message, by the activities themselves."""
+"""Repeats of an admission, and requests that are too much for one message, by the activities
+themselves.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +16,23 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 from temporalio.testing import ActivityEnvironment, WorkflowEnvironment
 
-from activities.access_check import MonitoringActivities
+from activities.access_check import AccessCheckActivities
 from activities.admission import AdmissionActivities
-from activities.products import OfferedProducts
+from activities.products import ProductCache
 from client import JobRejected
 from tests.conftest import TEST_CATALOG, Orchestrator
 from tests.waiting import eventually
 from ucloud_orchestrator.catalog import Catalog, load
 from ucloud_orchestrator.models import ErrorCode, Job, JobOwner, JobSpecification, JobState
-from ucloud_orchestrator.models.claims import Holding, holding_of
+from ucloud_orchestrator.models.claims import Claim, holding_of
 from ucloud_orchestrator.models.errors import MAXIMUM_FINDINGS
-from ucloud_orchestrator.models.messages import AdmissionRequest, JobsToCancel, JobToCancel, MonitorRequest
-from ucloud_orchestrator.store import LIVE_PAGE, Holdings, Products, connect, upgrade
+from ucloud_orchestrator.models.messages import (
+    AdmissionRequest,
+    JobsToCancel,
+    JobToCancel,
+    ProviderCheckRequest,
+)
+from ucloud_orchestrator.store import LIVE_PAGE, ClaimStore, Products, connect, upgrade
 
 ALICE = JobOwner(created_by="alice")
 
@@ -57,7 +64,7 @@ def admission(engine: AsyncEngine, catalog: Path) -> AdmissionActivities:
     def current() -> Catalog:
         return load(catalog)
 
-    return AdmissionActivities(current, Holdings(engine), no_peer, OfferedProducts(Products(engine)))
+    return AdmissionActivities(current, ClaimStore(engine), no_peer, ProductCache(Products(engine)))
 
 
 async def admit(admission: AdmissionActivities, wanted: JobSpecification) -> Any:
@@ -79,7 +86,7 @@ async def test_a_repeat_gets_what_was_taken_whatever_has_changed(
     file = catalog / "workspaces.yaml"
     file.write_text(file.read_text().replace("id: app-link", "id: another-link"))
     assert await admit(admission, wanted) == first
-    assert await Holdings(engine).holder("ingress", "app-link") == "1"
+    assert await ClaimStore(engine).holder("ingress", "app-link") == "1"
 
 
 async def test_nothing_is_taken_after_a_refusal(
@@ -93,10 +100,12 @@ async def test_nothing_is_taken_after_a_refusal(
     file.write_text(before)
     # This is what a slow attempt does that had looked at the catalog earlier.
     assert (await refused(admission, wanted)).type == ErrorCode.DUPLICATE_JOB
-    assert await Holdings(engine).holder("ingress", "app-link") is None
+    assert await ClaimStore(engine).holder("ingress", "app-link") is None
 
 
-async def test_thousands_of_mistakes_are_told_in_a_short_message(admission: AdmissionActivities) -> None:
+async def test_thousands_of_mistakes_are_told_in_a_short_message(
+    admission: AdmissionActivities,
+) -> None:
     files = [{"type": "file", "path": f"/nowhere/{'x' * 1000}/{number}"} for number in range(900)]
     refusal = await refused(admission, specification(resources=files))
     (findings,) = refusal.details
@@ -105,15 +114,20 @@ async def test_thousands_of_mistakes_are_told_in_a_short_message(admission: Admi
     assert len(refusal.message) + len(str(findings)) < 128 * 1024
 
 
-async def test_defaults_that_make_a_request_too_large(admission: AdmissionActivities, catalog: Path) -> None:
+async def test_defaults_that_make_a_request_too_large(
+    admission: AdmissionActivities, catalog: Path
+) -> None:
     file = catalog / "catalog.yaml"
-    default = f"  text: {{type: text, optional: true, defaultValue: {{type: text, value: {'x' * 300_000}}}}}"
+    default = (
+        f"  text: {{type: text, optional: true, defaultValue: {{type: text, value: "
+        f"{'x' * 300_000}}}}}"
+    )
     file.write_text(file.read_text().replace("  text: {type: text}", default))
     wanted = specification(application={"name": "echo", "version": "1"})
     assert "at most 262144 are possible" in (await refused(admission, wanted)).message
 
 
-def lost(number: int) -> Holding:
+def lost(number: int) -> Claim:
     wanted = specification(resources=[{"type": "file", "path": f"/gone/{'x' * 2000}/{number}"}])
     return holding_of(f"job-{number:04}", ALICE, wanted, None)
 
@@ -121,12 +135,12 @@ def lost(number: int) -> Holding:
 async def test_the_check_of_many_jobs_goes_by_pages(
     engine: AsyncEngine, catalog: Path, environment: WorkflowEnvironment
 ) -> None:
-    holdings = Holdings(engine)
-    await holdings.take([lost(number) for number in range(LIVE_PAGE + 1)])
-    monitoring = MonitoringActivities(lambda: load(catalog), holdings, environment.client)
+    holdings = ClaimStore(engine)
+    await holdings.claim([lost(number) for number in range(LIVE_PAGE + 1)])
+    monitoring = AccessCheckActivities(lambda: load(catalog), holdings, environment.client)
     found, last, pages = [], None, []
     while True:
-        request = MonitorRequest(provider="local", after=last)
+        request = ProviderCheckRequest(provider="local", after=last)
         page = await ActivityEnvironment().run(monitoring.find_lost_access, request)
         assert len(page.model_dump_json()) < 1024 * 1024
         found += [job.job_id for job in page.jobs]
@@ -143,7 +157,9 @@ async def test_a_job_that_cannot_be_cancelled_does_not_keep_the_others(
 ) -> None:
     job = await orchestrator.created()
     temporal: Client = environment.client
-    monitoring = MonitoringActivities(lambda: load(orchestrator.catalog), Holdings(orchestrator.engine), temporal)
+    monitoring = AccessCheckActivities(
+        lambda: load(orchestrator.catalog), ClaimStore(orchestrator.engine), temporal
+    )
     wanted = [JobToCancel(job_id=job_id, reason="lost") for job_id in ("", "unknown", job.id)]
     with pytest.raises(RPCError):
         await ActivityEnvironment().run(monitoring.cancel_jobs, JobsToCancel(jobs=wanted))

@@ -17,7 +17,9 @@ from ucloud_orchestrator.models import ErrorCode, Job, JobSpecification, JobStat
 SECOND = {"id": "cpu-2", "category": "cpu", "provider": "second"}
 
 
-def jobs_of(orchestrator: Orchestrator, here: int, there: int, **changes: Any) -> list[JobSpecification]:
+def jobs_of(
+    orchestrator: Orchestrator, here: int, there: int, **changes: Any
+) -> list[JobSpecification]:
     return [orchestrator.specification(**changes) for _ in range(here)] + [
         orchestrator.specification(product=SECOND, **changes) for _ in range(there)
     ]
@@ -42,13 +44,18 @@ async def test_a_batch_costs_one_call_to_each_provider(orchestrator: Orchestrato
 
 
 @pytest.mark.parametrize("refusing", ["create", "second:create"])
-async def test_one_refusal_undoes_the_whole_batch(orchestrator: Orchestrator, refusing: str) -> None:
+async def test_one_refusal_undoes_the_whole_batch(
+    orchestrator: Orchestrator, refusing: str
+) -> None:
     orchestrator.provider.answers[refusing] = [400]
     batch_id = orchestrator.jobs.new_job_id()
     for _ in range(2):
         with pytest.raises(JobRejected) as refused:
             await orchestrator.jobs.create_many(jobs_of(orchestrator, 2, 2), batch_id)
-        assert (refused.value.code, "No, says 400." in str(refused.value)) == (ErrorCode.PROVIDER_REJECTED, True)
+        assert (refused.value.code, "No, says 400." in str(refused.value)) == (
+            ErrorCode.PROVIDER_REJECTED,
+            True,
+        )
     assert {"terminate", "second:terminate"} <= set(orchestrator.provider.requests)
     assert await nothing_is_held(orchestrator, batch_id)
     for number in range(4):
@@ -66,7 +73,11 @@ async def test_every_finding_of_a_batch_is_told(orchestrator: Orchestrator) -> N
 
 async def test_a_link_cannot_be_in_a_batch_twice(orchestrator: Orchestrator) -> None:
     link = [{"type": "ingress", "id": "app-link"}]
-    server = {"application": {"name": "server", "version": "1"}, "parameters": {}, "resources": link}
+    server = {
+        "application": {"name": "server", "version": "1"},
+        "parameters": {},
+        "resources": link,
+    }
     batch_id = orchestrator.jobs.new_job_id()
     with pytest.raises(JobRejected) as refused:
         await orchestrator.jobs.create_many(jobs_of(orchestrator, 2, 0, **server), batch_id)
@@ -77,7 +88,9 @@ async def test_a_link_cannot_be_in_a_batch_twice(orchestrator: Orchestrator) -> 
 async def test_a_batch_goes_on_without_its_client(orchestrator: Orchestrator) -> None:
     orchestrator.provider.open["second:create"].clear()
     batch_id = orchestrator.jobs.new_job_id()
-    creating = asyncio.create_task(orchestrator.jobs.create_many(jobs_of(orchestrator, 1, 1), batch_id))
+    creating = asyncio.create_task(
+        orchestrator.jobs.create_many(jobs_of(orchestrator, 1, 1), batch_id)
+    )
     await eventually(lambda: "second:create" in orchestrator.provider.requests)
     creating.cancel()
     await asyncio.gather(creating, return_exceptions=True)
@@ -89,10 +102,14 @@ async def test_a_batch_goes_on_without_its_client(orchestrator: Orchestrator) ->
     assert sorted(orchestrator.provider.requests) == ["create", "second:create"]
 
 
-async def test_a_job_of_a_batch_may_end_before_the_batch_is_through(orchestrator: Orchestrator) -> None:
+async def test_a_job_of_a_batch_may_end_before_the_batch_is_through(
+    orchestrator: Orchestrator,
+) -> None:
     orchestrator.provider.open["second:create"].clear()
     batch_id = orchestrator.jobs.new_job_id()
-    creating = asyncio.create_task(orchestrator.jobs.create_many(jobs_of(orchestrator, 2, 1), batch_id))
+    creating = asyncio.create_task(
+        orchestrator.jobs.create_many(jobs_of(orchestrator, 2, 1), batch_id)
+    )
     await eventually(lambda: "second:create" in orchestrator.provider.requests)
     await orchestrator.report(f"{batch_id}-000", JobState.SUCCESS)
     await orchestrator.jobs.cancel(f"{batch_id}-001")
@@ -128,7 +145,9 @@ async def submitted_to_one(orchestrator: Orchestrator) -> tuple[str, asyncio.Tas
     """A batch of two jobs here, which are submitted, and one at a provider that does not answer."""
     orchestrator.provider.answers["second:create"] = [503] * 1000
     batch_id = orchestrator.jobs.new_job_id()
-    creating = asyncio.create_task(orchestrator.jobs.create_many(jobs_of(orchestrator, 2, 1), batch_id))
+    creating = asyncio.create_task(
+        orchestrator.jobs.create_many(jobs_of(orchestrator, 2, 1), batch_id)
+    )
     await eventually(lambda: {"create", "second:create"} <= set(orchestrator.provider.requests))
     return batch_id, creating
 
@@ -148,7 +167,9 @@ async def test_a_batch_is_cancelled_while_a_provider_is_away(orchestrator: Orche
 
 
 @pytest.mark.parametrize("number", [0, 2])
-async def test_a_job_leaves_its_batch_while_a_provider_is_away(orchestrator: Orchestrator, number: int) -> None:
+async def test_a_job_leaves_its_batch_while_a_provider_is_away(
+    orchestrator: Orchestrator, number: int
+) -> None:
     batch_id, creating = await submitted_to_one(orchestrator)
     job_id = f"{batch_id}-{number:03}"
     await orchestrator.jobs.cancel(job_id)
@@ -164,28 +185,41 @@ async def test_a_job_leaves_its_batch_while_a_provider_is_away(orchestrator: Orc
     assert orchestrator.provider.calls_for(job_id)[-1].endswith("terminate")
 
 
-async def test_a_fault_in_a_call_that_was_broken_off_refuses_no_batch(orchestrator: Orchestrator) -> None:
+async def test_a_fault_in_a_call_that_was_broken_off_refuses_no_batch(
+    orchestrator: Orchestrator,
+) -> None:
     orchestrator.provider.open["create"].clear()
     orchestrator.provider.answers["create"] = [503]
     batch_id = orchestrator.jobs.new_job_id()
-    creating = asyncio.create_task(orchestrator.jobs.create_many(jobs_of(orchestrator, 2, 0), batch_id))
+    creating = asyncio.create_task(
+        orchestrator.jobs.create_many(jobs_of(orchestrator, 2, 0), batch_id)
+    )
     await eventually(lambda: "create" in orchestrator.provider.requests)
     leaving, staying = f"{batch_id}-000", f"{batch_id}-001"
     await orchestrator.jobs.cancel(leaving)
 
     async def is_broken_off() -> bool:
-        events = [event async for event in orchestrator.handle(f"batch-{batch_id}").fetch_history_events()]
-        return any(event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_CANCEL_REQUESTED for event in events)
+        events = [
+            event async for event in orchestrator.handle(f"batch-{batch_id}").fetch_history_events()
+        ]
+        return any(
+            event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_CANCEL_REQUESTED
+            for event in events
+        )
 
     await eventually(is_broken_off)
-    orchestrator.provider.open["create"].set()  # before the next heartbeat, by which the call would learn of it
+    orchestrator.provider.open[
+        "create"
+    ].set()  # before the next heartbeat, by which the call would learn of it
     await creating
     assert (await orchestrator.jobs.wait(leaving)).status.state is JobState.SUCCESS
     assert (await orchestrator.jobs.retrieve(staying)).status.state is JobState.IN_QUEUE
     assert orchestrator.provider.calls_for(staying) == ["create", "create"]
 
 
-async def test_a_job_whose_batch_was_ended_by_force_can_be_cancelled(orchestrator: Orchestrator) -> None:
+async def test_a_job_whose_batch_was_ended_by_force_can_be_cancelled(
+    orchestrator: Orchestrator,
+) -> None:
     batch_id, creating = await submitted_to_one(orchestrator)
     await orchestrator.temporal.get_workflow_handle(f"batch-{batch_id}").terminate()
     with pytest.raises(OrchestratorError):
@@ -194,7 +228,9 @@ async def test_a_job_whose_batch_was_ended_by_force_can_be_cancelled(orchestrato
         await orchestrator.jobs.cancel(f"{batch_id}-{number:03}")
         await orchestrator.report(f"{batch_id}-{number:03}", JobState.SUCCESS)
     for number in range(3):
-        assert (await orchestrator.jobs.wait(f"{batch_id}-{number:03}")).status.state is JobState.SUCCESS
+        assert (
+            await orchestrator.jobs.wait(f"{batch_id}-{number:03}")
+        ).status.state is JobState.SUCCESS
     assert await nothing_is_held(orchestrator, batch_id)
 
 
@@ -205,7 +241,8 @@ async def test_a_job_that_is_taken_out_of_its_batch_ends(orchestrator: Orchestra
         await batch.signal("leave", payload)
     ended = await orchestrator.jobs.wait(f"{batch_id}-002")
     assert ended.updates[-1].status == "Your job was cancelled before it was started."
-    # The batch answers with what each job is at that moment, which may be before or after the end of this one.
+    # The batch answers with what each job is at that moment, which may be before or after the end
+    # of this one.
     *others, third = [job.status.state for job in await creating]
     assert others == [JobState.IN_QUEUE, JobState.IN_QUEUE]
     assert third in {JobState.CANCELING, JobState.SUCCESS}

@@ -49,7 +49,7 @@ async def test_a_provider_that_says_nothing_after_a_cancel(orchestrator: Orchest
     job = await orchestrator.created()
     await orchestrator.jobs.cancel(job.id)
     await eventually(lambda: "terminate" in orchestrator.provider.calls_for(job.id))
-    await orchestrator.skip(job.id, timeouts.FINAL_STATE_PATIENCE)
+    await orchestrator.skip(job.id, timeouts.FINAL_STATE_TIMEOUT)
     assert (await orchestrator.jobs.wait(job.id)).status.state is JobState.SUCCESS
     assert await orchestrator.outcome(job.id) == "CANCELED"
 
@@ -182,7 +182,9 @@ async def test_creation_can_be_given_up_and_asked_again(orchestrator: Orchestrat
     assert len(orchestrator.provider.calls_for(job_id)) == 3
 
 
-async def test_a_job_whose_provider_does_not_listen_runs_once_it_does(orchestrator: Orchestrator) -> None:
+async def test_a_job_whose_provider_does_not_listen_runs_once_it_does(
+    orchestrator: Orchestrator,
+) -> None:
     await orchestrator.provider.close()
     job_id = orchestrator.jobs.new_job_id()
     for _ in range(2):
@@ -212,8 +214,11 @@ async def test_a_refused_job_is_not_there(orchestrator: Orchestrator) -> None:
 async def test_a_refusal_whose_answer_was_lost_is_told_again(orchestrator: Orchestrator) -> None:
     orchestrator.provider.answers["create"] = [422]
     job_id = orchestrator.jobs.new_job_id()
-    request = JobRequest(owner=JobOwner(created_by="alice"), specification=orchestrator.specification())
-    # As the server knows a `create` whose update was lost with the connection: it has started the workflow alone.
+    request = JobRequest(
+        owner=JobOwner(created_by="alice"), specification=orchestrator.specification()
+    )
+    # As the server knows a `create` whose update was lost with the connection: it has started the
+    # workflow alone.
     attributes = [
         SearchAttributePair(SearchAttributeKey.for_keyword(name), value)
         for name, value in initial_search_attributes(request.owner, request.specification).items()
@@ -234,7 +239,9 @@ async def test_a_refusal_whose_answer_was_lost_is_told_again(orchestrator: Orche
         await others.create(orchestrator.specification(), job_id)
 
 
-async def test_a_job_that_was_reset_after_its_end_stays_as_it_ended(orchestrator: Orchestrator) -> None:
+async def test_a_job_that_was_reset_after_its_end_stays_as_it_ended(
+    orchestrator: Orchestrator,
+) -> None:
     job = await orchestrator.created()
     await orchestrator.report(job.id, JobState.SUCCESS)
     ended = await orchestrator.jobs.wait(job.id)
@@ -309,7 +316,9 @@ async def test_a_refusal_after_a_lost_answer_stops_what_may_run(orchestrator: Or
     assert orchestrator.provider.calls_for(job_id) == ["create", "create", "terminate"]
 
 
-async def test_a_cancel_in_the_task_in_which_a_job_continues_as_new(orchestrator: Orchestrator) -> None:
+async def test_a_cancel_in_the_task_in_which_a_job_continues_as_new(
+    orchestrator: Orchestrator,
+) -> None:
     job = await orchestrator.created()
     await orchestrator.stop_worker()
     handle = orchestrator.handle(job.id)
@@ -333,7 +342,9 @@ async def test_a_deadline_far_away(orchestrator: Orchestrator) -> None:
     too_long = {"provider": "local", "updates": [{"newTimeAllocation": 10**17}]}
     await orchestrator.handle(job.id).signal("update", too_long)
     await orchestrator.report(job.id, text="still there")
-    assert (await orchestrator.eventually_said(job.id, "still there")).status.state is JobState.RUNNING
+    assert (
+        await orchestrator.eventually_said(job.id, "still there")
+    ).status.state is JobState.RUNNING
     with pytest.raises(ValidationError):
         SimpleDuration(hours=876_001)
 

@@ -22,7 +22,11 @@ async def test_a_job_that_runs_and_succeeds(orchestrator: Orchestrator) -> None:
     await orchestrator.report(job.id, JobState.SUCCESS, "The job has finished.")
     ended = await orchestrator.jobs.wait(job.id)
 
-    assert [update.state for update in ended.updates] == [JobState.IN_QUEUE, JobState.RUNNING, JobState.SUCCESS]
+    assert [update.state for update in ended.updates] == [
+        JobState.IN_QUEUE,
+        JobState.RUNNING,
+        JobState.SUCCESS,
+    ]
     assert orchestrator.provider.calls_for(job.id) == ["create"]
     assert await orchestrator.outcome(job.id) == "COMPLETED"
     result = await orchestrator.temporal.get_workflow_handle(job.id).result()
@@ -51,11 +55,16 @@ async def test_a_refused_job_leaves_nothing(orchestrator: Orchestrator) -> None:
 
 async def test_admission_tells_every_finding(orchestrator: Orchestrator) -> None:
     job_id = orchestrator.jobs.new_job_id()
-    specification = orchestrator.specification(parameters={"nothing": {"type": "text", "value": "x"}})
+    specification = orchestrator.specification(
+        parameters={"nothing": {"type": "text", "value": "x"}}
+    )
     with pytest.raises(JobRejected) as rejection:
         await orchestrator.jobs.create(specification, job_id)
     assert rejection.value.code is ErrorCode.VERIFICATION_FAILED
-    assert {finding.field for finding in rejection.value.findings} == {"parameters.nothing", "parameters.text"}
+    assert {finding.field for finding in rejection.value.findings} == {
+        "parameters.nothing",
+        "parameters.text",
+    }
     assert orchestrator.provider.calls_for(job_id) == []
     assert await orchestrator.outcome(job_id) == "FAILED"
     assert await orchestrator.archive.retrieve(job_id) is None

@@ -7,9 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from docs import generate_lifecycle
-from ucloud_orchestrator.models import Job, JobOwner, JobSpecification, JobState, JobStatus, JobUpdate, SimpleDuration
+from ucloud_orchestrator.models import (
+    Job,
+    JobOwner,
+    JobSpecification,
+    JobState,
+    JobStatus,
+    JobUpdate,
+    SimpleDuration,
+)
 from workflows import lifecycle
-from workflows.lifecycle import TABLE, Event, Verdict
+from workflows.lifecycle import TABLE, Event, UpdateOutcome
 
 LIVE = [state for state in JobState if not state.is_terminal]
 TERMINAL = [state for state in JobState if state.is_terminal]
@@ -34,7 +42,7 @@ def job_in(state: JobState, **status: int) -> Job:
     )
 
 
-def apply_one(job: Job, now: int = 2000, **update: object) -> tuple[Job, Verdict]:
+def apply_one(job: Job, now: int = 2000, **update: object) -> tuple[Job, UpdateOutcome]:
     outcome = lifecycle.apply(job, [JobUpdate.model_validate(update)], now)
     return outcome.job, outcome.verdicts[0]
 
@@ -47,7 +55,7 @@ def test_the_table_is_total() -> None:
 @pytest.mark.parametrize("state", TERMINAL)
 @pytest.mark.parametrize("event", list(Event))
 def test_a_terminal_state_absorbs_everything(state: JobState, event: Event) -> None:
-    assert TABLE[state][event] == lifecycle.Move(Verdict.ENDED, state)
+    assert TABLE[state][event] == lifecycle.Transition(UpdateOutcome.ENDED, state)
 
 
 @pytest.mark.parametrize("state", LIVE)
@@ -59,14 +67,16 @@ def test_every_live_state_may_end_in_every_way(state: JobState, end: JobState) -
 @pytest.mark.parametrize("reported", [JobState.IN_QUEUE, JobState.RUNNING, JobState.SUSPENDED])
 def test_only_an_end_follows_canceling(reported: JobState) -> None:
     job = job_in(JobState.CANCELING)
-    assert apply_one(job, state=reported, status="no") == (job, Verdict.ILLEGAL)
+    assert apply_one(job, state=reported, status="no") == (job, UpdateOutcome.ILLEGAL)
 
 
 def test_a_requeue_is_real() -> None:
     job = job_in(JobState.RUNNING, started_at=1000, expires_at=1000 + HOUR)
     requeued, _ = apply_one(job, state="IN_QUEUE")
     again, _ = apply_one(requeued, now=5000, state="RUNNING")
-    assert again.status == JobStatus(state=JobState.RUNNING, started_at=5000, expires_at=1000 + HOUR)
+    assert again.status == JobStatus(
+        state=JobState.RUNNING, started_at=5000, expires_at=1000 + HOUR
+    )
 
 
 def test_running_sets_the_deadline() -> None:
@@ -76,27 +86,34 @@ def test_running_sets_the_deadline() -> None:
 
 def test_text_changes_no_state() -> None:
     job, verdict = apply_one(job_in(JobState.SUSPENDED), status="still here")
-    assert (job.status.state, job.updates[-1].status, verdict) == (JobState.SUSPENDED, "still here", Verdict.APPLIED)
+    assert (job.status.state, job.updates[-1].status, verdict) == (
+        JobState.SUSPENDED,
+        "still here",
+        UpdateOutcome.APPLIED,
+    )
 
 
 def test_the_same_text_twice_is_two_texts() -> None:
     outcome = lifecycle.apply(job_in(JobState.RUNNING), [JobUpdate(status="tick")] * 2, 2000)
-    assert outcome.verdicts == [Verdict.APPLIED] * 2
+    assert outcome.verdicts == [UpdateOutcome.APPLIED] * 2
 
 
 def test_a_repeated_report_is_a_duplicate() -> None:
     job, _ = apply_one(job_in(JobState.IN_QUEUE), state="RUNNING", status="now running")
     job, _ = apply_one(job, status="half done")
-    assert apply_one(job, state="RUNNING", status="now running") == (job, Verdict.DUPLICATE)
-    assert apply_one(job, state="RUNNING") == (job, Verdict.DUPLICATE)
-    assert apply_one(job, state="RUNNING", status="something new")[1] is Verdict.APPLIED
+    assert apply_one(job, state="RUNNING", status="now running") == (job, UpdateOutcome.DUPLICATE)
+    assert apply_one(job, state="RUNNING") == (job, UpdateOutcome.DUPLICATE)
+    assert apply_one(job, state="RUNNING", status="something new")[1] is UpdateOutcome.APPLIED
 
 
 def test_guards() -> None:
     job = job_in(JobState.RUNNING)
-    assert apply_one(job, state="SUCCESS", expectedState="IN_QUEUE") == (job, Verdict.GUARDED)
-    assert apply_one(job, state="RUNNING", status="x", expectedDifferentState=True) == (job, Verdict.GUARDED)
-    assert apply_one(job, state="SUCCESS", expectedState="RUNNING")[1] is Verdict.APPLIED
+    assert apply_one(job, state="SUCCESS", expectedState="IN_QUEUE") == (job, UpdateOutcome.GUARDED)
+    assert apply_one(job, state="RUNNING", status="x", expectedDifferentState=True) == (
+        job,
+        UpdateOutcome.GUARDED,
+    )
+    assert apply_one(job, state="SUCCESS", expectedState="RUNNING")[1] is UpdateOutcome.APPLIED
 
 
 def test_a_new_allocation_moves_the_deadline() -> None:
@@ -108,7 +125,7 @@ def test_a_new_allocation_moves_the_deadline() -> None:
 
 def test_a_cancel_while_canceling_changes_nothing() -> None:
     job = job_in(JobState.CANCELING)
-    assert lifecycle.cancel(job, "again", 2000) == lifecycle.Outcome(job, [Verdict.DUPLICATE])
+    assert lifecycle.cancel(job, "again", 2000) == lifecycle.Outcome(job, [UpdateOutcome.DUPLICATE])
 
 
 UPDATES = st.builds(

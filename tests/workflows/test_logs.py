@@ -1,4 +1,6 @@
-"""The output of jobs for clients: who gets it, when, and that a broken connection neither repeats nor loses any."""
+"""The output of jobs for clients: who gets it, when, and that a broken connection neither repeats
+nor loses any.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +22,15 @@ from ucloud_orchestrator.models import ErrorCode, Job, JobState, ResourceAclEntr
 from ucloud_orchestrator.models.provider_api import FollowMessage, LogStream
 from ucloud_orchestrator.models.session import SessionItem, SessionType
 from ucloud_orchestrator.provider.auth.session_tokens import SessionTokens
-from ucloud_orchestrator.provider.jobs.database import Taken
-from ucloud_orchestrator.provider.jobs.metrics import Figures
+from ucloud_orchestrator.provider.jobs.database import JobRecord
+from ucloud_orchestrator.provider.jobs.metrics import StoreMetrics
 from ucloud_orchestrator.provider.sessions.logs import LogSessions
 
 
 class BreakingRelay:
-    """Passes connections on to a port, and breaks the first ones after so many bytes to the client."""
+    """Passes connections on to a port, and breaks the first ones after so many bytes to the
+    client.
+    """
 
     def __init__(self, port: int, limits: list[int]) -> None:
         self._port = port
@@ -37,7 +41,10 @@ class BreakingRelay:
         self.connections += 1
         limit = self._limits.pop(0) if self._limits else 2**60
         there, back = await asyncio.open_connection("127.0.0.1", self._port)
-        pumps = [asyncio.create_task(pump(reader, back, 2**60)), asyncio.create_task(pump(there, writer, limit))]
+        pumps = [
+            asyncio.create_task(pump(reader, back, 2**60)),
+            asyncio.create_task(pump(there, writer, limit)),
+        ]
         await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         for task in pumps:
             task.cancel()
@@ -59,25 +66,29 @@ class Output:
     def __init__(self, folder: Path) -> None:
         self._drive = folder / "drive"
         self._tokens = SessionTokens(folder / "secret")
-        self._logs = LogSessions("/sessions", self._tokens, self, self.folder_of, Figures())
-        self._jobs: dict[str, Taken] = {}
+        self._logs = LogSessions("/sessions", self._tokens, self, self.folder_of, StoreMetrics())
+        self._jobs: dict[str, JobRecord] = {}
         self.relay = BreakingRelay(0, [])
         self._url = ""
 
     def folder_of(self, job_id: str) -> Path:
         return self._drive / "Jobs" / job_id
 
-    async def find(self, job_id: str) -> Taken | None:
+    async def find(self, job_id: str) -> JobRecord | None:
         return self._jobs.get(job_id)
 
     def add(self, job: Job, ended: bool = True, **files: str) -> None:
-        self._jobs[job.id] = Taken(job, stop_requested=False, ended=ended, running_reported=True)
+        self._jobs[job.id] = JobRecord(
+            job, stop_requested=False, ended=ended, running_reported=True
+        )
         self.folder_of(job.id).mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
             (self.folder_of(job.id) / f"{name}-0.txt").write_text(text)
 
     async def session(self, job: Job) -> dict[str, Any]:
-        session = await self._logs.open(SessionItem(job=job, session_type=SessionType.LOGS), self._url)
+        session = await self._logs.open(
+            SessionItem(job=job, session_type=SessionType.LOGS), self._url
+        )
         assert session is not None
         return session.to_wire()
 
@@ -85,7 +96,9 @@ class Output:
     async def served(self, limits: list[int]) -> AsyncIterator[None]:
         app = FastAPI()
         app.include_router(self._logs.router())
-        server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", lifespan="off"))
+        server = uvicorn.Server(
+            uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", lifespan="off")
+        )
         serving = asyncio.create_task(server._serve())  # without uvicorn's signal handlers
         await eventually(lambda: server.started)
         self.relay = BreakingRelay(server.servers[0].sockets[0].getsockname()[1], limits)
@@ -110,7 +123,9 @@ async def started(orchestrator: Orchestrator, **changes: Any) -> Job:
     return await orchestrator.reached(job.id, JobState.RUNNING)
 
 
-async def test_broken_connections_neither_repeat_nor_lose_output(orchestrator: Orchestrator, tmp_path: Path) -> None:
+async def test_broken_connections_neither_repeat_nor_lose_output(
+    orchestrator: Orchestrator, tmp_path: Path
+) -> None:
     job, output = await started(orchestrator), Output(tmp_path)
     written = "".join(f"{number} æ\n" for number in range(100_000))
     output.add(job, stdout=written, stderr="wrong\n")
@@ -125,13 +140,20 @@ async def test_broken_connections_neither_repeat_nor_lose_output(orchestrator: O
     assert "updates" not in item["job"] or item["job"]["updates"] == []
 
 
-async def test_the_reader_of_a_job_in_the_queue_waits(orchestrator: Orchestrator, tmp_path: Path) -> None:
+async def test_the_reader_of_a_job_in_the_queue_waits(
+    orchestrator: Orchestrator, tmp_path: Path
+) -> None:
     job, output = await orchestrator.created(), Output(tmp_path)
     output.add(job, stdout="out\n", stderr="wrong\n")
     async with output.served([]):
         orchestrator.provider.sessions.append(await output.session(job))
-        reading = asyncio.create_task(all_messages(orchestrator.jobs, job.id, stream=LogStream.STDOUT))
-        assert await all_messages(orchestrator.jobs, (await refusing(orchestrator)).id, follow=False) == []
+        reading = asyncio.create_task(
+            all_messages(orchestrator.jobs, job.id, stream=LogStream.STDOUT)
+        )
+        assert (
+            await all_messages(orchestrator.jobs, (await refusing(orchestrator)).id, follow=False)
+            == []
+        )
         assert not reading.done()
         await orchestrator.report(job.id, JobState.RUNNING)
         (message,) = await reading
@@ -156,7 +178,9 @@ async def test_the_logs_of_a_job_that_has_ended(orchestrator: Orchestrator, tmp_
     assert message.stdout == "out\n"
 
 
-async def test_readers_of_a_job_read_its_logs_and_strangers_do_not(orchestrator: Orchestrator, tmp_path: Path) -> None:
+async def test_readers_of_a_job_read_its_logs_and_strangers_do_not(
+    orchestrator: Orchestrator, tmp_path: Path
+) -> None:
     job, output = await started(orchestrator), Output(tmp_path)
     output.add(job, stdout="out\n")
     bob = JobClient(orchestrator.temporal, Actor(username="bob"))
@@ -169,7 +193,9 @@ async def test_readers_of_a_job_read_its_logs_and_strangers_do_not(orchestrator:
         assert len(await all_messages(bob, job.id)) == 1
 
 
-async def test_a_product_without_logs_is_refused_before_the_provider_is_asked(orchestrator: Orchestrator) -> None:
+async def test_a_product_without_logs_is_refused_before_the_provider_is_asked(
+    orchestrator: Orchestrator,
+) -> None:
     for file in orchestrator.catalog.glob("*.yaml"):
         file.write_text(file.read_text().replace("logs: true", "logs: false"))
     job = await started(orchestrator)
@@ -201,10 +227,12 @@ async def test_logs_that_the_provider_does_not_have_are_refused(orchestrator: Or
         await all_messages(orchestrator.jobs, job.id)
 
 
-async def test_a_provider_that_stays_away_is_told(orchestrator: Orchestrator, tmp_path: Path) -> None:
+async def test_a_provider_that_stays_away_is_told(
+    orchestrator: Orchestrator, tmp_path: Path
+) -> None:
     job, output = await started(orchestrator), Output(tmp_path)
     output.add(job)
     async with output.served([]):
         orchestrator.provider.sessions += [await output.session(job) for _ in range(10)]
     with pytest.raises(Unreachable, match="The job's output cannot be read from its provider"):
-        await all_messages(orchestrator.jobs, job.id, patience=timedelta(seconds=1))
+        await all_messages(orchestrator.jobs, job.id, timeout=timedelta(seconds=1))

@@ -1,4 +1,6 @@
-"""What others send to a job: nothing of it may make the job stuck, and nothing legal may be lost."""
+"""What others send to a job: nothing of it may make the job stuck, and nothing legal may be
+lost.
+"""
 
 from __future__ import annotations
 
@@ -87,10 +89,14 @@ async def test_surplus_arguments_are_cut_off(orchestrator: Orchestrator) -> None
     await orchestrator.handle(job.id).signal("update", args=[good, "surplus", 3])
     await orchestrator.reached(job.id, JobState.RUNNING)
     assert (await orchestrator.handle(job.id).query("job", args=[0, "surplus"]))["id"] == job.id
-    assert (await orchestrator.handle(job.id).execute_update("accepted", args=[1, 2]))["id"] == job.id
+    assert (await orchestrator.handle(job.id).execute_update("accepted", args=[1, 2]))[
+        "id"
+    ] == job.id
 
 
-async def test_an_unknown_signal_is_logged(orchestrator: Orchestrator, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_unknown_signal_is_logged(
+    orchestrator: Orchestrator, caplog: pytest.LogCaptureFixture
+) -> None:
     job = await orchestrator.created()
     with caplog.at_level(logging.WARNING, "temporalio.workflow"):
         await orchestrator.handle(job.id).signal("updaet", args=[{"provider": "local"}])
@@ -101,7 +107,9 @@ async def test_an_unknown_signal_is_logged(orchestrator: Orchestrator, caplog: p
 
 async def test_the_temporal_command_line_moves_a_job(orchestrator: Orchestrator) -> None:
     job = await orchestrator.created()
-    payload = json.dumps({"provider": "local", "updates": [{"state": "RUNNING", "status": "by hand"}]})
+    payload = json.dumps(
+        {"provider": "local", "updates": [{"state": "RUNNING", "status": "by hand"}]}
+    )
     address = orchestrator.temporal.service_client.config.target_host
     command = [str(TEMPORAL_BINARY), "workflow", "signal", "--address", address, "-w", job.id]
     process = await asyncio.create_subprocess_exec(
@@ -152,11 +160,19 @@ async def test_two_extensions_at_once_both_count(orchestrator: Orchestrator) -> 
     assert after.specification.time_allocation == SimpleDuration(hours=3, minutes=30)
     assert before.status.expires_at is not None
     assert after.status.expires_at == before.status.expires_at + 9_000_000
-    allocations = [item["job"]["specification"]["timeAllocation"]["hours"] for item in orchestrator.provider.items[1:]]
-    assert sorted(allocations) in ([1, 1], [1, 3])  # the second call carries what the first one changed
+    allocations = [
+        item["job"]["specification"]["timeAllocation"]["hours"]
+        for item in orchestrator.provider.items[1:]
+    ]
+    assert sorted(allocations) in (
+        [1, 1],
+        [1, 3],
+    )  # the second call carries what the first one changed
 
 
-@pytest.mark.parametrize("request_", [None, {}, {"requestedTime": {}}, {"requestedTime": {"minutes": 99}}])
+@pytest.mark.parametrize(
+    "request_", [None, {}, {"requestedTime": {}}, {"requestedTime": {"minutes": 99}}]
+)
 async def test_a_bad_extension_is_refused(orchestrator: Orchestrator, request_: object) -> None:
     job = await orchestrator.created()
     with pytest.raises(WorkflowUpdateFailedError):
@@ -164,7 +180,9 @@ async def test_a_bad_extension_is_refused(orchestrator: Orchestrator, request_: 
     assert orchestrator.provider.calls_for(job.id) == ["create"]
 
 
-async def test_an_extension_that_the_provider_refuses_changes_nothing(orchestrator: Orchestrator) -> None:
+async def test_an_extension_that_the_provider_refuses_changes_nothing(
+    orchestrator: Orchestrator,
+) -> None:
     job = await orchestrator.created()
     orchestrator.provider.answers["extend"] = [400]
     with pytest.raises(RequestRefused, match="No, says 400"):
@@ -212,7 +230,9 @@ async def test_five_thousand_texts_are_all_kept_in_order(orchestrator: Orchestra
     assert await orchestrator.is_archived(ended)
 
 
-async def test_large_texts_move_to_the_store_before_they_are_too_many(orchestrator: Orchestrator) -> None:
+async def test_large_texts_move_to_the_store_before_they_are_too_many(
+    orchestrator: Orchestrator,
+) -> None:
     job = await orchestrator.created()
     texts = [f"{number} " + "y" * 60_000 for number in range(20)]
     assert sum(map(len, texts)) > 2 * HELD_UPDATE_BYTES

@@ -1,4 +1,6 @@
-"""The figures of a worker that cannot be seen in a quiet stack: faults of providers, and jobs that are stuck."""
+"""The figures of a worker that cannot be seen in a quiet stack: faults of providers, and jobs that
+are stuck.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 
-from activities.metrics import CountedOnce, Gauges
+from activities.metrics import MetricsCollector, SeenWorkflows
 from tests.conftest import Orchestrator
 from tests.waiting import eventually
 from ucloud_orchestrator.cli.supervisor import free_port
@@ -27,7 +29,7 @@ from ucloud_orchestrator.temporal.names import TASK_QUEUE, WORKFLOW, new_job_id
 class Scraped:
     """A worker whose figures are looked up when a test wants it, and what Prometheus then gets."""
 
-    def __init__(self, gauges: Gauges, port: int) -> None:
+    def __init__(self, gauges: MetricsCollector, port: int) -> None:
         self._gauges = gauges
         self._url = f"http://127.0.0.1:{port}/metrics"
 
@@ -45,7 +47,9 @@ class Scraped:
         async with httpx.AsyncClient(verify=False) as client:
             lines = (await client.get(self._url)).text.splitlines()
         for line in lines:
-            if re.match(rf"{name}[{{ ]", line) and all(f'{label}="{value}"' in line for label, value in labels.items()):
+            if re.match(rf"{name}[{{ ]", line) and all(
+                f'{label}="{value}"' in line for label, value in labels.items()
+            ):
                 return float(line.rpartition(" ")[2])
         return None
 
@@ -72,7 +76,9 @@ async def test_a_submission_without_an_answer_is_seen_until_it_has_one(
     creating = asyncio.create_task(orchestrator.created())
     ages = [await eventually(lambda: scraped.figure("ucloud_oldest_unanswered_submission_seconds"))]
     ages.append(await eventually(lambda: later_than(scraped, ages[0] or 0)))
-    unreachable = await scraped.figure("ucloud_provider_errors", provider="local", kind="unreachable")
+    unreachable = await scraped.figure(
+        "ucloud_provider_errors", provider="local", kind="unreachable"
+    )
     assert unreachable is not None
     assert unreachable >= 1
     orchestrator.provider.answers["create"] = [503]
@@ -89,7 +95,9 @@ async def later_than(scraped: Scraped, before: float) -> float | None:
     return age if age is not None and age > before + 0.5 else None
 
 
-async def test_an_update_that_changes_nothing_is_counted(scraped: Scraped, orchestrator: Orchestrator) -> None:
+async def test_an_update_that_changes_nothing_is_counted(
+    scraped: Scraped, orchestrator: Orchestrator
+) -> None:
     job = await orchestrator.created()
     guarded = JobUpdate(status="It was suspended.", expected_state=JobState.SUSPENDED)
     await orchestrator.reports.update(job.id, [guarded])
@@ -98,13 +106,19 @@ async def test_an_update_that_changes_nothing_is_counted(scraped: Scraped, orche
     assert await scraped.figure("ucloud_ignored_updates", provider="local") == 1
 
 
-async def test_a_job_whose_workflow_task_fails_is_seen(scraped: Scraped, orchestrator: Orchestrator) -> None:
+async def test_a_job_whose_workflow_task_fails_is_seen(
+    scraped: Scraped, orchestrator: Orchestrator
+) -> None:
     assert await scraped.figure("ucloud_jobs_stuck") == 0
     job_id = new_job_id()
-    await orchestrator.temporal.start_workflow(WORKFLOW, "This is no job.", id=job_id, task_queue=TASK_QUEUE)
+    await orchestrator.temporal.start_workflow(
+        WORKFLOW, "This is no job.", id=job_id, task_queue=TASK_QUEUE
+    )
     try:
         assert await eventually(lambda: scraped.figure("ucloud_jobs_stuck"), 60) == 1
-        assert await scraped.figure("temporal_workflow_task_execution_failed", workflow_type=WORKFLOW)
+        assert await scraped.figure(
+            "temporal_workflow_task_execution_failed", workflow_type=WORKFLOW
+        )
     finally:
         with suppress(Exception):
             await orchestrator.handle(job_id).terminate()
@@ -126,6 +140,13 @@ async def test_the_time_of_the_last_look_stands_still_without_the_database(
 
 
 def test_what_runs_again_is_counted_once_and_not_remembered_for_ever() -> None:
-    counted = CountedOnce(remembered=2)
-    assert [counted.is_first(job) for job in ("a", "a", "b", "a", "c", "c")] == [True, False, True, False, True, False]
+    counted = SeenWorkflows(remembered=2)
+    assert [counted.is_first(job) for job in ("a", "a", "b", "a", "c", "c")] == [
+        True,
+        False,
+        True,
+        False,
+        True,
+        False,
+    ]
     assert counted.is_first("a"), "forgotten by now"

@@ -42,7 +42,9 @@ def charge(charge_id: str, units: int, periods: int = 1) -> Charge:
 
 
 @pytest.mark.parametrize("database_kind", KINDS)
-async def test_a_job_holds_its_price_and_gives_back_what_it_did_not_use(orchestrator: Orchestrator) -> None:
+async def test_a_job_holds_its_price_and_gives_back_what_it_did_not_use(
+    orchestrator: Orchestrator,
+) -> None:
     job = await paid_job(orchestrator, HOUR + 20)
     assert job.billing.price_per_unit == 3
     assert await wallet(orchestrator) == (20, HOUR, 0)
@@ -107,12 +109,17 @@ async def test_a_job_without_credits_is_stopped_after_a_while(orchestrator: Orch
     answer = await orchestrator.reports.charge(job.id, [charge("1", 61)])
     assert [entry.id for entry in answer.insufficient_funds] == ["1"]
     warned = await orchestrator.jobs.retrieve(job.id)
-    assert warned.updates[-1].status == "There are no more credits for this job; it will be stopped in 2 minutes."
+    assert (
+        warned.updates[-1].status
+        == "There are no more credits for this job; it will be stopped in 2 minutes."
+    )
     await orchestrator.skip(job.id, timeouts.CREDIT_GRACE)
     await eventually(lambda: "terminate" in orchestrator.provider.calls_for(job.id))
     await orchestrator.report(job.id, JobState.SUCCESS)
     ended = await orchestrator.jobs.wait(job.id)
-    assert [update.status for update in ended.updates][-2] == "Your job is being terminated (No more credits)."
+    assert [update.status for update in ended.updates][
+        -2
+    ] == "Your job is being terminated (No more credits)."
     assert ended.status.state is JobState.SUCCESS
     assert await wallet(orchestrator) == (HOUR, 0, 0)
 
@@ -121,7 +128,9 @@ async def test_a_job_without_credits_is_stopped_after_a_while(orchestrator: Orch
 async def test_what_an_expired_job_used_until_its_stop_is_charged(
     orchestrator: Orchestrator, says_the_end: bool
 ) -> None:
-    job = await paid_job(orchestrator, HOUR, timeAllocation={"hours": 0, "minutes": 1, "seconds": 0})
+    job = await paid_job(
+        orchestrator, HOUR, timeAllocation={"hours": 0, "minutes": 1, "seconds": 0}
+    )
     await orchestrator.report(job.id, JobState.RUNNING)
     await orchestrator.reached(job.id, JobState.RUNNING)
     await orchestrator.skip(job.id, timedelta(minutes=1))
@@ -130,7 +139,7 @@ async def test_what_an_expired_job_used_until_its_stop_is_charged(
     if says_the_end:
         await orchestrator.report(job.id, JobState.SUCCESS)
     else:
-        await orchestrator.skip(job.id, timeouts.FINAL_STATE_PATIENCE)
+        await orchestrator.skip(job.id, timeouts.FINAL_STATE_TIMEOUT)
     ended = await orchestrator.jobs.wait(job.id)
     assert (ended.status.state, ended.billing.credits_charged) == (JobState.EXPIRED, 3)
     assert await wallet(orchestrator) == (HOUR - 3, 0, 3)
@@ -169,7 +178,10 @@ async def test_new_credits_keep_a_job_alive(orchestrator: Orchestrator) -> None:
 async def test_concurrent_charges_count_once(orchestrator: Orchestrator) -> None:
     job = await paid_job(orchestrator, HOUR)
     await asyncio.gather(
-        *(orchestrator.reports.charge(job.id, [charge(str(n % 5), 1), charge("all", 2)]) for n in range(20))
+        *(
+            orchestrator.reports.charge(job.id, [charge(str(n % 5), 1), charge("all", 2)])
+            for n in range(20)
+        )
     )
     assert await wallet(orchestrator) == (0, HOUR - 21, 21)
 
@@ -185,7 +197,13 @@ async def test_another_provider_cannot_charge(orchestrator: Orchestrator) -> Non
 
 @pytest.mark.parametrize(
     "payload",
-    [None, {}, {"provider": "local"}, {"provider": "local", "charges": []}, {"provider": "local", "charges": [{}]}]
+    [
+        None,
+        {},
+        {"provider": "local"},
+        {"provider": "local", "charges": []},
+        {"provider": "local", "charges": [{}]},
+    ]
     + [
         {"provider": "local", "charges": [{"chargeId": "1", "units": units, "periods": 1}]}
         for units in (-1, 0.5, 2**31)

@@ -14,7 +14,9 @@ from ucloud_orchestrator.models import ErrorCode, JobState, SimpleDuration
 
 CPU_1 = {"id": "cpu-1", "category": "cpu", "provider": "local"}
 PLAIN = {"responses": [{"product": CPU_1, "support": {"native": {"enabled": True}}}]}
-ELSE = {"responses": [{"product": CPU_1 | {"id": "cpu-2"}, "support": {"native": {"enabled": True}}}]}
+ELSE = {
+    "responses": [{"product": CPU_1 | {"id": "cpu-2"}, "support": {"native": {"enabled": True}}}]
+}
 
 
 async def refused_extension(orchestrator: Orchestrator, job_id: str) -> RequestRefused | None:
@@ -33,7 +35,9 @@ async def refused_creation(orchestrator: Orchestrator) -> JobRejected | None:
     return None
 
 
-async def test_a_feature_that_is_gone_is_refused_before_the_provider_is_asked(orchestrator: Orchestrator) -> None:
+async def test_a_feature_that_is_gone_is_refused_before_the_provider_is_asked(
+    orchestrator: Orchestrator,
+) -> None:
     job = await orchestrator.created()
     await orchestrator.report(job.id, JobState.RUNNING)
     assert await refused_extension(orchestrator, job.id) is None
@@ -57,7 +61,9 @@ async def test_a_product_that_is_gone_takes_no_new_jobs(orchestrator: Orchestrat
 
 
 @pytest.mark.parametrize("answer", [None, "nonsense", {"responses": [{"product": 7}]}])
-async def test_an_answer_that_says_nothing_changes_nothing(orchestrator: Orchestrator, answer: Any) -> None:
+async def test_an_answer_that_says_nothing_changes_nothing(
+    orchestrator: Orchestrator, answer: Any
+) -> None:
     orchestrator.provider.products = ELSE
     await check(orchestrator)
     await eventually(lambda: refused_creation(orchestrator))

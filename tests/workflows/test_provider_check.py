@@ -10,19 +10,25 @@ import pytest
 from temporalio.client import WorkflowFailureError
 from temporalio.common import WorkflowIDConflictPolicy
 
+from activities import provider_sync
 from activities.orphaned_jobs import ENDED_BY_FORCE
 from client import Actor, JobClient
 from tests.conftest import Orchestrator
 from tests.waiting import eventually
 from ucloud_orchestrator.models import JobOwner, JobState
 from ucloud_orchestrator.models.claims import holding_of
-from ucloud_orchestrator.models.messages import MonitorRequest
+from ucloud_orchestrator.models.messages import ProviderCheckRequest
 from ucloud_orchestrator.models.product import ProductCategory
 from ucloud_orchestrator.models.provider_api import Charge
 from ucloud_orchestrator.models.workspace import Workspace
-from ucloud_orchestrator.setup import schedule_monitor
-from ucloud_orchestrator.store import Holdings
-from ucloud_orchestrator.temporal.names import MONITOR_WORKFLOW, TASK_QUEUE, monitor_id, new_job_id
+from ucloud_orchestrator.setup import schedule_provider_check
+from ucloud_orchestrator.store import ClaimStore
+from ucloud_orchestrator.temporal.names import (
+    PROVIDER_CHECK_WORKFLOW,
+    TASK_QUEUE,
+    new_job_id,
+    provider_check_id,
+)
 
 PAID = {"id": "paid-1", "category": "paid", "provider": "local"}
 FILE = {"type": "file", "path": "/alices/data.csv", "readOnly": True}
@@ -31,9 +37,9 @@ FILE = {"type": "file", "path": "/alices/data.csv", "readOnly": True}
 async def check(orchestrator: Orchestrator) -> int:
     """One check of the provider, as its schedule starts it."""
     lost: int = await orchestrator.temporal.execute_workflow(
-        MONITOR_WORKFLOW,
-        MonitorRequest(provider="local"),
-        id=f"{monitor_id('local')}-{new_job_id()}",
+        PROVIDER_CHECK_WORKFLOW,
+        ProviderCheckRequest(provider="local"),
+        id=f"{provider_check_id('local')}-{new_job_id()}",
         task_queue=TASK_QUEUE,
         id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
         result_type=int,
@@ -41,8 +47,14 @@ async def check(orchestrator: Orchestrator) -> int:
     return lost
 
 
-async def test_a_job_that_lost_its_drive_or_its_project_is_cancelled(orchestrator: Orchestrator) -> None:
-    server = {"application": {"name": "server", "version": "1"}, "parameters": {}, "resources": [FILE]}
+async def test_a_job_that_lost_its_drive_or_its_project_is_cancelled(
+    orchestrator: Orchestrator,
+) -> None:
+    server = {
+        "application": {"name": "server", "version": "1"},
+        "parameters": {},
+        "resources": [FILE],
+    }
     alice, bob = orchestrator.jobs, JobClient(orchestrator.temporal, Actor(username="bob"))
     in_project = JobClient(orchestrator.temporal, Actor(username="bob", project="ocean"))
     kept = await alice.create(orchestrator.specification(**server))
@@ -56,8 +68,13 @@ async def test_a_job_that_lost_its_drive_or_its_project_is_cancelled(orchestrato
     file = orchestrator.catalog / "workspaces.yaml"
     lines = file.read_text().splitlines()
     file.write_text("\n".join(line for line in lines if "bob" not in line and line != "acl:"))
-    await eventually(lambda: check(orchestrator))  # the worker sees the files' change within a second
-    for job, lost in ((reading, "file /alices/data.csv"), (member, "not a member of a project ocean")):
+    await eventually(
+        lambda: check(orchestrator)
+    )  # the worker sees the files' change within a second
+    for job, lost in (
+        (reading, "file /alices/data.csv"),
+        (member, "not a member of a project ocean"),
+    ):
         await eventually(lambda job=job: "terminate" in orchestrator.provider.calls_for(job.id))  # type: ignore[misc]
         await orchestrator.report(job.id, JobState.SUCCESS)
         assert await orchestrator.outcome(job.id) == "CANCELED"
@@ -71,8 +88,8 @@ async def test_a_job_that_lost_its_drive_or_its_project_is_cancelled(orchestrato
 
 async def test_a_schedule_starts_the_check(orchestrator: Orchestrator) -> None:
     for seconds in (3600, 7200):
-        await schedule_monitor(orchestrator.temporal, "local", timedelta(seconds=seconds))
-    schedule = orchestrator.temporal.get_schedule_handle(monitor_id("local"))
+        await schedule_provider_check(orchestrator.temporal, "local", timedelta(seconds=seconds))
+    schedule = orchestrator.temporal.get_schedule_handle(provider_check_id("local"))
     described = await schedule.describe()
     assert described.schedule.spec.intervals[0].every == timedelta(seconds=7200)
     await schedule.trigger()
@@ -84,15 +101,22 @@ async def test_a_schedule_starts_the_check(orchestrator: Orchestrator) -> None:
     workflow_id = await eventually(started)
     assert workflow_id is not None
     await schedule.delete()
-    assert await orchestrator.temporal.get_workflow_handle(workflow_id, result_type=int).result() == 0
+    assert (
+        await orchestrator.temporal.get_workflow_handle(workflow_id, result_type=int).result() == 0
+    )
 
 
-async def test_a_workflow_that_was_ended_by_force_leaves_nothing(orchestrator: Orchestrator) -> None:
+async def test_a_workflow_that_was_ended_by_force_leaves_nothing(
+    orchestrator: Orchestrator,
+) -> None:
     category = ProductCategory(name="paid", provider="local")
     await orchestrator.jobs.grant(Workspace(user="alice"), category, 180)
     link = {"type": "ingress", "id": "app-link"}
     job = await orchestrator.created(
-        application={"name": "server", "version": "1"}, parameters={}, resources=[link], product=PAID
+        application={"name": "server", "version": "1"},
+        parameters={},
+        resources=[link],
+        product=PAID,
     )
     kept = await orchestrator.created()
     await orchestrator.report(job.id, JobState.RUNNING, "running")
@@ -113,22 +137,28 @@ async def test_a_workflow_that_was_ended_by_force_leaves_nothing(orchestrator: O
     assert len(orchestrator.provider.calls_for(job.id)) == 3
 
 
-async def test_an_abandoned_job_stays_held_until_its_provider_has_stopped_it(orchestrator: Orchestrator) -> None:
+async def test_an_abandoned_job_stays_held_until_its_provider_has_stopped_it(
+    orchestrator: Orchestrator,
+) -> None:
     job = await orchestrator.created()
     await orchestrator.handle(job.id).terminate()
     orchestrator.provider.answers["terminate"] = [403]
     with pytest.raises(WorkflowFailureError):
         await check(orchestrator)
-    assert [one.job_id for one in await Holdings(orchestrator.engine).live("local")] == [job.id]
+    assert [one.job_id for one in await ClaimStore(orchestrator.engine).live("local")] == [job.id]
     await check(orchestrator)
-    assert await Holdings(orchestrator.engine).live("local") == []
+    assert await ClaimStore(orchestrator.engine).live("local") == []
 
 
-async def test_jobs_of_a_batch_that_was_ended_by_force_before_they_were_started(orchestrator: Orchestrator) -> None:
+async def test_jobs_of_a_batch_that_was_ended_by_force_before_they_were_started(
+    orchestrator: Orchestrator,
+) -> None:
     owner, specification = JobOwner(created_by="alice"), orchestrator.specification()
-    await Holdings(orchestrator.engine).take([holding_of("never-started", owner, specification, None, "batch-none")])
+    await ClaimStore(orchestrator.engine).take(
+        [holding_of("never-started", owner, specification, None, "batch-none")]
+    )
     await check(orchestrator)
-    assert await Holdings(orchestrator.engine).live("local") == []
+    assert await ClaimStore(orchestrator.engine).live("local") == []
     ended = await orchestrator.archive.retrieve("never-started")
     assert ended is not None
     assert ended.updates[-1].status == ENDED_BY_FORCE
@@ -155,24 +185,32 @@ async def test_what_the_provider_has_is_verified_in_bulk_and_what_is_on_its_way_
     submitted = [*running, queued]
     orchestrator.provider.open["create"].clear()
     on_its_way = orchestrator.jobs.new_job_id()
-    creating = asyncio.create_task(orchestrator.jobs.create(orchestrator.specification(), on_its_way))
+    creating = asyncio.create_task(
+        orchestrator.jobs.create(orchestrator.specification(), on_its_way)
+    )
     await eventually(lambda: orchestrator.provider.calls_for(on_its_way))
     await listed(orchestrator, running, JobState.RUNNING)
     await listed(orchestrator, [queued, on_its_way], JobState.IN_QUEUE)
-    lengths = [(await orchestrator.handle(job_id).describe()).history_length for job_id in submitted]
+    lengths = [
+        (await orchestrator.handle(job_id).describe()).history_length for job_id in submitted
+    ]
     await check(orchestrator)
     for job_id in submitted:
         assert orchestrator.provider.calls_for(job_id) == ["create", "verify"]
     assert orchestrator.provider.requests.count("verify") == 2
     assert orchestrator.provider.calls_for(on_its_way) == ["create"]
-    assert [(await orchestrator.handle(job_id).describe()).history_length for job_id in submitted] == lengths
+    assert [
+        (await orchestrator.handle(job_id).describe()).history_length for job_id in submitted
+    ] == lengths
     orchestrator.provider.open["create"].set()
     await creating
     await check(orchestrator)
     assert orchestrator.provider.calls_for(on_its_way) == ["create", "verify"]
 
 
-async def test_jobs_of_a_batch_are_verified_once_their_provider_has_them(orchestrator: Orchestrator) -> None:
+async def test_jobs_of_a_batch_are_verified_once_their_provider_has_them(
+    orchestrator: Orchestrator,
+) -> None:
     jobs = await orchestrator.jobs.create_many([orchestrator.specification()] * 2)
     await listed(orchestrator, [job.id for job in jobs], JobState.IN_QUEUE)
     await check(orchestrator)
@@ -182,21 +220,23 @@ async def test_jobs_of_a_batch_are_verified_once_their_provider_has_them(orchest
 async def test_a_submission_that_the_store_could_not_note_is_made_again(
     orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    note, failures = Holdings.note_submitted, [OSError("The database is away.")]
+    note, failures = ClaimStore.mark_submitted, [OSError("The database is away.")]
 
-    async def note_the_second_time(self: Holdings, job_ids: Sequence[str]) -> None:
+    async def note_the_second_time(self: ClaimStore, job_ids: Sequence[str]) -> None:
         if failures:
             raise failures.pop()
         await note(self, job_ids)
 
-    monkeypatch.setattr(Holdings, "note_submitted", note_the_second_time)
+    monkeypatch.setattr(ClaimStore, "note_submitted", note_the_second_time)
     job = await orchestrator.created()
     assert orchestrator.provider.calls_for(job.id) == ["create", "create"]
-    assert await Holdings(orchestrator.engine).submitted([job.id]) == {job.id}
+    assert await ClaimStore(orchestrator.engine).submitted([job.id]) == {job.id}
 
 
 @pytest.mark.parametrize("state", [JobState.IN_QUEUE, JobState.SUSPENDED])
-async def test_a_job_that_its_provider_does_not_have_any_more_ends(orchestrator: Orchestrator, state: JobState) -> None:
+async def test_a_job_that_its_provider_does_not_have_any_more_ends(
+    orchestrator: Orchestrator, state: JobState
+) -> None:
     job = await orchestrator.created()
     await orchestrator.report(job.id, state)
     await orchestrator.reached(job.id, state)
@@ -205,6 +245,8 @@ async def test_a_job_that_its_provider_does_not_have_any_more_ends(orchestrator:
     assert orchestrator.provider.calls_for(job.id) == ["create", "verify"]
     (item,) = [item for item in orchestrator.provider.items if item["id"] == job.id][1:]
     assert (item["status"]["state"], item["owner"]["createdBy"]) == (state, "alice")
-    await orchestrator.report(job.id, JobState.FAILURE, "Your job is no longer available at the provider.")
+    await orchestrator.report(
+        job.id, JobState.FAILURE, "Your job is no longer available at the provider."
+    )
     assert await orchestrator.outcome(job.id) == "COMPLETED"
-    assert await Holdings(orchestrator.engine).live("local") == []
+    assert await ClaimStore(orchestrator.engine).live("local") == []

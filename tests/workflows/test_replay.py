@@ -1,7 +1,7 @@
 """Histories of jobs that older releases have begun must be understood by this one.
 
-`pytest tests/workflows/test_replay.py --record-histories` adds the histories of today's code to the recorded ones; one
-that is there already stays as it is.
+`pytest tests/workflows/test_replay.py --record-histories` adds the histories of today's code to the
+recorded ones; one that is there already stays as it is.
 """
 
 from __future__ import annotations
@@ -22,25 +22,43 @@ from client import Actor, JobClient, JobRejected
 from tests.conftest import Orchestrator
 from tests.waiting import eventually
 from ucloud_orchestrator.models import JobState, JobUpdate, SimpleDuration
-from ucloud_orchestrator.models.messages import MonitorRequest
+from ucloud_orchestrator.models.messages import ProviderCheckRequest
 from ucloud_orchestrator.models.product import ProductCategory
 from ucloud_orchestrator.models.provider_api import Charge
 from ucloud_orchestrator.models.workspace import Workspace
-from ucloud_orchestrator.temporal.names import MONITOR_WORKFLOW, TASK_QUEUE, monitor_id, new_job_id
-from workflows import JobBatchWorkflow, JobWorkflow, ProviderMonitorWorkflow, versioning
-from workflows.argument_interceptor import SurplusArguments
+from ucloud_orchestrator.temporal.names import (
+    PROVIDER_CHECK_WORKFLOW,
+    TASK_QUEUE,
+    new_job_id,
+    provider_check_id,
+)
+from workflows import JobBatchWorkflow, JobWorkflow, ProviderCheckWorkflow, versioning
+from workflows.argument_interceptor import DropSurplusArguments
 
 HISTORIES = Path(__file__).parent / "histories"
-PURE = ("ucloud_orchestrator", "activities", "pydantic", "pydantic_core", "httpx", "jwt", "opentelemetry")
-"""What workflows may import as it is. They themselves run in the SDK's sandbox here, and only here (decision 0011)."""
+PURE = (
+    "ucloud_orchestrator",
+    "activities",
+    "pydantic",
+    "pydantic_core",
+    "httpx",
+    "jwt",
+    "opentelemetry",
+)
+"""What workflows may import as it is.
+
+They themselves run in the SDK's sandbox here, and only here (decision 0011).
+"""
 
 
 def replayer() -> Replayer:
     return Replayer(
-        workflows=[JobWorkflow, JobBatchWorkflow, ProviderMonitorWorkflow],
+        workflows=[JobWorkflow, JobBatchWorkflow, ProviderCheckWorkflow],
         data_converter=pydantic_data_converter,
-        interceptors=[SurplusArguments()],
-        workflow_runner=SandboxedWorkflowRunner(SandboxRestrictions.default.with_passthrough_modules(*PURE)),
+        interceptors=[DropSurplusArguments()],
+        workflow_runner=SandboxedWorkflowRunner(
+            SandboxRestrictions.default.with_passthrough_modules(*PURE)
+        ),
     )
 
 
@@ -53,7 +71,9 @@ async def test_a_recorded_history_replays(file: Path) -> None:
 
 def test_the_histories_of_this_release_are_recorded() -> None:
     files = (HISTORIES / versioning.RELEASE).glob("*.json.gz")
-    missing = {life.__name__ for life in LIVES} - {file.name.removesuffix(".json.gz") for file in files}
+    missing = {life.__name__ for life in LIVES} - {
+        file.name.removesuffix(".json.gz") for file in files
+    }
     assert not missing, "record them with 'make histories' (docs/upgrades.md)"
 
 
@@ -112,7 +132,9 @@ async def continuation(orchestrator: Orchestrator) -> str:
 async def charges(orchestrator: Orchestrator) -> str:
     category = ProductCategory(name="paid", provider="local")
     await orchestrator.jobs.grant(Workspace(user="alice"), category, 200)
-    job = await orchestrator.created(product={"id": "paid-1", "category": "paid", "provider": "local"})
+    job = await orchestrator.created(
+        product={"id": "paid-1", "category": "paid", "provider": "local"}
+    )
     await orchestrator.reports.charge(job.id, [Charge(charge_id="1", units=10, periods=1)])
     await orchestrator.reports.charge(job.id, [Charge(charge_id="2", units=100, periods=1)])
     await orchestrator.jobs.rename(job.id, "Renamed")
@@ -148,9 +170,13 @@ async def paid_expiry(orchestrator: Orchestrator) -> str:
 async def cancelled_batch(orchestrator: Orchestrator) -> str:
     """One job leaves while a provider is away, then the whole batch is cancelled."""
     orchestrator.provider.answers["second:create"] = [503] * 1000
-    second = orchestrator.specification(product={"id": "cpu-2", "category": "cpu", "provider": "second"})
+    second = orchestrator.specification(
+        product={"id": "cpu-2", "category": "cpu", "provider": "second"}
+    )
     batch_id = orchestrator.jobs.new_job_id()
-    creating = asyncio.create_task(orchestrator.jobs.create_many([orchestrator.specification(), second], batch_id))
+    creating = asyncio.create_task(
+        orchestrator.jobs.create_many([orchestrator.specification(), second], batch_id)
+    )
     await eventually(lambda: {"create", "second:create"} <= set(orchestrator.provider.requests))
     await orchestrator.jobs.cancel(f"{batch_id}-000")
     await eventually(lambda: "terminate" in orchestrator.provider.calls_for(f"{batch_id}-000"))
@@ -169,7 +195,9 @@ async def job_of_a_cancelled_batch(orchestrator: Orchestrator) -> str:
 
 
 async def check_of_a_provider(orchestrator: Orchestrator) -> str:
-    """The check ends a job whose workflow was ended by force, and cancels one whose owner has left its project."""
+    """The check ends a job whose workflow was ended by force, and cancels one whose owner has left
+    its project.
+    """
     in_project = JobClient(orchestrator.temporal, Actor(username="bob", project="ocean"))
     lost = await in_project.create(orchestrator.specification())
     file = orchestrator.catalog / "workspaces.yaml"
@@ -179,10 +207,10 @@ async def check_of_a_provider(orchestrator: Orchestrator) -> str:
     async def check() -> str | None:
         abandoned = await orchestrator.created()
         await orchestrator.handle(abandoned.id).terminate()
-        check_id = f"{monitor_id('local')}-{new_job_id()}"
-        request = MonitorRequest(provider="local")
+        check_id = f"{provider_check_id('local')}-{new_job_id()}"
+        request = ProviderCheckRequest(provider="local")
         cancelled = await orchestrator.temporal.execute_workflow(
-            MONITOR_WORKFLOW, request, id=check_id, task_queue=TASK_QUEUE
+            PROVIDER_CHECK_WORKFLOW, request, id=check_id, task_queue=TASK_QUEUE
         )
         assert "terminate" in orchestrator.provider.calls_for(abandoned.id)
         return check_id if cancelled else None
@@ -213,18 +241,24 @@ LIVES: list[Callable[[Orchestrator], Awaitable[str]]] = [
 
 @pytest.mark.parametrize("life", LIVES, ids=lambda life: life.__name__)
 async def test_a_life_of_today_replays(
-    orchestrator: Orchestrator, pytestconfig: pytest.Config, life: Callable[[Orchestrator], Awaitable[str]]
+    orchestrator: Orchestrator,
+    pytestconfig: pytest.Config,
+    life: Callable[[Orchestrator], Awaitable[str]],
 ) -> None:
     job_id = await life(orchestrator)
     await orchestrator.outcome(job_id)
 
     async def all_runs() -> list[WorkflowExecution]:
-        runs = [run async for run in orchestrator.temporal.list_workflows(f"WorkflowId = '{job_id}'")]
+        runs = [
+            run async for run in orchestrator.temporal.list_workflows(f"WorkflowId = '{job_id}'")
+        ]
         return runs if len(runs) > 1 or life is not continuation else []
 
     runs = await eventually(all_runs)
     for number, run in enumerate(sorted(runs, key=lambda run: run.start_time), start=1):
-        history = await orchestrator.temporal.get_workflow_handle(job_id, run_id=run.run_id).fetch_history()
+        history = await orchestrator.temporal.get_workflow_handle(
+            job_id, run_id=run.run_id
+        ).fetch_history()
         await replayer().replay_workflow(history)
         name = life.__name__ + (f"-{number}" if number > 1 else "")
         if pytestconfig.getoption("record_histories"):
@@ -236,7 +270,9 @@ def recorded(file: Path) -> WorkflowHistory:
 
 
 def record(history: WorkflowHistory, file: Path) -> None:
-    """Write a history without what tells of the machine that it comes from: the worker's identity, and stack traces."""
+    """Write a history without what tells of the machine that it comes from: the worker's identity,
+    and stack traces.
+    """
     if file.exists():
         return
     file.parent.mkdir(parents=True, exist_ok=True)

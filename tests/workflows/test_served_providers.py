@@ -28,7 +28,9 @@ async def test_a_provider_with_a_broken_key_does_not_keep_the_others_from_being_
         async with orchestrator.another_worker():
             job = await orchestrator.created()
             assert job.status.state is JobState.IN_QUEUE
-            assert f"Provider second is not served: its key {key_file} cannot be used" in caplog.text
+            assert (
+                f"Provider second is not served: its key {key_file} cannot be used" in caplog.text
+            )
             key_file.write_text(whole)
             second = {"id": "cpu-2", "category": "cpu", "provider": "second"}
             late = await orchestrator.created(product=second)
@@ -56,6 +58,8 @@ async def test_a_worker_that_takes_no_calls_to_a_provider_any_more_says_so_and_e
     target = orchestrator.temporal.service_client.config.target_host
     client = await Client.connect(target, data_converter=pydantic_data_converter)
     faults: list[str] = []
-    with pytest.raises(RuntimeError, match="Calls to provider second are no longer taken: Temporal is away"):
+    with pytest.raises(
+        RuntimeError, match="Calls to provider second are no longer taken: Temporal is away"
+    ):
         await orchestrator.new_worker(client, lambda: faults.append("told")).run()
     assert faults == ["told"]  # the process leaves soon, whatever still runs

@@ -16,7 +16,9 @@ from ucloud_orchestrator.models.session import SessionType, ShellSession
 
 async def test_a_terminal_of_a_running_job(orchestrator: Orchestrator) -> None:
     job = await orchestrator.created()
-    with pytest.raises(RequestRefused, match="The job is in state IN_QUEUE; sessions are for jobs that run"):
+    with pytest.raises(
+        RequestRefused, match="The job is in state IN_QUEUE; sessions are for jobs that run"
+    ):
         await orchestrator.jobs.open_session(job.id, SessionType.SHELL)
     await orchestrator.report(job.id, JobState.RUNNING)
     session = await orchestrator.jobs.open_session(job.id, SessionType.SHELL)
@@ -31,7 +33,12 @@ async def test_the_secret_of_a_session_never_reaches_temporal(orchestrator: Orch
     job = await orchestrator.created()
     await orchestrator.report(job.id, JobState.RUNNING)
     orchestrator.provider.sessions.append(
-        {"type": "web", "jobId": job.id, "needsVerifier": True, "redirectClientTo": "https://p.example.com/?token=t"}
+        {
+            "type": "web",
+            "jobId": job.id,
+            "needsVerifier": True,
+            "redirectClientTo": "https://p.example.com/?token=t",
+        }
     )
     session = await orchestrator.jobs.open_session(job.id, SessionType.SHELL)
     address, _, verifier = session.to_wire()["redirectClientTo"].partition("&verifier=")
@@ -82,7 +89,9 @@ async def test_only_those_who_may_change_a_job_open_sessions(orchestrator: Orche
     await orchestrator.jobs.update_acl(job.id, [ResourceAclEntry.model_validate(reader)])
     with pytest.raises(RequestRefused, match="EDIT is needed"):
         await bob.open_session(job.id, SessionType.SHELL)
-    await orchestrator.jobs.update_acl(job.id, [ResourceAclEntry.model_validate(reader | {"permissions": ["EDIT"]})])
+    await orchestrator.jobs.update_acl(
+        job.id, [ResourceAclEntry.model_validate(reader | {"permissions": ["EDIT"]})]
+    )
     assert (await bob.open_session(job.id, SessionType.SHELL)).job_id == job.id
 
 

@@ -19,7 +19,7 @@ async def test_a_worker_without_its_database_stops_when_it_has_it_again(
     orchestrator: Orchestrator, caplog: pytest.LogCaptureFixture
 ) -> None:
     await orchestrator.stop_worker()
-    worker = orchestrator.new_worker(stop_patience=0)
+    worker = orchestrator.new_worker(stop_timeout=0)
     working = asyncio.create_task(worker.run())
     store = sqlite3.connect(orchestrator.engine.url.database or "", isolation_level=None)
     store.execute("BEGIN IMMEDIATE")

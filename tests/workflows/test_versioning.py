@@ -19,12 +19,15 @@ ROOT = Path(workflows.__file__).parent.parent
 
 
 def asked_for() -> list[str]:
-    """The argument of each `workflow.patched` and `workflow.deprecate_patch` in the code, as it is written."""
+    """The argument of each `workflow.patched` and `workflow.deprecate_patch` in the code, as it is
+    written.
+    """
     return [
         ast.unparse(node.args[0])
         for file in (ROOT / "workflows").glob("*.py")
         for node in ast.walk(ast.parse(file.read_text()))
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in {"workflow.patched", "workflow.deprecate_patch"}
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in {"workflow.patched", "workflow.deprecate_patch"}
     ]
 
 
@@ -35,8 +38,8 @@ def test_every_patch_of_the_code_is_in_the_table_and_the_other_way_round() -> No
 def test_the_table_names_releases_up_to_this_one() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert version.startswith(f"{versioning.RELEASE}.")
-    assert versioning.held_back(versioning.RELEASE) == []
-    assert versioning.held_back("0.1") == list(versioning.PATCHES)
+    assert versioning.inactive_patches(versioning.RELEASE) == []
+    assert versioning.inactive_patches("0.1") == list(versioning.PATCHES)
 
 
 @pytest.mark.parametrize("beside", [None, "0.2", "0.1"])
@@ -54,7 +57,9 @@ async def test_a_job_begins_nothing_that_the_other_release_does_not_know(
     )
 
 
-async def test_what_a_job_has_begun_goes_on_where_it_would_not_be_begun(orchestrator: Orchestrator) -> None:
+async def test_what_a_job_has_begun_goes_on_where_it_would_not_be_begun(
+    orchestrator: Orchestrator,
+) -> None:
     job, other = await orchestrator.created(), await orchestrator.created()
     await orchestrator.jobs.extend(job.id, SimpleDuration(hours=1))
     await orchestrator.stop_worker()
@@ -66,7 +71,9 @@ async def test_what_a_job_has_begun_goes_on_where_it_would_not_be_begun(orchestr
     histories = [await orchestrator.handle(one.id).fetch_history() for one in (job, other)]
     assert [begun(history) for history in histories] == [["extension-is-paid"], []]
     for history in histories:
-        assert not any(event.HasField("workflow_task_failed_event_attributes") for event in history.events)
+        assert not any(
+            event.HasField("workflow_task_failed_event_attributes") for event in history.events
+        )
 
 
 def begun(history: WorkflowHistory) -> list[str]:

@@ -10,11 +10,18 @@ from pathlib import Path
 from pydantic import Field
 
 from ucloud_orchestrator.models.application import Application, Tool
-from ucloud_orchestrator.models.base import WireModel, on_one_line
+from ucloud_orchestrator.models.base import ApiModel, on_one_line
 from ucloud_orchestrator.models.errors import MAXIMUM_SENTENCE
 from ucloud_orchestrator.models.job import NameAndVersion
 from ucloud_orchestrator.models.product import ComputeSupport, Product, ProductReference
-from ucloud_orchestrator.models.workspace import Drive, License, Membership, Project, PublicIp, PublicLink
+from ucloud_orchestrator.models.workspace import (
+    Drive,
+    License,
+    Membership,
+    Project,
+    PublicIp,
+    PublicLink,
+)
 
 
 class Severity(StrEnum):
@@ -40,14 +47,14 @@ class Problem:
         return f"{self.file}:{self.line}: {self.severity}: {self.message}"
 
 
-class ProviderLimits(WireModel):
+class ProviderLimits(ApiModel):
     """How hard a provider may be pressed."""
 
     maximum_concurrent_calls: int = Field(default=20, ge=1)
     calls_per_second: float | None = Field(default=None, gt=0)
 
 
-class ProviderEntry(WireModel):
+class ProviderEntry(ApiModel):
     """A provider and where it is served."""
 
     id: str = Field(min_length=1, pattern=r"^[a-zA-Z0-9_-]+$")
@@ -109,7 +116,9 @@ class Catalog:
             Membership(
                 project=project.id,
                 role=role,
-                groups=[group for group, usernames in project.groups.items() if username in usernames],
+                groups=[
+                    group for group, usernames in project.groups.items() if username in usernames
+                ],
             )
             for project in self.projects.values()
             if (role := project.role_of(username)) is not None

@@ -1,4 +1,6 @@
-"""A catalog that follows its files: changes are seen without a restart, mistakes keep the last good version."""
+"""A catalog that follows its files: changes are seen without a restart, mistakes keep the last good
+version.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,10 @@ Stamp = tuple[int, int, int]
 
 
 class ReloadingCatalog:
-    """The catalog of a folder as it is now. Raises `NotADirectoryError` if there is no such folder."""
+    """The catalog of a folder as it is now.
+
+    Raises `NotADirectoryError` if there is no such folder.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -50,7 +55,11 @@ class ReloadingCatalog:
                 continue
             contents = read_file(file)
             for problem in contents.problems:
-                log.log(logging.ERROR if problem.severity is Severity.ERROR else logging.WARNING, "%s", problem)
+                log.log(
+                    logging.ERROR if problem.severity is Severity.ERROR else logging.WARNING,
+                    "%s",
+                    problem,
+                )
             is_broken = any(problem.severity is Severity.ERROR for problem in contents.problems)
             files[file] = self._files[file] if is_broken and file in self._files else contents
         self._stamps, self._files, self._catalog = stamps, files, combine(files)

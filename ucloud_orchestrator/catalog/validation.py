@@ -25,7 +25,10 @@ Mistake = tuple[tuple[int | str, ...], str]
 def application_mistakes(application: Application) -> Iterator[Mistake]:
     """What is wrong with an application taken alone."""
     if application.application_type is ApplicationType.WEB and application.web is None:
-        yield ("applicationType",), "a WEB application needs 'web' with the port that it listens on."
+        yield (
+            ("applicationType",),
+            "a WEB application needs 'web' with the port that it listens on.",
+        )
     if application.application_type is ApplicationType.VNC and application.vnc is None:
         yield ("applicationType",), "a VNC application needs 'vnc'."
     for index, item in enumerate(application.invocation):
@@ -44,7 +47,10 @@ def application_mistakes(application: Application) -> Iterator[Mistake]:
         try:
             default_of(parameter)
         except UnreadableDefault as error:
-            yield (*location, "defaultValue"), f"the default of the parameter {name!r} cannot be used: {error}."
+            yield (
+                (*location, "defaultValue"),
+                f"the default of the parameter {name!r} cannot be used: {error}.",
+            )
 
 
 def tool_mistakes(tool: Tool) -> Iterator[Mistake]:
@@ -63,7 +69,10 @@ def _reference_mistakes(
         names = [item.var]
         parameter = application.parameters.get(item.var)
         if parameter is not None and not isinstance(parameter, BooleanParameter):
-            yield location, f"the flag {item.flag!r} needs a boolean parameter, and {item.var!r} is none."
+            yield (
+                location,
+                f"the flag {item.flag!r} needs a boolean parameter, and {item.var!r} is none.",
+            )
     for name in names:
         if name not in application.parameters:
             yield location, f"there is no parameter {name!r}."

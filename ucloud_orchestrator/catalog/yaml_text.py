@@ -1,7 +1,8 @@
-"""YAML as its author wrote it: numbers and booleans keep their text, and every value knows its line.
+"""YAML as its author wrote it: numbers and booleans keep their text, and every value knows its
+line.
 
-`version: 20.04` is the text `20.04`, because names, versions and words of a command line must stay what was written.
-Where a model wants a number or a boolean, pydantic reads it from the text.
+`version: 20.04` is the text `20.04`, because names, versions and words of a command line must stay
+what was written. Where a model wants a number or a boolean, pydantic reads it from the text.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from typing import Any
 
 import yaml
 
-from ucloud_orchestrator.catalog.yaml_source import YamlMistake, nodes
-from ucloud_orchestrator.models.errors import shortened
+from ucloud_orchestrator.catalog.yaml_source import YamlError, nodes
+from ucloud_orchestrator.models.errors import truncate
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,10 @@ class Document:
 
 
 def documents(text: str) -> Iterator[Document]:
-    """The documents of a YAML text, empty ones left out. Raises `YamlMistake`, also for a key that stands twice."""
+    """The documents of a YAML text, empty ones left out.
+
+    Raises `YamlError`, also for a key that stands twice.
+    """
     for node in nodes(text):
         lines: dict[tuple[int | str, ...], int] = {}
         value = _value(node, (), lines)
@@ -40,15 +44,17 @@ def documents(text: str) -> Iterator[Document]:
             yield Document(value, node.start_mark.line + 1, lines)
 
 
-def _value(node: yaml.Node, path: tuple[int | str, ...], lines: dict[tuple[int | str, ...], int]) -> Any:
+def _value(
+    node: yaml.Node, path: tuple[int | str, ...], lines: dict[tuple[int | str, ...], int]
+) -> Any:
     lines[path] = node.start_mark.line + 1
     if isinstance(node, yaml.MappingNode):
         mapping: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key = str(key_node.value)
             if key in mapping:
-                message = f"the key {shortened(key, 60)!r} stands here for the second time."
-                raise YamlMistake(key_node.start_mark.line + 1, message)
+                message = f"the key {truncate(key, 60)!r} stands here for the second time."
+                raise YamlError(key_node.start_mark.line + 1, message)
             mapping[key] = _value(value_node, (*path, key), lines)
         return mapping
     if isinstance(node, yaml.SequenceNode):

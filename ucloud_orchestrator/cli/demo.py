@@ -31,8 +31,14 @@ def run_demo(as_json: bool) -> int:
     if as_json:
         output.print_json({"folder": str(folder), "results": results})
     else:
-        typer.echo(f"\nThe output files stay in {folder / 'provider' / 'drives' / 'home' / 'Jobs'}.")
-        typer.echo(f"Not as it should be: {', '.join(failed)}." if failed else "Every job ended as it should.")
+        typer.echo(
+            f"\nThe output files stay in {folder / 'provider' / 'drives' / 'home' / 'Jobs'}."
+        )
+        typer.echo(
+            f"Not as it should be: {', '.join(failed)}."
+            if failed
+            else "Every job ended as it should."
+        )
     return 1 if failed else 0
 
 
@@ -43,7 +49,10 @@ async def _run_jobs(stack: Stack, as_json: bool) -> dict[str, bool]:
         specification = read_file(EXAMPLES / "jobs" / name)[0]
         job = await client.create(specification)
         if not as_json:
-            typer.echo(f"\n{name}: {specification.application}, {stack.ui_url}/namespaces/default/workflows/{job.id}")
+            typer.echo(
+                f"\n{name}: {specification.application}, "
+                f"{stack.ui_url}/namespaces/default/workflows/{job.id}"
+            )
         job = await _watch(client, job.id, name == CANCELLED, as_json)
         results[name] = _is_right(name, job, stack)
         if not as_json:
@@ -68,9 +77,15 @@ def _is_right(name: str, job: Job, stack: Stack) -> bool:
         return False
     if name == CANCELLED:
         return any(update.state is JobState.CANCELING for update in job.updates)
-    expected = {"word-count.yaml": "words.txt", "replicas.yaml": "stdout-2.txt", "exit-3.yaml": "stdout-0.txt"}[name]
+    expected = {
+        "word-count.yaml": "words.txt",
+        "replicas.yaml": "stdout-2.txt",
+        "exit-3.yaml": "stdout-0.txt",
+    }[name]
     said_code = "code 3" in (job.updates[-1].status or "")
-    return (_output_folder(job, stack) / expected).is_file() and said_code == (name == "exit-3.yaml")
+    return (_output_folder(job, stack) / expected).is_file() and said_code == (
+        name == "exit-3.yaml"
+    )
 
 
 def _show_output(job: Job, stack: Stack) -> None:
@@ -78,7 +93,9 @@ def _show_output(job: Job, stack: Stack) -> None:
         text = file.read_text(errors="replace").rstrip()
         if text:
             indented = "\n".join(f"    | {line}" for line in text.splitlines())
-            typer.echo(f"    {job.output.output_folder if job.output else ''}/{file.name}\n{indented}")
+            typer.echo(
+                f"    {job.output.output_folder if job.output else ''}/{file.name}\n{indented}"
+            )
 
 
 def _output_folder(job: Job, stack: Stack) -> Path:

@@ -1,4 +1,6 @@
-"""A job's states and its output together, on a terminal as a table above the last lines, otherwise line by line."""
+"""A job's states and its output together, on a terminal as a table above the last lines, otherwise
+line by line.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +23,9 @@ from ucloud_orchestrator.models.job import Job, JobState
 from ucloud_orchestrator.models.provider_api import FollowMessage
 
 FAILED = 1
-PATIENCE = timedelta(minutes=1)
+TIMEOUT = timedelta(minutes=1)
 """How long the output may be out of reach before the states go on alone."""
-UNTOLD = {ErrorCode.FEATURE_NOT_SUPPORTED_BY_PROVIDER, ErrorCode.NOT_FOUND}
+SILENT_CODES = {ErrorCode.FEATURE_NOT_SUPPORTED_BY_PROVIDER, ErrorCode.NOT_FOUND}
 """What needs no words: there are no logs, or no job, which the states tell."""
 LAST_LINES = 12
 """Lines of output below the table."""
@@ -36,8 +38,8 @@ REFRESHES = 10.0
 async def follow_job(client: JobClient, job_id: str, as_json: bool) -> int:
     """Show the job until it has ended and all of its output was shown; returns the exit code.
 
-    Raises as `JobClient.follow`. Products without logs show states alone; logs that cannot be had are told of on
-    standard error, and the states go on.
+    Raises as `JobClient.follow`. Products without logs show states alone; logs that cannot be had
+    are told of on standard error, and the states go on.
     """
     console = output.console()
     has_replicas = (await client.retrieve(job_id)).specification.replicas > 1
@@ -70,10 +72,10 @@ async def _events(client: JobClient, job_id: str) -> AsyncGenerator[Job | Follow
 
     async def tell_output() -> None:
         try:
-            async for message in client.follow_logs(job_id, patience=PATIENCE):
+            async for message in client.follow_logs(job_id, timeout=TIMEOUT):
                 await events.put(message)
         except OrchestratorError as error:
-            if not (isinstance(error, RequestRefused) and error.code in UNTOLD):
+            if not (isinstance(error, RequestRefused) and error.code in SILENT_CODES):
                 typer.echo(f"The output is not shown any more: {error}", err=True)
 
     telling_output = asyncio.create_task(tell_output())
@@ -118,7 +120,9 @@ async def _in_lines(events: AsyncIterator[Job | FollowMessage], has_replicas: bo
     return last
 
 
-async def _live(events: AsyncIterator[Job | FollowMessage], console: Console, has_replicas: bool) -> Job:
+async def _live(
+    events: AsyncIterator[Job | FollowMessage], console: Console, has_replicas: bool
+) -> Job:
     last: Job | None = None
     lines = _LastLines()
     with Live(console=console, refresh_per_second=REFRESHES) as live:
@@ -134,7 +138,9 @@ async def _live(events: AsyncIterator[Job | FollowMessage], console: Console, ha
 
 
 class _LastLines:
-    """The last lines of the output, made harmless: what moves the cursor or changes colours is left out."""
+    """The last lines of the output, made harmless: what moves the cursor or changes colours is left
+    out.
+    """
 
     def __init__(self) -> None:
         self._whole: deque[tuple[int, str]] = deque(maxlen=LAST_LINES)
@@ -142,7 +148,9 @@ class _LastLines:
 
     def add(self, message: FollowMessage) -> None:
         for stream, text in (("stdout", message.stdout), ("stderr", message.stderr)):
-            *lines, rest = (self._unfinished.pop((message.rank, stream), "") + (text or "")).split("\n")
+            *lines, rest = (self._unfinished.pop((message.rank, stream), "") + (text or "")).split(
+                "\n"
+            )
             self._whole.extend((message.rank, line[-LONGEST_LINE:]) for line in lines[-LAST_LINES:])
             if rest:
                 self._unfinished[message.rank, stream] = rest[-LONGEST_LINE:]
@@ -150,9 +158,15 @@ class _LastLines:
     def text(self, prefixed: bool) -> Text:
         unfinished = [(rank, line) for (rank, _), line in self._unfinished.items()]
         lines = [*self._whole, *unfinished][-LAST_LINES:]
-        return Text("\n".join(f"[{rank}] {_shown(line)}" if prefixed else _shown(line) for rank, line in lines))
+        return Text(
+            "\n".join(
+                f"[{rank}] {_shown(line)}" if prefixed else _shown(line) for rank, line in lines
+            )
+        )
 
 
 def _shown(line: str) -> str:
     """What a terminal would show of the line after its last carriage return."""
-    return "".join(letter if letter.isprintable() else " " for letter in line.rstrip("\r").rpartition("\r")[2])
+    return "".join(
+        letter if letter.isprintable() else " " for letter in line.rstrip("\r").rpartition("\r")[2]
+    )

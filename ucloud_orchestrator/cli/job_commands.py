@@ -33,8 +33,12 @@ def add_to(app: typer.Typer) -> None:
 
 
 def submit(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A job file, YAML or JSON; or a list of jobs.")],
-    wait: Annotated[bool, typer.Option("--follow", help="Follow the job until it has ended.")] = False,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A job file, YAML or JSON; or a list of jobs.")
+    ],
+    wait: Annotated[
+        bool, typer.Option("--follow", help="Follow the job until it has ended.")
+    ] = False,
     as_json: Json = False,
     user: User = None,
     project: Project = None,
@@ -68,9 +72,13 @@ def submit(
 def list_jobs(
     state: Annotated[JobState | None, typer.Option(help="Only jobs in this state.")] = None,
     provider: Annotated[str | None, typer.Option(help="Only jobs at this provider.")] = None,
-    application: Annotated[str | None, typer.Option(help="Only jobs of this application, as name@version.")] = None,
+    application: Annotated[
+        str | None, typer.Option(help="Only jobs of this application, as name@version.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at the most.")] = 50,
-    before: Annotated[str | None, typer.Option(help="Only jobs older than this id: the next page.")] = None,
+    before: Annotated[
+        str | None, typer.Option(help="Only jobs older than this id: the next page.")
+    ] = None,
     as_json: Json = False,
     user: User = None,
     project: Project = None,
@@ -175,7 +183,13 @@ def resume(
 
 
 def _act(
-    work: Any, job_id: str, done: str, as_json: bool, user: str | None, project: str | None, data_dir: Path
+    work: Any,
+    job_id: str,
+    done: str,
+    as_json: bool,
+    user: str | None,
+    project: str | None,
+    data_dir: Path,
 ) -> None:
     async def act() -> None:
         await work(await connect(data_dir, user, project))

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ucloud_orchestrator.models.base import sentences
+from ucloud_orchestrator.models.base import error_messages
 from ucloud_orchestrator.models.errors import MAXIMUM_FINDINGS
 from ucloud_orchestrator.models.job import JobSpecification
 
@@ -20,7 +20,10 @@ class InvalidJobFile(ValueError):
 
 
 def read_specifications(document: Any) -> list[JobSpecification]:
-    """The specifications of a parsed YAML or JSON document. Unknown fields are refused. Raises `InvalidJobFile`."""
+    """The specifications of a parsed YAML or JSON document.
+
+    Unknown fields are refused. Raises `InvalidJobFile`.
+    """
     entries = document if isinstance(document, list) else [document]
     if not entries:
         raise InvalidJobFile(["The file has no job."])
@@ -29,14 +32,20 @@ def read_specifications(document: Any) -> list[JobSpecification]:
         where = f"[{index}]" if isinstance(document, list) else ""
         if not isinstance(entry, dict):
             what = where or "The file"
-            mistakes.append(f"{what}: a job must be a mapping of fields, such as 'application: ...'.")
+            mistakes.append(
+                f"{what}: a job must be a mapping of fields, such as 'application: ...'."
+            )
             continue
         try:
-            specifications.append(JobSpecification.model_validate(entry, extra="forbid", by_name=False))
+            specifications.append(
+                JobSpecification.model_validate(entry, extra="forbid", by_name=False)
+            )
         except ValidationError as error:
             prefix = where and f"{where}."
-            mistakes += [prefix + sentence for sentence in sentences(error, entry)]
+            mistakes += [prefix + sentence for sentence in error_messages(error, entry)]
     if mistakes:
         more = len(mistakes) - MAXIMUM_FINDINGS
-        raise InvalidJobFile(mistakes[:MAXIMUM_FINDINGS] + ([f"And {more} more."] if more > 0 else []))
+        raise InvalidJobFile(
+            mistakes[:MAXIMUM_FINDINGS] + ([f"And {more} more."] if more > 0 else [])
+        )
     return specifications

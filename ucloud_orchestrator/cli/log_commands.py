@@ -12,7 +12,7 @@ from client import JobClient
 from ucloud_orchestrator.cli import output
 from ucloud_orchestrator.cli.follow import follow_job
 from ucloud_orchestrator.cli.job_commands import JobId
-from ucloud_orchestrator.cli.log_printer import LogPrinter, until_reader_leaves
+from ucloud_orchestrator.cli.log_printer import LogPrinter, ignore_broken_pipe
 from ucloud_orchestrator.cli.settings import DEFAULT_DATA_DIR, DataDir, Json, Project, User, connect
 from ucloud_orchestrator.models.provider_api import LogStream
 
@@ -28,20 +28,24 @@ def logs(
     rank: Annotated[int | None, typer.Option(min=0, help="This replica alone.")] = None,
     stdout: Annotated[bool, typer.Option("--stdout", help="Standard output alone.")] = False,
     stderr: Annotated[bool, typer.Option("--stderr", help="Standard error alone.")] = False,
-    wait: Annotated[bool, typer.Option("--follow/--no-follow", help="Go on until the job has ended.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--follow/--no-follow", help="Go on until the job has ended.")
+    ] = False,
     as_json: Json = False,
     user: User = None,
     project: Project = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Print what a job has written, each stream to the same one here; lines of several replicas carry their rank."""
+    """Print what a job has written, each stream to the same one here; lines of several replicas
+    carry their rank.
+    """
     stream = None if stdout == stderr else LogStream.STDOUT if stdout else LogStream.STDERR
 
     async def work() -> None:
         client = await connect(data_dir, user, project)
         await _print_logs(client, job_id, rank, stream, wait, as_json)
 
-    with until_reader_leaves():
+    with ignore_broken_pipe():
         asyncio.run(work())
 
 
@@ -52,18 +56,25 @@ def follow(
     project: Project = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> int:
-    """Watch a job's states and output until it has ended; exits with 1 if it ends in FAILURE or EXPIRED."""
+    """Watch a job's states and output until it has ended; exits with 1 if it ends in FAILURE or
+    EXPIRED.
+    """
 
     async def work() -> int:
         return await follow_job(await connect(data_dir, user, project), job_id, as_json)
 
-    with until_reader_leaves():
+    with ignore_broken_pipe():
         return asyncio.run(work())
     return 0
 
 
 async def _print_logs(
-    client: JobClient, job_id: str, rank: int | None, stream: LogStream | None, wait: bool, as_json: bool
+    client: JobClient,
+    job_id: str,
+    rank: int | None,
+    stream: LogStream | None,
+    wait: bool,
+    as_json: bool,
 ) -> None:
     job = await client.retrieve(job_id)
     printer = LogPrinter(prefixed=job.specification.replicas > 1)

@@ -62,7 +62,7 @@ class LogPrinter:
 
 
 @contextlib.contextmanager
-def until_reader_leaves() -> Iterator[None]:
+def ignore_broken_pipe() -> Iterator[None]:
     """End quietly when who reads our standard output has seen enough, as `head` has."""
     try:
         yield

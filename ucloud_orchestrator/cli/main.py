@@ -12,8 +12,14 @@ from temporalio.runtime import Runtime
 from typer.exceptions import TyperException
 
 from client import OrchestratorError, RequestRefused, Unreachable
-from ucloud_orchestrator.cli import job_commands, log_commands, session_commands, stack_commands, wallet_commands
-from ucloud_orchestrator.models.base import sentences
+from ucloud_orchestrator.cli import (
+    job_commands,
+    log_commands,
+    session_commands,
+    stack_commands,
+    wallet_commands,
+)
+from ucloud_orchestrator.models.base import error_messages
 from ucloud_orchestrator.temporal import tracing
 from ucloud_orchestrator.temporal.runtime import LOGGER, make_runtime
 
@@ -21,7 +27,8 @@ REFUSED, UNREACHABLE = 2, 3
 
 app = typer.Typer(
     name="ucloud-orchestrator",
-    help="Durable compute jobs: start them, watch them, stop them; and run the whole stack on this machine.",
+    help="Durable compute jobs: start them, watch them, stop them; and run the whole stack on "
+    "this machine.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -55,7 +62,7 @@ def run(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         return REFUSED
     except ValidationError as error:
-        sys.stderr.writelines(f"{sentence}\n" for sentence in sentences(error))
+        sys.stderr.writelines(f"{sentence}\n" for sentence in error_messages(error))
         return REFUSED
     except UnicodeError:
         sys.stderr.write("An argument or setting has bytes that are no text in UTF-8.\n")
@@ -71,7 +78,9 @@ def main() -> None:
     The Temporal SDK aborts about one short-lived process in ten while the interpreter shuts down (sdk-python issue
     300), so all is flushed here and the interpreter's shutdown is left out.
     """
-    logging.getLogger(LOGGER).setLevel(logging.ERROR)  # a command says itself that Temporal does not answer
+    logging.getLogger(LOGGER).setLevel(
+        logging.ERROR
+    )  # a command says itself that Temporal does not answer
     Runtime.set_default(make_runtime())
     try:
         tracing.start("ucloud-client")

@@ -42,19 +42,28 @@ def wallets_table(wallets: Iterable[Wallet]) -> Table:
 
 def ledger_table(movements: Iterable[Movement]) -> Table:
     """A row for each movement."""
-    table = Table("time", "category", "credits", "from", "to", "job", "note", box=None, header_style="bold")
+    table = Table(
+        "time", "category", "credits", "from", "to", "job", "note", box=None, header_style="bold"
+    )
     for line in movements:
         category = f"{line.category.name}@{line.category.provider}"
         accounts = (line.source.lower(), line.target.lower())
         table.add_row(
-            time_text(line.at), category, str(line.amount), *accounts, line.job_id or "", escape(line.note or "")
+            time_text(line.at),
+            category,
+            str(line.amount),
+            *accounts,
+            line.job_id or "",
+            escape(line.note or ""),
         )
     return table
 
 
 def jobs_table(jobs: Iterable[Job]) -> Table:
     """A row for each job."""
-    table = Table("id", "state", "application", "product", "name", "created", box=None, header_style="bold")
+    table = Table(
+        "id", "state", "application", "product", "name", "created", box=None, header_style="bold"
+    )
     for job in jobs:
         specification = job.specification
         table.add_row(
@@ -101,7 +110,9 @@ def update_line(update: JobUpdate) -> str:
 
 def update_text(update: JobUpdate) -> str:
     """A state change or a text."""
-    return "  ".join(part for part in (update.state and f"{update.state:<9}", update.status) if part)
+    return "  ".join(
+        part for part in (update.state and f"{update.state:<9}", update.status) if part
+    )
 
 
 def state_text(state: JobState) -> str:

@@ -12,12 +12,18 @@ from ucloud_orchestrator.cli import output
 from ucloud_orchestrator.cli.job_commands import JobId
 from ucloud_orchestrator.cli.settings import DEFAULT_DATA_DIR, DataDir, Json, Project, User, connect
 from ucloud_orchestrator.cli.terminal import attach
-from ucloud_orchestrator.models.session import OpenSession, SessionType, ShellSession, VncSession, WebSession
+from ucloud_orchestrator.models.session import (
+    OpenSession,
+    SessionType,
+    ShellSession,
+    VncSession,
+    WebSession,
+)
 
 UNUSABLE = 2
 
 
-class Kind(StrEnum):
+class SessionKind(StrEnum):
     """What can be opened."""
 
     SHELL = "shell"
@@ -32,7 +38,9 @@ def add_to(app: typer.Typer) -> None:
 
 def open_session(
     job_id: JobId,
-    kind: Annotated[Kind, typer.Option("--type", help="A terminal here, or the address for a browser.")] = Kind.SHELL,
+    kind: Annotated[
+        SessionKind, typer.Option("--type", help="A terminal here, or the address for a browser.")
+    ] = SessionKind.SHELL,
     rank: Annotated[int, typer.Option(min=0, help="Which replica.")] = 0,
     as_json: Json = False,
     user: User = None,
@@ -61,6 +69,9 @@ async def _use(session: OpenSession) -> int:
         case VncSession(page=page, url=url):
             typer.echo(page or url)
         case _:
-            typer.echo("The provider gives terminals in its own way only; --json shows its answer.", err=True)
+            typer.echo(
+                "The provider gives terminals in its own way only; --json shows its answer.",
+                err=True,
+            )
             return UNUSABLE
     return 0

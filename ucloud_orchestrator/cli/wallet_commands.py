@@ -18,7 +18,9 @@ LEDGER_LINES = 50
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="Credits: what is left, what was moved, and grants.", invoke_without_command=True)
+    group = typer.Typer(
+        help="Credits: what is left, what was moved, and grants.", invoke_without_command=True
+    )
     group.callback()(wallet)
     group.command()(ledger)
     group.command()(grant)
@@ -59,7 +61,9 @@ def ledger(
 
 def grant(
     amount: Annotated[int, typer.Argument(metavar="CREDITS", min=1, help="How many credits.")],
-    category: Annotated[str, typer.Argument(metavar="CATEGORY@PROVIDER", help="What they pay for.")],
+    category: Annotated[
+        str, typer.Argument(metavar="CATEGORY@PROVIDER", help="What they pay for.")
+    ],
     for_user: Annotated[str | None, typer.Option(help="Whose wallet; by default your own.")] = None,
     for_project: Annotated[str | None, typer.Option(help="The project whose wallet it is.")] = None,
     note: Annotated[str, typer.Option(help="Why; the ledger will say it.")] = "",
@@ -71,13 +75,21 @@ def grant(
     """Put credits into a wallet of a user or of a project; for operators."""
     name, _, provider = category.partition("@")
     if not name or not provider:
-        raise typer.BadParameter("must be CATEGORY@PROVIDER, such as cpu@local", param_hint="CATEGORY@PROVIDER")
+        raise typer.BadParameter(
+            "must be CATEGORY@PROVIDER, such as cpu@local", param_hint="CATEGORY@PROVIDER"
+        )
     if for_user and for_project:
-        raise typer.BadParameter("is for a user or for a project, not for both", param_hint="--for-project")
+        raise typer.BadParameter(
+            "is for a user or for a project, not for both", param_hint="--for-project"
+        )
 
     async def work() -> Workspace:
         client = await connect(data_dir, user, project)
-        given = Workspace(user=for_user, project=for_project) if for_user or for_project else client.workspace
+        given = (
+            Workspace(user=for_user, project=for_project)
+            if for_user or for_project
+            else client.workspace
+        )
         await client.grant(given, ProductCategory(name=name, provider=provider), amount, note)
         return given
 

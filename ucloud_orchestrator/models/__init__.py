@@ -28,7 +28,13 @@ from ucloud_orchestrator.models.job import (
     UserEntity,
 )
 from ucloud_orchestrator.models.parameter_values import AppParameterValue
-from ucloud_orchestrator.models.product import BackendSupport, ComputeSupport, Product, ProductReference, ProductSupport
+from ucloud_orchestrator.models.product import (
+    BackendSupport,
+    ComputeSupport,
+    Product,
+    ProductReference,
+    ProductSupport,
+)
 from ucloud_orchestrator.models.session import (
     LogsSession,
     OpenSession,

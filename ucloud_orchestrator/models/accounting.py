@@ -1,4 +1,7 @@
-"""Wallets, what is held of them for live jobs, and the ledger of all movements. Amounts are whole credits."""
+"""Wallets, what is held of them for live jobs, and the ledger of all movements.
+
+Amounts are whole credits.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from ucloud_orchestrator.models.base import WireModel
+from ucloud_orchestrator.models.base import ApiModel
 from ucloud_orchestrator.models.product import ProductCategory, UnitOfPrice
 from ucloud_orchestrator.models.workspace import Workspace
 
@@ -14,8 +17,10 @@ MAXIMUM_AMOUNT = 2**63 - 1
 """What the databases keep in one column."""
 
 
-class Wallet(WireModel):
-    """What is left for one product category: `available` to be used, `reserved` for live jobs, and `spent`."""
+class Wallet(ApiModel):
+    """What is left for one product category: `available` to be used, `reserved` for live jobs, and
+    `spent`.
+    """
 
     owner: Workspace
     category: ProductCategory
@@ -25,7 +30,10 @@ class Wallet(WireModel):
 
 
 class Account(StrEnum):
-    """Where credits are. Every movement takes them from one account of a wallet and puts them into another."""
+    """Where credits are.
+
+    Every movement takes them from one account of a wallet and puts them into another.
+    """
 
     GRANTED = "GRANTED"
     """The other side of what was ever granted, so that all accounts together are zero."""
@@ -34,7 +42,7 @@ class Account(StrEnum):
     SPENT = "SPENT"
 
 
-class Movement(WireModel):
+class Movement(ApiModel):
     """One line of the ledger; `at` is in milliseconds since the epoch."""
 
     category: ProductCategory
@@ -47,7 +55,7 @@ class Movement(WireModel):
     note: str | None = None
 
 
-class Price(WireModel):
+class Price(ApiModel):
     """What a job's time costs, frozen when it is admitted."""
 
     category: ProductCategory
@@ -57,8 +65,10 @@ class Price(WireModel):
     milliseconds: int
 
 
-class ChargeResult(WireModel):
-    """What became of charges: those that the wallet could not pay, those that were known, and the whole bill so far."""
+class ChargeResult(ApiModel):
+    """What became of charges: those that the wallet could not pay, those that were known, and the
+    whole bill so far.
+    """
 
     insufficient_funds: list[str] = Field(default_factory=list)
     duplicate_charges: list[str] = Field(default_factory=list)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Union
 from pydantic import ConfigDict, Field, GetCoreSchemaHandler, field_validator
 from pydantic_core import CoreSchema
 
-from ucloud_orchestrator.models.base import WireModel
+from ucloud_orchestrator.models.base import ApiModel
 from ucloud_orchestrator.models.job import NameAndVersion, SimpleDuration
 from ucloud_orchestrator.models.product import BackendSupport, ComputeSupport
 
@@ -33,7 +33,7 @@ class ToolBackend(StrEnum):
         }[self]
 
 
-class Tool(WireModel):
+class Tool(ApiModel):
     """What an application is run with."""
 
     title: str
@@ -68,7 +68,7 @@ class ApplicationType(StrEnum):
     VNC = "VNC"
 
 
-class ApplicationParameter(WireModel):
+class ApplicationParameter(ApiModel):
     """Any parameter of an application. Reading one gives the class that its `type` names."""
 
     model_config = ConfigDict(defer_build=True)
@@ -116,7 +116,7 @@ class BooleanParameter(ApplicationParameter):
     false_value: str = "false"
 
 
-class EnumerationOption(WireModel):
+class EnumerationOption(ApiModel):
     """A choice: the name that people see and the value that the program gets."""
 
     name: str
@@ -166,14 +166,14 @@ _AnyParameter = Annotated[
 ApplicationParameter.model_rebuild(force=True)
 
 
-class WordInvocation(WireModel):
+class WordInvocation(ApiModel):
     """A word of the command line, as it is. On the wire it is the bare text."""
 
     type: Literal["word"] = "word"
     word: str
 
 
-class VariableInvocation(WireModel):
+class VariableInvocation(ApiModel):
     """The values of some parameters, with what stands before and after them."""
 
     type: Literal["var"] = "var"
@@ -191,7 +191,7 @@ class VariableInvocation(WireModel):
         return [names] if isinstance(names, str) else names
 
 
-class FlagInvocation(WireModel):
+class FlagInvocation(ApiModel):
     """A word that stands there if a boolean parameter is true."""
 
     type: Literal["flag"] = "flag"
@@ -199,7 +199,7 @@ class FlagInvocation(WireModel):
     flag: str
 
 
-class EnvironmentInvocation(WireModel):
+class EnvironmentInvocation(ApiModel):
     """The value of an environment variable of the job."""
 
     type: Literal["env"] = "env"
@@ -220,7 +220,7 @@ def _words_as_models(item: Any) -> Any:
     return item
 
 
-class ContainerDescription(WireModel):
+class ContainerDescription(ApiModel):
     """How the program is started inside its sandbox."""
 
     change_working_directory: bool = True
@@ -228,14 +228,14 @@ class ContainerDescription(WireModel):
     run_as_real_user: bool = False
 
 
-class VncDescription(WireModel):
+class VncDescription(ApiModel):
     """Where a VNC application's desktop is."""
 
     password: str | None = None
     port: int = Field(default=5900, ge=1, le=65535)
 
 
-class WebDescription(WireModel):
+class WebDescription(ApiModel):
     """Where a web application listens."""
 
     port: int = Field(default=80, ge=1, le=65535)
@@ -249,13 +249,13 @@ class SshMode(StrEnum):
     DISABLED = "DISABLED"
 
 
-class SshDescription(WireModel):
+class SshDescription(ApiModel):
     """The application's SSH setting."""
 
     mode: SshMode = SshMode.DISABLED
 
 
-class Application(WireModel):
+class Application(ApiModel):
     """A program that jobs can run."""
 
     title: str
@@ -291,7 +291,11 @@ class Application(WireModel):
     @field_validator("environment", mode="before")
     @classmethod
     def _environment_words(cls, items: Any) -> Any:
-        return {name: _words_as_models(item) for name, item in items.items()} if isinstance(items, dict) else items
+        return (
+            {name: _words_as_models(item) for name, item in items.items()}
+            if isinstance(items, dict)
+            else items
+        )
 
     @field_validator("environment", "parameters", "container", mode="before")
     @classmethod
@@ -305,7 +309,9 @@ class Application(WireModel):
 
     @property
     def takes_additional_mounts(self) -> bool:
-        """Whether a job may mount files that no parameter asks for: by default only interactive applications."""
+        """Whether a job may mount files that no parameter asks for: by default only interactive
+        applications.
+        """
         if self.allow_additional_mounts is not None:
             return self.allow_additional_mounts
         return self.application_type is not ApplicationType.BATCH

@@ -14,27 +14,37 @@ MAXIMUM_SHOWN = 60
 """Characters of the parts of a sentence; what is wrong may be of any size."""
 
 
-class WireModel(BaseModel):
+class ApiModel(BaseModel):
     """A model whose JSON names are camelCase and whose Python names are snake_case.
 
-    Unknown fields are tolerated, because a newer UCloud or provider may send more than we know. A user's own file is
-    read with `extra="forbid"` instead (see `models.job_file`), so that a misspelt field is told to its author.
+    Unknown fields are tolerated, because a newer UCloud or provider may send more than we know. A
+    user's own file is read with `extra="forbid"` instead (see `models.job_file`), so that a
+    misspelt field is told to its author.
     """
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True
+    )
 
     def to_wire(self) -> dict[str, Any]:
         """The JSON form: camelCase names, plain values, fields without a value left out."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
-def sentences(error: ValidationError, document: Any = None) -> list[str]:
-    """One sentence for each wrong field of a validation error, which names the field the way its author wrote it.
+def error_messages(error: ValidationError, document: Any = None) -> list[str]:
+    """One sentence for each wrong field of a validation error, which names the field the way its
+    author wrote it.
 
-    `document` is what was read; with it, the tags that pydantic puts into the location of a union are left out.
+    `document` is what was read; with it, the tags that pydantic puts into the location of a union
+    are left out.
     """
     return [
-        _sentence(_written_location(detail["loc"], document), detail["type"], detail["msg"], detail.get("input"))
+        _sentence(
+            _written_location(detail["loc"], document),
+            detail["type"],
+            detail["msg"],
+            detail.get("input"),
+        )
         for detail in error.errors()
     ]
 
@@ -63,7 +73,9 @@ def _sentence(location: list[int | str], kind: str, message: str, given: Any) ->
 
 
 def _shown(given: Any) -> str | None:
-    """What was given, if it is short; what is not may be larger than memory once it is written down."""
+    """What was given, if it is short; what is not may be larger than memory once it is written
+    down.
+    """
     if isinstance(given, int):
         is_short = given.bit_length() < MAXIMUM_SHOWN * 3
     elif isinstance(given, (str, bytes)):
@@ -75,9 +87,13 @@ def _shown(given: Any) -> str | None:
 
 
 def on_one_line(text: str, length: int) -> str:
-    """At most that many characters, none of which moves a cursor: what a file says of itself goes to a terminal."""
+    """At most that many characters, none of which moves a cursor: what a file says of itself goes
+    to a terminal.
+    """
     cut = text if len(text) <= length else f"{text[:length]}…"
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in cut)
+    return "".join(
+        character if character.isprintable() else ascii(character)[1:-1] for character in cut
+    )
 
 
 def _written_location(location: Iterable[int | str], document: Any) -> list[int | str]:

@@ -7,17 +7,23 @@ import json
 from collections.abc import Iterator
 
 from ucloud_orchestrator.models.accounting import Price
-from ucloud_orchestrator.models.base import WireModel
+from ucloud_orchestrator.models.base import ApiModel
 from ucloud_orchestrator.models.job import JobOwner, JobSpecification
-from ucloud_orchestrator.models.parameter_values import AppParameterValue, IngressValue, NetworkValue
+from ucloud_orchestrator.models.parameter_values import (
+    AppParameterValue,
+    IngressValue,
+    NetworkValue,
+)
 
 
-class Holding(WireModel):
+class Claim(ApiModel):
     """What one job takes when it is admitted. `price` is None for what is free."""
 
     job_id: str
     taken_by: str
-    """The workflow that takes it, so that its repeat can be told from another that uses the same id."""
+    """The workflow that takes it, so that its repeat can be told from another that uses the same
+    id.
+    """
     owner: JobOwner
     specification: JobSpecification
     fingerprint: str
@@ -34,15 +40,22 @@ class Holding(WireModel):
 
 
 def holding_of(
-    job_id: str, owner: JobOwner, specification: JobSpecification, price: Price | None, taken_by: str | None = None
-) -> Holding:
-    """What a job with a complete specification needs. Its own workflow takes it, unless it is in a batch."""
+    job_id: str,
+    owner: JobOwner,
+    specification: JobSpecification,
+    price: Price | None,
+    taken_by: str | None = None,
+) -> Claim:
+    """What a job with a complete specification needs.
+
+    Its own workflow takes it, unless it is in a batch.
+    """
     bound = {
         (value.type, value.id): field
         for field, value in fields_and_values(specification)
         if isinstance(value, IngressValue | NetworkValue)
     }
-    return Holding(
+    return Claim(
         job_id=job_id,
         taken_by=taken_by or job_id,
         owner=owner,

@@ -1,7 +1,8 @@
-"""From an application's invocation and a job's parameters to an argument list and environment variables.
+"""From an application's invocation and a job's parameters to an argument list and environment
+variables.
 
-The rules are those of UCloud's documentation of applications ("Invocation"). An argument list never passes through a
-shell, so a value is one argument whatever it holds.
+The rules are those of UCloud's documentation of applications ("Invocation"). An argument list never
+passes through a shell, so a value is one argument whatever it holds.
 """
 
 from __future__ import annotations
@@ -42,17 +43,21 @@ _NOTHING: Mapping[str, str] = {}
 
 
 def build_command_line(
-    application: Application, parameters: Mapping[str, AppParameterValue], licenses: Mapping[str, str] = _NOTHING
+    application: Application,
+    parameters: Mapping[str, AppParameterValue],
+    licenses: Mapping[str, str] = _NOTHING,
 ) -> list[str]:
     """The arguments of the program, its name first.
 
-    A parameter without a value falls back to its default. `licenses` gives `address:port/key` for a license's id.
-    Raises `UnreadableDefault` if a default does not fit its parameter.
+    A parameter without a value falls back to its default. `licenses` gives `address:port/key` for a
+    license's id. Raises `UnreadableDefault` if a default does not fit its parameter.
     """
     values = _values(application, parameters)
     arguments: list[str] = []
     for item in application.invocation:
-        if not isinstance(item, EnvironmentInvocation):  # only `environment` may read the environment
+        if not isinstance(
+            item, EnvironmentInvocation
+        ):  # only `environment` may read the environment
             arguments += _arguments(item, application, values, _NOTHING, licenses)
     return arguments
 
@@ -63,9 +68,11 @@ def build_environment(
     environ: Mapping[str, str] = _NOTHING,
     licenses: Mapping[str, str] = _NOTHING,
 ) -> dict[str, str]:
-    """The environment variables that the application asks for, each with its arguments joined by one space.
+    """The environment variables that the application asks for, each with its arguments joined by
+    one space.
 
-    `environ` is the job's environment, from which an item of type `env` takes its value. Raises `UnreadableDefault`.
+    `environ` is the job's environment, from which an item of type `env` takes its value. Raises
+    `UnreadableDefault`.
     """
     values = _values(application, parameters)
     return {
@@ -74,7 +81,9 @@ def build_environment(
     }
 
 
-def _values(application: Application, parameters: Mapping[str, AppParameterValue]) -> dict[str, AppParameterValue]:
+def _values(
+    application: Application, parameters: Mapping[str, AppParameterValue]
+) -> dict[str, AppParameterValue]:
     values = {}
     for name, parameter in application.parameters.items():
         value = parameters.get(name) or default_of(parameter)
@@ -100,7 +109,9 @@ def _arguments(
             return [environ[name]] if name in environ else []
         case VariableInvocation():
             texts = [
-                value_text(values[name], application.parameters[name], licenses) for name in item.vars if name in values
+                value_text(values[name], application.parameters[name], licenses)
+                for name in item.vars
+                if name in values
             ]
             return _with_affixes(item, texts) if texts else []
 
@@ -122,13 +133,17 @@ def _with_affixes(item: VariableInvocation, texts: list[str]) -> list[str]:
 
 
 def value_text(
-    value: AppParameterValue, parameter: ApplicationParameter, licenses: Mapping[str, str] = _NOTHING
+    value: AppParameterValue,
+    parameter: ApplicationParameter,
+    licenses: Mapping[str, str] = _NOTHING,
 ) -> str:
     """How a value stands in the command line; numbers in full, never with an exponent."""
     match value:
         case TextValue(value=text):
             if isinstance(parameter, EnumerationParameter):
-                return next((option.value for option in parameter.options if option.name == text), text)
+                return next(
+                    (option.value for option in parameter.options if option.name == text), text
+                )
             return text
         case IntegerValue(value=number):
             return str(number)

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ucloud_orchestrator.models.application import ApplicationParameter, EnumerationParameter
-from ucloud_orchestrator.models.base import sentences
+from ucloud_orchestrator.models.base import error_messages
 from ucloud_orchestrator.models.parameter_values import AppParameterValue
 
 VALUE_TYPES = {
@@ -26,8 +26,11 @@ VALUE_TYPES = {
 }
 """Which type of value each type of parameter takes."""
 
-WITHOUT_DEFAULT = frozenset({"input_file", "input_directory", "peer", "license_server", "ingress", "network_ip"})
-"""Parameters that name something of the user's own, so that no application can choose it for him."""
+WITHOUT_DEFAULT = frozenset(
+    {"input_file", "input_directory", "peer", "license_server", "ingress", "network_ip"}
+)
+"""Parameters that name something of the user's own, so that no application can choose it for him.
+"""
 
 
 class UnreadableDefault(ValueError):
@@ -35,7 +38,10 @@ class UnreadableDefault(ValueError):
 
 
 def default_of(parameter: ApplicationParameter) -> AppParameterValue | None:
-    """The parameter's default, which is written bare or as `{type, value}`. Raises `UnreadableDefault`."""
+    """The parameter's default, which is written bare or as `{type, value}`.
+
+    Raises `UnreadableDefault`.
+    """
     written = parameter.default_value
     if written is None:
         return None
@@ -46,7 +52,7 @@ def default_of(parameter: ApplicationParameter) -> AppParameterValue | None:
     try:
         value = AppParameterValue.model_validate(document)
     except ValidationError as error:
-        raise UnreadableDefault(" ".join(sentences(error, document))) from error
+        raise UnreadableDefault(" ".join(error_messages(error, document))) from error
     if isinstance(parameter, EnumerationParameter):
         choices = {text for option in parameter.options for text in (option.name, option.value)}
         if document["value"] not in choices:
@@ -55,7 +61,9 @@ def default_of(parameter: ApplicationParameter) -> AppParameterValue | None:
 
 
 def _converted(parameter_type: str, bare: Any) -> Any:
-    """YAML scalars as the parameter means them: the catalog keeps the text of numbers as it was written."""
+    """YAML scalars as the parameter means them: the catalog keeps the text of numbers as it was
+    written.
+    """
     if parameter_type in {"text", "textarea", "enumeration"}:
         return str(bare)
     if isinstance(bare, str) and parameter_type == "integer":

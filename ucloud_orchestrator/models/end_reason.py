@@ -24,8 +24,12 @@ class EndReason(StrEnum):
 
 
 def end_reason(job: Job) -> EndReason:
-    """Why it ended, by its state and the updates that it still carries (the newest 64 KiB at least)."""
-    if any((update.status or "").endswith((NO_CREDITS, f"{NO_CREDITS}.")) for update in job.updates):
+    """Why it ended, by its state and the updates that it still carries (the newest 64 KiB at
+    least).
+    """
+    if any(
+        (update.status or "").endswith((NO_CREDITS, f"{NO_CREDITS}.")) for update in job.updates
+    ):
         return EndReason.NO_CREDITS
     if job.status.state is JobState.EXPIRED:
         return EndReason.OUT_OF_TIME

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 
-from ucloud_orchestrator.models.base import WireModel
+from ucloud_orchestrator.models.base import ApiModel
 
 
 class ErrorCode(StrEnum):
@@ -22,8 +22,10 @@ class ErrorCode(StrEnum):
     INVALID_STATE = "INVALID_STATE"
 
 
-class Finding(WireModel):
-    """One thing that is wrong with a request: where (a path such as `parameters.input`), and a whole sentence."""
+class Finding(ApiModel):
+    """One thing that is wrong with a request: where (a path such as `parameters.input`), and a
+    whole sentence.
+    """
 
     field: str
     message: str
@@ -35,16 +37,24 @@ MAXIMUM_SENTENCE = 500
 """Characters. What is told travels in Temporal's messages, which have bounds."""
 
 
-def shortened(text: str, length: int = MAXIMUM_SENTENCE) -> str:
+def truncate(text: str, length: int = MAXIMUM_SENTENCE) -> str:
     """The text, cut to that many characters."""
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
-def told(findings: Sequence[Finding]) -> list[Finding]:
-    """What is told of many findings: the first of them, each cut to a sensible length, and how many more there are."""
+def truncate_findings(findings: Sequence[Finding]) -> list[Finding]:
+    """What is told of many findings: the first of them, each cut to a sensible length, and how many
+    more there are.
+    """
     first = [
-        finding.model_copy(update={"field": shortened(finding.field), "message": shortened(finding.message)})
+        finding.model_copy(
+            update={"field": truncate(finding.field), "message": truncate(finding.message)}
+        )
         for finding in findings[:MAXIMUM_FINDINGS]
     ]
     more = len(findings) - len(first)
-    return [*first, Finding(field="", message=f"And {more} more.", code=findings[-1].code)] if more else first
+    return (
+        [*first, Finding(field="", message=f"And {more} more.", code=findings[-1].code)]
+        if more
+        else first
+    )

@@ -1,4 +1,5 @@
-"""The Job and its parts, as in the seed of UCloud's compute orchestrator ("Job", "JobSpecification", ...).
+"""The Job and its parts, as in the seed of UCloud's compute orchestrator ("Job",
+"JobSpecification", ...).
 
 Times are integer milliseconds since the Unix epoch.
 """
@@ -12,7 +13,7 @@ from typing import Annotated, Any, Literal, Union
 from pydantic import AfterValidator, ConfigDict, Field, GetCoreSchemaHandler, field_validator
 from pydantic_core import CoreSchema
 
-from ucloud_orchestrator.models.base import WireModel
+from ucloud_orchestrator.models.base import ApiModel
 from ucloud_orchestrator.models.parameter_values import AppParameterValue
 from ucloud_orchestrator.models.product import ProductReference
 
@@ -26,10 +27,14 @@ _NAME = re.compile(r"^[\w -]+$")
 
 
 class JobState(StrEnum):
-    """Where a job is in its life. The moves between the states are the table of `workflows.lifecycle`."""
+    """Where a job is in its life.
+
+    The moves between the states are the table of `workflows.lifecycle`.
+    """
 
     IN_QUEUE = "IN_QUEUE"
-    """The provider has it; not all replicas run. Set at acceptance, or by the provider (a requeue)."""
+    """The provider has it; not all replicas run. Set at acceptance, or by the provider (a requeue).
+    """
     RUNNING = "RUNNING"
     """All replicas run. Set by the provider; logs and interactive sessions are available."""
     SUSPENDED = "SUSPENDED"
@@ -37,7 +42,9 @@ class JobState(StrEnum):
     CANCELING = "CANCELING"
     """A cancel was asked for; the provider is stopping it. Set by the orchestrator."""
     SUCCESS = "SUCCESS"
-    """It ended without a fault of UCloud, the provider or the scheduler, whatever the program's exit code was."""
+    """It ended without a fault of UCloud, the provider or the scheduler, whatever the program's
+    exit code was.
+    """
     FAILURE = "FAILURE"
     """The scheduler, the hardware or the provider failed."""
     EXPIRED = "EXPIRED"
@@ -52,7 +59,7 @@ class JobState(StrEnum):
 TERMINAL_STATES = frozenset({JobState.SUCCESS, JobState.FAILURE, JobState.EXPIRED})
 
 
-class SimpleDuration(WireModel):
+class SimpleDuration(ApiModel):
     """A length of time as UCloud writes it."""
 
     hours: int = Field(default=0, ge=0, le=MAXIMUM_HOURS)
@@ -72,7 +79,7 @@ class SimpleDuration(WireModel):
         return cls(hours=hours, minutes=minutes, seconds=seconds)
 
 
-class NameAndVersion(WireModel):
+class NameAndVersion(ApiModel):
     """What identifies an application or a tool."""
 
     name: str = Field(min_length=1, max_length=255)
@@ -93,7 +100,7 @@ def _check_name(name: str) -> str:
 JobName = Annotated[str, AfterValidator(_check_name)]
 
 
-class JobSpecification(WireModel):
+class JobSpecification(ApiModel):
     """What a user asks for."""
 
     application: NameAndVersion
@@ -125,18 +132,21 @@ class JobSpecification(WireModel):
         return allocation
 
 
-class JobOwner(WireModel):
-    """Who started the job, and for which project. Without a project it belongs to the personal workspace."""
+class JobOwner(ApiModel):
+    """Who started the job, and for which project.
+
+    Without a project it belongs to the personal workspace.
+    """
 
     created_by: str = Field(min_length=1)
     project: str | None = None
 
 
-class JobUpdate(WireModel):
+class JobUpdate(ApiModel):
     """A change that the provider reports, and what is kept of it in the job.
 
-    `expected_state` and `expected_different_state` are guards: an update whose guard does not hold is ignored.
-    `new_time_allocation` is the whole allocation in milliseconds.
+    `expected_state` and `expected_different_state` are guards: an update whose guard does not hold
+    is ignored. `new_time_allocation` is the whole allocation in milliseconds.
     """
 
     timestamp: int = 0
@@ -148,14 +158,14 @@ class JobUpdate(WireModel):
     expected_different_state: bool | None = None
 
 
-class JobBilling(WireModel):
+class JobBilling(ApiModel):
     """What the job has cost, in credits, and the price that was frozen when it was created."""
 
     credits_charged: int = 0
     price_per_unit: int = 0
 
 
-class JobStatus(WireModel):
+class JobStatus(ApiModel):
     """A summary of where the job is now."""
 
     state: JobState
@@ -170,7 +180,7 @@ class JobStatus(WireModel):
     """For the provider alone: the domain of each public link that is bound to the job."""
 
 
-class JobOutput(WireModel):
+class JobOutput(ApiModel):
     """Where the job's results are."""
 
     output_folder: str | None = None
@@ -184,7 +194,7 @@ class Permission(StrEnum):
     ADMIN = "ADMIN"
 
 
-class AclEntity(WireModel):
+class AclEntity(ApiModel):
     """Whom an entry of the access list is for: a user, or a group of a project."""
 
     model_config = ConfigDict(defer_build=True)
@@ -217,26 +227,27 @@ _AnyEntity = Annotated[Union[UserEntity, ProjectGroupEntity], Field(discriminato
 AclEntity.model_rebuild(force=True)
 
 
-class ResourceAclEntry(WireModel):
+class ResourceAclEntry(ApiModel):
     """One line of a job's access list."""
 
     entity: AclEntity
     permissions: list[Permission]
 
 
-class ResourcePermissions(WireModel):
+class ResourcePermissions(ApiModel):
     """What the reader himself may do, and, if he may know it, what others may."""
 
     myself: list[Permission] = Field(default_factory=list)
     others: list[ResourceAclEntry] = Field(default_factory=list)
 
 
-class Job(WireModel):
+class Job(ApiModel):
     """A unit of computation, from the request to its end.
 
-    `updates` is ordered, oldest first. A very chatty job keeps its oldest updates in the store: `omitted_updates` says
-    how many are not in `updates`. `JobClient.retrieve` puts them back. `withheld_updates` says for how many of the
-    newest an answer of the workflow had no room; they are asked for with their position (`models.answers`).
+    `updates` is ordered, oldest first. A very chatty job keeps its oldest updates in the store:
+    `omitted_updates` says how many are not in `updates`. `JobClient.retrieve` puts them back.
+    `withheld_updates` says for how many of the newest an answer of the workflow had no room; they
+    are asked for with their position (`models.answers`).
     """
 
     id: str

@@ -1,4 +1,5 @@
-"""The values that a user gives to an application's parameters, and the resources that he attaches to a job.
+"""The values that a user gives to an application's parameters, and the resources that he attaches
+to a job.
 
 The table of types is in UCloud's documentation of parameters ("AppParameterValue").
 """
@@ -9,20 +10,35 @@ import re
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Union
 
-from pydantic import ConfigDict, Field, GetCoreSchemaHandler, StrictBool, StrictInt, field_serializer, field_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    StrictBool,
+    StrictInt,
+    field_serializer,
+    field_validator,
+)
 from pydantic_core import CoreSchema
 
-from ucloud_orchestrator.models.base import WireModel
+from ucloud_orchestrator.models.base import ApiModel
 
 MAXIMUM_HOSTNAME_LENGTH = 250
 MAXIMUM_DIGITS = 4300
-"""Of a number: what Python, and with it every reader of JSON that we have, turns from digits into a number."""
+"""Of a number: what Python, and with it every reader of JSON that we have, turns from digits into a
+number.
+"""
 _TOO_LARGE = 10**MAXIMUM_DIGITS
-_HOSTNAME = re.compile(r"^[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?)*$")
+_HOSTNAME = re.compile(
+    r"^[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?)*$"
+)
 
 
-class AppParameterValue(WireModel):
-    """Any parameter value. Reading one gives the class that its `type` names, such as `TextValue`."""
+class AppParameterValue(ApiModel):
+    """Any parameter value.
+
+    Reading one gives the class that its `type` names, such as `TextValue`.
+    """
 
     model_config = ConfigDict(defer_build=True)
 
@@ -91,7 +107,10 @@ class FloatingPointValue(AppParameterValue):
     def _check_size(cls, value: Decimal) -> Decimal:
         # It is written in full in a command line.
         if len(value.as_tuple().digits) > MAXIMUM_DIGITS or abs(value.adjusted()) > MAXIMUM_DIGITS:
-            raise ValueError(f"may have {MAXIMUM_DIGITS} digits at most, also when it is written without an exponent")
+            raise ValueError(
+                f"may have {MAXIMUM_DIGITS} digits at most, also when it is written without an "
+                "exponent"
+            )
         return value
 
     @field_serializer("value", when_used="json")

@@ -1,6 +1,7 @@
 """What a job costs: whole credits, from the price of its product.
 
-From UCloud's documentation of accounting: the price of a unit, times the units (begun ones count), times the replicas.
+From UCloud's documentation of accounting: the price of a unit, times the units (begun ones count),
+times the replicas.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ _MILLISECONDS = {"MINUTE": _MINUTE, "HOUR": 60 * _MINUTE, "DAY": 24 * 60 * _MINU
 
 
 def unit_milliseconds(unit: UnitOfPrice) -> int | None:
-    """How long one unit of the price is; None for a product that is paid once, however long it is used."""
+    """How long one unit of the price is; None for a product that is paid once, however long it is
+    used.
+    """
     return _MILLISECONDS.get(unit.value.rpartition("_PER_")[2])
 
 

@@ -1,4 +1,6 @@
-"""Products: the machines that a provider offers, what they cost, and what the provider can do with jobs on them."""
+"""Products: the machines that a provider offers, what they cost, and what the provider can do with
+jobs on them.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +8,10 @@ from enum import StrEnum
 
 from pydantic import Field, NonNegativeInt
 
-from ucloud_orchestrator.models.base import WireModel
+from ucloud_orchestrator.models.base import ApiModel
 
 
-class ProductReference(WireModel):
+class ProductReference(ApiModel):
     """What identifies a product: its name, its category, and the provider that has it."""
 
     id: str = Field(min_length=1)
@@ -32,14 +34,14 @@ class UnitOfPrice(StrEnum):
     PER_UNIT = "PER_UNIT"
 
 
-class ProductCategory(WireModel):
+class ProductCategory(ApiModel):
     """A group of products that one wallet pays for."""
 
     name: str = Field(min_length=1, max_length=255)
     provider: str = Field(min_length=1, max_length=255)
 
 
-class Product(WireModel):
+class Product(ApiModel):
     """A machine that a job can run on. Prices are whole credits; memory is in gibibytes."""
 
     name: str = Field(min_length=1)
@@ -55,11 +57,16 @@ class Product(WireModel):
     @property
     def reference(self) -> ProductReference:
         """The name under which jobs ask for it."""
-        return ProductReference(id=self.name, category=self.category.name, provider=self.category.provider)
+        return ProductReference(
+            id=self.name, category=self.category.name, provider=self.category.provider
+        )
 
 
-class BackendSupport(WireModel):
-    """What the provider can do with jobs of one kind of tool. A feature that is not mentioned is not supported."""
+class BackendSupport(ApiModel):
+    """What the provider can do with jobs of one kind of tool.
+
+    A feature that is not mentioned is not supported.
+    """
 
     enabled: bool = False
     web: bool = False
@@ -72,7 +79,7 @@ class BackendSupport(WireModel):
     suspension: bool = False
 
 
-class ComputeSupport(WireModel):
+class ComputeSupport(ApiModel):
     """What the provider can do with a product, for each backend of a tool."""
 
     docker: BackendSupport = BackendSupport()
@@ -80,7 +87,7 @@ class ComputeSupport(WireModel):
     native: BackendSupport = BackendSupport()
 
 
-class ProductSupport(WireModel):
+class ProductSupport(ApiModel):
     """A product together with what its provider can do with it."""
 
     product: ProductReference

@@ -1,4 +1,5 @@
-"""Whether a job may use what it names: files, other jobs, links, addresses, licenses, and its project.
+"""Whether a job may use what it names: files, other jobs, links, addresses, licenses, and its
+project.
 
 What one may not see does not exist, so the sentences do not tell the two apart.
 """
@@ -23,11 +24,22 @@ from ucloud_orchestrator.models.parameter_values import (
     PeerValue,
 )
 from ucloud_orchestrator.models.paths import split
-from ucloud_orchestrator.models.workspace import Drive, License, Membership, PublicIp, PublicLink, Resource, Workspace
+from ucloud_orchestrator.models.workspace import (
+    Drive,
+    License,
+    Membership,
+    PublicIp,
+    PublicLink,
+    Resource,
+    Workspace,
+)
 
 
 class FileKind(StrEnum):
-    """What a path leads to. UNKNOWN: only the provider can see the drive, and decides when it gets the job."""
+    """What a path leads to.
+
+    UNKNOWN: only the provider can see the drive, and decides when it gets the job.
+    """
 
     FILE = "file"
     DIRECTORY = "folder"
@@ -39,7 +51,7 @@ _WANTED = {"input_file": FileKind.FILE, "input_directory": FileKind.DIRECTORY}
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class JobReferences:
     """Everything around a job that its values may name, by their ids."""
 
     memberships: Sequence[Membership] = ()
@@ -52,7 +64,10 @@ class Surroundings:
 
 
 def verify_resources(
-    owner: JobOwner, specification: JobSpecification, application: Application | None, surroundings: Surroundings
+    owner: JobOwner,
+    specification: JobSpecification,
+    application: Application | None,
+    surroundings: JobReferences,
 ) -> list[Finding]:
     """Everything that the job names and may not use, or not in that way."""
     findings = access_findings(owner, specification, surroundings)
@@ -68,33 +83,45 @@ def verify_resources(
     return findings
 
 
-def lost_access_findings(owner: JobOwner, specification: JobSpecification, surroundings: Surroundings) -> list[Finding]:
-    """What the owner of a live job may not use any more, or not in the way in which the job got it."""
+def lost_access_findings(
+    owner: JobOwner, specification: JobSpecification, surroundings: JobReferences
+) -> list[Finding]:
+    """What the owner of a live job may not use any more, or not in the way in which the job got
+    it.
+    """
     return access_findings(owner, specification, surroundings, Permission.EDIT)
 
 
 def access_findings(
     owner: JobOwner,
     specification: JobSpecification,
-    surroundings: Surroundings,
+    surroundings: JobReferences,
     for_writing: Permission = Permission.READ,
 ) -> list[Finding]:
-    """What the owner may not use. `for_writing` is what he needs for a file that is not marked as read-only.
+    """What the owner may not use. `for_writing` is what he needs for a file that is not marked as
+    read-only.
 
-    A new job gets such a file read-only (`with_forced_read_only`); one that runs has it for writing.
+    A new job gets such a file read-only (`with_forced_read_only`); one that runs has it for
+    writing.
     """
-    if owner.project is not None and all(one.project != owner.project for one in surroundings.memberships):
+    if owner.project is not None and all(
+        one.project != owner.project for one in surroundings.memberships
+    ):
         message = f"{owner.created_by} is not a member of a project {owner.project}."
         return [Finding(field="project", message=message, code=ErrorCode.FORBIDDEN)]
     findings: list[Finding] = []
     for where, value in fields_and_values(specification):
-        needed = for_writing if isinstance(value, FileValue) and not value.read_only else Permission.READ
-        findings += _access_findings(where, value, needed, owner, specification.product.provider, surroundings)
+        needed = (
+            for_writing if isinstance(value, FileValue) and not value.read_only else Permission.READ
+        )
+        findings += _access_findings(
+            where, value, needed, owner, specification.product.provider, surroundings
+        )
     return findings
 
 
 def with_forced_read_only(
-    owner: JobOwner, specification: JobSpecification, surroundings: Surroundings
+    owner: JobOwner, specification: JobSpecification, surroundings: JobReferences
 ) -> JobSpecification:
     """The specification with every file read-only that its owner may not write."""
 
@@ -120,7 +147,7 @@ def _access_findings(
     needed: Permission,
     owner: JobOwner,
     provider: str,
-    surroundings: Surroundings,
+    surroundings: JobReferences,
 ) -> Iterator[Finding]:
     found: Resource | None
     match value:
@@ -129,7 +156,11 @@ def _access_findings(
         case IngressValue(id=id_):
             found, name, needed = surroundings.links.get(id_), f"public link {id_}", Permission.EDIT
         case NetworkValue(id=id_):
-            found, name, needed = surroundings.addresses.get(id_), f"public IP address {id_}", Permission.EDIT
+            found, name, needed = (
+                surroundings.addresses.get(id_),
+                f"public IP address {id_}",
+                Permission.EDIT,
+            )
         case LicenseServerValue(id=id_):
             found, name = surroundings.licenses.get(id_), f"license {id_}"
         case _:
@@ -137,35 +168,52 @@ def _access_findings(
     if found is None or needed not in _permissions(owner, found, surroundings):
         yield Finding(
             field=where,
-            message=f"You cannot use the {name}: it does not exist, or not for {Workspace.of(owner)}.",
+            message=f"You cannot use the {name}: it does not exist, or not for "
+            f"{Workspace.of(owner)}.",
             code=ErrorCode.NOT_FOUND,
         )
     elif found.provider != provider:
-        yield Finding(field=where, message=f"The {name} is provided by {found.provider}, and the job by {provider}.")
+        yield Finding(
+            field=where,
+            message=f"The {name} is provided by {found.provider}, and the job by {provider}.",
+        )
 
 
-def _permissions(owner: JobOwner, resource: Resource, surroundings: Surroundings) -> frozenset[Permission]:
+def _permissions(
+    owner: JobOwner, resource: Resource, surroundings: JobReferences
+) -> frozenset[Permission]:
     """What the job's owner may do with a resource in the workspace that he acts for."""
     workspace = Workspace.of(owner)
     belongs_elsewhere = resource.owner is not None and resource.owner != workspace
     if belongs_elsewhere and not isinstance(resource, Drive):
-        return resource_permissions(owner.created_by, [], resource.model_copy(update={"owner": None, "acl": []}))
+        return resource_permissions(
+            owner.created_by, [], resource.model_copy(update={"owner": None, "acl": []})
+        )
     return resource_permissions(owner.created_by, surroundings.memberships, resource)
 
 
 def _file_findings(
-    where: str, value: FileValue, parameter: ApplicationParameter | None, surroundings: Surroundings
+    where: str,
+    value: FileValue,
+    parameter: ApplicationParameter | None,
+    surroundings: JobReferences,
 ) -> Iterator[Finding]:
     drive = surroundings.drives[split(value.path)[0]]
     kind = surroundings.kind_of(drive, value.path)
     if kind is FileKind.MISSING:
-        yield Finding(field=where, message=f"There is no file {value.path}.", code=ErrorCode.NOT_FOUND)
+        yield Finding(
+            field=where, message=f"There is no file {value.path}.", code=ErrorCode.NOT_FOUND
+        )
     wanted = _WANTED.get(parameter.type if parameter else "")
     if wanted is not None and kind in {FileKind.FILE, FileKind.DIRECTORY} and kind is not wanted:
-        yield Finding(field=where, message=f"{value.path} is a {kind}, and {where} takes a {wanted}.")
+        yield Finding(
+            field=where, message=f"{value.path} is a {kind}, and {where} takes a {wanted}."
+        )
 
 
-def _peer_findings(where: str, value: PeerValue, owner: JobOwner, surroundings: Surroundings) -> Iterator[Finding]:
+def _peer_findings(
+    where: str, value: PeerValue, owner: JobOwner, surroundings: JobReferences
+) -> Iterator[Finding]:
     peer = surroundings.peers.get(value.job_id)
     if (
         peer is None
@@ -175,11 +223,16 @@ def _peer_findings(where: str, value: PeerValue, owner: JobOwner, surroundings: 
         message = f"There is no job {value.job_id} for the peer {value.hostname}."
         yield Finding(field=where, message=message, code=ErrorCode.NOT_FOUND)
     elif peer.status.state is not JobState.RUNNING:
-        message = f"The peer {value.hostname} (job {value.job_id}) is in state {peer.status.state}; it must be RUNNING."
+        message = (
+            f"The peer {value.hostname} (job {value.job_id}) is in state "
+            f"{peer.status.state}; it must be RUNNING."
+        )
         yield Finding(field=where, message=message)
 
 
-def _kind_findings(where: str, value: AppParameterValue, application: Application) -> Iterator[Finding]:
+def _kind_findings(
+    where: str, value: AppParameterValue, application: Application
+) -> Iterator[Finding]:
     if isinstance(value, IngressValue) and not application.allow_public_link:
         yield Finding(field=where, message=f"{application.reference} takes no public links.")
     if isinstance(value, NetworkValue) and not application.allow_public_ip:

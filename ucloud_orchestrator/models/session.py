@@ -1,7 +1,7 @@
 """Interactive sessions: what a user asks for, and where the provider says that it can be had.
 
-The three kinds of UCloud's provider protocol, and `LOGS`, which is ours: the output of a job, read from its provider
-with a token of the same kind.
+The three kinds of UCloud's provider protocol, and `LOGS`, which is ours: the output of a job, read
+from its provider with a token of the same kind.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 from pydantic import Field, TypeAdapter
 
-from ucloud_orchestrator.models.base import WireModel
+from ucloud_orchestrator.models.base import ApiModel
 from ucloud_orchestrator.models.job import Job
 
 
@@ -30,10 +30,12 @@ class SessionType(StrEnum):
 
 
 Challenge = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-"""The SHA-256 of a secret that only the client has; the session is opened with that secret (RFC 7636, "PKCE")."""
+"""The SHA-256 of a secret that only the client has; the session is opened with that secret (RFC
+7636, "PKCE").
+"""
 
 
-class OpenSessionRequest(WireModel):
+class OpenSessionRequest(ApiModel):
     """The argument of the update `open_session`."""
 
     session_type: SessionType
@@ -41,7 +43,7 @@ class OpenSessionRequest(WireModel):
     challenge: Challenge | None = None
 
 
-class SessionItem(WireModel):
+class SessionItem(ApiModel):
     """The item of the provider's call `interactiveSession`. `challenge` is ours, not UCloud's."""
 
     job: Job
@@ -50,21 +52,23 @@ class SessionItem(WireModel):
     challenge: Challenge | None = None
 
 
-class AnySession(WireModel):
+class AnySession(ApiModel):
     """What all sessions have."""
 
     job_id: str
     rank: int = 0
     needs_verifier: bool = Field(default=False, exclude_if=lambda needs: not needs)
-    """Ours: whether its addresses want the secret of the challenge as the query parameter `verifier` too, so that who
-    reads this answer in a workflow's history can open nothing with it."""
+    """Ours: whether its addresses want the secret of the challenge as the query parameter
+    `verifier` too, so that who reads this answer in a workflow's history can open nothing with it.
+    """
 
 
 class ShellSession(AnySession):
-    """A terminal: `session_identifier` is the token with which the provider's shell WebSocket is opened.
+    """A terminal: `session_identifier` is the token with which the provider's shell WebSocket is
+    opened.
 
-    Ours, not UCloud's: `url`, the WebSocket's whole address with the token, so that nothing has to be put together, and
-    `page`, a page of the provider that shows the terminal in a browser.
+    Ours, not UCloud's: `url`, the WebSocket's whole address with the token, so that nothing has to
+    be put together, and `page`, a page of the provider that shows the terminal in a browser.
     """
 
     type: Literal["shell"] = "shell"
@@ -81,7 +85,8 @@ class WebSession(AnySession):
 
 
 class VncSession(AnySession):
-    """A desktop: the WebSocket that speaks VNC (as noVNC does), with its token, and VNC's own password.
+    """A desktop: the WebSocket that speaks VNC (as noVNC does), with its token, and VNC's own
+    password.
 
     `page` is ours, not UCloud's: a page of the provider that shows the desktop in a browser.
     """
@@ -99,7 +104,9 @@ class LogsSession(AnySession):
     url: str
 
 
-OpenSession = Annotated[ShellSession | WebSession | VncSession | LogsSession, Field(discriminator="type")]
+OpenSession = Annotated[
+    ShellSession | WebSession | VncSession | LogsSession, Field(discriminator="type")
+]
 """What a provider answers to `interactiveSession`."""
 
 OPEN_SESSION: TypeAdapter[OpenSession] = TypeAdapter(OpenSession)

@@ -1,4 +1,6 @@
-"""The answers of a job's workflow, page by page: there is not always room for all updates in one (decision 0013)."""
+"""The answers of a job's workflow, page by page: there is not always room for all updates in one
+(decision 0013).
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,11 @@ ANSWERED_UPDATE_BYTES = 768 * 1024
 
 
 def page_of(job: Job, position: int, sizes: Sequence[int]) -> Job:
-    """The job with as many of its updates as there is room for, from the given position among all that it ever got.
+    """The job with as many of its updates as there is room for, from the given position among all
+    that it ever got.
 
-    `sizes` are those of its updates, in bytes. Whoever asks for a position gets one update at least, however large.
+    `sizes` are those of its updates, in bytes. Whoever asks for a position gets one update at
+    least, however large.
     """
     start = min(max(0, position - job.omitted_updates), len(job.updates))
     room = sum(1 for used in accumulate(sizes[start:]) if used <= ANSWERED_UPDATE_BYTES)
@@ -29,8 +33,11 @@ def page_of(job: Job, position: int, sizes: Sequence[int]) -> Job:
     )
 
 
-async def whole(query: Callable[..., Awaitable[Any]]) -> Job:
-    """The job with all updates that its workflow holds. `query` asks the workflow, with the arguments in `args`."""
+async def query_all_pages(query: Callable[..., Awaitable[Any]]) -> Job:
+    """The job with all updates that its workflow holds.
+
+    `query` asks the workflow, with the arguments in `args`.
+    """
 
     async def ask(position: int) -> Job:
         # Workers of the release before take no position, and need none.
@@ -43,7 +50,10 @@ async def whole(query: Callable[..., Awaitable[Any]]) -> Job:
         more = await ask(position)
         if more.omitted_updates == position:
             more = more.model_copy(
-                update={"updates": [*updates, *more.updates], "omitted_updates": job.omitted_updates}
+                update={
+                    "updates": [*updates, *more.updates],
+                    "omitted_updates": job.omitted_updates,
+                }
             )
         job = more  # else what came before has moved to the store meanwhile
     return job

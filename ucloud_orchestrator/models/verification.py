@@ -1,7 +1,7 @@
 """Whether a job's specification fits its application, tool and product: every finding at once.
 
-The rules are those of UCloud's documentation of applications and jobs. What needs a database or a file system (funds,
-owners, files, bound resources) is not decided here.
+The rules are those of UCloud's documentation of applications and jobs. What needs a database or a
+file system (funds, owners, files, bound resources) is not decided here.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ def verify(
 ) -> list[Finding]:
     """Everything that is wrong with a job, each with the field and a sentence; empty if nothing is.
 
-    `application`, `tool`, `product` and `support` are what the catalog has under the names that the job gives, or None.
+    `application`, `tool`, `product` and `support` are what the catalog has under the names that the
+    job gives, or None.
     """
     return [
         *_catalog_findings(specification, application, tool, product, support),
@@ -51,7 +52,9 @@ def verify(
     ]
 
 
-def complete(specification: JobSpecification, application: Application, tool: Tool) -> JobSpecification:
+def complete(
+    specification: JobSpecification, application: Application, tool: Tool
+) -> JobSpecification:
     """The specification with defaults filled in: parameters, and the tool's time allocation.
 
     Raises `UnreadableDefault` if the application's author made a mistake.
@@ -78,7 +81,10 @@ def _catalog_findings(
     if application is None:
         yield _finding("application", f"There is no application {specification.application}.")
     elif tool is None:
-        yield _finding("application", f"The tool {application.tool} of {application.reference} is not in the catalog.")
+        yield _finding(
+            "application",
+            f"The tool {application.tool} of {application.reference} is not in the catalog.",
+        )
     if product is None:
         yield _finding("product", f"There is no product {specification.product}.")
     elif tool is not None:
@@ -86,13 +92,17 @@ def _catalog_findings(
         if not backend.enabled:
             yield Finding(
                 field="product",
-                message=f"The product {specification.product} does not run applications of type {tool.backend}.",
+                message=f"The product {specification.product} does not run applications of type "
+                f"{tool.backend}.",
                 code=ErrorCode.FEATURE_NOT_SUPPORTED_BY_PROVIDER,
             )
-        elif not backend.peers and any(isinstance(value, PeerValue) for value in _values(specification)):
+        elif not backend.peers and any(
+            isinstance(value, PeerValue) for value in _values(specification)
+        ):
             yield Finding(
                 field="product",
-                message=f"On the product {specification.product} jobs cannot connect to other jobs.",
+                message=f"On the product {specification.product} jobs cannot connect to other "
+                "jobs.",
                 code=ErrorCode.FEATURE_NOT_SUPPORTED_BY_PROVIDER,
             )
 
@@ -105,27 +115,44 @@ def _common_findings(specification: JobSpecification) -> Iterator[Finding]:
     for index, resource in enumerate(specification.resources):
         if resource.type not in RESOURCE_TYPES:
             yield _finding(
-                f"resources[{index}]", f"A value of type {resource.type} is a parameter; it cannot be a resource."
+                f"resources[{index}]",
+                f"A value of type {resource.type} is a parameter; it cannot be a resource.",
             )
     values = _values(specification)
-    names = Counter(basename(value.path.rstrip("/")) for value in values if isinstance(value, FileValue))
+    names = Counter(
+        basename(value.path.rstrip("/")) for value in values if isinstance(value, FileValue)
+    )
     for name, count in names.items():
         if count > 1:
-            yield _finding("resources", f"{count} files are named {name!r}, but each needs its own name below /work.")
+            yield _finding(
+                "resources",
+                f"{count} files are named {name!r}, but each needs its own name below /work.",
+            )
         if not name:
-            yield _finding("resources", "A whole drive cannot be mounted; name a file or a folder in it.")
+            yield _finding(
+                "resources", "A whole drive cannot be mounted; name a file or a folder in it."
+            )
     hostnames = Counter(value.hostname for value in values if isinstance(value, PeerValue))
     for hostname, count in hostnames.items():
         if count > 1:
-            yield _finding("resources", f"{count} peers have the host name {hostname!r}; each needs its own.")
+            yield _finding(
+                "resources", f"{count} peers have the host name {hostname!r}; each needs its own."
+            )
 
 
-def _application_findings(specification: JobSpecification, application: Application) -> Iterator[Finding]:
+def _application_findings(
+    specification: JobSpecification, application: Application
+) -> Iterator[Finding]:
     if specification.replicas > 1 and not application.allow_multi_node:
-        yield _finding("replicas", f"{application.reference} runs with 1 replica, not {specification.replicas}.")
+        yield _finding(
+            "replicas",
+            f"{application.reference} runs with 1 replica, not {specification.replicas}.",
+        )
     mounts = [value for value in specification.resources if isinstance(value, FileValue)]
     if mounts and not application.takes_additional_mounts:
-        yield _finding("resources", f"{application.reference} takes no files besides its parameters.")
+        yield _finding(
+            "resources", f"{application.reference} takes no files besides its parameters."
+        )
     if (
         any(isinstance(value, PeerValue) for value in specification.resources)
         and not application.allow_additional_peers
@@ -136,7 +163,9 @@ def _application_findings(specification: JobSpecification, application: Applicat
         yield _finding("sshEnabled", f"{application.reference} does not support SSH.")
     for name in specification.parameters:
         if name not in application.parameters:
-            yield _finding(f"parameters.{name}", f"{application.reference} has no parameter {name!r}.")
+            yield _finding(
+                f"parameters.{name}", f"{application.reference} has no parameter {name!r}."
+            )
     for name, parameter in application.parameters.items():
         yield from _parameter_findings(name, parameter, specification.parameters)
 
@@ -149,7 +178,10 @@ def _parameter_findings(
         try:
             default = default_of(parameter)
         except UnreadableDefault as error:
-            yield _finding(field, f"The default of the parameter {name!r} cannot be used: {error}; give a value.")
+            yield _finding(
+                field,
+                f"The default of the parameter {name!r} cannot be used: {error}; give a value.",
+            )
             return
         if default is None and not parameter.optional:
             yield _finding(field, f"The parameter {name!r} is missing.")
@@ -157,20 +189,33 @@ def _parameter_findings(
     expected = VALUE_TYPES[parameter.type]
     if value.type != expected:
         yield _finding(
-            field, f"The parameter {name!r} takes a value of type {expected}, but one of type {value.type} was given."
+            field,
+            f"The parameter {name!r} takes a value of type {expected}, but one of type "
+            f"{value.type} was given.",
         )
         return
-    if isinstance(parameter, NumberParameter) and isinstance(value, (IntegerValue, FloatingPointValue)):
+    if isinstance(parameter, NumberParameter) and isinstance(
+        value, (IntegerValue, FloatingPointValue)
+    ):
         unit = f" {parameter.unit_name}" if parameter.unit_name else ""
         if parameter.min is not None and value.value < parameter.min:
-            yield _finding(field, f"The parameter {name!r} must be at least {parameter.min}{unit}, not {value.value}.")
+            yield _finding(
+                field,
+                f"The parameter {name!r} must be at least {parameter.min}{unit}, not "
+                f"{value.value}.",
+            )
         if parameter.max is not None and value.value > parameter.max:
-            yield _finding(field, f"The parameter {name!r} must be at most {parameter.max}{unit}, not {value.value}.")
+            yield _finding(
+                field,
+                f"The parameter {name!r} must be at most {parameter.max}{unit}, not {value.value}.",
+            )
     if isinstance(parameter, EnumerationParameter) and isinstance(value, TextValue):
         choices = {text for option in parameter.options for text in (option.name, option.value)}
         if value.value not in choices:
             known = ", ".join(repr(option.value) for option in parameter.options)
-            yield _finding(field, f"The parameter {name!r} must be one of {known}, not {value.value!r}.")
+            yield _finding(
+                field, f"The parameter {name!r} must be one of {known}, not {value.value!r}."
+            )
 
 
 def _finding(field: str, message: str) -> Finding:

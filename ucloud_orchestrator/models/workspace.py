@@ -1,4 +1,6 @@
-"""Workspaces and what belongs to them: projects with their members, drives, licenses, public links and IP addresses."""
+"""Workspaces and what belongs to them: projects with their members, drives, licenses, public links
+and IP addresses.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +9,11 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from ucloud_orchestrator.models.base import WireModel
+from ucloud_orchestrator.models.base import ApiModel
 from ucloud_orchestrator.models.job import JobOwner, Permission, ResourceAclEntry
 
 
-class Workspace(WireModel):
+class Workspace(ApiModel):
     """A user's personal workspace, or a project: what owns jobs, wallets and everything else."""
 
     user: str | None = Field(default=None, min_length=1, max_length=255)
@@ -33,21 +35,24 @@ class Workspace(WireModel):
 
 
 class ProjectRole(StrEnum):
-    """What a member is in a project. The PI and the administrators may do everything with what the project has."""
+    """What a member is in a project.
+
+    The PI and the administrators may do everything with what the project has.
+    """
 
     PI = "PI"
     ADMIN = "ADMIN"
     USER = "USER"
 
 
-class ProjectMember(WireModel):
+class ProjectMember(ApiModel):
     """One member of a project."""
 
     username: str = Field(min_length=1)
     role: ProjectRole = ProjectRole.USER
 
 
-class Project(WireModel):
+class Project(ApiModel):
     """A project; `groups` are the usernames of each group."""
 
     id: str = Field(min_length=1, max_length=255)
@@ -68,11 +73,13 @@ class Project(WireModel):
             raise ValueError("needs exactly one member with the role PI")
         strangers = sorted({name for group in self.groups.values() for name in group} - set(names))
         if strangers:
-            raise ValueError(f"has groups with users who are not its members: {', '.join(strangers)}")
+            raise ValueError(
+                f"has groups with users who are not its members: {', '.join(strangers)}"
+            )
         return self
 
 
-class Membership(WireModel):
+class Membership(ApiModel):
     """What a user is in one project: his role, and the groups that he is in."""
 
     project: str
@@ -80,8 +87,11 @@ class Membership(WireModel):
     groups: list[str] = Field(default_factory=list)
 
 
-class Resource(WireModel):
-    """Something at a provider that belongs to a workspace. `public` is what everybody may do with it."""
+class Resource(ApiModel):
+    """Something at a provider that belongs to a workspace.
+
+    `public` is what everybody may do with it.
+    """
 
     id: str = Field(min_length=1, max_length=255)
     title: str = ""
@@ -92,7 +102,10 @@ class Resource(WireModel):
 
 
 class Drive(Resource):
-    """Files. `folder` is where a worker on the same machine finds them; without it only the provider looks."""
+    """Files.
+
+    `folder` is where a worker on the same machine finds them; without it only the provider looks.
+    """
 
     id: str = Field(min_length=1, max_length=255, pattern=r"^[^/]+$")
     folder: Path | None = None
@@ -106,7 +119,10 @@ class Drive(Resource):
 
 
 class License(Resource):
-    """A license server. In a command line it is `address:port/key`, or `address:port` without a key."""
+    """A license server.
+
+    In a command line it is `address:port/key`, or `address:port` without a key.
+    """
 
     address: str = Field(min_length=1)
     port: int = Field(ge=1, le=65535)

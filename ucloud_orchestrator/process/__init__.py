@@ -1,1 +1,3 @@
-"""What every process of ours has: readable logs, and answers to those who ask whether it is well."""
+"""What every process of ours has: readable logs, and answers to those who ask whether it is
+well.
+"""

@@ -1,4 +1,6 @@
-"""`/healthz` and `/readyz` over HTTP: whether a process lives, and whether it can do its work now."""
+"""`/healthz` and `/readyz` over HTTP: whether a process lives, and whether it can do its work
+now.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-PATIENCE = 5.0
+TIMEOUT = 5.0
 """Seconds that one check may take."""
 
 Check = Callable[[], Awaitable[object]]
@@ -26,15 +28,21 @@ def health_routes(checks: Mapping[str, Check]) -> list[Route]:
         answers = await asyncio.gather(*(_answer(check) for check in checks.values()))
         said = dict(zip(checks, answers, strict=True))
         is_ready = all(answer == "ok" for answer in answers)
-        return JSONResponse({"status": "ready" if is_ready else "not ready", **said}, 200 if is_ready else 503)
+        return JSONResponse(
+            {"status": "ready" if is_ready else "not ready", **said}, 200 if is_ready else 503
+        )
 
     return [Route("/healthz", alive), Route("/readyz", ready)]
 
 
 async def _answer(check: Check) -> str:
     try:
-        async with asyncio.timeout(PATIENCE) as limit:
+        async with asyncio.timeout(TIMEOUT) as limit:
             await check()
     except Exception as error:
-        return f"no answer within {PATIENCE:.0f} s" if limit.expired() else f"{type(error).__name__}: {error}"[:200]
+        return (
+            f"no answer within {TIMEOUT:.0f} s"
+            if limit.expired()
+            else f"{type(error).__name__}: {error}"[:200]
+        )
     return "ok"

@@ -10,15 +10,22 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-STOP_PATIENCE = 1
+STOP_TIMEOUT = 1
 """Seconds that answers under way get at the end."""
 
 
 @contextlib.asynccontextmanager
-async def serving(host: str, port: int, routes: Sequence[Route]) -> AsyncIterator[int]:
-    """Serve these meanwhile; gives the port, which is a free one if 0 was asked for. Raises `OSError`."""
+async def serve_http(host: str, port: int, routes: Sequence[Route]) -> AsyncIterator[int]:
+    """Serve these meanwhile; gives the port, which is a free one if 0 was asked for.
+
+    Raises `OSError`.
+    """
     config = uvicorn.Config(
-        Starlette(routes=routes), host=host, port=port, log_config=None, timeout_graceful_shutdown=STOP_PATIENCE
+        Starlette(routes=routes),
+        host=host,
+        port=port,
+        log_config=None,
+        timeout_graceful_shutdown=STOP_TIMEOUT,
     )
     server = uvicorn.Server(config)
     task = asyncio.create_task(server._serve())  # the signals are the process's own

@@ -1,4 +1,6 @@
-"""Logs on standard error: lines for people, or JSON for collectors; each names the job that it is about."""
+"""Logs on standard error: lines for people, or JSON for collectors; each names the job that it is
+about.
+"""
 
 from __future__ import annotations
 
@@ -21,20 +23,20 @@ _QUIET = dict.fromkeys(("httpx", "uvicorn.access", "uvicorn.error"), logging.WAR
 def configure(level: LogLevel, log_format: LogFormat) -> None:
     """Let everything that this process logs go to standard error in that format."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.addFilter(_JobOfRecord())
+    handler.addFilter(_JobIdFilter())
     if log_format == "json":
         fields = {"asctime": "time", "levelname": "level", "name": "logger"}
         layout = "%(asctime)s %(levelname)s %(name)s %(message)s %(job)s"
         handler.setFormatter(JsonFormatter(layout, rename_fields=fields))
     else:
-        handler.setFormatter(_Readable("%(asctime)s %(levelname)s %(name)s %(message)s"))
+        handler.setFormatter(_TextFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for name, quiet_level in _QUIET.items():
         logging.getLogger(name).setLevel(quiet_level)
 
 
 @contextlib.contextmanager
-def about(job_id: str) -> Iterator[None]:
+def job_log_context(job_id: str) -> Iterator[None]:
     """Meanwhile every line that this task logs is about that job."""
     token = _job.set(job_id)
     try:
@@ -43,8 +45,8 @@ def about(job_id: str) -> Iterator[None]:
         _job.reset(token)
 
 
-class _JobOfRecord(logging.Filter):
-    """Puts the job's id on every record: from `about`, or from Temporal's own context."""
+class _JobIdFilter(logging.Filter):
+    """Puts the job's id on every record: from `job_log_context`, or from Temporal's own context."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         job = _job.get()
@@ -56,7 +58,7 @@ class _JobOfRecord(logging.Filter):
         return True
 
 
-class _Readable(logging.Formatter):
+class _TextFormatter(logging.Formatter):
     """Lines that end with the job's id, unless they tell it themselves."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - its name in the base class

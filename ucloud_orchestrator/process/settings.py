@@ -1,4 +1,6 @@
-"""How a process reads its settings: environment variables first, then one TOML file; mistakes are told in sentences."""
+"""How a process reads its settings: environment variables first, then one TOML file; mistakes are
+told in sentences.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +11,15 @@ from typing import Annotated, Any, ClassVar, Self
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsError, TomlConfigSettingsSource
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, TomlConfigSettingsSource
 
 from ucloud_orchestrator.process.logging import LogFormat, LogLevel
 
 
-class SettingsWrong(ValueError):
-    """Settings cannot be used; each line of the text is a sentence that names one, and none shows a value."""
+class SettingsError(ValueError):
+    """Settings cannot be used; each line of the text is a sentence that names one, and none shows a
+    value.
+    """
 
 
 class ProcessSettings(BaseSettings):
@@ -41,19 +45,22 @@ class ProcessSettings(BaseSettings):
 
     @classmethod
     def read(cls) -> Self:
-        """The settings of this process. Raises `SettingsWrong`."""
+        """The settings of this process. Raises `SettingsError`."""
         cls._check_file()
         try:
             return cls()
         except ValidationError as error:
-            raise SettingsWrong(
+            raise SettingsError(
                 "\n".join(
-                    f"{cls._written(*detail['loc'])} is wrong: {_reason(detail['msg'])}." for detail in error.errors()
+                    f"{cls._written(*detail['loc'])} is wrong: {_reason(detail['msg'])}."
+                    for detail in error.errors()
                 )
             ) from error
         except SettingsError as error:
             wrong_fields = [name for name in cls.model_fields if f'"{name}"' in str(error)]
-            raise SettingsWrong(f"{cls._written(*wrong_fields)} is wrong: it must be written as JSON.") from error
+            raise SettingsError(
+                f"{cls._written(*wrong_fields)} is wrong: it must be written as JSON."
+            ) from error
 
     @classmethod
     def variable(cls, field: str) -> str:
@@ -71,7 +78,9 @@ class ProcessSettings(BaseSettings):
 
     @classmethod
     def _check_file(cls) -> None:
-        """That the file can be read and knows no setting that does not exist: the library would pass over both."""
+        """That the file can be read and knows no setting that does not exist: the library would
+        pass over both.
+        """
         file = os.environ.get(cls.file_variable)
         if not file:
             return
@@ -79,18 +88,24 @@ class ProcessSettings(BaseSettings):
             written = tomllib.loads(Path(file).read_text())
         except OSError as error:
             reason = error.strerror or "it is no file"
-            raise SettingsWrong(f"{cls.file_variable} names {file}, which cannot be read ({reason}).") from error
+            raise SettingsError(
+                f"{cls.file_variable} names {file}, which cannot be read ({reason})."
+            ) from error
         except ValueError as error:
-            raise SettingsWrong(f"{cls.file_variable} names {file}, which is not TOML: {error}.") from error
+            raise SettingsError(
+                f"{cls.file_variable} names {file}, which is not TOML: {error}."
+            ) from error
         if unknown := sorted(written.keys() - cls.model_fields.keys()):
-            raise SettingsWrong(f"There is no setting {', '.join(unknown)}, which stands in {file}.")
+            raise SettingsError(
+                f"There is no setting {', '.join(unknown)}, which stands in {file}."
+            )
 
 
 def _upper(value: Any) -> Any:
     return value.upper() if isinstance(value, str) else value
 
 
-class ObservedSettings(ProcessSettings):
+class MonitoredSettings(ProcessSettings):
     """What every process has that is watched: figures, health checks and logs."""
 
     metrics_address: str | None = None

@@ -10,15 +10,15 @@ import time
 
 log = logging.getLogger(__name__)
 
-GOODBYE_PATIENCE = 1.0
+FINAL_LOG_TIMEOUT = 1.0
 """Seconds that the last word in the log may take."""
 
 
-class Deadline:
+class ShutdownWatchdog:
     """Ends this process so many seconds after `begin`, unless it has ended by itself.
 
-    For processes that lose nothing when they are killed. A thread of its own, so that it also holds for an event loop
-    that hangs; but Python must come to run the handler of the signal.
+    For processes that lose nothing when they are killed. A thread of its own, so that it also holds
+    for an event loop that hangs; but Python must come to run the handler of the signal.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -29,7 +29,10 @@ class Deadline:
         threading.Thread(target=self._wait, name="deadline", daemon=True).start()
 
     def begin(self, code: int = 0) -> None:
-        """Count from now, and end with this exit code; only the first call counts. May be called by a signal."""
+        """Count from now, and end with this exit code; only the first call counts.
+
+        May be called by a signal.
+        """
         if self._code is None:
             self._code = code
             os.write(self._begin, b".")
@@ -38,12 +41,14 @@ class Deadline:
         os.read(self._begun, 1)
         time.sleep(self._seconds)
         # What hangs may hold the locks of the log.
-        telling = threading.Thread(target=self._tell, daemon=True)
+        telling = threading.Thread(target=self._report_progress, daemon=True)
         telling.start()
-        telling.join(GOODBYE_PATIENCE)
+        telling.join(FINAL_LOG_TIMEOUT)
         os._exit(self._code or 0)
 
-    def _tell(self) -> None:
-        log.warning("The process ends after %.0f s with work under way, which is done again.", self._seconds)
+    def _report_progress(self) -> None:
+        log.warning(
+            "The process ends after %.0f s with work under way, which is done again.", self._seconds
+        )
         sys.stdout.flush()
         logging.shutdown()

@@ -1,1 +1,3 @@
-"""A real provider for one machine: the provider protocol over HTTP, jobs through PSI/J, each replica in a sandbox."""
+"""A real provider for one machine: the provider protocol over HTTP, jobs through PSI/J, each
+replica in a sandbox.
+"""

@@ -1,4 +1,7 @@
-"""`python -m ucloud_orchestrator.provider`: serve until SIGTERM or SIGINT. Jobs go on meanwhile, and are found again at the next start."""
+"""`python -m ucloud_orchestrator.provider`: serve until SIGTERM or SIGINT.
+
+Jobs go on meanwhile, and are found again at the next start.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +18,21 @@ import uvicorn
 from temporalio.runtime import Runtime
 
 from ucloud_orchestrator.process.logging import configure
-from ucloud_orchestrator.process.settings import SettingsWrong
-from ucloud_orchestrator.process.shutdown import Deadline
+from ucloud_orchestrator.process.settings import SettingsError
+from ucloud_orchestrator.process.shutdown import ShutdownWatchdog
 from ucloud_orchestrator.provider.api.server import create_server
 from ucloud_orchestrator.provider.settings import ProviderSettings
 from ucloud_orchestrator.temporal import tracing
 from ucloud_orchestrator.temporal.connection import connection_settings
-from ucloud_orchestrator.temporal.connection_errors import ConnectionSettingsWrong
+from ucloud_orchestrator.temporal.connection_errors import ConnectionConfigError
 from ucloud_orchestrator.temporal.runtime import make_runtime
 
-STOP_PATIENCE = 5
+STOP_TIMEOUT = 5
 """Seconds that open sessions and downloads get when the provider is asked to stop."""
 STOP_MARGIN = 10.0
-"""Seconds after them at which the process ends whatever hangs, such as a thread that waits for `sbatch` or a drive."""
+"""Seconds after them at which the process ends whatever hangs, such as a thread that waits for
+`sbatch` or a drive.
+"""
 
 log = logging.getLogger("provider")
 
@@ -37,7 +42,7 @@ class _Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
-        self._deadline = Deadline(STOP_PATIENCE + STOP_MARGIN)
+        self._deadline = ShutdownWatchdog(STOP_TIMEOUT + STOP_MARGIN)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._deadline.begin()
@@ -51,11 +56,12 @@ async def serve(settings: ProviderSettings, as_json: bool) -> None:
         host=settings.host,
         port=settings.port,
         log_config=None,
-        timeout_graceful_shutdown=STOP_PATIENCE,
+        timeout_graceful_shutdown=STOP_TIMEOUT,
     )
     server = _Server(config)
     for number in (signal.SIGINT, signal.SIGTERM):
-        # When all is done, uvicorn raises again the signal that stopped it, which would end us before we are through.
+        # When all is done, uvicorn raises again the signal that stopped it, which would end us
+        # before we are through.
         signal.signal(number, server.handle_exit)
     serving = asyncio.create_task(server.serve())
     while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
@@ -63,20 +69,26 @@ async def serve(settings: ProviderSettings, as_json: bool) -> None:
     if server.started:
         url = f"http://{settings.host}:{server.servers[0].sockets[0].getsockname()[1]}"
         event = {"event": "ready", "provider": settings.id, "url": url}
-        sys.stdout.write((json.dumps(event) if as_json else f"The provider {settings.id} serves at {url}.") + "\n")
+        sys.stdout.write(
+            (json.dumps(event) if as_json else f"The provider {settings.id} serves at {url}.")
+            + "\n"
+        )
         sys.stdout.flush()
     await serving
 
 
 def main() -> int:
     """Run the provider; returns the exit code."""
-    parser = ArgumentParser(prog="provider", description="Serve the provider protocol and run jobs.")
+    parser = ArgumentParser(
+        prog="provider", description="Serve the provider protocol and run jobs."
+    )
     parser.add_argument("--json", action="store_true", help="say what is ready as one line of JSON")
     chosen = parser.parse_args()
     try:
         settings = ProviderSettings.read()
-        connection_settings()  # it connects only when it has something to report, and jobs would wait for that
-    except (SettingsWrong, ConnectionSettingsWrong) as error:
+        # It connects only when it has something to report, and jobs would wait for that
+        connection_settings()
+    except (SettingsError, ConnectionConfigError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
     configure(settings.log_level, settings.log_format)
@@ -94,7 +106,8 @@ def main() -> int:
 
 if __name__ == "__main__":
     code = main()
-    # The Temporal SDK may abort while the interpreter shuts down (sdk-python issue 300), so it never gets there.
+    # The Temporal SDK may abort while the interpreter shuts down (sdk-python issue 300), so it
+    # never gets there.
     sys.stdout.flush()
     logging.shutdown()
     os._exit(code)

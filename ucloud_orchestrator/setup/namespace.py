@@ -16,24 +16,26 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from ucloud_orchestrator.setup.steps import SetupRefused, Step, is_denied
+from ucloud_orchestrator.setup.steps import SetupError, Step, is_denied
 
 DEFAULT_RETENTION = timedelta(days=30)
-"""How long a namespace that we make keeps workflows that have ended; the archive keeps their jobs for ever."""
+"""How long a namespace that we make keeps workflows that have ended; the archive keeps their jobs
+for ever.
+"""
 
-PATIENCE = 30.0
+TIMEOUT = 30.0
 """Seconds until a new namespace must be known."""
 
 
 async def prepare_namespace(client: Client, retention: timedelta | None) -> Step:
-    """Make the client's namespace, or give it that retention. Raises `SetupRefused`."""
+    """Make the client's namespace, or give it that retention. Raises `SetupError`."""
     kept = await _retention(client)
     if kept is None:
         await _register(client, retention or DEFAULT_RETENTION)
         await _wait_until_known(client)
-        return Step("made", _told(client, retention or DEFAULT_RETENTION))
+        return Step("made", _describe(client, retention or DEFAULT_RETENTION))
     if retention is None or retention == kept:
-        return Step("there", _told(client, kept))
+        return Step("there", _describe(client, kept))
     config = NamespaceConfig(workflow_execution_retention_ttl=_duration(retention))
     try:
         await client.workflow_service.update_namespace(
@@ -42,25 +44,30 @@ async def prepare_namespace(client: Client, retention: timedelta | None) -> Step
     except RPCError as error:
         if not is_denied(error):
             raise
-        raise SetupRefused(
-            f"Temporal does not let this client change the retention of the namespace {client.namespace} "
-            f"({error.message.rstrip('.')}): have its administrator set {_days(retention)}, or leave "
+        raise SetupError(
+            "Temporal does not let this client change the retention of the namespace "
+            f"{client.namespace} "
+            f"({error.message.rstrip('.')}): have its administrator set {_days(retention)}, or "
+            "leave "
             "UCLOUD_RETENTION_DAYS out."
         ) from error
-    return Step("changed", f"{_told(client, retention)} instead of {_days(kept)}")
+    return Step("changed", f"{_describe(client, retention)} instead of {_days(kept)}")
 
 
 async def _retention(client: Client) -> timedelta | None:
     """How long the namespace keeps workflows that have ended; None if there is no namespace."""
     try:
-        found = await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=client.namespace))
+        found = await client.workflow_service.describe_namespace(
+            DescribeNamespaceRequest(namespace=client.namespace)
+        )
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
             return None
         if is_denied(error):
-            raise SetupRefused(
+            raise SetupError(
                 f"Temporal does not let this client see the namespace {client.namespace} "
-                f"({error.message.rstrip('.')}): check TEMPORAL_NAMESPACE and what its certificate or API key may do."
+                f"({error.message.rstrip('.')}): check TEMPORAL_NAMESPACE and what its "
+                "certificate or API key may do."
             ) from error
         raise
     return found.config.workflow_execution_retention_ttl.ToTimedelta()
@@ -79,15 +86,18 @@ async def _register(client: Client, retention: timedelta) -> None:
             return
         if not is_denied(error):
             raise
-        raise SetupRefused(
-            f"Temporal does not let this client make the namespace {client.namespace} ({error.message.rstrip('.')}): "
+        raise SetupError(
+            f"Temporal does not let this client make the namespace {client.namespace} "
+            f"({error.message.rstrip('.')}): "
             "have its administrator make it, or correct TEMPORAL_NAMESPACE, and run setup again."
         ) from error
 
 
 async def _wait_until_known(client: Client) -> None:
-    """Wait until the server takes calls about the namespace; it looks for new ones only now and then."""
-    end = time.monotonic() + PATIENCE
+    """Wait until the server takes calls about the namespace; it looks for new ones only now and
+    then.
+    """
+    end = time.monotonic() + TIMEOUT
     while True:
         try:
             await client.count_workflows()
@@ -105,7 +115,7 @@ def _duration(length: timedelta) -> Duration:
     return duration
 
 
-def _told(client: Client, retention: timedelta) -> str:
+def _describe(client: Client, retention: timedelta) -> str:
     return f"the namespace {client.namespace}, which keeps ended workflows for {_days(retention)}"
 
 

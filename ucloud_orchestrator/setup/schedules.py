@@ -18,21 +18,26 @@ from temporalio.client import (
     ScheduleUpdateInput,
 )
 
-from ucloud_orchestrator.models.messages import MonitorRequest
+from ucloud_orchestrator.models.messages import ProviderCheckRequest
 from ucloud_orchestrator.setup.steps import Outcome, Step
-from ucloud_orchestrator.temporal.names import MONITOR_WORKFLOW, TASK_QUEUE, monitor_id
+from ucloud_orchestrator.temporal.names import (
+    PROVIDER_CHECK_WORKFLOW,
+    TASK_QUEUE,
+    provider_check_id,
+)
 
 
-async def schedule_monitor(client: Client, provider: str, interval: timedelta) -> Step:
-    """Have the live jobs of a provider checked at that interval, also if they were at another one before.
+async def schedule_provider_check(client: Client, provider: str, interval: timedelta) -> Step:
+    """Have the live jobs of a provider checked at that interval, also if they were at another one
+    before.
 
     One that an operator has paused stays so.
     """
     schedule = Schedule(
         action=ScheduleActionStartWorkflow(
-            MONITOR_WORKFLOW,
-            MonitorRequest(provider=provider),
-            id=monitor_id(provider),
+            PROVIDER_CHECK_WORKFLOW,
+            ProviderCheckRequest(provider=provider),
+            id=provider_check_id(provider),
             task_queue=TASK_QUEUE,
             static_summary=f"Check the live jobs at {provider}",
         ),
@@ -48,7 +53,9 @@ async def schedule_monitor(client: Client, provider: str, interval: timedelta) -
         return ScheduleUpdate(schedule=replace(schedule, state=found.state))
 
     try:
-        await client.create_schedule(monitor_id(provider), schedule)
+        await client.create_schedule(provider_check_id(provider), schedule)
     except ScheduleAlreadyRunningError:
-        await client.get_schedule_handle(monitor_id(provider)).update(updated)
-    return Step(outcome, f"the schedule {monitor_id(provider)}, every {interval.total_seconds():g} s")
+        await client.get_schedule_handle(provider_check_id(provider)).update(updated)
+    return Step(
+        outcome, f"the schedule {provider_check_id(provider)}, every {interval.total_seconds():g} s"
+    )

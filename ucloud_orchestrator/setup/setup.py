@@ -9,15 +9,15 @@ from ucloud_orchestrator.catalog import ReloadingCatalog
 from ucloud_orchestrator.process.worker_settings import WorkerSettings
 from ucloud_orchestrator.setup.keys import make_keys
 from ucloud_orchestrator.setup.namespace import prepare_namespace
-from ucloud_orchestrator.setup.schedules import schedule_monitor
+from ucloud_orchestrator.setup.schedules import schedule_provider_check
 from ucloud_orchestrator.setup.search_attributes import register_search_attributes
 from ucloud_orchestrator.setup.steps import Step
-from ucloud_orchestrator.store import connect, reach, upgrade
+from ucloud_orchestrator.store import check_connection, connect, upgrade
 from ucloud_orchestrator.temporal.connection import connect_to_temporal
 
 
-async def set_up(settings: WorkerSettings) -> AsyncIterator[Step]:
-    """Do every step, and tell it when it is done. Raises `SetupRefused`."""
+async def run_setup(settings: WorkerSettings) -> AsyncIterator[Step]:
+    """Do every step, and tell it when it is done. Raises `SetupError`."""
     providers = [provider.id for provider in ReloadingCatalog(settings.catalog).current.providers()]
     client = await connect_to_temporal()
     retention = timedelta(days=settings.retention_days) if settings.retention_days else None
@@ -26,7 +26,7 @@ async def set_up(settings: WorkerSettings) -> AsyncIterator[Step]:
         yield step
     engine = connect(settings.database_url)
     try:
-        await reach(engine, make_folder=True)
+        await check_connection(engine, make_folder=True)
         changed = await upgrade(engine)
     finally:
         await engine.dispose()
@@ -34,4 +34,6 @@ async def set_up(settings: WorkerSettings) -> AsyncIterator[Step]:
     for provider in providers:
         outcome = make_keys(settings.keys_dir, provider)
         yield Step(outcome, f"the key pair of the provider {provider} in {settings.keys_dir}")
-        yield await schedule_monitor(client, provider, timedelta(seconds=settings.monitor_interval))
+        yield await schedule_provider_check(
+            client, provider, timedelta(seconds=settings.monitor_interval)
+        )

@@ -8,7 +8,11 @@ from typing import Literal
 from temporalio.service import RPCError, RPCStatusCode
 
 Outcome = Literal["made", "changed", "there"]
-_NOT_FOR_US = {RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNIMPLEMENTED, RPCStatusCode.UNAUTHENTICATED}
+_NOT_FOR_US = {
+    RPCStatusCode.PERMISSION_DENIED,
+    RPCStatusCode.UNIMPLEMENTED,
+    RPCStatusCode.UNAUTHENTICATED,
+}
 
 
 @dataclass(frozen=True)
@@ -23,8 +27,10 @@ class Step:
         return f"{self.outcome:<7}  {self.what}"
 
 
-class SetupRefused(RuntimeError):
-    """The cluster does not let the setup go on as it is; the text says what has to be done about it."""
+class SetupError(RuntimeError):
+    """The cluster does not let the setup go on as it is; the text says what has to be done about
+    it.
+    """
 
 
 def is_denied(error: RPCError) -> bool:

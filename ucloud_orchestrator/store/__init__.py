@@ -1,25 +1,27 @@
-"""What outlives a job's workflow, in SQL: finished jobs with their updates, and what is held and paid for live ones."""
+"""What outlives a job's workflow, in SQL: finished jobs with their updates, and what is held and
+paid for live ones.
+"""
 
 from ucloud_orchestrator.store.archive import Archive
-from ucloud_orchestrator.store.claims import LIVE_PAGE, Holdings, Refused
-from ucloud_orchestrator.store.database import DatabaseUnusable, connect, reach
-from ucloud_orchestrator.store.metrics import Figures
+from ucloud_orchestrator.store.claims import LIVE_PAGE, ClaimStore, StoreRejected
+from ucloud_orchestrator.store.database import DatabaseError, check_connection, connect
+from ucloud_orchestrator.store.metrics import StoreMetrics
 from ucloud_orchestrator.store.products import Products
-from ucloud_orchestrator.store.schema import SchemaOutdated, require_current, upgrade
+from ucloud_orchestrator.store.schema import SchemaVersionError, require_current, upgrade
 from ucloud_orchestrator.store.wallets import Wallets
 
 __all__ = [
     "LIVE_PAGE",
     "Archive",
-    "DatabaseUnusable",
-    "Figures",
-    "Holdings",
+    "ClaimStore",
+    "DatabaseError",
     "Products",
-    "Refused",
-    "SchemaOutdated",
+    "SchemaVersionError",
+    "StoreMetrics",
+    "StoreRejected",
     "Wallets",
+    "check_connection",
     "connect",
-    "reach",
     "require_current",
     "upgrade",
 ]

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ucloud_orchestrator.models.job import Job, JobUpdate
 from ucloud_orchestrator.models.messages import BrowseRequest
-from ucloud_orchestrator.store.database import insert_once, writing
+from ucloud_orchestrator.store.database import insert_or_ignore, write_transaction
 from ucloud_orchestrator.store.tables import ArchivedUpdate, FinishedJob
 
 ROWS_PER_STATEMENT = 500
@@ -26,9 +26,13 @@ class Archive:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def add_updates(self, job_id: str, first_position: int, updates: Sequence[JobUpdate]) -> None:
-        """Write updates of a live job; the first of them is number `first_position` of all of its updates."""
-        async with writing(self._engine) as connection:
+    async def add_updates(
+        self, job_id: str, first_position: int, updates: Sequence[JobUpdate]
+    ) -> None:
+        """Write updates of a live job; the first of them is number `first_position` of all of its
+        updates.
+        """
+        async with write_transaction(self._engine) as connection:
             await _write_updates(connection, job_id, first_position, updates)
 
     async def contains(self, job_id: str) -> bool:
@@ -52,11 +56,17 @@ class Archive:
     async def retrieve_bare(self, job_id: str) -> Job | None:
         """A finished job without its updates, or None."""
         async with self._engine.connect() as connection:
-            document = await connection.scalar(select(FinishedJob.document).where(FinishedJob.id == job_id))
+            document = await connection.scalar(
+                select(FinishedJob.document).where(FinishedJob.id == job_id)
+            )
         return None if document is None else Job.model_validate_json(document)
 
-    async def page_of_updates(self, job_id: str, first_position: int) -> tuple[list[JobUpdate], int | None]:
-        """The updates that the store has of a job from that position on, and where the next page begins, if any."""
+    async def page_of_updates(
+        self, job_id: str, first_position: int
+    ) -> tuple[list[JobUpdate], int | None]:
+        """The updates that the store has of a job from that position on, and where the next page
+        begins, if any.
+        """
         statement = (
             select(ArchivedUpdate.position, ArchivedUpdate.document)
             .where(ArchivedUpdate.job_id == job_id, ArchivedUpdate.position >= first_position)
@@ -76,7 +86,9 @@ class Archive:
 
     async def browse(self, request: BrowseRequest) -> list[Job]:
         """One page of finished jobs, newest first, without their updates."""
-        statement = select(FinishedJob.document).order_by(FinishedJob.id.desc()).limit(request.limit)
+        statement = (
+            select(FinishedJob.document).order_by(FinishedJob.id.desc()).limit(request.limit)
+        )
         exact = {
             FinishedJob.created_by: request.created_by,
             FinishedJob.project: request.project,
@@ -89,11 +101,16 @@ class Archive:
         if request.personal:
             statement = statement.where(FinishedJob.project.is_(None))
         if request.states is not None:
-            statement = statement.where(FinishedJob.state.in_([state.value for state in request.states]))
+            statement = statement.where(
+                FinishedJob.state.in_([state.value for state in request.states])
+            )
         if request.before is not None:
             statement = statement.where(FinishedJob.id < request.before)
         async with self._engine.connect() as connection:
-            return [Job.model_validate_json(document) for document in await connection.scalars(statement)]
+            return [
+                Job.model_validate_json(document)
+                for document in await connection.scalars(statement)
+            ]
 
 
 async def archive(connection: AsyncConnection, job: Job) -> None:
@@ -109,7 +126,7 @@ async def archive(connection: AsyncConnection, job: Job) -> None:
         "ended_at": job.updates[-1].timestamp if job.updates else job.created_at,
         "document": _document(job),
     }
-    await connection.execute(insert_once(connection, FinishedJob).values(row))
+    await connection.execute(insert_or_ignore(connection, FinishedJob).values(row))
     await _write_updates(connection, job.id, job.omitted_updates, job.updates)
 
 
@@ -131,5 +148,7 @@ async def _write_updates(
     ]
     for start in range(0, len(rows), ROWS_PER_STATEMENT):
         await connection.execute(
-            insert_once(connection, ArchivedUpdate).values(rows[start : start + ROWS_PER_STATEMENT])
+            insert_or_ignore(connection, ArchivedUpdate).values(
+                rows[start : start + ROWS_PER_STATEMENT]
+            )
         )

@@ -19,37 +19,46 @@ _WRITES = "ucloud_writes"
 _DRIVERS = {"sqlite+aiosqlite", "postgresql+asyncpg"}
 
 
-class DatabaseUnusable(Exception):
-    """The database cannot be reached, or its address is none; the text says why, without its password."""
+class DatabaseError(Exception):
+    """The database cannot be reached, or its address is none; the text says why, without its
+    password.
+    """
 
 
 def connect(url: str) -> AsyncEngine:
-    """An engine for `sqlite+aiosqlite:///path` or `postgresql+asyncpg://...`. Nothing is opened yet.
+    """An engine for `sqlite+aiosqlite:///path` or `postgresql+asyncpg://...`. Nothing is opened
+    yet.
 
-    Raises `DatabaseUnusable`.
+    Raises `DatabaseError`.
     """
     try:
         driver = make_url(url).drivername
     except ArgumentError:
         driver = "none"
     if driver not in _DRIVERS:
-        raise DatabaseUnusable(
-            "The address of the database must be sqlite+aiosqlite:///PATH or postgresql+asyncpg://USER@HOST/NAME."
+        raise DatabaseError(
+            "The address of the database must be sqlite+aiosqlite:///PATH or "
+            "postgresql+asyncpg://USER@HOST/NAME."
         )
     is_sqlite = driver.startswith("sqlite")
     try:
         # A connection that the server closed meanwhile is replaced before it is used.
         engine = create_async_engine(url, pool_pre_ping=not is_sqlite)
     except ImportError as error:
-        raise DatabaseUnusable("PostgreSQL needs the library 'asyncpg': install the extra 'postgresql'.") from error
+        raise DatabaseError(
+            "PostgreSQL needs the library 'asyncpg': install the extra 'postgresql'."
+        ) from error
     if is_sqlite:
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine
 
 
-async def reach(engine: AsyncEngine, make_folder: bool = False) -> None:
-    """Say something to the database. Raises `DatabaseUnusable`; `make_folder` makes that of a file of SQLite."""
+async def check_connection(engine: AsyncEngine, make_folder: bool = False) -> None:
+    """Say something to the database.
+
+    Raises `DatabaseError`; `make_folder` makes that of a file of SQLite.
+    """
     if make_folder and engine.dialect.name == "sqlite" and engine.url.database:
         Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -58,27 +67,35 @@ async def reach(engine: AsyncEngine, make_folder: bool = False) -> None:
     except Exception as error:  # each driver has errors of its own
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         address = engine.url.render_as_string(hide_password=True)
-        raise DatabaseUnusable(f"The database {address} cannot be used: {reason.rstrip('.')}.") from error
+        raise DatabaseError(
+            f"The database {address} cannot be used: {reason.rstrip('.')}."
+        ) from error
 
 
 @asynccontextmanager
-async def writing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """One transaction that will write. SQLite takes its lock at once: a later upgrade of a read lock may not wait."""
+async def write_transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """One transaction that will write.
+
+    SQLite takes its lock at once: a later upgrade of a read lock may not wait.
+    """
     async with engine.execution_options(**{_WRITES: True}).begin() as connection:
         yield connection
 
 
-async def one_at_a_time(connection: AsyncConnection, names: Iterable[str]) -> None:
-    """Wait for every other transaction that does this with one of the names; the end of the transaction lets go.
+async def advisory_lock(connection: AsyncConnection, names: Iterable[str]) -> None:
+    """Wait for every other transaction that does this with one of the names; the end of the
+    transaction lets go.
 
     SQLite has one writer at a time anyway.
     """
     if connection.dialect.name == "postgresql":
         for name in sorted(names):
-            await connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
+            await connection.execute(
+                select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0)))
+            )
 
 
-def insert_once(connection: AsyncConnection, table: type[Any]) -> Any:
+def insert_or_ignore(connection: AsyncConnection, table: type[Any]) -> Any:
     """An insert that leaves a row of the same key alone; its `rowcount` says which it was."""
     make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     return make(table).on_conflict_do_nothing()

@@ -11,14 +11,17 @@ from ucloud_orchestrator.models.accounting import Account
 from ucloud_orchestrator.store.tables import FinishedJob, LiveJob, MovementRow, WalletRow
 
 
-class Figures:
+class StoreMetrics:
     """Counts over all jobs and wallets."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
     async def check(self) -> None:
-        """Read anything of the database. Raises if it does not answer: SQLite needs more than `SELECT 1` for that."""
+        """Read anything of the database.
+
+        Raises if it does not answer: SQLite needs more than `SELECT 1` for that.
+        """
         async with self._engine.connect() as connection:
             await connection.execute(select(LiveJob.provider).limit(1))
 
@@ -37,8 +40,15 @@ class Figures:
             return {row[0]: row[1] for row in await connection.execute(statement)}
 
     async def ledger_difference(self) -> int:
-        """By how many credits the wallets differ from the sums of their ledger's lines; 0 is right."""
-        lines = select(MovementRow.wallet_id, MovementRow.source, MovementRow.target, func.sum(MovementRow.amount))
+        """By how many credits the wallets differ from the sums of their ledger's lines; 0 is
+        right.
+        """
+        lines = select(
+            MovementRow.wallet_id,
+            MovementRow.source,
+            MovementRow.target,
+            func.sum(MovementRow.amount),
+        )
         lines = lines.group_by(MovementRow.wallet_id, MovementRow.source, MovementRow.target)
         held = select(WalletRow.id, WalletRow.available, WalletRow.reserved, WalletRow.spent)
         async with self._engine.connect() as connection:

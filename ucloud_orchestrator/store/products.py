@@ -6,7 +6,7 @@ from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ucloud_orchestrator.models.provider_api import ProductsResponse
-from ucloud_orchestrator.store.database import one_at_a_time, writing
+from ucloud_orchestrator.store.database import advisory_lock, write_transaction
 from ucloud_orchestrator.store.tables import ProviderProducts
 
 
@@ -16,13 +16,17 @@ class Products:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def keep(self, provider: str, products: ProductsResponse, at: int) -> None:
+    async def save(self, provider: str, products: ProductsResponse, at: int) -> None:
         """Put an answer in the place of the one before; `at` is in milliseconds since the epoch."""
         document = products.model_dump_json(by_alias=True, exclude_none=True)
-        async with writing(self._engine) as connection:
-            await one_at_a_time(connection, [f"products of {provider}"])
-            await connection.execute(delete(ProviderProducts).where(ProviderProducts.provider == provider))
-            await connection.execute(insert(ProviderProducts).values(provider=provider, document=document, at=at))
+        async with write_transaction(self._engine) as connection:
+            await advisory_lock(connection, [f"products of {provider}"])
+            await connection.execute(
+                delete(ProviderProducts).where(ProviderProducts.provider == provider)
+            )
+            await connection.execute(
+                insert(ProviderProducts).values(provider=provider, document=document, at=at)
+            )
 
     async def of(self, provider: str) -> ProductsResponse | None:
         """What the provider last said; None if it was never heard."""

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-class SchemaOutdated(Exception):
+class SchemaVersionError(Exception):
     """The database has other tables than this release expects; `setup` brings them up to date."""
 
 
@@ -51,17 +51,22 @@ async def downgrade(engine: AsyncEngine, revision: str = "base") -> None:
 
 
 async def require_current(engine: AsyncEngine) -> None:
-    """Raise `SchemaOutdated` unless every migration of this release has been run.
+    """Raise `SchemaVersionError` unless every migration of this release has been run.
 
-    Tables of a newer release will do: migrations only add what the release before need not know (docs/upgrades.md).
+    Tables of a newer release will do: migrations only add what the release before need not know
+    (docs/upgrades.md).
     """
     expected = ScriptDirectory.from_config(configuration()).get_current_head()
     async with engine.connect() as connection:
         found = await connection.run_sync(_revision)
     if _is_of_a_newer_release(found):
-        log.warning("The database is at revision %s of a newer release; this one is made for %s.", found, expected)
+        log.warning(
+            "The database is at revision %s of a newer release; this one is made for %s.",
+            found,
+            expected,
+        )
     elif found != expected:
-        raise SchemaOutdated(
+        raise SchemaVersionError(
             f"The database is at revision {found or 'none'}, this release needs {expected}: "
             "run 'ucloud-orchestrator setup'."
         )
@@ -72,10 +77,14 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _is_of_a_newer_release(revision: str | None) -> bool:
-    known = {script.revision for script in ScriptDirectory.from_config(configuration()).walk_revisions()}
+    known = {
+        script.revision for script in ScriptDirectory.from_config(configuration()).walk_revisions()
+    }
     return revision is not None and revision not in known
 
 
-def _run(config: Config, connection: Connection, step: Callable[[Config, str], None], revision: str) -> None:
+def _run(
+    config: Config, connection: Connection, step: Callable[[Config, str], None], revision: str
+) -> None:
     config.attributes["connection"] = connection
     step(config, revision)

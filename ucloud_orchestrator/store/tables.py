@@ -1,8 +1,21 @@
-"""The tables. Every change of them is a migration in `ucloud_orchestrator/store/migrations/versions`."""
+"""The tables.
+
+Every change of them is a migration in `ucloud_orchestrator/store/migrations/versions`.
+"""
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Integer, MetaData, String, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -21,7 +34,10 @@ class Table(DeclarativeBase):
 
 
 class FinishedJob(Table):
-    """A job that has ended. `document` is its `Job` as on the wire, without its updates; times are milliseconds."""
+    """A job that has ended.
+
+    `document` is its `Job` as on the wire, without its updates; times are milliseconds.
+    """
 
     __tablename__ = "finished_jobs"
 
@@ -55,9 +71,10 @@ class ArchivedUpdate(Table):
 class LiveJob(Table):
     """A job that was admitted and has not ended: nothing is held for any other.
 
-    `fingerprint` tells jobs that ask for the same; `sole_fingerprint` is set unless such jobs are allowed. `document`
-    is the `Holding` as it was taken. `submitted_at` is when its provider answered that it has it (milliseconds since
-    the epoch); it is empty until then, and for jobs from before there was this column.
+    `fingerprint` tells jobs that ask for the same; `sole_fingerprint` is set unless such jobs are
+    allowed. `document` is the `Claim` as it was taken. `submitted_at` is when its provider answered
+    that it has it (milliseconds since the epoch); it is empty until then, and for jobs from before
+    there was this column.
     """
 
     __tablename__ = "live_jobs"
@@ -72,7 +89,9 @@ class LiveJob(Table):
 
 
 class WithdrawnJob(Table):
-    """An admission that was undone: an attempt of it that was only slow must not take anything afterwards."""
+    """An admission that was undone: an attempt of it that was only slow must not take anything
+    afterwards.
+    """
 
     __tablename__ = "withdrawn_jobs"
 
@@ -92,7 +111,9 @@ class Binding(Table):
 
 
 class WalletRow(Table):
-    """A wallet: the sums of its movements, kept beside them so that one row can be checked and changed at once."""
+    """A wallet: the sums of its movements, kept beside them so that one row can be checked and
+    changed at once.
+    """
 
     __tablename__ = "wallets"
 
@@ -115,7 +136,9 @@ class MovementRow(Table):
 
     __tablename__ = "movements"
 
-    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
+    )
     wallet_id: Mapped[int] = mapped_column(ForeignKey("wallets.id"), index=True)
     source: Mapped[str] = mapped_column(String(16))
     target: Mapped[str] = mapped_column(String(16))
@@ -129,7 +152,9 @@ class MovementRow(Table):
 
 
 class Reservation(Table):
-    """What is held of a wallet for a live job: `covered` milliseconds at its frozen price, less what was charged."""
+    """What is held of a wallet for a live job: `covered` milliseconds at its frozen price, less
+    what was charged.
+    """
 
     __tablename__ = "reservations"
 
@@ -155,7 +180,9 @@ class ChargeRow(Table):
 
 
 class ProviderProducts(Table):
-    """What a provider last answered to `retrieveProducts`, and when (milliseconds since the epoch)."""
+    """What a provider last answered to `retrieveProducts`, and when (milliseconds since the
+    epoch).
+    """
 
     __tablename__ = "provider_products"
 

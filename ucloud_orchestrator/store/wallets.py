@@ -7,15 +7,21 @@ from collections.abc import Sequence
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from ucloud_orchestrator.models.accounting import MAXIMUM_AMOUNT, Account, ChargeResult, Movement, Wallet
+from ucloud_orchestrator.models.accounting import (
+    MAXIMUM_AMOUNT,
+    Account,
+    ChargeResult,
+    Movement,
+    Wallet,
+)
 from ucloud_orchestrator.models.errors import ErrorCode
 from ucloud_orchestrator.models.price import price_of
 from ucloud_orchestrator.models.product import ProductCategory, UnitOfPrice
 from ucloud_orchestrator.models.provider_api import Charge
 from ucloud_orchestrator.models.workspace import Workspace
-from ucloud_orchestrator.store.claims import Refused
-from ucloud_orchestrator.store.database import insert_once, writing
-from ucloud_orchestrator.store.ledger import NotEnough, move, open_wallet
+from ucloud_orchestrator.store.claims import StoreRejected
+from ucloud_orchestrator.store.database import insert_or_ignore, write_transaction
+from ucloud_orchestrator.store.ledger import InsufficientBalance, open_wallet, transfer
 from ucloud_orchestrator.store.tables import ChargeRow, LiveJob, MovementRow, Reservation, WalletRow
 
 
@@ -33,20 +39,30 @@ class Wallets:
         note: str = "",
         grant_id: str | None = None,
     ) -> None:
-        """Put credits into a wallet, which is made if there is none; a `grant_id` counts once. Raises `Refused`."""
+        """Put credits into a wallet, which is made if there is none; a `grant_id` counts once.
+
+        Raises `Refused`.
+        """
         if amount <= 0:
-            raise Refused(ErrorCode.VERIFICATION_FAILED, "A grant must be of one credit or more.")
-        async with writing(self._engine) as connection:
+            raise StoreRejected(
+                ErrorCode.VERIFICATION_FAILED, "A grant must be of one credit or more."
+            )
+        async with write_transaction(self._engine) as connection:
             wallet = await open_wallet(connection, owner, category)
-            held = select(WalletRow.available, WalletRow.reserved, WalletRow.spent).where(WalletRow.id == wallet)
+            held = select(WalletRow.available, WalletRow.reserved, WalletRow.spent).where(
+                WalletRow.id == wallet
+            )
             amounts = (await connection.execute(held.with_for_update())).one()
             if grant_id is not None and await _is_granted(connection, wallet, grant_id):
                 return
-            # All of it together, so that whatever is moved between the accounts later has its place.
+            # All of it together, so that whatever is moved between the accounts later has its
+            # place.
             if sum(amounts) + amount > MAXIMUM_AMOUNT:
-                raise Refused(ErrorCode.VERIFICATION_FAILED, "The wallet cannot hold that much.")
+                raise StoreRejected(
+                    ErrorCode.VERIFICATION_FAILED, "The wallet cannot hold that much."
+                )
             about = {"note": note[:255] or None, "charge_id": grant_id}
-            await move(connection, wallet, amount, Account.GRANTED, Account.AVAILABLE, **about)
+            await transfer(connection, wallet, amount, Account.GRANTED, Account.AVAILABLE, **about)
 
     async def browse(self, owner: Workspace) -> list[Wallet]:
         """All wallets of an owner."""
@@ -91,13 +107,14 @@ class Wallets:
         ]
 
     async def charge(self, job_id: str, charges: Sequence[Charge]) -> ChargeResult:
-        """Count each charge once: from what is held for the job first, then from what is left in the wallet.
+        """Count each charge once: from what is held for the job first, then from what is left in
+        the wallet.
 
-        A charge that cannot be paid in full is not counted, and may be repeated. Raises `Refused` with
-        `INVALID_STATE` if the job is not live.
+        A charge that cannot be paid in full is not counted, and may be repeated. Raises `Refused`
+        with `INVALID_STATE` if the job is not live.
         """
         insufficient, duplicates, newly_charged = [], [], 0
-        async with writing(self._engine) as connection:
+        async with write_transaction(self._engine) as connection:
             reservation = await _reservation(connection, job_id)
             for charge in charges:
                 known = select(ChargeRow.amount).where(
@@ -106,15 +123,23 @@ class Wallets:
                 if (await connection.execute(known)).first() is not None:
                     duplicates.append(charge.charge_id)
                     continue
-                amount = charge.units * charge.periods * (reservation.price_per_unit if reservation else 0)
-                if reservation is not None and not await _pay(connection, reservation, amount, charge.charge_id):
+                amount = (
+                    charge.units
+                    * charge.periods
+                    * (reservation.price_per_unit if reservation else 0)
+                )
+                if reservation is not None and not await _pay(
+                    connection, reservation, amount, charge.charge_id
+                ):
                     insufficient.append(charge.charge_id)
                     continue
                 row = {"job_id": job_id, "charge_id": charge.charge_id, "amount": amount}
-                await connection.execute(insert_once(connection, ChargeRow).values(row))
+                await connection.execute(insert_or_ignore(connection, ChargeRow).values(row))
                 newly_charged += amount
             billed = await connection.scalar(
-                select(func.coalesce(func.sum(ChargeRow.amount), 0)).where(ChargeRow.job_id == job_id)
+                select(func.coalesce(func.sum(ChargeRow.amount), 0)).where(
+                    ChargeRow.job_id == job_id
+                )
             )
         return ChargeResult(
             insufficient_funds=insufficient,
@@ -123,12 +148,14 @@ class Wallets:
             newly_charged=newly_charged,
         )
 
-    async def cover(self, job_id: str, milliseconds: int) -> None:
-        """Hold the price of a whole time allocation of that length: more than now, or less. May be repeated.
+    async def reserve(self, job_id: str, milliseconds: int) -> None:
+        """Hold the price of a whole time allocation of that length: more than now, or less. May be
+        repeated.
 
-        Raises `Refused` with `INSUFFICIENT_FUNDS`, and then nothing has changed, or with `INVALID_STATE`.
+        Raises `Refused` with `INSUFFICIENT_FUNDS`, and then nothing has changed, or with
+        `INVALID_STATE`.
         """
-        async with writing(self._engine) as connection:
+        async with write_transaction(self._engine) as connection:
             held = await _reservation(connection, job_id)
             if held is None:
                 return
@@ -139,12 +166,27 @@ class Wallets:
             change = max(after - before, -held.amount)
             try:
                 if change > 0:
-                    await move(connection, held.wallet_id, change, Account.AVAILABLE, Account.RESERVED, job_id=job_id)
+                    await transfer(
+                        connection,
+                        held.wallet_id,
+                        change,
+                        Account.AVAILABLE,
+                        Account.RESERVED,
+                        job_id=job_id,
+                    )
                 else:
-                    await move(connection, held.wallet_id, -change, Account.RESERVED, Account.AVAILABLE, job_id=job_id)
-            except NotEnough as error:
-                raise Refused(
-                    ErrorCode.INSUFFICIENT_FUNDS, f"The wallet does not cover the {change} credits of that time."
+                    await transfer(
+                        connection,
+                        held.wallet_id,
+                        -change,
+                        Account.RESERVED,
+                        Account.AVAILABLE,
+                        job_id=job_id,
+                    )
+            except InsufficientBalance as error:
+                raise StoreRejected(
+                    ErrorCode.INSUFFICIENT_FUNDS,
+                    f"The wallet does not cover the {change} credits of that time.",
                 ) from error
             await connection.execute(
                 update(Reservation)
@@ -163,27 +205,45 @@ async def _is_granted(connection: AsyncConnection, wallet: int, grant_id: str) -
 
 
 async def _reservation(connection: AsyncConnection, job_id: str) -> Reservation | None:
-    """What is held for a live job, locked; None if it is free. Raises `Refused` if the job is not live."""
+    """What is held for a live job, locked; None if it is free.
+
+    Raises `Refused` if the job is not live.
+    """
     live = select(LiveJob.id).where(LiveJob.id == job_id).with_for_update()
     if (await connection.execute(live)).first() is None:
-        raise Refused(ErrorCode.INVALID_STATE, f"The job {job_id} is not live; it cannot be charged.")
+        raise StoreRejected(
+            ErrorCode.INVALID_STATE, f"The job {job_id} is not live; it cannot be charged."
+        )
     held = select(Reservation.__table__).where(Reservation.job_id == job_id)
     row = (await connection.execute(held)).mappings().first()
     return Reservation(**row) if row is not None else None
 
 
-async def _pay(connection: AsyncConnection, reservation: Reservation, amount: int, charge_id: str) -> bool:
+async def _pay(
+    connection: AsyncConnection, reservation: Reservation, amount: int, charge_id: str
+) -> bool:
     """Pay a charge in full, or nothing of it."""
     about = {"job_id": reservation.job_id, "charge_id": charge_id}
     held = min(amount, reservation.amount)
     try:
         # First what may fail: from then on the rest is certain.
-        await move(connection, reservation.wallet_id, amount - held, Account.AVAILABLE, Account.SPENT, **about)
-    except NotEnough:
+        await transfer(
+            connection,
+            reservation.wallet_id,
+            amount - held,
+            Account.AVAILABLE,
+            Account.SPENT,
+            **about,
+        )
+    except InsufficientBalance:
         return False
-    await move(connection, reservation.wallet_id, held, Account.RESERVED, Account.SPENT, **about)
+    await transfer(
+        connection, reservation.wallet_id, held, Account.RESERVED, Account.SPENT, **about
+    )
     reservation.amount -= held
     await connection.execute(
-        update(Reservation).where(Reservation.job_id == reservation.job_id).values(amount=reservation.amount)
+        update(Reservation)
+        .where(Reservation.job_id == reservation.job_id)
+        .values(amount=reservation.amount)
     )
     return True

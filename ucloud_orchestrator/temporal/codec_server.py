@@ -2,8 +2,9 @@
 
 Temporal calls this remote data encoding.
 
-`python -m ucloud_orchestrator.temporal.codec_server` serves on the loopback. Whoever reaches it can read every job, so it asks for a token of the
-organisation's own sign-on if `UCLOUD_CODEC_PUBLIC_KEY_FILE` names the key with which those are signed.
+`python -m ucloud_orchestrator.temporal.codec_server` serves on the loopback. Whoever reaches it can
+read every job, so it asks for a token of the organisation's own sign-on if
+`UCLOUD_CODEC_PUBLIC_KEY_FILE` names the key with which those are signed.
 """
 
 from __future__ import annotations
@@ -25,16 +26,20 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 from temporalio.api.common.v1 import Payloads
 
-from ucloud_orchestrator.process.settings import ProcessSettings, SettingsWrong
+from ucloud_orchestrator.process.settings import ProcessSettings, SettingsError
 from ucloud_orchestrator.temporal.encryption import EncryptionCodec, read_keys
-from ucloud_orchestrator.temporal.encryption_keys import KEY_FILE_VARIABLE, UnusableKeys, key_file
+from ucloud_orchestrator.temporal.encryption_keys import (
+    KEY_FILE_VARIABLE,
+    EncryptionKeyError,
+    key_file,
+)
 
 log = logging.getLogger("codec_server")
 
 MAXIMUM_BYTES = 8 * 1024 * 1024
 """Of one request; a page of the UI's history is smaller."""
 ALGORITHMS = ["RS256", "ES256"]
-STOP_PATIENCE = 5
+STOP_TIMEOUT = 5
 """Seconds that requests under way get when the server is asked to stop."""
 
 
@@ -52,7 +57,9 @@ class CodecServerSettings(ProcessSettings):
     origins: list[str] = Field(default=["http://localhost:8233", "http://127.0.0.1:8233"])
     """Where the Web UI is opened, as browsers write it; others may not ask."""
     public_key_file: Path | None = None
-    """The public key (PEM) of the sign-on whose tokens the Web UI passes on; without it no token is asked for."""
+    """The public key (PEM) of the sign-on whose tokens the Web UI passes on; without it no token is
+    asked for.
+    """
     audience: str | None = None
     """Whom such a token must be for."""
 
@@ -82,21 +89,29 @@ def create_codec_server(settings: CodecServerSettings, codec: EncryptionCodec) -
                 options={"require": ["exp"], "verify_aud": settings.audience is not None},
             )
         except (jwt.InvalidTokenError, RecursionError, OverflowError) as error:
-            raise HTTPException(401, "The token of your sign-on is missing or not valid.") from error
+            raise HTTPException(
+                401, "The token of your sign-on is missing or not valid."
+            ) from error
 
     @app.post("/encode")
-    async def encode(request: Request, authorization: Annotated[str | None, Header()] = None) -> Response:
+    async def encode(
+        request: Request, authorization: Annotated[str | None, Header()] = None
+    ) -> Response:
         """Encrypt payloads."""
         check(authorization)
         return _answer(Payloads(payloads=await codec.encode((await _payloads(request)).payloads)))
 
     @app.post("/decode")
-    async def decode(request: Request, authorization: Annotated[str | None, Header()] = None) -> Response:
+    async def decode(
+        request: Request, authorization: Annotated[str | None, Header()] = None
+    ) -> Response:
         """Decrypt payloads."""
         check(authorization)
         try:
-            return _answer(Payloads(payloads=await codec.decode((await _payloads(request)).payloads)))
-        except UnusableKeys as error:
+            return _answer(
+                Payloads(payloads=await codec.decode((await _payloads(request)).payloads))
+            )
+        except EncryptionKeyError as error:
             raise HTTPException(400, str(error)) from error
 
     return app
@@ -130,10 +145,12 @@ def _answer(payloads: Payloads) -> Response:
 
 def main() -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code."""
-    logging.basicConfig(level="INFO", stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.basicConfig(
+        level="INFO", stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
     try:
         settings = CodecServerSettings.read()
-    except SettingsWrong as error:
+    except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     file = key_file()
@@ -143,9 +160,13 @@ def main() -> int:
     try:
         app = create_codec_server(settings, EncryptionCodec(read_keys(file)))
         uvicorn.run(
-            app, host=settings.host, port=settings.port, log_config=None, timeout_graceful_shutdown=STOP_PATIENCE
+            app,
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            timeout_graceful_shutdown=STOP_TIMEOUT,
         )
-    except (UnusableKeys, OSError) as error:
+    except (EncryptionKeyError, OSError) as error:
         log.error("%s", error)
         return 2
     return 0
@@ -153,7 +174,8 @@ def main() -> int:
 
 if __name__ == "__main__":
     code = main()
-    # The Temporal SDK may abort while the interpreter shuts down (sdk-python issue 300), so it never gets there.
+    # The Temporal SDK may abort while the interpreter shuts down (sdk-python issue 300), so it
+    # never gets there.
     sys.stdout.flush()
     logging.shutdown()
     os._exit(code)

@@ -1,8 +1,9 @@
-"""Encryption of what jobs carry through Temporal: AES-256-GCM with keys from a file (Temporal: "payload codec").
+"""Encryption of what jobs carry through Temporal: AES-256-GCM with keys from a file (Temporal:
+"payload codec").
 
-The file has a key on each line, `<name> <32 bytes in base64>`. The first one encrypts; all of them decrypt, so a key is
-changed by putting a new one above it, and taken away when no workflow that it encrypted is kept any more. Make one with
-`echo "2026-11 $(openssl rand -base64 32)"`.
+The file has a key on each line, `<name> <32 bytes in base64>`. The first one encrypts; all of them
+decrypt, so a key is changed by putting a new one above it, and taken away when no workflow that it
+encrypted is kept any more. Make one with `echo "2026-11 $(openssl rand -base64 32)"`.
 
 Search attributes, ids and types stay readable: Temporal needs them to find workflows.
 """
@@ -20,7 +21,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from temporalio.api.common.v1 import Payload
 from temporalio.converter import PayloadCodec
 
-from ucloud_orchestrator.temporal.encryption_keys import UnusableKeys
+from ucloud_orchestrator.temporal.encryption_keys import EncryptionKeyError
 
 ENCODING = b"binary/encrypted"
 KEY_NAME = "encryption-key-id"
@@ -29,7 +30,10 @@ NONCE_BYTES = 12
 
 
 class EncryptionCodec(PayloadCodec):
-    """Encrypts each payload whole, its metadata too. What comes in plain, such as a signal from the UI, stays plain."""
+    """Encrypts each payload whole, its metadata too.
+
+    What comes in plain, such as a signal from the UI, stays plain.
+    """
 
     def __init__(self, keys: dict[str, bytes]) -> None:
         self._keys = {name: AESGCM(key) for name, key in keys.items()}
@@ -40,7 +44,10 @@ class EncryptionCodec(PayloadCodec):
         return [self._encrypted(payload) for payload in payloads]
 
     async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
-        """The payloads as they were. Raises `UnusableKeys` if a key is not there, or is not the right one."""
+        """The payloads as they were.
+
+        Raises `EncryptionKeyError` if a key is not there, or is not the right one.
+        """
         return [self._decrypted(payload) for payload in payloads]
 
     def _encrypted(self, payload: Payload) -> Payload:
@@ -55,20 +62,27 @@ class EncryptionCodec(PayloadCodec):
         name = payload.metadata.get(KEY_NAME, b"").decode(errors="replace")
         key = self._keys.get(name)
         if key is None:
-            raise UnusableKeys(f"A message is encrypted with the key {name!r}, which is not in the file of keys.")
+            raise EncryptionKeyError(
+                f"A message is encrypted with the key {name!r}, which is not in the file of keys."
+            )
         try:
             nonce, data = payload.data[:NONCE_BYTES], payload.data[NONCE_BYTES:]
             return Payload.FromString(key.decrypt(nonce, data, name.encode()))
         except InvalidTag as error:
-            raise UnusableKeys(f"The key {name!r} is not the one with which a message was encrypted.") from error
+            raise EncryptionKeyError(
+                f"The key {name!r} is not the one with which a message was encrypted."
+            ) from error
 
 
 def read_keys(file: Path) -> dict[str, bytes]:
-    """The keys of a file by their names, the current one first. Raises `UnusableKeys`; it never tells a key."""
+    """The keys of a file by their names, the current one first.
+
+    Raises `EncryptionKeyError`; it never tells a key.
+    """
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UnusableKeys(f"The encryption keys cannot be read: {error}") from error
+        raise EncryptionKeyError(f"The encryption keys cannot be read: {error}") from error
     keys: dict[str, bytes] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
@@ -79,8 +93,10 @@ def read_keys(file: Path) -> dict[str, bytes]:
         except binascii.Error:
             key = b""
         if len(key) != KEY_BYTES or name in keys:
-            raise UnusableKeys(f"{file}:{number}: a line is a name of its own and {KEY_BYTES} bytes in base64.")
+            raise EncryptionKeyError(
+                f"{file}:{number}: a line is a name of its own and {KEY_BYTES} bytes in base64."
+            )
         keys[name] = key
     if not keys:
-        raise UnusableKeys(f"There is no encryption key in {file}.")
+        raise EncryptionKeyError(f"There is no encryption key in {file}.")
     return keys

@@ -1,4 +1,6 @@
-"""Where the encryption keys are; apart from the encryption, whose library a client without it does not need."""
+"""Where the encryption keys are; apart from the encryption, whose library a client without it does
+not need.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ KEY_FILE_VARIABLE = "UCLOUD_ENCRYPTION_KEY_FILE"
 """The environment variable that names the file of keys; without it nothing is encrypted."""
 
 
-class UnusableKeys(ValueError):
+class EncryptionKeyError(ValueError):
     """A key is missing or wrong; the text says which, and never the key itself."""
 
 

@@ -8,7 +8,7 @@ import uuid6
 
 WORKFLOW = "Job"
 BATCH_WORKFLOW = "JobBatch"
-MONITOR_WORKFLOW = "ProviderMonitor"
+PROVIDER_CHECK_WORKFLOW = "ProviderMonitor"
 SIGNAL_BATCH_OUTCOME = "batch_outcome"
 SIGNAL_LEAVE = "leave"
 TASK_QUEUE = "ucloud-jobs"
@@ -55,7 +55,9 @@ _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def is_job_id(text: str) -> bool:
-    """Whether a job may have that id, which is also a workflow's id and, at providers, the name of a folder."""
+    """Whether a job may have that id, which is also a workflow's id and, at providers, the name of
+    a folder.
+    """
     return len(text) <= MAXIMUM_JOB_ID_LENGTH and _JOB_ID.fullmatch(text) is not None
 
 
@@ -64,11 +66,14 @@ def provider_task_queue(provider: str) -> str:
     return f"provider-{provider}"
 
 
-def monitor_id(provider: str) -> str:
+def provider_check_id(provider: str) -> str:
     """The id of the schedule that checks a provider."""
     return f"monitor-{provider}"
 
 
 def new_job_id() -> str:
-    """A new id for a job. Ids sort by the time at which they were made (UUID version 7, RFC 9562)."""
+    """A new id for a job.
+
+    Ids sort by the time at which they were made (UUID version 7, RFC 9562).
+    """
     return str(uuid6.uuid7())

@@ -22,5 +22,7 @@ def make_runtime(metrics: PrometheusConfig | None = None) -> Runtime:
     By itself the SDK writes them to standard output, in between what programs read there.
     """
     forwarding = LogForwardingConfig(logging.getLogger(LOGGER), append_target_to_name=False)
-    words = LoggingConfig(TelemetryFilter(core_level="WARN", other_level="ERROR"), forwarding=forwarding)
+    words = LoggingConfig(
+        TelemetryFilter(core_level="WARN", other_level="ERROR"), forwarding=forwarding
+    )
     return Runtime(telemetry=TelemetryConfig(logging=words, metrics=metrics))

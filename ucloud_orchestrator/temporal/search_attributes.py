@@ -11,7 +11,9 @@ MAXIMUM_LENGTH = 255
 
 def search_attributes(job: Job) -> dict[str, str]:
     """The job's search attributes, by their names; those without a value are left out."""
-    return initial_search_attributes(job.owner, job.specification) | {names.JOB_STATE: job.status.state.value}
+    return initial_search_attributes(job.owner, job.specification) | {
+        names.JOB_STATE: job.status.state.value
+    }
 
 
 def initial_search_attributes(owner: JobOwner, specification: JobSpecification) -> dict[str, str]:

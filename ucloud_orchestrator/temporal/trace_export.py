@@ -1,4 +1,6 @@
-"""Where spans go, and what is left out of them; apart from `tracing`, for those who have no OpenTelemetry."""
+"""Where spans go, and what is left out of them; apart from `tracing`, for those who have no
+OpenTelemetry.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +17,19 @@ from opentelemetry.trace import Status
 def exporting(endpoint: str, service: str) -> TracerProvider:
     """A tracer provider whose spans go to a collector.
 
-    It is not made OpenTelemetry's global one: libraries that trace by themselves would then record the addresses of
-    sessions with the tokens in them, as FastAPI does.
+    It is not made OpenTelemetry's global one: libraries that trace by themselves would then record
+    the addresses of sessions with the tokens in them, as FastAPI does.
     """
     # Of a collector that is away one line is enough, not one for each attempt.
     logging.getLogger("opentelemetry.exporter").setLevel(logging.ERROR)
     resource = Resource.create({"service.name": service}).merge(OTELResourceDetector().detect())
     provider = TracerProvider(resource=resource)
     exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces")
-    provider.add_span_processor(BatchSpanProcessor(WithoutTexts(exporter)))
+    provider.add_span_processor(BatchSpanProcessor(RedactingExporter(exporter)))
     return provider
 
 
-class WithoutTexts(SpanExporter):
+class RedactingExporter(SpanExporter):
     """Sends spans without the texts of errors, which may quote what a user has sent."""
 
     def __init__(self, exporter: SpanExporter) -> None:

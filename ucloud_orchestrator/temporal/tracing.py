@@ -1,7 +1,8 @@
-"""Traces of a job across processes, by OpenTelemetry: off unless the environment says where they go.
+"""Traces of a job across processes, by OpenTelemetry: off unless the environment says where they
+go.
 
-Spans tell what was called, about which job, how long it took and whether it failed. What is said in errors, and what
-users send, stays out of them.
+Spans tell what was called, about which job, how long it took and whether it failed. What is said in
+errors, and what users send, stays out of them.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
 ENDPOINT_VARIABLE = "UCLOUD_TRACES_ENDPOINT"
-"""The environment variable with the address of an OTLP collector (HTTP), such as `http://127.0.0.1:4318`."""
+"""The environment variable with the address of an OTLP collector (HTTP), such as
+`http://127.0.0.1:4318`.
+"""
 JOB_IDS = "ucloud.job_ids"
 _providers: list[TracerProvider] = []
 """The one of this process, once `start` has made it."""
-FLUSH_PATIENCE = 2.0
+FLUSH_TIMEOUT = 2.0
 """Seconds that a process may take at its end to send its last spans."""
 
 
@@ -39,7 +42,8 @@ def is_on() -> bool:
 def start(service: str) -> None:
     """Send this process's spans to the collector, under that name; nothing if there is none.
 
-    `OTEL_SERVICE_NAME` and the other variables of OpenTelemetry take precedence. Raises `TracingUnavailable`.
+    `OTEL_SERVICE_NAME` and the other variables of OpenTelemetry take precedence. Raises
+    `TracingUnavailable`.
     """
     endpoint = os.environ.get(ENDPOINT_VARIABLE)
     if not endpoint:
@@ -55,9 +59,11 @@ def start(service: str) -> None:
 def stop() -> None:
     """Send what is left, for a moment at most."""
     for provider in _providers:
-        flushing = Thread(target=provider.force_flush, daemon=True)  # its own time limit is not kept while it retries
+        flushing = Thread(
+            target=provider.force_flush, daemon=True
+        )  # its own time limit is not kept while it retries
         flushing.start()
-        flushing.join(FLUSH_PATIENCE)
+        flushing.join(FLUSH_TIMEOUT)
 
 
 def interceptors() -> list[Interceptor]:
@@ -73,23 +79,29 @@ def interceptors() -> list[Interceptor]:
 
 
 @contextlib.contextmanager
-def calling(name: str, headers: dict[str, str], job_ids: Sequence[str]) -> Iterator[None]:
-    """A span around a call to another process; `headers` get what the other side needs to go on with the trace."""
+def client_span(name: str, headers: dict[str, str], job_ids: Sequence[str]) -> Iterator[None]:
+    """A span around a call to another process; `headers` get what the other side needs to go on
+    with the trace.
+    """
     if not is_on():
         yield
         return
     from opentelemetry import trace
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-    with _tracer().start_as_current_span(name, kind=trace.SpanKind.CLIENT, attributes={JOB_IDS: list(job_ids)}):
+    with _tracer().start_as_current_span(
+        name, kind=trace.SpanKind.CLIENT, attributes={JOB_IDS: list(job_ids)}
+    ):
         # Not the baggage: a program's own notes are not for providers.
         TraceContextTextMapPropagator().inject(headers)
         yield
 
 
 @contextlib.contextmanager
-def serving(name: str, headers: Mapping[str, str]) -> Iterator[None]:
-    """A span around the answer to a call, in the trace of the caller; `about` names the jobs once they are known."""
+def server_span(name: str, headers: Mapping[str, str]) -> Iterator[None]:
+    """A span around the answer to a call, in the trace of the caller; `about` names the jobs once
+    they are known.
+    """
     if not is_on():
         yield
         return
@@ -101,12 +113,12 @@ def serving(name: str, headers: Mapping[str, str]) -> Iterator[None]:
         yield
 
 
-def about(job_ids: Sequence[str]) -> None:
+def set_job_ids(job_ids: Sequence[str]) -> None:
     """Name the jobs of the current span."""
     _set(JOB_IDS, list(job_ids))
 
 
-def answered(status: int) -> None:
+def set_status(status: int) -> None:
     """Note the HTTP status of the current span."""
     _set("http.response.status_code", status)
 

@@ -1,12 +1,12 @@
 """What operators read of a job before it does anything: one line, and a page of Markdown; pure.
 
-Values of users stand in code marks, so that none of them is read as Markdown. No parameter's value is told: it may be
-a secret.
+Values of users stand in code marks, so that none of them is read as Markdown. No parameter's value
+is told: it may be a secret.
 """
 
 from __future__ import annotations
 
-from ucloud_orchestrator.models.errors import shortened
+from ucloud_orchestrator.models.errors import truncate
 from ucloud_orchestrator.models.job import JobOwner, JobSpecification
 from ucloud_orchestrator.models.parameter_values import (
     FileValue,
@@ -26,7 +26,9 @@ MAXIMUM_DETAILS_BYTES = 20_000
 def summary_of(owner: JobOwner, specification: JobSpecification) -> str:
     """One line: what, and for whom."""
     name = f" ({specification.name})" if specification.name else ""
-    return _cut(f"{specification.application}{name} for {owner.created_by}", MAXIMUM_SUMMARY_BYTES)
+    return _truncate_bytes(
+        f"{specification.application}{name} for {owner.created_by}", MAXIMUM_SUMMARY_BYTES
+    )
 
 
 def details_of(owner: JobOwner, specification: JobSpecification) -> str:
@@ -35,14 +37,17 @@ def details_of(owner: JobOwner, specification: JobSpecification) -> str:
     rows = {
         "Application": code(specification.application),
         "Name": code(specification.name) if specification.name else "",
-        "Owner": code(owner.created_by) + (f" in the project {code(owner.project)}" if owner.project else ""),
+        "Owner": code(owner.created_by)
+        + (f" in the project {code(owner.project)}" if owner.project else ""),
         "Product": code(specification.product),
         "Replicas": str(specification.replicas),
-        "Asked time": f"{allocation.hours} h {allocation.minutes} min {allocation.seconds} s" if allocation else "",
+        "Asked time": f"{allocation.hours} h {allocation.minutes} min {allocation.seconds} s"
+        if allocation
+        else "",
         "Parameters": ", ".join(map(code, list(specification.parameters)[:MAXIMUM_VALUES])),
         "Uses": _uses(specification),
     }
-    return _cut("### The request\n\n" + table(rows), MAXIMUM_DETAILS_BYTES)
+    return _truncate_bytes("### The request\n\n" + table(rows), MAXIMUM_DETAILS_BYTES)
 
 
 def table(rows: dict[str, str]) -> str:
@@ -54,10 +59,10 @@ def table(rows: dict[str, str]) -> str:
 def code(value: object) -> str:
     """A value in code marks, on one line, that cannot leave its cell."""
     text = " ".join(str(value).split()).replace("`", "'").replace("|", "¦")
-    return f"`{shortened(text)}`" if text else ""
+    return f"`{truncate(text)}`" if text else ""
 
 
-def _cut(text: str, size: int) -> str:
+def _truncate_bytes(text: str, size: int) -> str:
     """The text, in at most that many bytes of UTF-8."""
     encoded = text.encode()
     return text if len(encoded) <= size else encoded[: size - 3].decode(errors="ignore") + "…"

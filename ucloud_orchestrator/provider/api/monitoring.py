@@ -1,4 +1,6 @@
-"""What a running provider tells those who watch it; nothing of it is served at the provider's public address."""
+"""What a running provider tells those who watch it; nothing of it is served at the provider's
+public address.
+"""
 
 from __future__ import annotations
 
@@ -13,37 +15,54 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ucloud_orchestrator.process.health import health_routes
-from ucloud_orchestrator.process.http import serving
+from ucloud_orchestrator.process.http import serve_http
 from ucloud_orchestrator.process.settings import host_and_port
-from ucloud_orchestrator.provider.jobs.database import Ledger
+from ucloud_orchestrator.provider.jobs.database import JobDatabase
 from ucloud_orchestrator.provider.jobs.reconciler import Runner
 from ucloud_orchestrator.provider.settings import ProviderSettings
 
 log = logging.getLogger(__name__)
 
-LONGEST_LOOK = 60.0
-"""Seconds without a look at all jobs after which the provider is not ready; a slow Slurm takes some of them."""
+MAX_POLL_AGE = 60.0
+"""Seconds without a look at all jobs after which the provider is not ready; a slow Slurm takes some
+of them.
+"""
 
 
 @contextlib.asynccontextmanager
-async def observed(settings: ProviderSettings, ledger: Ledger, runner: Runner) -> AsyncIterator[None]:
-    """Meanwhile answer health checks and Prometheus, as far as the settings ask for that. Raises `OSError`."""
+async def serve_monitoring(
+    settings: ProviderSettings, ledger: JobDatabase, runner: Runner
+) -> AsyncIterator[None]:
+    """Meanwhile answer health checks and Prometheus, as far as the settings ask for that.
+
+    Raises `OSError`.
+    """
 
     async def look() -> None:
         since = time.monotonic() - runner.looked_at
-        if since > LONGEST_LOOK:
+        if since > MAX_POLL_AGE:
             raise TimeoutError(f"the jobs were not looked at for {since:.0f} s")
 
     async def metrics(_: Request) -> Response:
-        return Response(await runner.figures.exposition(ledger), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return Response(
+            await runner.figures.exposition(ledger), headers={"Content-Type": CONTENT_TYPE_LATEST}
+        )
 
     async with contextlib.AsyncExitStack() as stack:
         if settings.health_port is not None:
             routes = health_routes({"database": ledger.check, "jobs": look})
-            port = await stack.enter_async_context(serving(settings.health_host, settings.health_port, routes))
-            log.info("Health checks are answered at http://%s:%d/healthz and /readyz.", settings.health_host, port)
+            port = await stack.enter_async_context(
+                serve_http(settings.health_host, settings.health_port, routes)
+            )
+            log.info(
+                "Health checks are answered at http://%s:%d/healthz and /readyz.",
+                settings.health_host,
+                port,
+            )
         if settings.metrics_address is not None:
             host, port = host_and_port(settings.metrics_address)
-            port = await stack.enter_async_context(serving(host, port, [Route("/metrics", metrics)]))
+            port = await stack.enter_async_context(
+                serve_http(host, port, [Route("/metrics", metrics)])
+            )
             log.info("Figures are at http://%s:%d/metrics.", host, port)
         yield

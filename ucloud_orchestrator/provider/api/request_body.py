@@ -1,4 +1,6 @@
-"""The bodies of requests: how much of one is read, how it becomes JSON, and what is answered if it is wrong."""
+"""The bodies of requests: how much of one is read, how it becomes JSON, and what is answered if it
+is wrong.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,8 @@ from fastapi.routing import APIRoute
 from pydantic_core import from_json
 from starlette.exceptions import HTTPException as AnyHTTPException
 
-from ucloud_orchestrator.models.base import WireModel, field_path
-from ucloud_orchestrator.models.errors import MAXIMUM_SENTENCE, shortened
+from ucloud_orchestrator.models.base import ApiModel, field_path
+from ucloud_orchestrator.models.errors import MAXIMUM_SENTENCE, truncate
 from ucloud_orchestrator.models.provider_api import ProviderError, job_ids
 from ucloud_orchestrator.temporal.names import is_job_id
 
@@ -34,7 +36,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 """What every call may answer beside its 200, for the OpenAPI document."""
 
 
-class BadJobId(Exception):
+class InvalidJobId(Exception):
     """An id that no job can have: it would be the name of a folder."""
 
 
@@ -74,8 +76,8 @@ class _BoundedRequest(Request):
     async def json(self) -> Any:
         """Raises `HTTPException` 400.
 
-        Python's own reader has no bound for nesting but the stack's, and takes halves of characters that no database
-        and no file name can hold; pydantic's refuses both.
+        Python's own reader has no bound for nesting but the stack's, and takes halves of characters
+        that no database and no file name can hold; pydantic's refuses both.
         """
         try:
             return from_json(await self.body(), allow_inf_nan=False)
@@ -87,12 +89,12 @@ class _BoundedRequest(Request):
             raise HTTPException(413, f"The body may have {self._maximum} bytes at most.")
 
 
-def ids_in(items: Sequence[WireModel]) -> list[str]:
-    """The ids of the jobs that a request is about. Raises `BadJobId`."""
+def ids_in(items: Sequence[ApiModel]) -> list[str]:
+    """The ids of the jobs that a request is about. Raises `InvalidJobId`."""
     ids = job_ids(items)
     for job_id in ids:
         if not is_job_id(job_id):
-            raise BadJobId(f"{shortened(ascii(job_id), 100)} is no id of a job.")
+            raise InvalidJobId(f"{truncate(ascii(job_id), 100)} is no id of a job.")
     return ids
 
 
@@ -111,7 +113,9 @@ async def on_invalid(_: Request, error: Exception) -> JSONResponse:
     """400, with the first of the body's mistakes."""
     assert isinstance(error, RequestValidationError)
     mistakes = [
-        shortened(f"{field_path(detail['loc'][1:]) or 'the body'}: {detail['msg']}", MAXIMUM_SENTENCE)
+        truncate(
+            f"{field_path(detail['loc'][1:]) or 'the body'}: {detail['msg']}", MAXIMUM_SENTENCE
+        )
         for detail in error.errors()[:MAXIMUM_MISTAKES]
     ]
     return JSONResponse({"why": "; ".join(mistakes) + "."}, 400)

@@ -15,24 +15,34 @@ LEEWAY = 30
 
 
 UNREADABLE = (jwt.InvalidTokenError, RecursionError, OverflowError)
-"""What PyJWT raises for tokens that are wrong: also for one whose header is nested a thousand deep, which it reads
-before it looks at the signature, and for numbers without end."""
+"""What PyJWT raises for tokens that are wrong: also for one whose header is nested a thousand deep,
+which it reads before it looks at the signature, and for numbers without end.
+"""
 
 
 class NotAuthenticated(Exception):
-    """The request is not signed by the orchestrator; the text says what is wrong, for the caller's log."""
+    """The request is not signed by the orchestrator; the text says what is wrong, for the caller's
+    log.
+    """
 
 
 def read_public_key(file: Path) -> str:
-    """The orchestrator's public key (PEM). Raises `OSError` if there is none, which says what makes it."""
+    """The orchestrator's public key (PEM).
+
+    Raises `OSError` if there is none, which says what makes it.
+    """
     try:
         text = file.read_text()
         RSAAlgorithm(RSAAlgorithm.SHA256).prepare_key(text)
     except (jwt.InvalidKeyError, ValueError) as error:
-        raise OSError(f"{file} holds no public RSA key (PEM), by which the orchestrator would be known.") from error
+        raise OSError(
+            f"{file} holds no public RSA key (PEM), by which the orchestrator would be known."
+        ) from error
     except OSError as error:
         why = f"The orchestrator's public key {file} cannot be read ({error.strerror})"
-        advice = "'ucloud-orchestrator setup' makes it, and UCLOUD_PROVIDER_PUBLIC_KEY_FILE names it."
+        advice = (
+            "'ucloud-orchestrator setup' makes it, and UCLOUD_PROVIDER_PUBLIC_KEY_FILE names it."
+        )
         raise OSError(f"{why}: {advice}") from error
     return text
 

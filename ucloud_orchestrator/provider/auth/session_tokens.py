@@ -1,4 +1,6 @@
-"""Tokens of sessions: short-lived, for one job, one rank and one purpose; they open nothing else."""
+"""Tokens of sessions: short-lived, for one job, one rank and one purpose; they open nothing
+else.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,10 @@ LIFETIME = 300
 """Seconds, unless the settings say otherwise."""
 
 
-class NotOpened(Exception):
-    """The token does not open what was asked for; `is_known` tells a wrong token from one for something else."""
+class InvalidSessionToken(Exception):
+    """The token does not open what was asked for; `is_known` tells a wrong token from one for
+    something else.
+    """
 
     def __init__(self, why: str, is_known: bool = False) -> None:
         super().__init__(why)
@@ -41,15 +45,21 @@ class Session:
 
 
 class SessionTokens:
-    """Makes and checks tokens with a secret that only this provider has, kept in a file of its own (mode 0600)."""
+    """Makes and checks tokens with a secret that only this provider has, kept in a file of its own
+    (mode 0600).
+    """
 
     def __init__(self, secret_file: Path, lifetime: int = LIFETIME) -> None:
         self._secret = _secret(secret_file)
         self._lifetime = lifetime
         self._redeemed: dict[str, float] = {}
 
-    def issue(self, session: Session, lifetime: int | None = None, challenge: str | None = None) -> str:
-        """A token for that session, for `lifetime` seconds; with a challenge, its secret is needed as well."""
+    def issue(
+        self, session: Session, lifetime: int | None = None, challenge: str | None = None
+    ) -> str:
+        """A token for that session, for `lifetime` seconds; with a challenge, its secret is needed
+        as well.
+        """
         lifetime = self._lifetime if lifetime is None else lifetime
         claims = {
             "aud": AUDIENCE,
@@ -62,12 +72,22 @@ class SessionTokens:
         }
         return jwt.encode(claims, self._secret, algorithm=ALGORITHM)
 
-    def check(self, token: str | None, session_type: SessionType, verifier: str | None = None) -> Session:
-        """What the token opens. Raises `NotOpened` if it is missing, wrong, expired, or for another purpose."""
+    def check(
+        self, token: str | None, session_type: SessionType, verifier: str | None = None
+    ) -> Session:
+        """What the token opens.
+
+        Raises `InvalidSessionToken` if it is missing, wrong, expired, or for another purpose.
+        """
         return self._read(token, session_type, verifier)[0]
 
-    def redeem(self, token: str | None, session_type: SessionType, verifier: str | None = None) -> Session:
-        """The same, once: from then on the token opens nothing. A restart of this process forgets that."""
+    def redeem(
+        self, token: str | None, session_type: SessionType, verifier: str | None = None
+    ) -> Session:
+        """The same, once: from then on the token opens nothing.
+
+        A restart of this process forgets that.
+        """
         session, claims = self._read(token, session_type, verifier)
         now = time.time()
         self._redeemed = {name: until for name, until in self._redeemed.items() if until > now}
@@ -87,21 +107,29 @@ class SessionTokens:
             )
             session = Session(claims["sub"], int(claims["rank"]), SessionType(claims["type"]))
         except (*UNREADABLE, KeyError, TypeError, ValueError) as error:
-            raise NotOpened("The session's token is not valid, or has expired.") from error
+            raise InvalidSessionToken(
+                "The session's token is not valid, or has expired."
+            ) from error
         challenge = claims.get("challenge")
         proof = hashlib.sha256((verifier or "").encode(errors="replace")).hexdigest()
         wanted = str(challenge).encode(errors="replace")
         if challenge is not None and not hmac.compare_digest(proof.encode(), wanted):
-            raise NotOpened("The token opens nothing without its verifier, which only the client has.")
+            raise InvalidSessionToken(
+                "The token opens nothing without its verifier, which only the client has."
+            )
         if session.session_type is not session_type:
-            raise NotOpened(f"The token is for {session.session_type}, not for {session_type}.", is_known=True)
+            raise InvalidSessionToken(
+                f"The token is for {session.session_type}, not for {session_type}.", is_known=True
+            )
         if claims["jti"] in self._redeemed:
-            raise NotOpened("The session's token was used before; ask for a new session.")
+            raise InvalidSessionToken("The session's token was used before; ask for a new session.")
         return session, claims
 
 
 def _secret(file: Path) -> bytes:
-    """The secret in the file, which is made if it is missing; two processes that make it at once agree."""
+    """The secret in the file, which is made if it is missing; two processes that make it at once
+    agree.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     new = file.with_name(f"{file.name}.{os.getpid()}")
     if not file.exists():

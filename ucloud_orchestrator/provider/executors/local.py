@@ -14,20 +14,24 @@ import psij
 import psutil
 
 from ucloud_orchestrator.models.job import Job
-from ucloud_orchestrator.provider.executors.base import ReplicaStart, Standing
+from ucloud_orchestrator.provider.executors.base import JobObservation, ReplicaStart
 from ucloud_orchestrator.provider.executors.replica import Phase, Replica
-from ucloud_orchestrator.provider.sandbox.exec import WayIn, enter
+from ucloud_orchestrator.provider.sandbox.exec import ExecTarget, exec_command
 
 MAXIMUM_REPLICAS = 64
-"""Of a job: all of them are processes of one machine, each with a network and with files for each of the others."""
-BEGIN_PATIENCE = 2.0
-"""Seconds that rank 0 may take to begin, which needs some milliseconds; then the others wait for the next look."""
+"""Of a job: all of them are processes of one machine, each with a network and with files for each
+of the others.
+"""
+BEGIN_TIMEOUT = 2.0
+"""Seconds that rank 0 may take to begin, which needs some milliseconds; then the others wait for
+the next look.
+"""
 BEGIN_INTERVAL = 0.01
 """Seconds between two looks whether it has."""
 
 
 @dataclass
-class _Local:
+class _LocalJob:
     replicas: list[Replica]
     psij_jobs: dict[int, psij.Job] = field(default_factory=dict)
     """Of each rank that this process has started, the last."""
@@ -41,8 +45,10 @@ class _Local:
         return psij_job.native_id is None or psutil.pid_exists(int(psij_job.native_id))
 
     async def begins(self, replica: Replica) -> bool:
-        """Wait until a replica that was started has begun; False if it does not in time, or has come to nothing."""
-        until = time.monotonic() + BEGIN_PATIENCE
+        """Wait until a replica that was started has begun; False if it does not in time, or has
+        come to nothing.
+        """
+        until = time.monotonic() + BEGIN_TIMEOUT
         while not replica.has_begun and self.may_begin(replica.rank) and time.monotonic() < until:  # noqa: ASYNC110
             await asyncio.sleep(BEGIN_INTERVAL)
         return replica.has_begun
@@ -58,7 +64,7 @@ class LocalExecutor:
     def __init__(self, control: Callable[[str, int], Path]) -> None:
         self._control = control
         self._executor = psij.JobExecutor.get_instance("local")
-        self._jobs: dict[str, _Local] = {}
+        self._jobs: dict[str, _LocalJob] = {}
 
     def tell(self, news: Callable[[], None]) -> None:
         """PSI/J says when a process has started or ended."""
@@ -72,27 +78,34 @@ class LocalExecutor:
     async def look(self, jobs: Sequence[Job]) -> None:
         """Nothing to ask: the control folders are at hand."""
 
-    def standing(self, job: Job) -> Standing:
+    def standing(self, job: Job) -> JobObservation:
         """What the control folders and this machine's processes say now."""
         local = self._local(job)
-        may_begin = [local.may_begin(replica.rank) for replica in local.replicas]  # before what it has come to is read
+        may_begin = [
+            local.may_begin(replica.rank) for replica in local.replicas
+        ]  # before what it has come to is read
         conditions = [replica.condition() for replica in local.replicas]
         are_waited_for = [
-            condition.phase is Phase.NOT_STARTED and may for condition, may in zip(conditions, may_begin, strict=True)
+            condition.phase is Phase.NOT_STARTED and may
+            for condition, may in zip(conditions, may_begin, strict=True)
         ]
-        return Standing(conditions, is_settled=not any(are_waited_for))
+        return JobObservation(conditions, is_settled=not any(are_waited_for))
 
-    def was_started(self, job: Job) -> bool | None:
-        """Whether all replicas have begun; one whose wrapper ended before that is to be started again."""
+    def is_started(self, job: Job) -> bool | None:
+        """Whether all replicas have begun; one whose wrapper ended before that is to be started
+        again.
+        """
         standing = self.standing(job)
         if all(condition.phase is not Phase.NOT_STARTED for condition in standing.conditions):
             return True
         return False if standing.is_settled else None
 
     async def start(self, job: Job, work: Path, replicas: Sequence[ReplicaStart]) -> None:
-        """Start those that have not begun; the others follow rank 0, or are left to the next attempt.
+        """Start those that have not begun; the others follow rank 0, or are left to the next
+        attempt.
 
-        Rank 0's network serves them all, and would end with the first of them if rank 0 did not hold it yet.
+        Rank 0's network serves them all, and would end with the first of them if rank 0 did not
+        hold it yet.
         """
         local = self._local(job)
         for start in replicas:
@@ -125,16 +138,18 @@ class LocalExecutor:
         """Nothing runs any more."""
         self._jobs.pop(job_id, None)
 
-    def way_into(self, job: Job, rank: int) -> WayIn | None:
+    def exec_target(self, job: Job, rank: int) -> ExecTarget | None:
         """How a program comes into a replica; None if it does not run, or there is no such rank."""
         replicas = self._local(job).replicas
         wrapper = replicas[rank].wrapper if 0 <= rank < len(replicas) else None
-        return None if wrapper is None else WayIn(partial(enter, wrapper), wrapper)
+        return None if wrapper is None else ExecTarget(partial(exec_command, wrapper), wrapper)
 
-    def _local(self, job: Job) -> _Local:
+    def _local(self, job: Job) -> _LocalJob:
         if job.id not in self._jobs:
             ranks = range(job.specification.replicas)
-            self._jobs[job.id] = _Local([Replica(rank, self._control(job.id, rank)) for rank in ranks])
+            self._jobs[job.id] = _LocalJob(
+                [Replica(rank, self._control(job.id, rank)) for rank in ranks]
+            )
         return self._jobs[job.id]
 
     def _signal(self, job: Job, number: signal.Signals) -> None:

@@ -1,8 +1,10 @@
-"""One replica of a job: how it is started once, watched, stopped, and what it left; all read from its control folder.
+"""One replica of a job: how it is started once, watched, stopped, and what it left; all read from
+its control folder.
 
-The control folder is the truth, because it outlives this process: `started` is made by the wrapper before the program
-runs (so a second start refuses itself), `pid` names the wrapper, and `exit-code` comes when the program has ended.
-PSI/J starts the wrapper; its own states are not used, since after a restart it cannot know an exit code.
+The control folder is the truth, because it outlives this process: `started` is made by the wrapper
+before the program runs (so a second start refuses itself), `pid` names the wrapper, and `exit-code`
+comes when the program has ended. PSI/J starts the wrapper; its own states are not used, since after
+a restart it cannot know an exit code.
 """
 
 from __future__ import annotations
@@ -34,15 +36,18 @@ echo $? > "$control/exit-code.new" && mv "$control/exit-code.new" "$control/exit
 """
 """Runs the rest of its arguments as they are; nothing that a user gave is read by the shell.
 
-What waits at the pipe `hold`, such as the replica's network, ends with the wrapper, once `pid` is there.
+What waits at the pipe `hold`, such as the replica's network, ends with the wrapper, once `pid` is
+there.
 """
 
 STARTER = (sys.executable, "-I", "-S")
 """The interpreter of the starter; without packages, so that it is there at once."""
 STOP_GRACE = 2.0
 """Seconds between SIGTERM and SIGKILL."""
-START_PATIENCE = 10.0
-"""Seconds after which a replica that was begun but has neither a process nor an exit code counts as vanished."""
+START_TIMEOUT = 10.0
+"""Seconds after which a replica that was begun but has neither a process nor an exit code counts as
+vanished.
+"""
 
 
 class Phase(Enum):
@@ -55,8 +60,10 @@ class Phase(Enum):
 
 
 @dataclass(frozen=True)
-class Condition:
-    """A replica's phase, and its exit code and when it ended (seconds since the epoch) if it has ended by itself."""
+class ReplicaStatus:
+    """A replica's phase, and its exit code and when it ended (seconds since the epoch) if it has
+    ended by itself.
+    """
 
     phase: Phase
     exit_code: int | None = None
@@ -83,11 +90,20 @@ class Replica:
         self._missing_since: float | None = None
 
     def start(
-        self, executor: psij.JobExecutor, command: Sequence[str], work: Path, stdout: Path, stderr: Path
+        self,
+        executor: psij.JobExecutor,
+        command: Sequence[str],
+        work: Path,
+        stdout: Path,
+        stderr: Path,
     ) -> psij.Job:
-        """Have PSI/J start it, by the starter. A second start of the same replica ends at once, without an effect."""
+        """Have PSI/J start it, by the starter.
+
+        A second start of the same replica ends at once, without an effect.
+        """
         specification = psij.JobSpec(
-            executable="/usr/bin/setsid",  # so that a Ctrl-C at the provider's terminal does not reach jobs
+            # So that a Ctrl-C at the provider's terminal does not reach jobs
+            executable="/usr/bin/setsid",
             arguments=[
                 "--wait",
                 "/bin/sh",
@@ -108,21 +124,23 @@ class Replica:
         executor.submit(job)
         return job
 
-    def condition(self) -> Condition:
+    def condition(self) -> ReplicaStatus:
         """What the control folder and the machine's processes say now."""
         with contextlib.suppress(FileNotFoundError, ValueError):
             file = self._control / "exit-code"
-            return Condition(Phase.ENDED, int(file.read_text()), file.stat().st_mtime)
+            return ReplicaStatus(Phase.ENDED, int(file.read_text()), file.stat().st_mtime)
         if not (self._control / "started").is_dir():
-            return Condition(Phase.NOT_STARTED)
+            return ReplicaStatus(Phase.NOT_STARTED)
         if self._wrapper() is not None:
             self._missing_since = None
-            return Condition(Phase.RUNNING)
+            return ReplicaStatus(Phase.RUNNING)
         # The wrapper may be between two of its steps: only a lasting absence counts.
         now = time.monotonic()
         self._missing_since = self._missing_since or now
-        patience = 1.0 if (self._control / "pid").exists() else START_PATIENCE
-        return Condition(Phase.VANISHED if now - self._missing_since > patience else Phase.RUNNING)
+        timeout = 1.0 if (self._control / "pid").exists() else START_TIMEOUT
+        return ReplicaStatus(
+            Phase.VANISHED if now - self._missing_since > timeout else Phase.RUNNING
+        )
 
     @property
     def has_begun(self) -> bool:
@@ -136,7 +154,10 @@ class Replica:
         return None if process is None else process.pid
 
     def stop(self) -> None:
-        """Ask its processes to end; ask again after a grace period, and they are killed. To be called repeatedly."""
+        """Ask its processes to end; ask again after a grace period, and they are killed.
+
+        To be called repeatedly.
+        """
         wrapper = self._wrapper()
         if wrapper is None:
             return
@@ -155,17 +176,23 @@ class Replica:
             _signal(self._programs(wrapper), number)
 
     def _wrapper(self) -> psutil.Process | None:
-        """The wrapper's process; another process that has got the same number since is not taken for it."""
+        """The wrapper's process; another process that has got the same number since is not taken
+        for it.
+        """
         try:
             process = psutil.Process(int((self._control / "pid").read_text()))
-            is_ours = str(self._control) in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
+            is_ours = (
+                str(self._control) in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
+            )
         except (OSError, ValueError, psutil.Error):
             return None
         return process if is_ours else None
 
     @staticmethod
     def _programs(wrapper: psutil.Process) -> list[psutil.Process]:
-        """What runs inside the sandbox; not bubblewrap, whose end would take the programs' own with it."""
+        """What runs inside the sandbox; not bubblewrap, whose end would take the programs' own with
+        it.
+        """
         programs = []
         with contextlib.suppress(psutil.Error):
             for process in wrapper.children(recursive=True):

@@ -1,1 +1,4 @@
-"""TODO"""
+"""The files of drives and of jobs: mounts, and the collection of output.
+
+Imported by `provider.jobs`, `provider.sandbox` and `provider.executors`.
+"""

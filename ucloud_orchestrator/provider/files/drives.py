@@ -11,13 +11,15 @@ from ucloud_orchestrator.models.parameter_values import FileValue
 from ucloud_orchestrator.models.paths import OutsideDrive, resolve_inside, split
 
 
-class FileRefused(ValueError):
+class InvalidPath(ValueError):
     """The path names nothing that a job may use; the text says why."""
 
 
 @dataclass(frozen=True)
 class Mount:
-    """A file or folder of a drive for a job: where it really is, so that no part of `inside` is a link."""
+    """A file or folder of a drive for a job: where it really is, so that no part of `inside` is a
+    link.
+    """
 
     drive: Path
     inside: str
@@ -31,32 +33,32 @@ class Drives:
         self._folders = {name: folder.resolve() for name, folder in folders.items()}
 
     def resolve(self, path: str) -> Path:
-        """The file or folder of `/<drive>/<path in the drive>`. Raises `FileRefused`.
+        """The file or folder of `/<drive>/<path in the drive>`. Raises `InvalidPath`.
 
         Links are followed first, so one that leads out of the drive is refused.
         """
         drive, inside = split(path)
         folder = self._folders.get(drive)
         if folder is None:
-            raise FileRefused(f"There is no drive {drive!r} for {path}.")
+            raise InvalidPath(f"There is no drive {drive!r} for {path}.")
         try:
             return resolve_inside(folder, inside)
         except FileNotFoundError as error:
-            raise FileRefused(f"There is no file {path}.") from error
+            raise InvalidPath(f"There is no file {path}.") from error
         except OutsideDrive as error:
-            raise FileRefused(f"{path} is not inside its drive.") from error
+            raise InvalidPath(f"{path} is not inside its drive.") from error
 
     def mounts(self, job: Job) -> dict[str, Mount]:
-        """What is mounted below `/work`, by its name there. Raises `FileRefused`."""
+        """What is mounted below `/work`, by its name there. Raises `InvalidPath`."""
         mounts: dict[str, Mount] = {}
         for value in (*job.specification.parameters.values(), *job.specification.resources):
             if not isinstance(value, FileValue):
                 continue
             name = value.path.rstrip("/").rpartition("/")[2]
             if name == ".":
-                raise FileRefused(f"{value.path} does not end in the name of a file.")
+                raise InvalidPath(f"{value.path} does not end in the name of a file.")
             if name in mounts:
-                raise FileRefused(f"Two files are named {name!r}.")
+                raise InvalidPath(f"Two files are named {name!r}.")
             source = self.resolve(value.path)
             drive = self._folders[split(value.path)[0]]
             mounts[name] = Mount(drive, str(source.relative_to(drive)), value.read_only)

@@ -1,4 +1,7 @@
-"""What a job leaves: its output is kept, the rest of its files is deleted. Links are never followed."""
+"""What a job leaves: its output is kept, the rest of its files is deleted.
+
+Links are never followed.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,12 @@ from ucloud_orchestrator.provider.sandbox import launcher
 log = logging.getLogger(__name__)
 
 
-class OutputRefused(ValueError):
+class OutputError(ValueError):
     """The job's output folder is not what it should be; the text says why."""
 
 
 def make_folder(drive: Path, inside: str) -> Path:
-    """The folder at that path of a drive, made if it is not there. Raises `OutputRefused`.
+    """The folder at that path of a drive, made if it is not there. Raises `OutputError`.
 
     Other jobs may write into the drive too: where they have put a link, nothing is written.
     """
@@ -32,20 +35,27 @@ def make_folder(drive: Path, inside: str) -> Path:
 
 
 def make_log(file: Path) -> Path:
-    """The file for a replica's log, made if it is not there. Raises `OutputRefused` where there is a link or a pipe."""
+    """The file for a replica's log, made if it is not there.
+
+    Raises `OutputError` where there is a link or a pipe.
+    """
     try:
         os.close(launcher.open_log(str(file)))
     except OSError as error:
-        raise OutputRefused(f"The log {file.name} cannot be written: {error.strerror}.") from error
+        raise OutputError(f"The log {file.name} cannot be written: {error.strerror}.") from error
     return file
 
 
-def collect(work: Path, output: Path, patterns: Sequence[str], mounts: Collection[str]) -> list[str]:
-    """Move what matches a pattern from the work folder to the output; returns what could not be moved.
+def collect(
+    work: Path, output: Path, patterns: Sequence[str], mounts: Collection[str]
+) -> list[str]:
+    """Move what matches a pattern from the work folder to the output; returns what could not be
+    moved.
 
-    A pattern is a path below the work folder, in which `*`, `?` and `[...]` stand for anything but a slash; a folder
-    that matches is moved with all that is in it. `mounts` are the names that belong to mounted files. A name that the
-    output has already gets a number. May be repeated after a crash. The output is `<drive>/Jobs/<job>`.
+    A pattern is a path below the work folder, in which `*`, `?` and `[...]` stand for anything but
+    a slash; a folder that matches is moved with all that is in it. `mounts` are the names that
+    belong to mounted files. A name that the output has already gets a number. May be repeated after
+    a crash. The output is `<drive>/Jobs/<job>`.
     """
     drive = output.parents[1]
     failed = []
@@ -57,7 +67,7 @@ def collect(work: Path, output: Path, patterns: Sequence[str], mounts: Collectio
         try:
             with _opened(drive, output.relative_to(drive) / relative.parent) as folder:
                 _move(path, _free(folder / relative.name))
-        except (OSError, OutputRefused, shutil.Error) as error:
+        except (OSError, OutputError, shutil.Error) as error:
             log.warning("The output %s could not be kept: %s", path, error)
             failed.append(str(relative))
     return failed
@@ -78,7 +88,9 @@ def delete(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _opened(drive: Path, inside: Path) -> Iterator[Path]:
-    """A folder of a drive, made if it is not there, by a path that leads to it whatever other jobs put in its place."""
+    """A folder of a drive, made if it is not there, by a path that leads to it whatever other jobs
+    put in its place.
+    """
     number = os.open(drive, os.O_PATH | os.O_DIRECTORY)
     try:
         for name in inside.parts:
@@ -87,8 +99,11 @@ def _opened(drive: Path, inside: Path) -> Iterator[Path]:
             try:
                 inner = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=number)
             except NotADirectoryError as error:
-                text = f"The output cannot be written to {inside}, because {name} is not a folder there."
-                raise OutputRefused(text) from error
+                text = (
+                    f"The output cannot be written to {inside}, because {name} is not a folder "
+                    "there."
+                )
+                raise OutputError(text) from error
             os.close(number)
             number = inner
         yield Path(f"/proc/self/fd/{number}")

@@ -1,4 +1,6 @@
-"""The provider's own memory (SQLite): jobs taken, jobs never to be taken, and what is yet to be reported."""
+"""The provider's own memory (SQLite): jobs taken, jobs never to be taken, and what is yet to be
+reported.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ class Table(DeclarativeBase):
     """The base of the tables."""
 
 
-class TakenJob(Table):
+class JobRow(Table):
     """A job that this provider has accepted. `document` is its `Job` as it came."""
 
     __tablename__ = "jobs"
@@ -33,7 +35,7 @@ class TakenJob(Table):
     ended: Mapped[bool] = mapped_column(Boolean, default=False, index=True)
 
 
-class RefusedJob(Table):
+class TombstoneRow(Table):
     """A job whose end came before its beginning: a create that arrives later must not start it."""
 
     __tablename__ = "refused_jobs"
@@ -52,7 +54,8 @@ class Report(Table):
 
 
 class Meter(Table):
-    """Since when a job has run (milliseconds since the epoch), and how many units of it have become charges.
+    """Since when a job has run (milliseconds since the epoch), and how many units of it have become
+    charges.
 
     Where it waited in between, `started_at` is later by that time.
     """
@@ -65,7 +68,9 @@ class Meter(Table):
 
 
 class MeterPause(Table):
-    """A job that ran and waits again: its meter stands still at what it had used by then (milliseconds)."""
+    """A job that ran and waits again: its meter stands still at what it had used by then
+    (milliseconds).
+    """
 
     __tablename__ = "meter_pauses"
 
@@ -83,12 +88,12 @@ class DueCharge(Table):
     document: Mapped[str] = mapped_column(Text)
 
 
-class TerminatedBefore(Exception):
+class JobAlreadyTerminated(Exception):
     """The job was terminated before it was created."""
 
 
 @dataclass(frozen=True)
-class Taken:
+class JobRecord:
     """A job and how far it has come."""
 
     job: Job
@@ -97,7 +102,7 @@ class Taken:
     ended: bool
 
 
-class Ledger:
+class JobDatabase:
     """Reads and writes of the provider's memory; every method is one transaction."""
 
     def __init__(self, file: Path) -> None:
@@ -118,19 +123,28 @@ class Ledger:
     async def check(self) -> None:
         """Read anything of the database. Raises if it does not answer."""
         async with self._engine.connect() as connection:
-            await connection.execute(select(RefusedJob.id).limit(1))
+            await connection.execute(select(TombstoneRow.id).limit(1))
 
     async def take(self, jobs: Sequence[Job]) -> list[Job]:
-        """Accept all jobs or none; returns those that are new. Raises `TerminatedBefore`."""
+        """Accept all jobs or none; returns those that are new. Raises `JobAlreadyTerminated`."""
         new = []
         async with self._engine.begin() as connection:
             for job in jobs:
                 flags = {"stop_requested": False, "running_reported": False, "ended": False}
                 row = {"id": job.id, "document": _document(job), **flags}
-                inserted = await connection.execute(insert(TakenJob).values(row).on_conflict_do_nothing())
-                # Only after the first write: SQLite begins the transaction there, so what was read before may be old.
-                if (await connection.execute(select(RefusedJob.id).where(RefusedJob.id == job.id))).first():
-                    raise TerminatedBefore(f"The job {job.id} was terminated before it was created.")
+                inserted = await connection.execute(
+                    insert(JobRow).values(row).on_conflict_do_nothing()
+                )
+                # Only after the first write: SQLite begins the transaction there, so what was read
+                # before may be old.
+                if (
+                    await connection.execute(
+                        select(TombstoneRow.id).where(TombstoneRow.id == job.id)
+                    )
+                ).first():
+                    raise JobAlreadyTerminated(
+                        f"The job {job.id} was terminated before it was created."
+                    )
                 if inserted.rowcount:
                     new.append(job)
         return new
@@ -140,55 +154,78 @@ class Ledger:
         async with self._engine.begin() as connection:
             for job_id in job_ids:
                 found = await connection.execute(
-                    update(TakenJob).where(TakenJob.id == job_id).values(stop_requested=True)
+                    update(JobRow).where(JobRow.id == job_id).values(stop_requested=True)
                 )
                 if not found.rowcount:
-                    await connection.execute(insert(RefusedJob).values(id=job_id).on_conflict_do_nothing())
+                    await connection.execute(
+                        insert(TombstoneRow).values(id=job_id).on_conflict_do_nothing()
+                    )
 
-    async def find(self, job_id: str) -> Taken | None:
+    async def find(self, job_id: str) -> JobRecord | None:
         """A job that was taken."""
         async with self._engine.connect() as connection:
-            row = (await connection.execute(select(TakenJob.__table__).where(TakenJob.id == job_id))).first()
+            row = (
+                await connection.execute(select(JobRow.__table__).where(JobRow.id == job_id))
+            ).first()
         return None if row is None else _taken(row)
 
-    async def live(self) -> list[Taken]:
+    async def live(self) -> list[JobRecord]:
         """All jobs that have not ended."""
         async with self._engine.connect() as connection:
-            rows = (await connection.execute(select(TakenJob.__table__).where(TakenJob.ended.is_(False)))).all()
+            rows = (
+                await connection.execute(select(JobRow.__table__).where(JobRow.ended.is_(False)))
+            ).all()
         return [_taken(row) for row in rows]
 
     async def replace(self, job: Job) -> None:
         """Keep a changed job, such as one with a longer allocation."""
         async with self._engine.begin() as connection:
-            await connection.execute(update(TakenJob).where(TakenJob.id == job.id).values(document=_document(job)))
+            await connection.execute(
+                update(JobRow).where(JobRow.id == job.id).values(document=_document(job))
+            )
 
     async def note_running(self, job_id: str, now: int, report: JobUpdate | None) -> None:
-        """Note that the job runs, and what is to be reported of it; None if the answer to `create` says it."""
+        """Note that the job runs, and what is to be reported of it; None if the answer to `create`
+        says it.
+        """
         meter = {"job_id": job_id, "started_at": now, "charged": 0}
         async with self._engine.begin() as connection:
-            await connection.execute(update(TakenJob).where(TakenJob.id == job_id).values(running_reported=True))
+            await connection.execute(
+                update(JobRow).where(JobRow.id == job_id).values(running_reported=True)
+            )
             await connection.execute(insert(Meter).values(meter).on_conflict_do_nothing())
-            used = (await connection.execute(select(MeterPause.used).where(MeterPause.job_id == job_id))).scalar()
+            used = (
+                await connection.execute(select(MeterPause.used).where(MeterPause.job_id == job_id))
+            ).scalar()
             if used is not None:
-                await connection.execute(update(Meter).where(Meter.job_id == job_id).values(started_at=now - used))
+                await connection.execute(
+                    update(Meter).where(Meter.job_id == job_id).values(started_at=now - used)
+                )
                 await connection.execute(delete(MeterPause).where(MeterPause.job_id == job_id))
             if report is not None:
                 await connection.execute(insert(Report).values(_report(job_id, report)))
 
     async def note_requeued(self, job_id: str, now: int, report: JobUpdate) -> None:
-        """Note that a job which ran waits again, and what is to be reported of that; its meter stands still."""
+        """Note that a job which ran waits again, and what is to be reported of that; its meter
+        stands still.
+        """
         used = select(Meter.job_id, now - Meter.started_at).where(Meter.job_id == job_id)
         async with self._engine.begin() as connection:
-            await connection.execute(update(TakenJob).where(TakenJob.id == job_id).values(running_reported=False))
+            await connection.execute(
+                update(JobRow).where(JobRow.id == job_id).values(running_reported=False)
+            )
             await connection.execute(insert(MeterPause).from_select(["job_id", "used"], used))
             await connection.execute(insert(Report).values(_report(job_id, report)))
 
     async def meter(self, job_id: str, until: int) -> tuple[int, int] | None:
-        """For how many milliseconds the job has run until then, and how many units of that have become charges.
+        """For how many milliseconds the job has run until then, and how many units of that have
+        become charges.
 
         None if it never ran.
         """
-        statement = select(Meter.started_at, Meter.charged, MeterPause.used).where(Meter.job_id == job_id)
+        statement = select(Meter.started_at, Meter.charged, MeterPause.used).where(
+            Meter.job_id == job_id
+        )
         statement = statement.outerjoin(MeterPause, MeterPause.job_id == Meter.job_id)
         async with self._engine.connect() as connection:
             row = (await connection.execute(statement)).first()
@@ -201,12 +238,16 @@ class Ledger:
         row = {"job_id": job_id, "document": charge.model_dump_json(by_alias=True)}
         async with self._engine.begin() as connection:
             await connection.execute(
-                update(Meter).where(Meter.job_id == job_id).values(charged=Meter.charged + charge.units)
+                update(Meter)
+                .where(Meter.job_id == job_id)
+                .values(charged=Meter.charged + charge.units)
             )
             await connection.execute(insert(DueCharge).values(row))
 
     async def due_charges(self, job_id: str) -> list[tuple[int, Charge]]:
-        """The charges of a job that were not taken yet, with the numbers under which they are kept."""
+        """The charges of a job that were not taken yet, with the numbers under which they are
+        kept.
+        """
         statement = select(DueCharge.number, DueCharge.document).where(DueCharge.job_id == job_id)
         async with self._engine.connect() as connection:
             rows = (await connection.execute(statement.order_by(DueCharge.number))).all()
@@ -220,8 +261,10 @@ class Ledger:
     async def report_end(self, job_id: str, reports: Sequence[JobUpdate]) -> None:
         """Note that the job has ended, and what is to be reported of it, oldest first."""
         async with self._engine.begin() as connection:
-            await connection.execute(update(TakenJob).where(TakenJob.id == job_id).values(ended=True))
-            await connection.execute(insert(Report).values([_report(job_id, report) for report in reports]))
+            await connection.execute(update(JobRow).where(JobRow.id == job_id).values(ended=True))
+            await connection.execute(
+                insert(Report).values([_report(job_id, report) for report in reports])
+            )
 
     async def report(self, job_id: str, report: JobUpdate) -> None:
         """Note something to be reported about a job, known or not."""
@@ -229,7 +272,9 @@ class Ledger:
             await connection.execute(insert(Report).values(_report(job_id, report)))
 
     async def pending_reports(self, job_id: str) -> list[tuple[int, JobUpdate]]:
-        """What is to be reported of a job, oldest first, with the numbers under which it is kept."""
+        """What is to be reported of a job, oldest first, with the numbers under which it is
+        kept.
+        """
         statement = select(Report.number, Report.document).where(Report.job_id == job_id)
         async with self._engine.connect() as connection:
             rows = (await connection.execute(statement.order_by(Report.number))).all()
@@ -252,21 +297,25 @@ class Ledger:
         return reports, charges
 
     async def forget_reports(self, job_id: str, numbers: Sequence[int]) -> None:
-        """Delete reports of a job that were taken; with those of its end goes what nobody needs any more of it."""
+        """Delete reports of a job that were taken; with those of its end goes what nobody needs any
+        more of it.
+        """
         async with self._engine.begin() as connection:
             await connection.execute(delete(Report).where(Report.number.in_(numbers)))
             left = union(
                 select(Report.job_id).where(Report.job_id == job_id),
                 select(DueCharge.job_id).where(DueCharge.job_id == job_id),
             )
-            ended = select(TakenJob.document).where(TakenJob.id == job_id, TakenJob.ended.is_(True))
+            ended = select(JobRow.document).where(JobRow.id == job_id, JobRow.ended.is_(True))
             row = (await connection.execute(ended)).first()
             if row is None or (await connection.execute(left)).first():
                 return
             job = Job.model_validate_json(row.document)
             # What the orchestrator had resolved may hold secrets, such as licenses.
             bare = job.model_copy(update={"status": JobStatus(state=job.status.state)})
-            await connection.execute(update(TakenJob).where(TakenJob.id == job_id).values(document=_document(bare)))
+            await connection.execute(
+                update(JobRow).where(JobRow.id == job_id).values(document=_document(bare))
+            )
             for table in (Meter, MeterPause):
                 await connection.execute(delete(table).where(table.job_id == job_id))
 
@@ -294,8 +343,8 @@ def _report(job_id: str, report: JobUpdate) -> dict[str, str]:
     return {"job_id": job_id, "document": report.model_dump_json(by_alias=True, exclude_none=True)}
 
 
-def _taken(row: object) -> Taken:
-    return Taken(
+def _taken(row: object) -> JobRecord:
+    return JobRecord(
         job=Job.model_validate_json(row.document),  # type: ignore[attr-defined]
         stop_requested=row.stop_requested,  # type: ignore[attr-defined]
         running_reported=row.running_reported,  # type: ignore[attr-defined]

@@ -37,5 +37,5 @@ class JobFolders:
         return self._home / "Jobs" / job_id
 
     def make_output(self, job_id: str) -> Path:
-        """Its output folder, made if it is not there. Raises `OutputRefused`, `OSError`."""
+        """Its output folder, made if it is not there. Raises `OutputError`, `OSError`."""
         return output_files.make_folder(self._home, f"Jobs/{job_id}")

@@ -1,4 +1,6 @@
-"""What a job's use costs so far, as charges: pure, from its product, its times and what was charged before."""
+"""What a job's use costs so far, as charges: pure, from its product, its times and what was charged
+before.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,12 @@ from ucloud_orchestrator.models.provider_api import Charge
 
 
 def due_charge(job: Job, used: int, charged: int, interval: int | None) -> Charge | None:
-    """The next charge of a job that has run for `used` milliseconds, of which `charged` units are charged.
+    """The next charge of a job that has run for `used` milliseconds, of which `charged` units are
+    charged.
 
-    With an `interval` (milliseconds) only whole ones are charged; without it, at the job's end, every begun unit is.
-    None if the product is free or nothing is due. The charge's id follows from its units, so a repeat has the same.
+    With an `interval` (milliseconds) only whole ones are charged; without it, at the job's end,
+    every begun unit is. None if the product is free or nothing is due. The charge's id follows from
+    its units, so a repeat has the same.
     """
     try:
         product = Product.model_validate(job.status.resolved_product)
@@ -26,4 +30,8 @@ def due_charge(job: Job, used: int, charged: int, interval: int | None) -> Charg
     units = units_of(product.unit_of_price, counted) if counted else 0
     if units <= charged:
         return None
-    return Charge(charge_id=f"{charged + 1}-{units}", units=units - charged, periods=job.specification.replicas)
+    return Charge(
+        charge_id=f"{charged + 1}-{units}",
+        units=units - charged,
+        periods=job.specification.replicas,
+    )

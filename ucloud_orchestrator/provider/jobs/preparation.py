@@ -1,4 +1,6 @@
-"""What a job needs before its replicas run: its folders, its network, and the command of each rank."""
+"""What a job needs before its replicas run: its folders, its network, and the command of each
+rank.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +16,17 @@ from ucloud_orchestrator.provider.executors.slurm import peers
 from ucloud_orchestrator.provider.files import output_files
 from ucloud_orchestrator.provider.files.drives import Drives, Mount
 from ucloud_orchestrator.provider.jobs.directories import JobFolders
-from ucloud_orchestrator.provider.network.networks import Entrance, Networks
+from ucloud_orchestrator.provider.network.networks import NetworkAttachment, Networks
 from ucloud_orchestrator.provider.sandbox import bubblewrap
 from ucloud_orchestrator.provider.settings import ProviderSettings
 
 
-class Starts:
+class JobPreparation:
     """Prepares the replicas of jobs. May be repeated after a crash."""
 
-    def __init__(self, settings: ProviderSettings, folders: JobFolders, drives: Drives, networks: Networks) -> None:
+    def __init__(
+        self, settings: ProviderSettings, folders: JobFolders, drives: Drives, networks: Networks
+    ) -> None:
         self._system_folders = settings.system_folders
         self._folders = folders
         self._drives = drives
@@ -31,23 +35,33 @@ class Starts:
     async def prepare(self, job: Job, executor: Executor) -> list[ReplicaStart]:
         """What is to run, of the ranks that have not begun.
 
-        Raises `FileRefused`, `OutputRefused`, `NoNetwork`, `NetworkFailed`, `OSError`.
+        Raises `InvalidPath`, `OutputError`, `NetworkNotFound`, `NetworkError`, `OSError`.
         """
         mounts = await asyncio.to_thread(self._make_folders, job)
         if not executor.assigns_hosts:
             await self._networks.begin(job)
         conditions = executor.standing(job).conditions
-        ranks = [rank for rank, condition in enumerate(conditions) if condition.phase is Phase.NOT_STARTED]
-        return await asyncio.to_thread(lambda: [self._replica(job, rank, executor, mounts) for rank in ranks])
+        ranks = [
+            rank
+            for rank, condition in enumerate(conditions)
+            if condition.phase is Phase.NOT_STARTED
+        ]
+        return await asyncio.to_thread(
+            lambda: [self._replica(job, rank, executor, mounts) for rank in ranks]
+        )
 
     def _make_folders(self, job: Job) -> dict[str, Mount]:
-        """Its output and its work folder, which may take copies of its inputs; returns the mounts."""
+        """Its output and its work folder, which may take copies of its inputs; returns the
+        mounts.
+        """
         mounts = self._drives.mounts(job)
         self._folders.make_output(job.id)
         bubblewrap.prepare_work(self._folders.work(job.id), mounts)
         return mounts
 
-    def _replica(self, job: Job, rank: int, executor: Executor, mounts: dict[str, Mount]) -> ReplicaStart:
+    def _replica(
+        self, job: Job, rank: int, executor: Executor, mounts: dict[str, Mount]
+    ) -> ReplicaStart:
         application, _ = resolved(job)
         ucloud = self._write_ucloud_files(job, rank, executor)
         environment = {
@@ -58,13 +72,15 @@ class Starts:
             "UCLOUD_RANK": str(rank),
         }
         licenses = job.status.resolved_licenses or {}
-        environment |= build_environment(application, job.specification.parameters, environment, licenses)
+        environment |= build_environment(
+            application, job.specification.parameters, environment, licenses
+        )
         # In Slurm the network is the node's own.
         if executor.assigns_hosts:
-            entrance = Entrance(etc=peers.etc(job, self._folders.control(job.id, rank)))
+            entrance = NetworkAttachment(etc=peers.etc(job, self._folders.control(job.id, rank)))
         else:
             entrance = self._networks.entrance(job.id, rank)
-        room = bubblewrap.Room(
+        room = bubblewrap.SandboxSpec(
             work=self._folders.work(job.id),
             ucloud=ucloud,
             mounts=mounts,
@@ -75,9 +91,12 @@ class Starts:
             etc=entrance.etc,
         )
         program = build_command_line(application, job.specification.parameters, licenses)
-        command = bubblewrap.enclosed([*executor.prefix, *program], room)
+        command = bubblewrap.sandbox_command([*executor.prefix, *program], room)
         output = self._folders.output(job.id)
-        stdout, stderr = (output_files.make_log(output / f"{stream}-{rank}.txt") for stream in ("stdout", "stderr"))
+        stdout, stderr = (
+            output_files.make_log(output / f"{stream}-{rank}.txt")
+            for stream in ("stdout", "stderr")
+        )
         return ReplicaStart(rank, command, ucloud, stdout, stderr)
 
     def _write_ucloud_files(self, job: Job, rank: int, executor: Executor) -> Path:
@@ -93,15 +112,24 @@ class Starts:
         }
         for name, line in lines.items():
             file = folder / name
-            if not file.exists() or file.read_text() != line + "\n":  # a job that runs already may be reading it
+            if (
+                not file.exists() or file.read_text() != line + "\n"
+            ):  # a job that runs already may be reading it
                 file.write_text(line + "\n")
         return folder
 
 
 def resolved(job: Job) -> tuple[Application, Tool]:
-    """The application and the tool that the orchestrator sends along with a job. Raises `pydantic.ValidationError`."""
-    document = job.status.resolved_application if isinstance(job.status.resolved_application, dict) else {}
-    return Application.model_validate(document.get("application")), Tool.model_validate(document.get("tool"))
+    """The application and the tool that the orchestrator sends along with a job.
+
+    Raises `pydantic.ValidationError`.
+    """
+    document = (
+        job.status.resolved_application if isinstance(job.status.resolved_application, dict) else {}
+    )
+    return Application.model_validate(document.get("application")), Tool.model_validate(
+        document.get("tool")
+    )
 
 
 def _cores(job: Job) -> int:

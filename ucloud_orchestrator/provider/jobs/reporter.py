@@ -1,4 +1,6 @@
-"""Tells the orchestrator what has happened: in order for each job, until it is taken, and never in a job's way."""
+"""Tells the orchestrator what has happened: in order for each job, until it is taken, and never in
+a job's way.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +16,20 @@ from client import JobClosed, ProviderClient, RequestRefused
 from ucloud_orchestrator.models.end_reason import NO_CREDITS
 from ucloud_orchestrator.models.job import JobUpdate
 from ucloud_orchestrator.models.provider_api import Charge, ChargeAnswer
-from ucloud_orchestrator.process.logging import about
-from ucloud_orchestrator.provider.jobs.database import Ledger
-from ucloud_orchestrator.provider.jobs.metrics import Figures
+from ucloud_orchestrator.process.logging import job_log_context
+from ucloud_orchestrator.provider.jobs.database import JobDatabase
+from ucloud_orchestrator.provider.jobs.metrics import ProviderMetrics
 
 log = logging.getLogger(__name__)
 
-FIRST_PAUSE = 0.5
-LONGEST_PAUSE = 15.0
+INITIAL_BACKOFF = 0.5
+MAX_BACKOFF = 15.0
 """Seconds; the pauses between attempts double up to the longest."""
-PATIENCE = 20.0
-"""Seconds that the orchestrator may take over one job's charges, and over its updates; then they are sent again."""
-SENT_AT_ONCE = 100
+TIMEOUT = 20.0
+"""Seconds that the orchestrator may take over one job's charges, and over its updates; then they
+are sent again.
+"""
+MAX_CONCURRENT_REPORTS = 100
 """Jobs whose reports may be under way at the same time."""
 
 
@@ -36,15 +40,18 @@ class Reports(Protocol):
         """Take the updates of one job. Raises `JobClosed` if nobody wants them any more."""
 
     async def charge(self, job_id: str, charges: Sequence[Charge]) -> ChargeAnswer:
-        """Take the charges of one job. Raises `JobClosed` or `RequestRefused` if they cannot be counted any more."""
+        """Take the charges of one job.
+
+        Raises `JobClosed` or `RequestRefused` if they cannot be counted any more.
+        """
 
 
 @dataclass
-class _Line:
+class _Delivery:
     """What is under way for a job, and until when it pauses after attempts that were in vain."""
 
     sending: asyncio.Task[None] | None = None
-    pause: float = FIRST_PAUSE
+    pause: float = INITIAL_BACKOFF
     until: float = 0.0
     complaint: str | None = None
 
@@ -57,10 +64,10 @@ class Reporter:
 
     def __init__(
         self,
-        ledger: Ledger,
+        ledger: JobDatabase,
         provider_id: str,
         waiting: asyncio.Event,
-        figures: Figures,
+        figures: ProviderMetrics,
         reports: Reports | None = None,
     ) -> None:
         self._ledger = ledger
@@ -68,12 +75,12 @@ class Reporter:
         self._waiting = waiting
         self._figures = figures
         self._reports = reports
-        self._lines: dict[str, _Line] = {}
-        self._slots = asyncio.Semaphore(SENT_AT_ONCE)
+        self._lines: dict[str, _Delivery] = {}
+        self._slots = asyncio.Semaphore(MAX_CONCURRENT_REPORTS)
 
     async def run(self) -> None:
         """Send until cancelled."""
-        pause = FIRST_PAUSE
+        pause = INITIAL_BACKOFF
         try:
             while True:
                 self._waiting.clear()
@@ -81,11 +88,13 @@ class Reporter:
                     await self._send_all()
                 except Exception as error:
                     self._figures.report_failed()
-                    log.warning("Reports wait for %.1f s, because they cannot be sent: %s", pause, error)
+                    log.warning(
+                        "Reports wait for %.1f s, because they cannot be sent: %s", pause, error
+                    )
                     await asyncio.sleep(pause)
-                    pause = min(2 * pause, LONGEST_PAUSE)
+                    pause = min(2 * pause, MAX_BACKOFF)
                     continue
-                pause = FIRST_PAUSE
+                pause = INITIAL_BACKOFF
                 await self._wait()
         finally:
             sending = [line.sending for line in self._lines.values() if line.sending is not None]
@@ -102,33 +111,41 @@ class Reporter:
                 await self._waiting.wait()
 
     async def _send_all(self) -> None:
-        """Begin to send the reports of each job of which none are under way, and that does not pause."""
+        """Begin to send the reports of each job of which none are under way, and that does not
+        pause.
+        """
         jobs = await self._ledger.unanswered_jobs()
-        for job_id in [job_id for job_id, line in self._lines.items() if line.sending is None and job_id not in jobs]:
+        for job_id in [
+            job_id
+            for job_id, line in self._lines.items()
+            if line.sending is None and job_id not in jobs
+        ]:
             del self._lines[job_id]
         if not jobs:
             return
         if self._reports is None:
             self._reports = await ProviderClient.connect(self._provider_id)
         for job_id in jobs:
-            line = self._lines.setdefault(job_id, _Line())
+            line = self._lines.setdefault(job_id, _Delivery())
             if line.sending is None and line.until <= time.monotonic():
                 line.sending = asyncio.create_task(self._attempt(self._reports, job_id, line))
 
-    async def _attempt(self, reports: Reports, job_id: str, line: _Line) -> None:
-        with about(job_id):
+    async def _attempt(self, reports: Reports, job_id: str, line: _Delivery) -> None:
+        with job_log_context(job_id):
             try:
                 async with self._slots:
                     await self._send(reports, job_id)
             except Exception as error:
                 self._figures.report_failed()
-                text = str(error) or f"no answer within {PATIENCE:.0f} s"
+                text = str(error) or f"no answer within {TIMEOUT:.0f} s"
                 if text != line.complaint:
-                    log.warning("Reports of job %s wait, because they were not taken: %s", job_id, text)
+                    log.warning(
+                        "Reports of job %s wait, because they were not taken: %s", job_id, text
+                    )
                 line.complaint, line.until = text, time.monotonic() + line.pause
-                line.pause = min(2 * line.pause, LONGEST_PAUSE)
+                line.pause = min(2 * line.pause, MAX_BACKOFF)
             else:
-                line.complaint, line.until, line.pause = None, 0.0, FIRST_PAUSE
+                line.complaint, line.until, line.pause = None, 0.0, INITIAL_BACKOFF
             finally:
                 line.sending = None
                 self._waiting.set()
@@ -142,13 +159,13 @@ class Reporter:
             await self._ledger.forget_charges([number for number, _ in charges])
         if updates:
             with contextlib.suppress(JobClosed):  # nobody wants to hear it any more
-                async with asyncio.timeout(PATIENCE):
+                async with asyncio.timeout(TIMEOUT):
                     await reports.update(job_id, [update for _, update in updates])
             await self._ledger.forget_reports(job_id, [number for number, _ in updates])
 
     async def _charge(self, reports: Reports, job_id: str, charges: Sequence[Charge]) -> None:
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 answer = await reports.charge(job_id, charges)
         except (JobClosed, RequestRefused) as error:
             log.error("Charges of job %s were not counted: %s", job_id, error)

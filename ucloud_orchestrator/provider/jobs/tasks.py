@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 Value = TypeVar("Value")
 
 
-class Kind(Enum):
+class TaskKind(Enum):
     """What is done for a job."""
 
     START = "start"
@@ -25,20 +25,23 @@ class Kind(Enum):
     END = "end"
 
 
-AT_ONCE = {Kind.START: 4, Kind.STOP: 16, Kind.END: 8}
+MAX_CONCURRENT = {TaskKind.START: 4, TaskKind.STOP: 16, TaskKind.END: 8}
 """For how many jobs it is done at the same time."""
 DELETED_AT_ONCE = 2
 """Folders of ended jobs that are deleted at the same time, as slowly as it takes."""
 
 
-class Actions:
-    """At most one action for each job. What a stop breaks off is done again after the next start."""
+class JobTasks:
+    """At most one action for each job.
+
+    What a stop breaks off is done again after the next start.
+    """
 
     def __init__(self) -> None:
-        self._slots = {kind: asyncio.Semaphore(number) for kind, number in AT_ONCE.items()}
+        self._slots = {kind: asyncio.Semaphore(number) for kind, number in MAX_CONCURRENT.items()}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         # Threads of their own: of those that all share there are few, and starts need them.
-        self._collecting = ThreadPoolExecutor(AT_ONCE[Kind.END], "collect")
+        self._collecting = ThreadPoolExecutor(MAX_CONCURRENT[TaskKind.END], "collect")
         self._deleting = ThreadPoolExecutor(DELETED_AT_ONCE, "delete")
 
     def is_busy(self, job_id: str) -> bool:
@@ -46,7 +49,11 @@ class Actions:
         return job_id in self._tasks
 
     def begin(
-        self, job_id: str, kind: Kind, action: Callable[[], Awaitable[None]], failed: Callable[[Exception], None]
+        self,
+        job_id: str,
+        kind: TaskKind,
+        action: Callable[[], Awaitable[None]],
+        failed: Callable[[Exception], None],
     ) -> None:
         """Do it, as soon as not too many are being done; `failed` is called with what it raises."""
 
@@ -64,14 +71,18 @@ class Actions:
     async def collect(self, function: Callable[[], Value]) -> Value:
         """Call a function that may move many files, in a thread."""
         context = contextvars.copy_context()
-        return await asyncio.get_running_loop().run_in_executor(self._collecting, context.run, function)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._collecting, context.run, function
+        )
 
     def delete(self, folder: Path) -> None:
         """Delete a folder, some time from now."""
         self._deleting.submit(contextvars.copy_context().run, _delete, folder)
 
     async def close(self) -> None:
-        """Break off what is being done; only what a thread has begun goes on, as far as it comes."""
+        """Break off what is being done; only what a thread has begun goes on, as far as it
+        comes.
+        """
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()

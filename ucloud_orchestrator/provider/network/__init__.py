@@ -1,1 +1,4 @@
-"""TODO"""
+"""The network namespaces of replicas, and how their ports are reached.
+
+Imported by `provider.jobs`, `provider.sessions` and `provider.api`.
+"""

@@ -16,11 +16,12 @@ def machine_lines() -> list[str]:
     return []
 
 
-def written(lines: Sequence[str], own: str | None, peers: Mapping[str, str]) -> str:
-    """The text of a job's `/etc/hosts`: `localhost`, its peers by their host names, and the machine's lines.
+def render_hosts(lines: Sequence[str], own: str | None, peers: Mapping[str, str]) -> str:
+    """The text of a job's `/etc/hosts`: `localhost`, its peers by their host names, and the
+    machine's lines.
 
-    `own` is the job's address in a network of its own; this machine's name leads there then, and no longer to the
-    machine. Host names do not tell capital letters from small ones.
+    `own` is the job's address in a network of its own; this machine's name leads there then, and no
+    longer to the machine. Host names do not tell capital letters from small ones.
     """
     entries = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
     taken = {"localhost"}
@@ -39,12 +40,16 @@ def written(lines: Sequence[str], own: str | None, peers: Mapping[str, str]) -> 
     return "\n".join(entries) + "\n"
 
 
-def resolver(name_server: str) -> str:
+def render_resolv_conf(name_server: str) -> str:
     """The text of a job's `/etc/resolv.conf`: the machine's, with another name server."""
     lines: list[str] = []
     with contextlib.suppress(OSError, UnicodeDecodeError):
         lines = Path("/etc/resolv.conf").read_text().splitlines()
-    kept = [line for line in lines if line.split(maxsplit=1)[:1] in (["search"], ["domain"], ["options"])]
+    kept = [
+        line
+        for line in lines
+        if line.split(maxsplit=1)[:1] in (["search"], ["domain"], ["options"])
+    ]
     return "\n".join([f"nameserver {name_server}", *kept]) + "\n"
 
 

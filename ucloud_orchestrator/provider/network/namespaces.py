@@ -1,10 +1,12 @@
-"""Network namespaces of this machine: how one is held, entered, wired to others and given a way out.
+"""Network namespaces of this machine: how one is held, entered, wired to others and given a way
+out.
 
-A namespace is held by a process that does nothing, `cat <folder>/hold` on a named pipe that nobody writes to: its
-arguments tell whose it is, and it needs neither root nor this process to live on. It ends when it is killed, or when
-the last of those that keep the pipe open for writing has ended, so that it outlives neither its job nor a provider
-that never comes back. Without root the first namespace makes a user namespace as well, and the others join it, since
-only then can they be wired to each other.
+A namespace is held by a process that does nothing, `cat <folder>/hold` on a named pipe that nobody
+writes to: its arguments tell whose it is, and it needs neither root nor this process to live on. It
+ends when it is killed, or when the last of those that keep the pipe open for writing has ended, so
+that it outlives neither its job nor a provider that never comes back. Without root the first
+namespace makes a user namespace as well, and the others join it, since only then can they be wired
+to each other.
 """
 
 from __future__ import annotations
@@ -36,25 +38,33 @@ END
 echo 0 2> /dev/null > /proc/sys/net/ipv4/ip_forward
 echo $$ > "$1/pid.new" && mv "$1/pid.new" "$1/pid" && exec 3<> "$3" cat "$1/hold" > /dev/null 2>&1
 """
-"""Nothing is forwarded: a machine that forwards, as one with Docker does, hands that on to its namespaces."""
+"""Nothing is forwarded: a machine that forwards, as one with Docker does, hands that on to its
+namespaces.
+"""
 ADDRESSES = ipaddress.IPv4Network("100.64.0.0/10")
-"""As many addresses as Linux can have processes (2^22): a namespace has the one with its holder's number."""
-WAY_OUT = ipaddress.IPv4Network("198.18.0.0/24")
-"""What slirp4netns uses inside: a range that is reserved for measurements, so that no real network is hidden by it."""
-NAME_SERVER = WAY_OUT[3]
+"""As many addresses as Linux can have processes (2^22): a namespace has the one with its holder's
+number.
+"""
+SLIRP_NETWORK = ipaddress.IPv4Network("198.18.0.0/24")
+"""What slirp4netns uses inside: a range that is reserved for measurements, so that no real network
+is hidden by it.
+"""
+NAME_SERVER = SLIRP_NETWORK[3]
 """Where slirp4netns passes questions on to the machine's own name server."""
-PATIENCE = 20.0
+TIMEOUT = 20.0
 """Seconds that a command on namespaces may take; all need milliseconds."""
 _PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
 
-class NetworkFailed(RuntimeError):
+class NetworkError(RuntimeError):
     """A network could not be made; the text says what the machine answered."""
 
 
 @cache
-def obstacle() -> str | None:
-    """Why jobs cannot have networks of their own on this machine, in a sentence; None if they can."""
+def unavailable_reason() -> str | None:
+    """Why jobs cannot have networks of their own on this machine, in a sentence; None if they
+    can.
+    """
     if not bubblewrap.is_available():
         return "there is no sandbox."
     missing = [name for name in ("ip", "nsenter", "setsid", "unshare") if _program(name) is None]
@@ -62,13 +72,13 @@ def obstacle() -> str | None:
         return f"these programs are missing: {', '.join(missing)}."
     # All that a job may need: its own interfaces, a bridge between replicas, and a sandbox inside.
     script = '"$0" link set lo up && "$0" link add mates type bridge && exec "$@"'
-    inside = bubblewrap.smallest_command()
+    inside = bubblewrap.probe_command()
     tried = _run([*_creation(None), "/bin/sh", "-c", script, _program("ip") or "ip", *inside])
     return None if tried.returncode == 0 else f"{tried.stderr.strip() or 'namespaces do not work'}."
 
 
 @cache
-def way_out_obstacle() -> str | None:
+def internet_unavailable_reason() -> str | None:
     """Why networks of jobs cannot have a way out, in a sentence; None if they can."""
     if _program("slirp4netns") is None:
         return "slirp4netns is not installed."
@@ -82,11 +92,11 @@ def address(holder: int) -> str:
     return str(ADDRESSES[holder])
 
 
-def hold(folder: Path, companion: int | None, outlived_by: Path | None = None) -> int:
-    """Make a namespace unless the folder's holder lives; returns the holder. Raises `NetworkFailed`.
+def create(folder: Path, companion: int | None, outlived_by: Path | None = None) -> int:
+    """Make a namespace unless the folder's holder lives; returns the holder. Raises `NetworkError`.
 
-    `companion` is the holder of a namespace to which this one shall be wired, if there is one yet; the namespace in
-    the folder `outlived_by` does not end before this one.
+    `companion` is the holder of a namespace to which this one shall be wired, if there is one yet;
+    the namespace in the folder `outlived_by` does not end before this one.
     """
     if (holder := find(folder)) is not None:
         return holder
@@ -96,15 +106,23 @@ def hold(folder: Path, companion: int | None, outlived_by: Path | None = None) -
     # slirp4netns ends when the last writer of this pipe has ended, which is the holder.
     until, while_held = os.pipe()
     try:
-        command = [*_creation(companion), "/bin/sh", "-c", HOLDER, "holder", str(folder), _program("ip") or "ip"]
+        command = [
+            *_creation(companion),
+            "/bin/sh",
+            "-c",
+            HOLDER,
+            "holder",
+            str(folder),
+            _program("ip") or "ip",
+        ]
         command.append("/dev/null" if outlived_by is None else str(outlived_by / "hold"))
         done = _run(["setsid", "--fork", *command], pass_fds=(while_held,))
         os.close(while_held)
         while_held = -1
         holder = _wait_for_holder(folder)
         if holder is None:
-            raise NetworkFailed(f"The job's network could not be made: {done.stderr.strip()}")
-        if way_out_obstacle() is None:
+            raise NetworkError(f"The job's network could not be made: {done.stderr.strip()}")
+        if internet_unavailable_reason() is None:
             _open_way_out(folder, holder, until)
     finally:
         os.close(until)
@@ -114,8 +132,10 @@ def hold(folder: Path, companion: int | None, outlived_by: Path | None = None) -
 
 
 def _wait_for_holder(folder: Path) -> int | None:
-    """The shell closes its output just before it becomes the holder, so what was started is there in a moment."""
-    until = time.monotonic() + PATIENCE
+    """The shell closes its output just before it becomes the holder, so what was started is there
+    in a moment.
+    """
+    until = time.monotonic() + TIMEOUT
     while (folder / "pid").exists() and time.monotonic() < until:
         if (holder := find(folder)) is not None:
             return holder
@@ -124,7 +144,9 @@ def _wait_for_holder(folder: Path) -> int | None:
 
 
 def find(folder: Path) -> int | None:
-    """The living holder of a folder's namespace; another process with its number is not taken for it."""
+    """The living holder of a folder's namespace; another process with its number is not taken for
+    it.
+    """
     holder = last(folder)
     with contextlib.suppress(psutil.Error):
         if holder is not None and psutil.Process(holder).cmdline() == ["cat", str(folder / "hold")]:
@@ -143,7 +165,12 @@ def holders(below: Path) -> Iterator[tuple[Path, psutil.Process]]:
     """All living holders whose folders lie below a folder, also when the folders are gone."""
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
-        if len(words) == 2 and words[0] == "cat" and words[1].startswith(f"{below}/") and words[1].endswith("/hold"):
+        if (
+            len(words) == 2
+            and words[0] == "cat"
+            and words[1].startswith(f"{below}/")
+            and words[1].endswith("/hold")
+        ):
             yield Path(words[1]).parent, process
 
 
@@ -162,10 +189,12 @@ def entering(holder: int) -> list[str]:
 
 
 def configure(holder: int, lines: Sequence[str]) -> None:
-    """Have `ip` do what the lines say, inside the namespace. Raises `NetworkFailed`."""
-    done = _run([*entering(holder), _program("ip") or "ip", "-batch", "-"], given="\n".join(lines) + "\n")
+    """Have `ip` do what the lines say, inside the namespace. Raises `NetworkError`."""
+    done = _run(
+        [*entering(holder), _program("ip") or "ip", "-batch", "-"], given="\n".join(lines) + "\n"
+    )
     if done.returncode != 0:
-        raise NetworkFailed(f"The job's network could not be wired: {done.stderr.strip()}")
+        raise NetworkError(f"The job's network could not be wired: {done.stderr.strip()}")
 
 
 def remove_links(holder: int, names: Sequence[str]) -> None:
@@ -175,9 +204,17 @@ def remove_links(holder: int, names: Sequence[str]) -> None:
 
 
 def _open_way_out(folder: Path, holder: int, until: int) -> None:
-    """Attach slirp4netns; without it the job runs all the same, and cannot reach anything outside."""
+    """Attach slirp4netns; without it the job runs all the same, and cannot reach anything
+    outside.
+    """
     ready, attached = os.pipe()
-    words = ["slirp4netns", "--configure", "--mtu=65520", "--disable-host-loopback", f"--cidr={WAY_OUT}"]
+    words = [
+        "slirp4netns",
+        "--configure",
+        "--mtu=65520",
+        "--disable-host-loopback",
+        f"--cidr={SLIRP_NETWORK}",
+    ]
     words += [f"--exit-fd={until}", f"--ready-fd={attached}", "--netns-type=path"]
     if not _by_root():
         words.append(f"--userns-path=/proc/{holder}/ns/user")
@@ -189,7 +226,7 @@ def _open_way_out(folder: Path, holder: int, until: int) -> None:
         attached = -1
         attachment = select.poll()  # `select` knows no descriptors beyond 1023
         attachment.register(ready, select.POLLIN)
-        if not attachment.poll(PATIENCE * 1000) or os.read(ready, 1) != b"1":
+        if not attachment.poll(TIMEOUT * 1000) or os.read(ready, 1) != b"1":
             said = (folder / "slirp4netns.log").read_text(errors="replace").strip()
             log.warning("The network of %s has no way out: %s", folder, said)
     finally:
@@ -219,7 +256,11 @@ def _program(name: str) -> str | None:
 
 
 def _run(
-    command: Sequence[str], *, given: str = "", pass_fds: Sequence[int] = (), output: int | None = None
+    command: Sequence[str],
+    *,
+    given: str = "",
+    pass_fds: Sequence[int] = (),
+    output: int | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, or until all that it left behind has closed its output."""
     channels = subprocess.PIPE if output is None else output
@@ -231,12 +272,14 @@ def _run(
             stdout=channels,
             stderr=channels,
             text=True,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
             pass_fds=pass_fds,
             check=False,
             env={"PATH": _PATH, "LANG": "C.UTF-8"},
         )
     except subprocess.TimeoutExpired as error:
-        raise NetworkFailed(f"The command {command[0]} did not end within {PATIENCE:.0f} s.") from error
+        raise NetworkError(
+            f"The command {command[0]} did not end within {TIMEOUT:.0f} s."
+        ) from error
     except OSError as error:
         return subprocess.CompletedProcess(command, 127, "", str(error))

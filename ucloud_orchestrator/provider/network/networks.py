@@ -1,7 +1,9 @@
-"""The networks of jobs: one per replica, wired to the job's other replicas and to rank 0 of its peers.
+"""The networks of jobs: one per replica, wired to the job's other replicas and to rank 0 of its
+peers.
 
-All is read from `network` in the job's control folder and from the machine's processes, as with replicas: a network
-outlives this process and is found again. `docs/networks.md` tells what is kept apart and what is not.
+All is read from `network` in the job's control folder and from the machine's processes, as with
+replicas: a network outlives this process and is found again. `docs/networks.md` tells what is kept
+apart and what is not.
 """
 
 from __future__ import annotations
@@ -32,17 +34,19 @@ from ucloud_orchestrator.provider.settings import NetworkChoice, ProviderSetting
 log = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
-FORWARDER_PATIENCE = 20.0
+FORWARDER_TIMEOUT = 20.0
 """Seconds that a forwarder may take to listen; it needs a tenth of one."""
 
 
-class NoNetwork(ValueError):
+class NetworkNotFound(ValueError):
     """A job or a replica that was to be reached has no network here; the text says which."""
 
 
 @dataclass(frozen=True)
-class Entrance:
-    """How a replica comes into its network: words before its command, and its own files of `/etc`."""
+class NetworkAttachment:
+    """How a replica comes into its network: words before its command, and its own files of
+    `/etc`.
+    """
 
     words: Sequence[str] = ()
     etc: Mapping[str, Path] = field(default_factory=dict)
@@ -62,11 +66,14 @@ class Networks:
         self._last_holder: Path | None = None
 
     async def begin(self, job: Job) -> None:
-        """Make the job's networks, unless they are there. Raises `NoNetwork` for a peer that is gone, `NetworkFailed`.
+        """Make the job's networks, unless they are there. Raises `NetworkNotFound` for a peer that
+        is gone, `NetworkError`.
 
         May be repeated after a crash.
         """
-        async with self._wiring:  # a namespace that others join or are wired to must not end meanwhile
+        async with (
+            self._wiring
+        ):  # a namespace that others join or are wired to must not end meanwhile
             await asyncio.to_thread(self._begin, job)
 
     async def end(self, job_id: str) -> None:
@@ -75,36 +82,46 @@ class Networks:
             await asyncio.to_thread(self._end, job_id)
 
     async def sweep(self, live: Collection[str]) -> None:
-        """End what is left of jobs that are not live, whether their folders are still there or not."""
+        """End what is left of jobs that are not live, whether their folders are still there or
+        not.
+        """
         async with self._wiring:
-            await asyncio.to_thread(self._sweep, live)
+            await asyncio.to_thread(self._remove_leftovers, live)
 
     def addresses(self, job: Job) -> list[str]:
         """Where each rank is reached from the job's other replicas."""
-        holders = [namespaces.last(self._rank_folder(job.id, rank)) for rank in range(job.specification.replicas)]
+        holders = [
+            namespaces.last(self._rank_folder(job.id, rank))
+            for rank in range(job.specification.replicas)
+        ]
         return [LOOPBACK if holder is None else namespaces.address(holder) for holder in holders]
 
-    def entrance(self, job_id: str, rank: int) -> Entrance:
-        """How a replica comes into its network, once that was made. Raises `NoNetwork` if it has ended since."""
+    def entrance(self, job_id: str, rank: int) -> NetworkAttachment:
+        """How a replica comes into its network, once that was made.
+
+        Raises `NetworkNotFound` if it has ended since.
+        """
         folder = self._rank_folder(job_id, rank)
         etc = {name: folder / name for name in ("hosts", "resolv.conf") if (folder / name).exists()}
         if not (folder / "hold").exists():
-            return Entrance((), etc)
-        return Entrance(namespaces.entering(self._holder(job_id, rank)), etc)
+            return NetworkAttachment((), etc)
+        return NetworkAttachment(namespaces.entering(self._holder(job_id, rank)), etc)
 
     async def reach(self, job_id: str, rank: int, port: int) -> Endpoint:
-        """Where a port of a replica is reached from this process. Raises `NoNetwork`.
+        """Where a port of a replica is reached from this process. Raises `NetworkNotFound`.
 
         A connection is closed at once if nothing listens on the port yet.
         """
         folder = self._rank_folder(job_id, rank)
         if not folder.is_dir():
-            raise NoNetwork(f"Rank {rank} of the job {job_id} has no network here.")
+            raise NetworkNotFound(f"Rank {rank} of the job {job_id} has no network here.")
         if not (folder / "hold").exists():
             return Endpoint(host=LOOPBACK, port=port)
         async with self._forwarding:
             holder = self._holder(job_id, rank)
-            return Endpoint(socket=await asyncio.to_thread(self._forward, job_id, rank, port, holder))
+            return Endpoint(
+                socket=await asyncio.to_thread(self._forward, job_id, rank, port, holder)
+            )
 
     def _begin(self, job: Job) -> None:
         folder = self._folder(job.id)
@@ -115,32 +132,44 @@ class Networks:
         if self.is_separate:
             names = {name: self._peer(job, peer) for name, peer in peers.items()}
             holders = [self._hold(job.id, rank) for rank in ranks]
-            others = sorted({holder for holder in names.values() if holder is not None} - {holders[0]})
+            others = sorted(
+                {holder for holder in names.values() if holder is not None} - {holders[0]}
+            )
             _wire(holders, others)
             known = {
-                name: namespaces.address(holders[0] if holder is None else holder) for name, holder in names.items()
+                name: namespaces.address(holders[0] if holder is None else holder)
+                for name, holder in names.items()
             }
         else:
             known = dict.fromkeys(peers, LOOPBACK)
             if peers and not bubblewrap.is_available():
-                log.warning("Without a sandbox the host names of the peers of job %s are unknown to it.", job.id)
+                log.warning(
+                    "Without a sandbox the host names of the peers of job %s are unknown to it.",
+                    job.id,
+                )
         for rank in ranks:
             rank_folder = self._rank_folder(job.id, rank)
             rank_folder.mkdir(parents=True, exist_ok=True)
             own = namespaces.address(holders[rank]) if self.is_separate else None
-            (rank_folder / "hosts").write_text(etc_hosts.written(etc_hosts.machine_lines(), own, known))
-            if self.is_separate and namespaces.way_out_obstacle() is None:
-                (rank_folder / "resolv.conf").write_text(etc_hosts.resolver(str(namespaces.NAME_SERVER)))
+            (rank_folder / "hosts").write_text(
+                etc_hosts.render_hosts(etc_hosts.machine_lines(), own, known)
+            )
+            if self.is_separate and namespaces.internet_unavailable_reason() is None:
+                (rank_folder / "resolv.conf").write_text(
+                    etc_hosts.render_resolv_conf(str(namespaces.NAME_SERVER))
+                )
         (folder / "ready").touch()
 
     def _hold(self, job_id: str, rank: int) -> int:
         last = namespaces.find(self._last_holder) if self._last_holder else None
         if last is None:  # after a start of this process, or when the last one has ended
             folders = self._jobs.glob("*/network/*/")
-            last = next((holder for one in folders if (holder := namespaces.find(one)) is not None), None)
+            last = next(
+                (holder for one in folders if (holder := namespaces.find(one)) is not None), None
+            )
         folder = self._rank_folder(job_id, rank)
         # The bridge between the replicas is in the network of rank 0.
-        holder = namespaces.hold(folder, last, self._rank_folder(job_id, 0) if rank else None)
+        holder = namespaces.create(folder, last, self._rank_folder(job_id, 0) if rank else None)
         self._last_holder = folder
         # The replica's wrapper keeps the pipe open as long as it lives.
         control = self._jobs / job_id / f"replica-{rank}"
@@ -152,7 +181,7 @@ class Networks:
     def _holder(self, job_id: str, rank: int) -> int:
         holder = namespaces.find(self._rank_folder(job_id, rank))
         if holder is None:
-            raise NoNetwork(f"The network of rank {rank} of the job {job_id} has ended.")
+            raise NetworkNotFound(f"The network of rank {rank} of the job {job_id} has ended.")
         return holder
 
     def _peer(self, job: Job, peer: PeerValue) -> int | None:
@@ -161,7 +190,10 @@ class Networks:
             return None
         holder = namespaces.find(self._rank_folder(peer.job_id, 0))
         if holder is None:
-            raise NoNetwork(f"The peer {peer.hostname} (job {peer.job_id}) does not run at this provider any more.")
+            raise NetworkNotFound(
+                f"The peer {peer.hostname} (job {peer.job_id}) does not run at this provider any "
+                "more."
+            )
         return holder
 
     def _end(self, job_id: str) -> None:
@@ -170,7 +202,7 @@ class Networks:
                 namespaces.kill(holder)
         self._remove_sockets(job_id)
 
-    def _sweep(self, live: Collection[str]) -> None:
+    def _remove_leftovers(self, live: Collection[str]) -> None:
         for folder, holder in namespaces.holders(self._jobs):
             if folder.parent.parent.name not in live:
                 namespaces.kill(holder.pid)
@@ -183,7 +215,14 @@ class Networks:
         if _is_served(file):
             return file
         file.unlink(missing_ok=True)
-        command = [sys.executable, "-I", str(Path(port_forwarder.__file__)), str(file), str(holder), str(port)]
+        command = [
+            sys.executable,
+            "-I",
+            str(Path(port_forwarder.__file__)),
+            str(file),
+            str(holder),
+            str(port),
+        ]
         subprocess.run(
             ["setsid", "--fork", *namespaces.entering(holder), *command],  # noqa: S607 - util-linux, as for replicas
             stdin=subprocess.DEVNULL,
@@ -191,10 +230,12 @@ class Networks:
             stderr=subprocess.DEVNULL,
             check=True,
         )
-        until = time.monotonic() + FORWARDER_PATIENCE
+        until = time.monotonic() + FORWARDER_TIMEOUT
         while not _is_served(file):
             if time.monotonic() > until:
-                raise NoNetwork(f"The port {port} of rank {rank} of the job {job_id} could not be opened.")
+                raise NetworkNotFound(
+                    f"The port {port} of rank {rank} of the job {job_id} could not be opened."
+                )
             time.sleep(0.02)
         return file
 
@@ -209,7 +250,7 @@ class Networks:
             folder.mkdir(mode=0o700)
         found = folder.lstat()
         if found.st_uid != os.geteuid() or found.st_mode & 0o077 or folder.is_symlink():
-            raise NoNetwork(f"The folder {folder} belongs to somebody else.")
+            raise NetworkNotFound(f"The folder {folder} belongs to somebody else.")
         return folder
 
     def _remove_sockets(self, job_id: str) -> None:
@@ -235,14 +276,17 @@ def _peers(job: Job) -> dict[str, PeerValue]:
 
 
 def _wire(holders: Sequence[int], peers: Sequence[int]) -> None:
-    """Wire the namespaces of a job with each other by a bridge in that of rank 0, and each with those of its peers.
+    """Wire the namespaces of a job with each other by a bridge in that of rank 0, and each with
+    those of its peers.
 
-    A namespace has one address and a route to each address that it may reach, no more: what has no route to another
-    job cannot send anything there.
+    A namespace has one address and a route to each address that it may reach, no more: what has no
+    route to another job cannot send anything there.
     """
     first, *more = holders
     if more:
-        namespaces.remove_links(first, ["mates", *(f"rank{rank}" for rank in range(1, len(holders)))])
+        namespaces.remove_links(
+            first, ["mates", *(f"rank{rank}" for rank in range(1, len(holders)))]
+        )
         lines = ["link add mates type bridge", "link set mates up"]
         for rank, holder in enumerate(more, 1):
             lines += [f"link add rank{rank} type veth peer name mates netns {holder}"]
@@ -256,7 +300,10 @@ def _wire(holders: Sequence[int], peers: Sequence[int]) -> None:
         back = []
         for holder in holders:
             link = f"peer{peer}"
-            lines = [f"link add {link} type veth peer name job{holder} netns {peer}", f"link set {link} up"]
+            lines = [
+                f"link add {link} type veth peer name job{holder} netns {peer}",
+                f"link set {link} up",
+            ]
             # After the peer's end there is an answer at once, instead of a packet that goes astray.
             lines += [
                 *_routes(link, holder, [peer]),
@@ -269,11 +316,15 @@ def _wire(holders: Sequence[int], peers: Sequence[int]) -> None:
 
 def _routes(link: str, source: int, targets: Sequence[int]) -> list[str]:
     own = namespaces.address(source)
-    return [f"route replace {namespaces.address(target)}/32 dev {link} src {own}" for target in targets]
+    return [
+        f"route replace {namespaces.address(target)}/32 dev {link} src {own}" for target in targets
+    ]
 
 
 def _is_served(file: Path) -> bool:
-    """Whether a forwarder listens at the socket; asked without connecting, which the job's program would see."""
+    """Whether a forwarder listens at the socket; asked without connecting, which the job's program
+    would see.
+    """
     with contextlib.suppress(OSError, ValueError, psutil.Error):
         forwarder_id = int(file.with_name(f"{file.name}.pid").read_text())
         return file.exists() and str(file) in psutil.Process(forwarder_id).cmdline()
@@ -283,11 +334,14 @@ def _is_served(file: Path) -> bool:
 def _is_separate(choice: NetworkChoice) -> bool:
     if choice == "host":
         return False
-    obstacle = namespaces.obstacle()
+    obstacle = namespaces.unavailable_reason()
     if obstacle is not None and choice == "separate":
         raise ValueError(f"Jobs cannot have networks of their own on this machine: {obstacle}")
     if obstacle is not None:
-        log.warning("All jobs share this machine's network and reach each other and its own services: %s", obstacle)
-    elif (lacking := namespaces.way_out_obstacle()) is not None:
+        log.warning(
+            "All jobs share this machine's network and reach each other and its own services: %s",
+            obstacle,
+        )
+    elif (lacking := namespaces.internet_unavailable_reason()) is not None:
         log.warning("Jobs reach nothing outside of their networks: %s", lacking)
     return obstacle is None

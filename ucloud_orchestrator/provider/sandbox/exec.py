@@ -1,4 +1,6 @@
-"""Joining a running replica: how another program comes into its sandbox, with its rights and its environment."""
+"""Joining a running replica: how another program comes into its sandbox, with its rights and its
+environment.
+"""
 
 from __future__ import annotations
 
@@ -11,41 +13,61 @@ import psutil
 
 from ucloud_orchestrator.provider.sandbox import bubblewrap
 
-NAMESPACES = {"mnt": "mount", "pid": "pid", "ipc": "ipc", "net": "net", "uts": "uts", "cgroup": "cgroup"}
+NAMESPACES = {
+    "mnt": "mount",
+    "pid": "pid",
+    "ipc": "ipc",
+    "net": "net",
+    "uts": "uts",
+    "cgroup": "cgroup",
+}
 """The files below `/proc/<pid>/ns`, and what `nsenter` calls them."""
 
 
 @dataclass(frozen=True)
-class WayIn:
-    """How a program comes into a running replica: the arguments for a command with more environment variables.
+class ExecTarget:
+    """How a program comes into a running replica: the arguments for a command with more environment
+    variables.
 
-    Its standard input must be a terminal. `wrapper` is the replica's wrapper, if that is on this machine.
+    Its standard input must be a terminal. `wrapper` is the replica's wrapper, if that is on this
+    machine.
     """
 
     arguments: Callable[[Sequence[str], Mapping[str, str]], list[str]]
     wrapper: int | None = None
 
 
-class NotEntered(Exception):
+class ExecError(Exception):
     """The replica has no running program that could be joined."""
 
 
-def enter(wrapper: int, command: Sequence[str], more: Mapping[str, str]) -> list[str]:
-    """The arguments that run `command` as a program of the replica whose wrapper has that process id.
+def exec_command(wrapper: int, command: Sequence[str], more: Mapping[str, str]) -> list[str]:
+    """The arguments that run `command` as a program of the replica whose wrapper has that process
+    id.
 
-    It has a session of its own, whose terminal is its standard input if that is one; the environment of the replica's
-    own program, with `more`; its working directory; and no more rights than that program. Raises `NotEntered`.
+    It has a session of its own, whose terminal is its standard input if that is one; the
+    environment of the replica's own program, with `more`; its working directory; and no more rights
+    than that program. Raises `ExecError`.
     """
     program, initial = _program_of(wrapper)
     try:
         environment = {**program.environ(), **more}
         directory = program.cwd()
     except psutil.Error as error:
-        raise NotEntered("The replica has ended.") from error
+        raise ExecError("The replica has ended.") from error
     settings = [f"{name}={value}" for name, value in environment.items()]
     terminal = ["/usr/bin/setsid", "--ctty", "--wait"]
     if initial is None:  # there is no sandbox
-        return [*terminal, "/usr/bin/env", "-i", "--default-signal", "-C", directory, *settings, *command]
+        return [
+            *terminal,
+            "/usr/bin/env",
+            "-i",
+            "--default-signal",
+            "-C",
+            directory,
+            *settings,
+            *command,
+        ]
     # What enters is seen by the replica's programs at once, with its environment.
     words = ["/usr/bin/env", "-i", "/usr/bin/nsenter", "--target", str(initial)]
     if _is_other(initial, "user"):
@@ -54,7 +76,8 @@ def enter(wrapper: int, command: Sequence[str], more: Mapping[str, str]) -> list
     rights = ["/usr/bin/setpriv", "--no-new-privs", "--inh-caps=-all"]
     if os.geteuid() == 0:
         rights.append(
-            "--bounding-set=" + ",".join(["-all", *(f"+{one.lower()}" for one in bubblewrap.ROOT_CAPABILITIES)])
+            "--bounding-set="
+            + ",".join(["-all", *(f"+{one.lower()}" for one in bubblewrap.ROOT_CAPABILITIES)])
         )
     return [
         *words,
@@ -72,7 +95,9 @@ def enter(wrapper: int, command: Sequence[str], more: Mapping[str, str]) -> list
 
 
 def _program_of(wrapper: int) -> tuple[psutil.Process, int | None]:
-    """The replica's own program, and the first process of its sandbox; None if it has no sandbox."""
+    """The replica's own program, and the first process of its sandbox; None if it has no
+    sandbox.
+    """
     with contextlib.suppress(psutil.Error):
         children = psutil.Process(wrapper).children(recursive=True)
         for process in children:
@@ -81,7 +106,7 @@ def _program_of(wrapper: int) -> tuple[psutil.Process, int | None]:
                     return program, process.pid
         if not bubblewrap.is_available() and children:
             return children[0], None
-    raise NotEntered("The replica has not started yet, or has ended.")
+    raise ExecError("The replica has not started yet, or has ended.")
 
 
 def _number_inside(process: int) -> int | None:

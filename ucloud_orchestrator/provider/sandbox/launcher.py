@@ -1,13 +1,14 @@
-"""The program that becomes a replica's command: before, it opens the replica's files, following no link.
+"""The program that becomes a replica's command: before, it opens the replica's files, following no
+link.
 
-Between the check of a job's paths and its start, which in a queue may be days later, other jobs may have put links in
-the place of its inputs and logs. This is a script of its own, which is started for each replica, on Slurm's nodes too:
-it needs nothing but a few modules of the standard library.
+Between the check of a job's paths and its start, which in a queue may be days later, other jobs may
+have put links in the place of its inputs and logs. This is a script of its own, which is started
+for each replica, on Slurm's nodes too: it needs nothing but a few modules of the standard library.
 
-    python -I -S starter.py STDOUT STDERR NUMBER [DRIVE INSIDE]... COMMAND...
+python -I -S starter.py STDOUT STDERR NUMBER [DRIVE INSIDE]... COMMAND...
 
-Logs lie in `<drive>/Jobs/<job>`. NUMBER is that of the inputs, each a drive and a path in it; the command has them open
-as the descriptors `FIRST`, `FIRST + 1`, ...
+Logs lie in `<drive>/Jobs/<job>`. NUMBER is that of the inputs, each a drive and a path in it; the
+command has them open as the descriptors `FIRST`, `FIRST + 1`, ...
 """
 
 from __future__ import annotations
@@ -68,7 +69,9 @@ def main() -> int:
             os.dup2(file, target)
             os.close(file)
         _allow_descriptors(FIRST + len(inputs) // 2 + SPARE)
-        for target, (drive, inside) in enumerate(zip(inputs[::2], inputs[1::2], strict=True), FIRST):
+        for target, (drive, inside) in enumerate(
+            zip(inputs[::2], inputs[1::2], strict=True), FIRST
+        ):
             source = open_inside(drive, inside)
             os.dup2(source, target)
             os.close(source)

@@ -1,1 +1,4 @@
-"""TODO"""
+"""Terminals, web applications, desktops and logs, for browsers and clients.
+
+Imported by `provider.api`.
+"""

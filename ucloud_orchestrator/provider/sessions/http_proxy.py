@@ -1,4 +1,6 @@
-"""HTTP requests that are passed on to a replica's application, and its answers; neither is ever held as a whole."""
+"""HTTP requests that are passed on to a replica's application, and its answers; neither is ever
+held as a whole.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,12 @@ import httpx
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from ucloud_orchestrator.provider.network.endpoint import DIAL_PATIENCE, Endpoint
-from ucloud_orchestrator.provider.sessions.proxy_headers import Place, to_application, to_browser
+from ucloud_orchestrator.provider.network.endpoint import DIAL_TIMEOUT, Endpoint
+from ucloud_orchestrator.provider.sessions.proxy_headers import (
+    ProxyTarget,
+    request_headers,
+    response_headers,
+)
 
 log = logging.getLogger(__name__)
 
@@ -24,10 +30,18 @@ class _ClientGone(Exception):
     """The browser has left before its request was complete."""
 
 
-async def pass_on(
-    scope: Scope, receive: Receive, send: Send, place: Place, target: bytes, endpoint: Endpoint, scheme: str
+async def proxy_http(
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    place: ProxyTarget,
+    target: bytes,
+    endpoint: Endpoint,
+    scheme: str,
 ) -> None:
-    """Pass a request on, as one for `target` (path and query as they are on the wire), and its answer back."""
+    """Pass a request on, as one for `target` (path and query as they are on the wire), and its
+    answer back.
+    """
     incoming = _Incoming(receive)
     answering = asyncio.create_task(_answer(scope, incoming, send, place, target, endpoint, scheme))
     leaving = asyncio.create_task(incoming.gone())
@@ -46,42 +60,62 @@ async def refuse_for_now(scope: Scope, receive: Receive, send: Send) -> None:
     headers = {"retry-after": str(RETRY_SECONDS)}
     if scope["method"] == "GET":
         headers["refresh"] = str(RETRY_SECONDS)
-    answer = JSONResponse({"why": "The application does not answer yet; please wait."}, UNAVAILABLE, headers)
+    answer = JSONResponse(
+        {"why": "The application does not answer yet; please wait."}, UNAVAILABLE, headers
+    )
     await answer(scope, receive, send)
 
 
 async def _answer(
-    scope: Scope, incoming: _Incoming, send: Send, place: Place, target: bytes, endpoint: Endpoint, scheme: str
+    scope: Scope,
+    incoming: _Incoming,
+    send: Send,
+    place: ProxyTarget,
+    target: bytes,
+    endpoint: Endpoint,
+    scheme: str,
 ) -> None:
-    has_body = any(name in {b"content-length", b"transfer-encoding"} for name, _ in scope["headers"])
+    has_body = any(
+        name in {b"content-length", b"transfer-encoding"} for name, _ in scope["headers"]
+    )
     if not has_body:
         incoming.is_read.set()
     address = "application" if endpoint.socket is not None else f"{endpoint.host}:{endpoint.port}"
     request = httpx.Request(
         scope["method"],
         f"http://{address}/",
-        headers=to_application(scope, place, scheme),
+        headers=request_headers(scope, place, scheme),
         content=incoming.body() if has_body else None,
-        # Only the way to the application has a time limit; it may think, or stream, for as long as it likes.
-        extensions={"target": target, "timeout": {"connect": DIAL_PATIENCE}},
+        # Only the way to the application has a time limit; it may think, or stream, for as long as
+        # it likes.
+        extensions={"target": target, "timeout": {"connect": DIAL_TIMEOUT}},
     )
     uds = None if endpoint.socket is None else str(endpoint.socket)
     async with httpx.AsyncHTTPTransport(uds=uds) as transport:
         try:
             response = await transport.handle_async_request(request)
         except (httpx.TransportError, OSError) as error:
-            log.info("The application of job %s did not answer: %s", place.job_id, error or type(error).__name__)
+            log.info(
+                "The application of job %s did not answer: %s",
+                place.job_id,
+                error or type(error).__name__,
+            )
             await refuse_for_now(scope, incoming.receive, send)
             return
         try:
-            headers = to_browser(response.headers.raw, place)
-            await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+            headers = response_headers(response.headers.raw, place)
+            await send(
+                {"type": "http.response.start", "status": response.status_code, "headers": headers}
+            )
             assert isinstance(response.stream, httpx.AsyncByteStream)
             async for piece in response.stream:
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
         except (httpx.TransportError, OSError) as error:
-            # Without an end the server closes the connection, so that nobody takes a part for the whole.
-            log.info("An answer of job %s broke off: %s", place.job_id, error or type(error).__name__)
+            # Without an end the server closes the connection, so that nobody takes a part for the
+            # whole.
+            log.info(
+                "An answer of job %s broke off: %s", place.job_id, error or type(error).__name__
+            )
             return
         finally:
             await response.aclose()

@@ -1,7 +1,8 @@
-"""A job's standard output and error as a stream: what was written so far, then what comes, in pieces.
+"""A job's standard output and error as a stream: what was written so far, then what comes, in
+pieces.
 
-Text is UTF-8. Each byte that is not becomes U+FFFD; every other character, NUL and carriage return too, is passed on as
-it is, and nothing waits for the end of a line.
+Text is UTF-8. Each byte that is not becomes U+FFFD; every other character, NUL and carriage return
+too, is passed on as it is, and nothing waits for the end of a line.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from pathlib import Path
 
 from ucloud_orchestrator.models.provider_api import FollowMessage, LogStream
 
-PIECE = 64 * 1024
-"""Bytes that are read at a time: the reader's pace is the sender's, and memory does not grow with the output."""
-LOOK_INTERVAL = 0.2
+CHUNK_SIZE = 64 * 1024
+"""Bytes that are read at a time: the reader's pace is the sender's, and memory does not grow with
+the output.
+"""
+POLL_INTERVAL = 0.2
 """Seconds between two looks for more."""
 
 
@@ -38,7 +41,9 @@ class Selection:
 
 @dataclass(frozen=True)
 class Piece:
-    """Some text of one rank's stream, and how many of its bytes there are up to the end of this text."""
+    """Some text of one rank's stream, and how many of its bytes there are up to the end of this
+    text.
+    """
 
     rank: int
     stream: LogStream
@@ -46,10 +51,13 @@ class Piece:
     position: int
 
 
-async def pieces(folder: Path, selection: Selection, has_ended: Callable[[], Awaitable[bool]]) -> AsyncIterator[Piece]:
+async def pieces(
+    folder: Path, selection: Selection, has_ended: Callable[[], Awaitable[bool]]
+) -> AsyncIterator[Piece]:
     """The selected output in `folder`, until the job has ended and all of it was given.
 
-    Each file that has more gives one piece in turn, so that none holds up the others. Nothing is read ahead.
+    Each file that has more gives one piece in turn, so that none holds up the others. Nothing is
+    read ahead.
     """
     tails = [
         _Tail(rank, stream, selection.positions.get(f"{rank}.{stream}", 0))
@@ -72,7 +80,7 @@ async def pieces(folder: Path, selection: Selection, has_ended: Callable[[], Awa
         # What was written before the end is seen by the look after it.
         is_last = await has_ended()
         if not is_last:
-            await asyncio.sleep(LOOK_INTERVAL)
+            await asyncio.sleep(POLL_INTERVAL)
     for tail in tails:
         if (piece := tail.rest()) is not None:
             yield piece
@@ -88,7 +96,9 @@ async def stream(
 
 def message(piece: Piece, stream_id: str) -> FollowMessage:
     """The piece as UCloud's `follow` sends it."""
-    return FollowMessage.model_validate({"stream_id": stream_id, "rank": piece.rank, str(piece.stream): piece.text})
+    return FollowMessage.model_validate(
+        {"stream_id": stream_id, "rank": piece.rank, str(piece.stream): piece.text}
+    )
 
 
 class _Tail:
@@ -104,7 +114,9 @@ class _Tail:
         self.offset = position
 
     def has_more(self, size: int, is_last: bool) -> bool:
-        """Whether there is more to read now that the file has that size; from a last look on it does not grow."""
+        """Whether there is more to read now that the file has that size; from a last look on it
+        does not grow.
+        """
         if self._limit is None and is_last:
             self._limit = size
         if size < self.offset:  # the job was started again from its beginning
@@ -115,7 +127,9 @@ class _Tail:
     def read(self, file: io.FileIO) -> Piece | None:
         """The next piece; None if there is no whole character in it."""
         file.seek(self.offset)
-        data = file.read(PIECE if self._limit is None else min(PIECE, self._limit - self.offset))
+        data = file.read(
+            CHUNK_SIZE if self._limit is None else min(CHUNK_SIZE, self._limit - self.offset)
+        )
         self.offset += len(data)
         return self._piece(self._decoder.decode(data))
 
@@ -141,8 +155,11 @@ def _next_piece(folder: Path, tail: _Tail) -> Piece | None:
     """None also if the file cannot be read."""
     try:
         with _opened(folder) as directory:
-            # Jobs may have put something else in its place: a link is not followed, a pipe not waited for.
-            number = os.open(tail.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
+            # Jobs may have put something else in its place: a link is not followed, a pipe not
+            # waited for.
+            number = os.open(
+                tail.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory
+            )
         with io.FileIO(number) as file:
             return tail.read(file) if stat.S_ISREG(os.fstat(number).st_mode) else None
     except OSError:
@@ -160,7 +177,10 @@ def _size(directory: int, name: str) -> int:
 
 @contextlib.contextmanager
 def _opened(folder: Path) -> Iterator[int]:
-    """The folder `<drive>/Jobs/<job id>`. Raises `OSError` also where a job has put a link in the place of a folder."""
+    """The folder `<drive>/Jobs/<job id>`.
+
+    Raises `OSError` also where a job has put a link in the place of a folder.
+    """
     number = os.open(folder.parent.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         for name in (folder.parent.name, folder.name):

@@ -1,8 +1,9 @@
 """A job's output for clients: a session of type `LOGS`, which is ours and not UCloud's.
 
-The client's first message is a `LogsRequest`. It gets `FollowMessage`s with their `position`, so that a later session
-can go on where this one broke, and at the end one with `ended`. Sending waits for the client, so one that reads slowly
-holds up only itself; one that reads nothing is given up, and asks for a new session if it wants to go on.
+The client's first message is a `LogsRequest`. It gets `FollowMessage`s with their `position`, so
+that a later session can go on where this one broke, and at the end one with `ended`. Sending waits
+for the client, so one that reads slowly holds up only itself; one that reads nothing is given up,
+and asks for a new session if it wants to go on.
 """
 
 from __future__ import annotations
@@ -19,21 +20,25 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 
-from ucloud_orchestrator.models.base import sentences
+from ucloud_orchestrator.models.base import error_messages
 from ucloud_orchestrator.models.provider_api import FollowMessage, LogsRequest, LogStream
 from ucloud_orchestrator.models.session import LogsSession, SessionItem, SessionType
-from ucloud_orchestrator.process.logging import about
-from ucloud_orchestrator.provider.auth.session_tokens import NotOpened, Session, SessionTokens
-from ucloud_orchestrator.provider.jobs.database import Taken
-from ucloud_orchestrator.provider.jobs.metrics import Figures
+from ucloud_orchestrator.process.logging import job_log_context
+from ucloud_orchestrator.provider.auth.session_tokens import (
+    InvalidSessionToken,
+    Session,
+    SessionTokens,
+)
+from ucloud_orchestrator.provider.jobs.database import JobRecord
+from ucloud_orchestrator.provider.jobs.metrics import ProviderMetrics
 from ucloud_orchestrator.provider.sessions.log_files import Selection, message, pieces
-from ucloud_orchestrator.provider.sessions.websocket import closing_reason, received_text
+from ucloud_orchestrator.provider.sessions.websocket import received_text, truncate_close_reason
 
 log = logging.getLogger(__name__)
 
-REQUEST_PATIENCE = 10.0
+REQUEST_TIMEOUT = 10.0
 """Seconds that a client may take to say what it wants."""
-SEND_PATIENCE = 60.0
+SEND_TIMEOUT = 60.0
 """Seconds that a client may read nothing."""
 CONTROL_RANK = -1
 """The rank of messages that are no output."""
@@ -42,7 +47,7 @@ CONTROL_RANK = -1
 class Known(Protocol):
     """What is asked of the ledger."""
 
-    async def find(self, job_id: str) -> Taken | None:
+    async def find(self, job_id: str) -> JobRecord | None:
         """The job, also after its end."""
 
 
@@ -55,7 +60,7 @@ class LogSessions:
         tokens: SessionTokens,
         known: Known,
         output_folder: Callable[[str], Path],
-        figures: Figures,
+        figures: ProviderMetrics,
     ) -> None:
         self._prefix = prefix
         self._tokens = tokens
@@ -70,7 +75,9 @@ class LogSessions:
         """
         if await self._known.find(item.job.id) is None:
             return None
-        token = self._tokens.issue(Session(item.job.id, item.rank, item.session_type), challenge=item.challenge)
+        token = self._tokens.issue(
+            Session(item.job.id, item.rank, item.session_type), challenge=item.challenge
+        )
         address = "ws" + f"{base_url.rstrip('/')}{self._prefix}/logs".removeprefix("http")
         return LogsSession(
             job_id=item.job.id,
@@ -88,17 +95,23 @@ class LogSessions:
             """A job's output, from where the client wants it."""
             query = socket.query_params
             try:
-                session = self._tokens.redeem(query.get("token"), SessionType.LOGS, query.get("verifier"))
-            except NotOpened as error:
+                session = self._tokens.redeem(
+                    query.get("token"), SessionType.LOGS, query.get("verifier")
+                )
+            except InvalidSessionToken as error:
                 status = 403 if error.is_known else 401
                 await socket.send_denial_response(JSONResponse({"why": str(error)}, status))
                 return
             await socket.accept()
-            with about(session.job_id), self._figures.session(SessionType.LOGS):
+            with job_log_context(session.job_id), self._figures.session(SessionType.LOGS):
                 try:
                     await self._serve(socket, session.job_id)
                 except (WebSocketDisconnect, TimeoutError, RuntimeError, OSError) as error:
-                    log.info("A reader of job %s's output left: %s", session.job_id, error or type(error).__name__)
+                    log.info(
+                        "A reader of job %s's output left: %s",
+                        session.job_id,
+                        error or type(error).__name__,
+                    )
 
         return router
 
@@ -108,11 +121,13 @@ class LogSessions:
             await socket.close(1011, "The job is not known here any more.")
             return
         try:
-            async with asyncio.timeout(REQUEST_PATIENCE):
+            async with asyncio.timeout(REQUEST_TIMEOUT):
                 text = await received_text(socket)
-            selection = _selection(LogsRequest.model_validate_json(text), taken.job.specification.replicas)
+            selection = _selection(
+                LogsRequest.model_validate_json(text), taken.job.specification.replicas
+            )
         except ValidationError as error:
-            await socket.close(1003, closing_reason(" ".join(sentences(error))))
+            await socket.close(1003, truncate_close_reason(" ".join(error_messages(error))))
             return
         sending = asyncio.create_task(self._send(socket, job_id, selection))
         leaving = asyncio.create_task(_wait_until_left(socket))
@@ -136,9 +151,11 @@ class LogSessions:
         stream_id = str(uuid.uuid4())
         async for piece in pieces(self._output_folder(job_id), selection, has_ended):
             said = message(piece, stream_id).model_copy(update={"position": piece.position})
-            async with asyncio.timeout(SEND_PATIENCE):
+            async with asyncio.timeout(SEND_TIMEOUT):
                 await socket.send_json(said.to_wire())
-        await socket.send_json(FollowMessage(stream_id=stream_id, rank=CONTROL_RANK, ended=True).to_wire())
+        await socket.send_json(
+            FollowMessage(stream_id=stream_id, rank=CONTROL_RANK, ended=True).to_wire()
+        )
 
 
 def _selection(request: LogsRequest, replicas: int) -> Selection:

@@ -1,4 +1,6 @@
-"""What a proxy changes in the headers that pass through it: nothing of the provider's own reaches an application."""
+"""What a proxy changes in the headers that pass through it: nothing of the provider's own reaches
+an application.
+"""
 
 from __future__ import annotations
 
@@ -27,16 +29,18 @@ HOP_BY_HOP = frozenset(
     }
 )
 """For one connection alone (RFC 9110, 7.6.1), with those that `Connection` names."""
-OURS = frozenset({b"forwarded", b"x-forwarded-host", b"x-forwarded-prefix", b"x-forwarded-proto", b"x-real-ip"})
+FORWARDED_HEADERS = frozenset(
+    {b"forwarded", b"x-forwarded-host", b"x-forwarded-prefix", b"x-forwarded-proto", b"x-real-ip"}
+)
 """Said anew, whatever the client says."""
 
 
 @dataclass(frozen=True)
-class Place:
+class ProxyTarget:
     """The web application of a replica, and how browsers come to it.
 
-    `prefix` is what its paths begin with, empty when it has a host name of its own; `is_public` when a public link
-    leads there, which lets everybody in.
+    `prefix` is what its paths begin with, empty when it has a host name of its own; `is_public`
+    when a public link leads there, which lets everybody in.
     """
 
     job_id: str
@@ -64,9 +68,18 @@ def cookie_of(scope: Scope) -> str | None:
     return None
 
 
-def to_application(scope: Scope, place: Place, scheme: str, left_out: Iterable[bytes] = ()) -> Headers:
-    """The headers of a request as the application gets them. The `Host` is the one that the browser used."""
-    dropped = _hop_by_hop(scope["headers"]) | OURS | {b"expect", b"cookie", b"x-forwarded-for", *left_out}
+def request_headers(
+    scope: Scope, place: ProxyTarget, scheme: str, left_out: Iterable[bytes] = ()
+) -> Headers:
+    """The headers of a request as the application gets them.
+
+    The `Host` is the one that the browser used.
+    """
+    dropped = (
+        _hop_by_hop(scope["headers"])
+        | FORWARDED_HEADERS
+        | {b"expect", b"cookie", b"x-forwarded-for", *left_out}
+    )
     headers = [(name, value) for name, value in scope["headers"] if name not in dropped]
     cookies = [part.strip() for part in "; ".join(_values(scope["headers"], b"cookie")).split(";")]
     if kept := "; ".join(part for part in cookies if part and part.partition("=")[0] != COOKIE):
@@ -75,15 +88,23 @@ def to_application(scope: Scope, place: Place, scheme: str, left_out: Iterable[b
     headers += [(b"x-forwarded-proto", scheme.encode())]
     if place.prefix:
         headers.append((b"x-forwarded-prefix", place.prefix.encode()))
-    addresses = [one.strip() for value in _values(scope["headers"], b"x-forwarded-for") for one in value.split(",")]
-    addresses += [one for one in _client(scope) if addresses[-1:] != [one]]  # the server may have taken it from there
+    addresses = [
+        one.strip()
+        for value in _values(scope["headers"], b"x-forwarded-for")
+        for one in value.split(",")
+    ]
+    addresses += [
+        one for one in _client(scope) if addresses[-1:] != [one]
+    ]  # the server may have taken it from there
     if addresses:
         headers.append((b"x-forwarded-for", ", ".join(addresses).encode("latin-1")))
     return headers
 
 
-def to_browser(headers: Sequence[tuple[bytes, bytes]], place: Place) -> Headers:
-    """The headers of an answer as the browser gets them: redirects and cookies stay inside the place."""
+def response_headers(headers: Sequence[tuple[bytes, bytes]], place: ProxyTarget) -> Headers:
+    """The headers of an answer as the browser gets them: redirects and cookies stay inside the
+    place.
+    """
     lowered = [(name.lower(), value) for name, value in headers]
     dropped = _hop_by_hop(lowered) | {b"date", b"server"}
     passed: Headers = []
@@ -100,15 +121,21 @@ def to_browser(headers: Sequence[tuple[bytes, bytes]], place: Place) -> Headers:
     return passed
 
 
-def _inside(location: bytes, place: Place) -> bytes:
+def _inside(location: bytes, place: ProxyTarget) -> bytes:
     """A redirect to an absolute path, below the prefix that the application may not know of."""
     prefix = place.prefix.encode()
     is_absolute = location.startswith(b"/") and not location.startswith(b"//")
-    return prefix + location if prefix and is_absolute and not location.startswith(prefix + b"/") else location
+    return (
+        prefix + location
+        if prefix and is_absolute and not location.startswith(prefix + b"/")
+        else location
+    )
 
 
-def _kept_cookie(cookie: bytes, place: Place) -> bytes:
-    """A cookie for this place alone: not for other hosts, and not for other paths of a host that is shared."""
+def _kept_cookie(cookie: bytes, place: ProxyTarget) -> bytes:
+    """A cookie for this place alone: not for other hosts, and not for other paths of a host that is
+    shared.
+    """
     prefix = place.prefix.encode()
     kept = []
     has_path = False
@@ -118,7 +145,11 @@ def _kept_cookie(cookie: bytes, place: Place) -> bytes:
             continue
         if number and prefix and name.lower() == b"path":
             has_path = True
-            path = value if value == prefix or value.startswith(prefix + b"/") else prefix + b"/" + value.lstrip(b"/")
+            path = (
+                value
+                if value == prefix or value.startswith(prefix + b"/")
+                else prefix + b"/" + value.lstrip(b"/")
+            )
             part = b"Path=" + path
         kept.append(part.strip())
     if prefix and not has_path:
@@ -127,7 +158,11 @@ def _kept_cookie(cookie: bytes, place: Place) -> bytes:
 
 
 def _hop_by_hop(headers: Sequence[tuple[bytes, bytes]]) -> frozenset[bytes]:
-    named = {word.strip().lower().encode() for value in _values(headers, b"connection") for word in value.split(",")}
+    named = {
+        word.strip().lower().encode()
+        for value in _values(headers, b"connection")
+        for word in value.split(",")
+    }
     return HOP_BY_HOP | named
 
 

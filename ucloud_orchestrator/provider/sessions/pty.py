@@ -1,4 +1,6 @@
-"""A pseudo-terminal with a program on it, for asyncio: it is read no faster than somebody takes what it says."""
+"""A pseudo-terminal with a program on it, for asyncio: it is read no faster than somebody takes
+what it says.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,15 @@ from collections.abc import Callable
 
 import psutil
 
-from ucloud_orchestrator.provider.sandbox.exec import WayIn
+from ucloud_orchestrator.provider.sandbox.exec import ExecTarget
 
-PIECE = 16 * 1024
+CHUNK_SIZE = 16 * 1024
 """Bytes that are read at a time."""
-MARK = "UCLOUD_SHELL"
-"""The environment variable by which the processes of a terminal are found, however far they have gone."""
-STOP_PATIENCE = 2.0
+SESSION_VARIABLE = "UCLOUD_SHELL"
+"""The environment variable by which the processes of a terminal are found, however far they have
+gone.
+"""
+STOP_TIMEOUT = 2.0
 """Seconds between SIGHUP and SIGKILL for what is left on a closed terminal."""
 MAXIMUM_SIDE = 1000
 """Columns or rows."""
@@ -30,19 +34,24 @@ MAXIMUM_SIDE = 1000
 class Terminal:
     """A shell in a replica, on a terminal of its own."""
 
-    def __init__(self, way_in: WayIn, columns: int, rows: int) -> None:
-        """Start it. Raises `NotEntered`."""
+    def __init__(self, way_in: ExecTarget, columns: int, rows: int) -> None:
+        """Start it. Raises `ExecError`."""
         self._wrapper = way_in.wrapper
         self._mark = uuid.uuid4().hex
         shell = ["/bin/sh", "-c", "command -v bash >/dev/null && exec bash -i || exec sh -i"]
-        command = way_in.arguments(shell, {MARK: self._mark, "TERM": "xterm-256color"})
+        command = way_in.arguments(shell, {SESSION_VARIABLE: self._mark, "TERM": "xterm-256color"})
         self._master, slave = pty.openpty()
         try:
             os.set_blocking(self._master, False)
             self.resize(columns, rows)
             # A session of its own, so that the terminal is free to become that of the shell's.
             self._process = subprocess.Popen(
-                command, stdin=slave, stdout=slave, stderr=slave, start_new_session=True, close_fds=True
+                command,
+                stdin=slave,
+                stdout=slave,
+                stderr=slave,
+                start_new_session=True,
+                close_fds=True,
             )
         except OSError:
             os.close(self._master)
@@ -54,7 +63,7 @@ class Terminal:
         """What the programs wrote; empty when the shell has ended."""
         while True:
             try:
-                return os.read(self._master, PIECE)
+                return os.read(self._master, CHUNK_SIZE)
             except BlockingIOError:
                 loop = asyncio.get_running_loop()
                 await self._wait(loop.add_reader, loop.remove_reader)
@@ -81,7 +90,7 @@ class Terminal:
         """Hang up, and end every process that was started on it; returns the shell's exit code."""
         marked = await asyncio.to_thread(self._marked)
         os.close(self._master)  # the kernel tells those in the foreground
-        _, alive = await asyncio.to_thread(psutil.wait_procs, marked, STOP_PATIENCE)
+        _, alive = await asyncio.to_thread(psutil.wait_procs, marked, STOP_TIMEOUT)
         for process in [*alive, *await asyncio.to_thread(self._marked)]:
             with contextlib.suppress(psutil.Error):
                 process.kill()
@@ -102,13 +111,15 @@ class Terminal:
         return self._process.wait()
 
     def _marked(self) -> list[psutil.Process]:
-        """All that was started on the terminal: below the shell, or left to the sandbox's first process."""
+        """All that was started on the terminal: below the shell, or left to the sandbox's first
+        process.
+        """
         found = []
         for root in filter(None, (self._process.pid, self._wrapper)):
             with contextlib.suppress(psutil.Error):
                 for process in psutil.Process(root).children(recursive=True):
                     with contextlib.suppress(psutil.Error):
-                        if process.environ().get(MARK) == self._mark:
+                        if process.environ().get(SESSION_VARIABLE) == self._mark:
                             found.append(process)
         return found
 

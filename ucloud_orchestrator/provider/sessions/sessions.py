@@ -1,4 +1,6 @@
-"""Interactive sessions: their addresses for the orchestrator, and where clients come in with their tokens."""
+"""Interactive sessions: their addresses for the orchestrator, and where clients come in with their
+tokens.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +25,16 @@ from ucloud_orchestrator.models.session import (
     VncSession,
     WebSession,
 )
-from ucloud_orchestrator.process.logging import about
-from ucloud_orchestrator.provider.auth.session_tokens import NotOpened, Session, SessionTokens
-from ucloud_orchestrator.provider.jobs.metrics import Figures
+from ucloud_orchestrator.process.logging import job_log_context
+from ucloud_orchestrator.provider.auth.session_tokens import (
+    InvalidSessionToken,
+    Session,
+    SessionTokens,
+)
+from ucloud_orchestrator.provider.jobs.metrics import ProviderMetrics
 from ucloud_orchestrator.provider.jobs.preparation import resolved
 from ucloud_orchestrator.provider.network.endpoint import Endpoint
-from ucloud_orchestrator.provider.sandbox.exec import NotEntered, WayIn
+from ucloud_orchestrator.provider.sandbox.exec import ExecError, ExecTarget
 from ucloud_orchestrator.provider.sessions.pages import desktop_page, terminal_page
 from ucloud_orchestrator.provider.sessions.shell import serve_shell
 from ucloud_orchestrator.provider.sessions.vnc import serve_desktop
@@ -39,7 +45,7 @@ log = logging.getLogger(__name__)
 UNAUTHENTICATED, FORBIDDEN, CONFLICT, UNAVAILABLE = 401, 403, 409, 503
 
 
-class NoSuchSession(Exception):
+class SessionNotSupported(Exception):
     """The application has nothing of the kind that was asked for."""
 
     code = ErrorCode.FEATURE_NOT_SUPPORTED_BY_PROVIDER
@@ -48,7 +54,7 @@ class NoSuchSession(Exception):
 class Running(Protocol):
     """What is asked of the runner."""
 
-    async def way_into(self, job_id: str, rank: int) -> WayIn | None:
+    async def exec_target(self, job_id: str, rank: int) -> ExecTarget | None:
         """How a program comes into a running replica; None if there is none."""
 
     async def running_job(self, job_id: str) -> Job | None:
@@ -63,7 +69,13 @@ class Sessions:
     """The sessions of the jobs that run here."""
 
     def __init__(
-        self, prefix: str, tokens: SessionTokens, running: Running, reach: Reach, web: WebSessions, figures: Figures
+        self,
+        prefix: str,
+        tokens: SessionTokens,
+        running: Running,
+        reach: Reach,
+        web: WebSessions,
+        figures: ProviderMetrics,
     ) -> None:
         self._prefix = prefix
         self._tokens = tokens
@@ -73,16 +85,21 @@ class Sessions:
         self._figures = figures
 
     def open(self, item: SessionItem, job: Job, base_url: str) -> OpenSession:
-        """The address of a session, with a new token. `base_url` is where clients reach this provider.
+        """The address of a session, with a new token. `base_url` is where clients reach this
+        provider.
 
-        Raises `NoSuchSession`.
+        Raises `SessionNotSupported`.
         """
         application, _ = resolved(job)
         session = Session(item.job.id, item.rank, item.session_type)
         token = self._tokens.issue(session, challenge=item.challenge)
         query = urlencode({"token": token})
         http = f"{base_url.rstrip('/')}{self._prefix}"
-        common: dict[str, Any] = {"job_id": job.id, "rank": item.rank, "needs_verifier": item.challenge is not None}
+        common: dict[str, Any] = {
+            "job_id": job.id,
+            "rank": item.rank,
+            "needs_verifier": item.challenge is not None,
+        }
         match item.session_type:
             case SessionType.SHELL:
                 return ShellSession(
@@ -101,7 +118,9 @@ class Sessions:
                     password=application.vnc.password,
                     page=f"{http}/desktop?{query}",
                 )
-        raise NoSuchSession(f"The application {application.reference} has no session of type {item.session_type}.")
+        raise SessionNotSupported(
+            f"The application {application.reference} has no session of type {item.session_type}."
+        )
 
     def router(self) -> APIRouter:
         """The addresses; each checks its own token."""
@@ -113,20 +132,26 @@ class Sessions:
             session = await self._redeemed(socket, SessionType.SHELL)
             if session is None:
                 return
-            way_in = await self._running.way_into(session.job_id, session.rank)
+            way_in = await self._running.exec_target(session.job_id, session.rank)
             if way_in is None:
                 await _deny(socket, CONFLICT, "The job does not run any more.")
                 return
             await socket.accept()
-            with about(session.job_id), self._figures.session(SessionType.SHELL):
-                log.info("A terminal was opened in rank %s of job %s.", session.rank, session.job_id)
+            with job_log_context(session.job_id), self._figures.session(SessionType.SHELL):
+                log.info(
+                    "A terminal was opened in rank %s of job %s.", session.rank, session.job_id
+                )
                 try:
                     await serve_shell(socket, way_in)
                     await socket.close()
-                except NotEntered as error:
+                except ExecError as error:
                     await socket.close(1011, str(error))
                 except (WebSocketDisconnect, TimeoutError, RuntimeError, OSError) as error:
-                    log.info("A terminal in job %s was closed: %s", session.job_id, error or type(error).__name__)
+                    log.info(
+                        "A terminal in job %s was closed: %s",
+                        session.job_id,
+                        error or type(error).__name__,
+                    )
 
         @router.websocket("/vnc")
         async def vnc(socket: WebSocket) -> None:
@@ -138,24 +163,38 @@ class Sessions:
             if application is None or application.vnc is None:
                 await _deny(socket, CONFLICT, "The job does not run any more.")
                 return
-            with about(session.job_id), self._figures.session(SessionType.VNC):
-                log.info("The desktop of rank %s of job %s was opened.", session.rank, session.job_id)
+            with job_log_context(session.job_id), self._figures.session(SessionType.VNC):
+                log.info(
+                    "The desktop of rank %s of job %s was opened.", session.rank, session.job_id
+                )
                 try:
                     endpoint = await self._reach(session.job_id, session.rank, application.vnc.port)
                     await serve_desktop(socket, endpoint)
                     await socket.close()
                 except (OSError, ValueError) as error:
-                    log.info("The desktop of job %s did not answer: %s", session.job_id, error or type(error).__name__)
-                    await _deny(socket, UNAVAILABLE, "The desktop does not answer yet; ask for a new session.")
+                    log.info(
+                        "The desktop of job %s did not answer: %s",
+                        session.job_id,
+                        error or type(error).__name__,
+                    )
+                    await _deny(
+                        socket,
+                        UNAVAILABLE,
+                        "The desktop does not answer yet; ask for a new session.",
+                    )
                 except (WebSocketDisconnect, RuntimeError) as error:
-                    log.info("A desktop of job %s was closed: %s", session.job_id, error or type(error).__name__)
+                    log.info(
+                        "A desktop of job %s was closed: %s",
+                        session.job_id,
+                        error or type(error).__name__,
+                    )
 
         @router.get("/terminal")
         async def terminal(request: Request) -> Response:
             """A page with a terminal; its script opens the session."""
             try:
                 self._checked(request.query_params, SessionType.SHELL)
-            except NotOpened as error:
+            except InvalidSessionToken as error:
                 return _refusal(error)
             return terminal_page()
 
@@ -164,7 +203,7 @@ class Sessions:
             """A page with a desktop; its script opens the session."""
             try:
                 session = self._checked(request.query_params, SessionType.VNC)
-            except NotOpened as error:
+            except InvalidSessionToken as error:
                 return _refusal(error)
             application = await self._application_of(session)
             if application is None or application.vnc is None:
@@ -187,12 +226,12 @@ class Sessions:
         try:
             query = socket.query_params
             return self._tokens.redeem(query.get("token"), session_type, query.get("verifier"))
-        except NotOpened as error:
+        except InvalidSessionToken as error:
             await socket.send_denial_response(_refusal(error))
             return None
 
 
-def _refusal(error: NotOpened) -> Response:
+def _refusal(error: InvalidSessionToken) -> Response:
     return JSONResponse({"why": str(error)}, FORBIDDEN if error.is_known else UNAUTHENTICATED)
 
 

@@ -1,12 +1,13 @@
 """Terminals over WebSockets.
 
-The client sends JSON texts, first `{"type": "initialize", "cols": 80, "rows": 24}`, then
-`{"type": "input", "data": ...}` and `{"type": "resize", "cols": ..., "rows": ...}`. It gets
-`{"type": "data", "data": ...}` and, when the shell ends, `{"type": "exit", "code": ...}`. All but the last are the
+The client sends JSON texts, first `{"type": "initialize", "cols": 80, "rows": 24}`, then `{"type":
+"input", "data": ...}` and `{"type": "resize", "cols": ..., "rows": ...}`. It gets `{"type": "data",
+"data": ...}` and, when the shell ends, `{"type": "exit", "code": ...}`. All but the last are the
 messages of UCloud's `Shells` API.
 
-A browser takes all that a WebSocket brings, faster than it can draw. So a client may say in `initialize` how many
-messages of data it wants ahead (`"window": 64`), and then that it has dealt with some: `{"type": "ack", "count": 1}`.
+A browser takes all that a WebSocket brings, faster than it can draw. So a client may say in
+`initialize` how many messages of data it wants ahead (`"window": 64`), and then that it has dealt
+with some: `{"type": "ack", "count": 1}`.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from typing import Literal
 from fastapi import WebSocket, WebSocketDisconnect
 from pydantic import Field, ValidationError
 
-from ucloud_orchestrator.models.base import WireModel
-from ucloud_orchestrator.provider.sandbox.exec import WayIn
+from ucloud_orchestrator.models.base import ApiModel
+from ucloud_orchestrator.provider.sandbox.exec import ExecTarget
 from ucloud_orchestrator.provider.sessions.pty import Terminal
 from ucloud_orchestrator.provider.sessions.websocket import received_text
 
-INITIALIZE_PATIENCE = 10.0
+INITIALIZE_TIMEOUT = 10.0
 """Seconds that a client may take to say how large its terminal is."""
 MAXIMUM_INPUT = 1024 * 1024
 """Characters of one message; a paste of a megabyte is still taken."""
@@ -32,7 +33,7 @@ MAXIMUM_WAITING = 64
 """Inputs that wait for a program that reads none; what comes then is lost, as on any terminal."""
 
 
-class ShellRequest(WireModel):
+class ShellRequest(ApiModel):
     """What a client sends."""
 
     type: Literal["initialize", "input", "resize", "ack"]
@@ -44,7 +45,9 @@ class ShellRequest(WireModel):
 
 
 class Window:
-    """How many messages may be under way before the client has dealt with earlier ones; None: any number."""
+    """How many messages may be under way before the client has dealt with earlier ones; None: any
+    number.
+    """
 
     def __init__(self, size: int | None) -> None:
         self._free = size
@@ -66,9 +69,9 @@ class Window:
             self._changed.set()
 
 
-async def serve_shell(socket: WebSocket, way_in: WayIn) -> None:
-    """Run a shell in a replica until it, the client or the replica ends. Raises `NotEntered`."""
-    async with asyncio.timeout(INITIALIZE_PATIENCE):
+async def serve_shell(socket: WebSocket, way_in: ExecTarget) -> None:
+    """Run a shell in a replica until it, the client or the replica ends. Raises `ExecError`."""
+    async with asyncio.timeout(INITIALIZE_TIMEOUT):
         first = await _request(socket)
     terminal = Terminal(way_in, first.cols, first.rows)
     window = Window(first.window)
@@ -96,8 +99,12 @@ async def _say(socket: WebSocket, terminal: Terminal, window: Window) -> None:
     await socket.send_json({"type": "exit", "code": await terminal.exit_code()})
 
 
-async def _listen(socket: WebSocket, terminal: Terminal, window: Window, typed: asyncio.Queue[str]) -> None:
-    """Take what the client sends, never waiting for the program: what it acknowledges may be what that waits for."""
+async def _listen(
+    socket: WebSocket, terminal: Terminal, window: Window, typed: asyncio.Queue[str]
+) -> None:
+    """Take what the client sends, never waiting for the program: what it acknowledges may be what
+    that waits for.
+    """
     with contextlib.suppress(WebSocketDisconnect):
         while True:
             request = await _request(socket)

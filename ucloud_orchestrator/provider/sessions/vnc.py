@@ -1,4 +1,6 @@
-"""Desktops over WebSockets: the bytes of VNC, as they are, between a browser and the VNC server of a replica."""
+"""Desktops over WebSockets: the bytes of VNC, as they are, between a browser and the VNC server of
+a replica.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +9,9 @@ import contextlib
 
 from fastapi import WebSocket, WebSocketDisconnect
 
-from ucloud_orchestrator.provider.network.endpoint import Endpoint, dial
+from ucloud_orchestrator.provider.network.endpoint import Endpoint, connect_endpoint
 
-PIECE = 64 * 1024
+CHUNK_SIZE = 64 * 1024
 """Bytes that are read at a time."""
 SUBPROTOCOL = "binary"
 """What clients of this kind of bridge ask for, if they ask for anything."""
@@ -20,11 +22,16 @@ async def serve_desktop(socket: WebSocket, endpoint: Endpoint) -> None:
 
     No answer from the VNC server is told before the WebSocket is accepted.
     """
-    reader, writer = await asyncio.open_connection(sock=await dial(endpoint))
+    reader, writer = await asyncio.open_connection(sock=await connect_endpoint(endpoint))
     tasks = []
     try:
-        await socket.accept(SUBPROTOCOL if SUBPROTOCOL in socket.scope.get("subprotocols", ()) else None)
-        tasks = [asyncio.create_task(_down(socket, reader)), asyncio.create_task(_up(socket, writer))]
+        await socket.accept(
+            SUBPROTOCOL if SUBPROTOCOL in socket.scope.get("subprotocols", ()) else None
+        )
+        tasks = [
+            asyncio.create_task(_down(socket, reader)),
+            asyncio.create_task(_up(socket, writer)),
+        ]
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for task in tasks:
@@ -37,7 +44,7 @@ async def serve_desktop(socket: WebSocket, endpoint: Endpoint) -> None:
 
 async def _down(socket: WebSocket, reader: asyncio.StreamReader) -> None:
     with contextlib.suppress(OSError, WebSocketDisconnect, RuntimeError):
-        while piece := await reader.read(PIECE):
+        while piece := await reader.read(CHUNK_SIZE):
             await socket.send_bytes(piece)
 
 

@@ -13,8 +13,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.typing import Origin, Subprotocol
 
-from ucloud_orchestrator.provider.network.endpoint import Endpoint, dial
-from ucloud_orchestrator.provider.sessions.proxy_headers import Place, header, to_application
+from ucloud_orchestrator.provider.network.endpoint import Endpoint, connect_endpoint
+from ucloud_orchestrator.provider.sessions.proxy_headers import ProxyTarget, header, request_headers
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,8 @@ HANDSHAKE = frozenset(
         b"sec-websocket-version",
     }
 )
-"""Headers that belong to the handshake with the browser; the one with the application has its own."""
+"""Headers that belong to the handshake with the browser; the one with the application has its own.
+"""
 BAD_GATEWAY, UNAVAILABLE = 502, 503
 
 
@@ -43,19 +44,29 @@ class _Direct(connect):
         return exc
 
 
-async def pass_socket_on(
-    scope: Scope, receive: Receive, send: Send, place: Place, target: bytes, endpoint: Endpoint, scheme: str
+async def proxy_websocket(
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    place: ProxyTarget,
+    target: bytes,
+    endpoint: Endpoint,
+    scheme: str,
 ) -> None:
-    """Open the same WebSocket at the application, and pass messages on both ways until one side closes."""
+    """Open the same WebSocket at the application, and pass messages on both ways until one side
+    closes.
+    """
     browser = WebSocket(scope, receive, send)
-    headers = to_application(scope, place, scheme, left_out=HANDSHAKE)
+    headers = request_headers(scope, place, scheme, left_out=HANDSHAKE)
     origin = header(scope, b"origin")
     try:
         application = await _Direct(
             f"ws://{header(scope, b'host') or 'application'}{target.decode('latin-1')}",
-            sock=await dial(endpoint),
+            sock=await connect_endpoint(endpoint),
             subprotocols=[Subprotocol(name) for name in scope.get("subprotocols", ())] or None,
-            additional_headers=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers],
+            additional_headers=[
+                (name.decode("latin-1"), value.decode("latin-1")) for name, value in headers
+            ],
             origin=Origin(origin) if origin else None,
             user_agent_header=None,
             compression=None,
@@ -65,16 +76,25 @@ async def pass_socket_on(
         )
     except InvalidStatus as error:
         status = error.response.status_code
-        answer = Response(bytes(error.response.body or b""), status if status >= 400 else BAD_GATEWAY)
+        answer = Response(
+            bytes(error.response.body or b""), status if status >= 400 else BAD_GATEWAY
+        )
         await browser.send_denial_response(answer)
         return
     except (OSError, WebSocketException, ValueError) as error:
-        log.info("A WebSocket of job %s was not opened: %s", place.job_id, error or type(error).__name__)
-        await browser.send_denial_response(JSONResponse({"why": "The application does not answer."}, UNAVAILABLE))
+        log.info(
+            "A WebSocket of job %s was not opened: %s", place.job_id, error or type(error).__name__
+        )
+        await browser.send_denial_response(
+            JSONResponse({"why": "The application does not answer."}, UNAVAILABLE)
+        )
         return
     async with application:
         await browser.accept(application.subprotocol)
-        tasks = [asyncio.create_task(_up(browser, application)), asyncio.create_task(_down(browser, application))]
+        tasks = [
+            asyncio.create_task(_up(browser, application)),
+            asyncio.create_task(_down(browser, application)),
+        ]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -95,7 +115,9 @@ async def _up(browser: WebSocket, application: ClientConnection) -> None:
 
 
 async def _down(browser: WebSocket, application: ClientConnection) -> None:
-    with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # the browser may leave at any moment
+    with contextlib.suppress(
+        WebSocketDisconnect, RuntimeError
+    ):  # the browser may leave at any moment
         try:
             async for message in application:
                 if isinstance(message, str):

@@ -1,1 +1,4 @@
-"""TODO"""
+"""Jobs on a Slurm cluster, by its command line.
+
+Imported by `provider.jobs.reconciler` only.
+"""

@@ -9,15 +9,19 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ucloud_orchestrator.provider.executors.base import ExecutorFailed, ExecutorRefused
-from ucloud_orchestrator.provider.executors.slurm.states import Course, Meaning, meaning_of
+from ucloud_orchestrator.provider.executors.base import ExecutorError, TransientExecutorError
+from ucloud_orchestrator.provider.executors.slurm.states import (
+    SlurmPhase,
+    SlurmStateMapping,
+    meaning_of,
+)
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 """Seconds that a command may take; then Slurm's controller counts as not answering."""
 NAME = "ucloud-"
 """A Slurm job is named so, with our job's id after it; that is how it is found again."""
 _SEPARATOR = "|"
-UNANSWERED = (
+TRANSIENT_MESSAGES = (
     "unable to contact",
     "connection",
     "timed out",
@@ -35,7 +39,8 @@ UNANSWERED = (
 class SlurmJob:
     """A job as `squeue` shows it.
 
-    `priority` is Slurm's, a higher one comes first; `restarts` is how often it was put back into the queue.
+    `priority` is Slurm's, a higher one comes first; `restarts` is how often it was put back into
+    the queue.
     """
 
     number: int
@@ -47,20 +52,22 @@ class SlurmJob:
     restarts: int = 0
 
     @property
-    def meaning(self) -> Meaning:
+    def meaning(self) -> SlurmStateMapping:
         """What its state means. Raises `UnknownSlurmState`."""
         return meaning_of(self.state)
 
     @property
     def is_over(self) -> bool:
         """Whether nothing of it runs any more. Raises `UnknownSlurmState`."""
-        return self.meaning.course is Course.IS_OVER
+        return self.meaning.course is SlurmPhase.IS_OVER
 
 
 async def queue() -> list[SlurmJob]:
-    """Our jobs, those that ended a moment ago too, and all that wait, without names. Raises `ExecutorFailed`.
+    """Our jobs, those that ended a moment ago too, and all that wait, without names. Raises
+    `TransientExecutorError`.
 
-    The names of others' jobs are never read: with a line break in one its owner could tell us what he likes.
+    The names of others' jobs are never read: with a line break in one its owner could tell us what
+    he likes.
     """
     waiting = await _listed("JobID", "--states=pending")
     ours = await _listed("Name", "--states=all", "--me")
@@ -69,17 +76,26 @@ async def queue() -> list[SlurmJob]:
 
 def position(jobs: Sequence[SlurmJob], job: SlurmJob) -> int:
     """The place of a waiting job among those that wait in its partition, from 1."""
-    waiting = [other for other in jobs if other.state == "PENDING" and other.partition == job.partition]
-    return 1 + sum((-other.priority, other.number) < (-job.priority, job.number) for other in waiting)
+    waiting = [
+        other for other in jobs if other.state == "PENDING" and other.partition == job.partition
+    ]
+    return 1 + sum(
+        (-other.priority, other.number) < (-job.priority, job.number) for other in waiting
+    )
 
 
 def is_unanswered(complaint: str) -> bool:
-    """Whether a command complains that it could not reach Slurm, and not that Slurm has decided against it."""
-    return any(word in complaint.lower() for word in UNANSWERED)
+    """Whether a command complains that it could not reach Slurm, and not that Slurm has decided
+    against it.
+    """
+    return any(word in complaint.lower() for word in TRANSIENT_MESSAGES)
 
 
 async def run(*command: str) -> str:
-    """The output of a command. Raises `ExecutorFailed` if Slurm does not answer, `ExecutorRefused` if it refuses."""
+    """The output of a command.
+
+    Raises `TransientExecutorError` if Slurm does not answer, `ExecutorError` if it refuses.
+    """
     try:
         process = await asyncio.create_subprocess_exec(
             *command,
@@ -89,24 +105,33 @@ async def run(*command: str) -> str:
             start_new_session=True,
         )
     except OSError as error:
-        raise ExecutorFailed(f"Slurm's command {command[0]} cannot be started: {error}.") from error
+        raise TransientExecutorError(
+            f"Slurm's command {command[0]} cannot be started: {error}."
+        ) from error
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             output, complaint = await process.communicate()
     except BaseException as error:
-        # A centre's command may be a script: what it has started may live on, and keep the pipes open.
+        # A centre's command may be a script: what it has started may live on, and keep the pipes
+        # open.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process._transport.close()  # type: ignore[attr-defined]
         if isinstance(error, TimeoutError):
-            raise ExecutorFailed("Slurm's controller does not answer at the moment.") from error
+            raise TransientExecutorError(
+                "Slurm's controller does not answer at the moment."
+            ) from error
         raise
     text = complaint.decode(errors="replace").strip()
     if process.returncode:
         # Only what Slurm has decided is a refusal; all else may be different at the next attempt.
-        if command[0] == "scontrol" and any(word in text.lower() for word in ("denied", "invalid", "disabled")):
-            raise ExecutorRefused(f"Slurm refuses: {text}.")
-        raise ExecutorFailed(f"Slurm does not answer at the moment: {text or 'no reason given'}.")
+        if command[0] == "scontrol" and any(
+            word in text.lower() for word in ("denied", "invalid", "disabled")
+        ):
+            raise ExecutorError(f"Slurm refuses: {text}.")
+        raise TransientExecutorError(
+            f"Slurm does not answer at the moment: {text or 'no reason given'}."
+        )
     return output.decode(errors="replace")
 
 

@@ -1,5 +1,5 @@
-"""The host names of a Slurm job's peers: named on the node of each rank when it starts, since only then is it known
-where a peer's rank 0 runs, and only there how that node is reached.
+"""The host names of a Slurm job's peers: named on the node of each rank when it starts, since only
+then is it known where a peer's rank 0 runs, and only there how that node is reached.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from ucloud_orchestrator.provider.sandbox import bubblewrap
 
 log = logging.getLogger(__name__)
 
-NAMED = """
-# The peers first, then what the node's own file says of others: a name that stands twice would have two addresses.
+WRITE_HOSTS_SCRIPT = """
+# The peers first, then what the node's own file says of others: a name that stands twice would have
+# two addresses.
 named() {
   names=
   while read -r name peer; do
@@ -39,12 +40,18 @@ named() {
       if (kept != "") print $1 kept }' "$2" >> "$3"
 }
 """
-"""`named PEERS HOSTS NEW` writes the file of hosts NEW from the node's own HOSTS; what it says is why it could not."""
+"""`named PEERS HOSTS NEW` writes the file of hosts NEW from the node's own HOSTS; what it says is
+why it could not.
+"""
 
 
 def lines(job: Job, folder_of: Callable[[str], Path]) -> str:
     """The file `peers` in the job's folder: the host name and the folder of each."""
-    peers = {peer.hostname: folder_of(peer.job_id) for peer in peers_of(job) if peer.hostname.lower() != "localhost"}
+    peers = {
+        peer.hostname: folder_of(peer.job_id)
+        for peer in peers_of(job)
+        if peer.hostname.lower() != "localhost"
+    }
     return "".join(f"{name} {folder}\n" for name, folder in peers.items())
 
 
@@ -53,7 +60,9 @@ def etc(job: Job, control: Path) -> Mapping[str, Path]:
     if not peers_of(job):
         return {}
     if not bubblewrap.is_available():
-        log.warning("Without a sandbox the host names of the peers of job %s are unknown to it.", job.id)
+        log.warning(
+            "Without a sandbox the host names of the peers of job %s are unknown to it.", job.id
+        )
     return {"hosts": control / "hosts"}
 
 

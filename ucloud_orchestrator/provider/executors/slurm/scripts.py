@@ -1,8 +1,10 @@
-"""What runs on the nodes: the batch script of the first one, and the wrapper of each rank, which runs the starter.
+"""What runs on the nodes: the batch script of the first one, and the wrapper of each rank, which
+runs the starter.
 
-The job's folder is on a file system that all nodes share. Its folder `begun` is made by the first Slurm job that gets
-there, and names it: another one for the same job ends at once. The same one again is a requeue, and begins anew;
-`begun/restarts` counts them, as Slurm does, so that nobody takes what an earlier attempt left for news of this one.
+The job's folder is on a file system that all nodes share. Its folder `begun` is made by the first
+Slurm job that gets there, and names it: another one for the same job ends at once. The same one
+again is a requeue, and begins anew; `begun/restarts` counts them, as Slurm does, so that nobody
+takes what an earlier attempt left for news of this one.
 """
 
 from __future__ import annotations
@@ -39,13 +41,16 @@ done
 exec srun --nodes="$rank" --ntasks="$rank" --ntasks-per-node=1 --cpus-per-task="$cores" --kill-on-bad-exit=1 \\
   --export=ALL --input=none --output=/dev/null --error=begun/srun.txt /bin/sh "$folder/rank.sh" "$folder" "$restarts"
 """
-"""`node-<rank>.txt` holds the nodes' host names, which differ from Slurm's own names where a centre says so."""
+"""`node-<rank>.txt` holds the nodes' host names, which differ from Slurm's own names where a centre
+says so.
+"""
 
 RANK = (
-    peers.NAMED
+    peers.WRITE_HOSTS_SCRIPT
     + """
 control=$1/replica-$SLURM_PROCID
-# The wrapper outlives a SIGTERM, to note the exit code; the program is given SIGTERM's default again.
+# The wrapper outlives a SIGTERM, to note the exit code; the program is given SIGTERM's default
+# again.
 trap '' TERM
 if [ -s "$1/peers" ]; then
   rm -f "$control/hosts"
@@ -67,7 +72,7 @@ exit $code
 """
 )
 
-ENTER = """
+EXEC_SCRIPT = """
 control=$1 enclosed=$2
 shift 2
 outer=$(pgrep -P "$(cat "$control/pid")" | head -n 1)
@@ -86,8 +91,10 @@ if [ "$(id -u)" = 0 ]; then rights="$rights --bounding-set=-all"; fi
 xargs -0 -x -a "$list" env -i PATH="$PATH" \\
   nsenter --target "$program" --all --preserve-credentials --wd="/proc/$program/cwd" -- setpriv $rights env -i
 """
-"""Runs a command in the namespaces and with the environment of a replica's program, on the node where it runs, with
-none of root's rights over the node. Where replicas have a sandbox, what is still outside of it is not entered."""
+"""Runs a command in the namespaces and with the environment of a replica's program, on the node
+where it runs, with none of root's rights over the node. Where replicas have a sandbox, what is
+still outside of it is not entered.
+"""
 
 
 def write(folder: Path, replicas: Sequence[ReplicaStart], peers: str) -> None:
@@ -98,8 +105,17 @@ def write(folder: Path, replicas: Sequence[ReplicaStart], peers: str) -> None:
     # The job may begin when the provider is of another release already.
     _write(folder / "starter.py", Path(launcher.__file__).read_text())
     for replica in replicas:
-        words = [*STARTER, str(folder / "starter.py"), str(replica.stdout), str(replica.stderr), *replica.command]
-        _write(folder / f"replica-{replica.rank}" / "command.sh", f"exec {shlex.join(words)} < /dev/null\n")
+        words = [
+            *STARTER,
+            str(folder / "starter.py"),
+            str(replica.stdout),
+            str(replica.stderr),
+            *replica.command,
+        ]
+        _write(
+            folder / f"replica-{replica.rank}" / "command.sh",
+            f"exec {shlex.join(words)} < /dev/null\n",
+        )
 
 
 def _write(file: Path, text: str) -> None:

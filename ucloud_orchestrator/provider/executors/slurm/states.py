@@ -1,4 +1,6 @@
-"""What Slurm's words for a job's state mean here: one table, total over the words that Slurm has."""
+"""What Slurm's words for a job's state mean here: one table, total over the words that Slurm
+has.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from enum import Enum
 from ucloud_orchestrator.models.job import JobState
 
 
-class Course(Enum):
+class SlurmPhase(Enum):
     """What may still come of a Slurm job."""
 
     WAITS = "waits"
@@ -18,14 +20,15 @@ class Course(Enum):
 
 
 @dataclass(frozen=True)
-class Meaning:
+class SlurmStateMapping:
     """The meaning of one word.
 
-    `end` is how our job ends by it, and `text` why; without `end` the exit codes of the ranks say all. A fault of the
-    scheduler or the hardware is FAILURE; what the program brought upon itself is not.
+    `end` is how our job ends by it, and `text` why; without `end` the exit codes of the ranks say
+    all. A fault of the scheduler or the hardware is FAILURE; what the program brought upon itself
+    is not.
     """
 
-    course: Course
+    course: SlurmPhase
     text: str
     end: JobState | None = None
 
@@ -35,50 +38,86 @@ class UnknownSlurmState(ValueError):
 
 
 MEANINGS = {
-    "PENDING": Meaning(Course.WAITS, "waits for its nodes"),
-    "CONFIGURING": Meaning(Course.WAITS, "its nodes are made ready"),
-    "REQUEUED": Meaning(Course.WAITS, "is put back into the queue"),
-    "REQUEUE_FED": Meaning(Course.WAITS, "is put back into the queue of a federation"),
-    "REQUEUE_HOLD": Meaning(Course.WAITS, "is put back into the queue and held there"),
-    "RESV_DEL_HOLD": Meaning(Course.WAITS, "is held, since its reservation was deleted"),
-    "SPECIAL_EXIT": Meaning(Course.WAITS, "is put back into the queue and held in a special state"),
-    "RUNNING": Meaning(Course.RUNS, "runs"),
-    "RESIZING": Meaning(Course.RUNS, "changes its size"),
-    "SIGNALING": Meaning(Course.RUNS, "is sent a signal"),
-    "COMPLETING": Meaning(Course.RUNS, "ends"),
-    "STAGE_OUT": Meaning(Course.RUNS, "its files are staged out"),
-    "SUSPENDED": Meaning(Course.IS_HELD, "is suspended"),
-    "STOPPED": Meaning(Course.IS_HELD, "is stopped, and keeps its cores"),
-    "COMPLETED": Meaning(Course.IS_OVER, "ended with exit code 0"),
-    "FAILED": Meaning(Course.IS_OVER, "ended with another exit code"),
-    "OUT_OF_MEMORY": Meaning(
-        Course.IS_OVER, "The job used more memory than its product has and was ended.", JobState.SUCCESS
+    "PENDING": SlurmStateMapping(SlurmPhase.WAITS, "waits for its nodes"),
+    "CONFIGURING": SlurmStateMapping(SlurmPhase.WAITS, "its nodes are made ready"),
+    "REQUEUED": SlurmStateMapping(SlurmPhase.WAITS, "is put back into the queue"),
+    "REQUEUE_FED": SlurmStateMapping(
+        SlurmPhase.WAITS, "is put back into the queue of a federation"
     ),
-    "TIMEOUT": Meaning(Course.IS_OVER, "The job reached the time limit of its Slurm job.", JobState.EXPIRED),
-    "DEADLINE": Meaning(Course.IS_OVER, "The job reached its deadline in Slurm.", JobState.EXPIRED),
-    "CANCELLED": Meaning(Course.IS_OVER, "The job was cancelled in Slurm by an administrator.", JobState.FAILURE),
-    "NODE_FAIL": Meaning(Course.IS_OVER, "A node of the job failed.", JobState.FAILURE),
-    "BOOT_FAIL": Meaning(Course.IS_OVER, "A node of the job could not be booted.", JobState.FAILURE),
-    "LAUNCH_FAILED": Meaning(Course.IS_OVER, "Slurm could not launch the job.", JobState.FAILURE),
-    "RECONFIG_FAIL": Meaning(Course.IS_OVER, "A node of the job could not be configured.", JobState.FAILURE),
-    "PREEMPTED": Meaning(Course.IS_OVER, "The job had to make room for another one.", JobState.FAILURE),
-    "REVOKED": Meaning(Course.IS_OVER, "The job was started by another cluster of the federation.", JobState.FAILURE),
+    "REQUEUE_HOLD": SlurmStateMapping(
+        SlurmPhase.WAITS, "is put back into the queue and held there"
+    ),
+    "RESV_DEL_HOLD": SlurmStateMapping(
+        SlurmPhase.WAITS, "is held, since its reservation was deleted"
+    ),
+    "SPECIAL_EXIT": SlurmStateMapping(
+        SlurmPhase.WAITS, "is put back into the queue and held in a special state"
+    ),
+    "RUNNING": SlurmStateMapping(SlurmPhase.RUNS, "runs"),
+    "RESIZING": SlurmStateMapping(SlurmPhase.RUNS, "changes its size"),
+    "SIGNALING": SlurmStateMapping(SlurmPhase.RUNS, "is sent a signal"),
+    "COMPLETING": SlurmStateMapping(SlurmPhase.RUNS, "ends"),
+    "STAGE_OUT": SlurmStateMapping(SlurmPhase.RUNS, "its files are staged out"),
+    "SUSPENDED": SlurmStateMapping(SlurmPhase.IS_HELD, "is suspended"),
+    "STOPPED": SlurmStateMapping(SlurmPhase.IS_HELD, "is stopped, and keeps its cores"),
+    "COMPLETED": SlurmStateMapping(SlurmPhase.IS_OVER, "ended with exit code 0"),
+    "FAILED": SlurmStateMapping(SlurmPhase.IS_OVER, "ended with another exit code"),
+    "OUT_OF_MEMORY": SlurmStateMapping(
+        SlurmPhase.IS_OVER,
+        "The job used more memory than its product has and was ended.",
+        JobState.SUCCESS,
+    ),
+    "TIMEOUT": SlurmStateMapping(
+        SlurmPhase.IS_OVER, "The job reached the time limit of its Slurm job.", JobState.EXPIRED
+    ),
+    "DEADLINE": SlurmStateMapping(
+        SlurmPhase.IS_OVER, "The job reached its deadline in Slurm.", JobState.EXPIRED
+    ),
+    "CANCELLED": SlurmStateMapping(
+        SlurmPhase.IS_OVER, "The job was cancelled in Slurm by an administrator.", JobState.FAILURE
+    ),
+    "NODE_FAIL": SlurmStateMapping(
+        SlurmPhase.IS_OVER, "A node of the job failed.", JobState.FAILURE
+    ),
+    "BOOT_FAIL": SlurmStateMapping(
+        SlurmPhase.IS_OVER, "A node of the job could not be booted.", JobState.FAILURE
+    ),
+    "LAUNCH_FAILED": SlurmStateMapping(
+        SlurmPhase.IS_OVER, "Slurm could not launch the job.", JobState.FAILURE
+    ),
+    "RECONFIG_FAIL": SlurmStateMapping(
+        SlurmPhase.IS_OVER, "A node of the job could not be configured.", JobState.FAILURE
+    ),
+    "PREEMPTED": SlurmStateMapping(
+        SlurmPhase.IS_OVER, "The job had to make room for another one.", JobState.FAILURE
+    ),
+    "REVOKED": SlurmStateMapping(
+        SlurmPhase.IS_OVER,
+        "The job was started by another cluster of the federation.",
+        JobState.FAILURE,
+    ),
 }
 """By Slurm's long names, as `squeue` prints them (`%T`)."""
 
 
-def meaning_of(word: str) -> Meaning:
+def meaning_of(word: str) -> SlurmStateMapping:
     """What a word of Slurm's means. Raises `UnknownSlurmState` that names it."""
     try:
         return MEANINGS[word]
     except KeyError:
-        raise UnknownSlurmState(f"Slurm says that a job is {word!r}, which has no meaning here.") from None
+        raise UnknownSlurmState(
+            f"Slurm says that a job is {word!r}, which has no meaning here."
+        ) from None
 
 
 def table() -> str:
     """The table in Markdown, as it stands in docs/slurm.md."""
     lines = ["| Slurm | the job | our end | text |", "| --- | --- | --- | --- |"]
     for word, meaning in MEANINGS.items():
-        end = meaning.end.value if meaning.end else ("by exit codes" if meaning.course is Course.IS_OVER else "")
+        end = (
+            meaning.end.value
+            if meaning.end
+            else ("by exit codes" if meaning.course is SlurmPhase.IS_OVER else "")
+        )
         lines.append(f"| {word} | {meaning.course.value} | {end} | {meaning.text} |")
     return "\n".join(lines) + "\n"

@@ -1,4 +1,6 @@
-"""How a job comes to Slurm: by PSI/J's executor `slurm`, with what its product's settings ask for."""
+"""How a job comes to Slurm: by PSI/J's executor `slurm`, with what its product's settings ask
+for.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,16 @@ from ucloud_orchestrator.models.job import Job
 from ucloud_orchestrator.provider.executors.slurm.commands import NAME
 from ucloud_orchestrator.provider.settings import SlurmOptions
 
-NEVER = 10**6
-"""Seconds between PSI/J's own looks at the queue: ours is the one. Its own would drop Slurm's words for a state, and
-count all jobs as failed when `squeue` fails twice."""
+POLLING_DISABLED = 10**6
+"""Seconds between PSI/J's own looks at the queue: ours is the one.
+
+Its own would drop Slurm's words for a state, and count all jobs as failed when `squeue` fails
+twice.
+"""
 KEPT_VARIABLES = {"HOME", "LANG", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "TZ", "USER"}
 SLURMS_VARIABLES = ("SLURM_", "SBATCH_")
-"""What a Slurm job has of the provider's environment: it holds secrets such as Temporal's API key."""
+"""What a Slurm job has of the provider's environment: it holds secrets such as Temporal's API key.
+"""
 
 
 class _Executor(SlurmJobExecutor):
@@ -32,27 +38,36 @@ class _Executor(SlurmJobExecutor):
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
         config = SlurmExecutorConfig(
-            work_directory=folder, queue_polling_interval=NEVER, initial_queue_polling_delay=NEVER
+            work_directory=folder,
+            queue_polling_interval=POLLING_DISABLED,
+            initial_queue_polling_delay=POLLING_DISABLED,
         )
         super().__init__(config=config)
         self._option = "--requeue" if requeue else "--no-requeue"
 
     def get_submit_command(self, job: psij.Job, submit_file_path: Path) -> list[str]:
-        # Slurm keeps the environment of `sbatch` for the job, on the controller's and the nodes' disks.
-        others = [name for name in os.environ if name not in KEPT_VARIABLES and not name.startswith(SLURMS_VARIABLES)]
+        # Slurm keeps the environment of `sbatch` for the job, on the controller's and the nodes'
+        # disks.
+        others = [
+            name
+            for name in os.environ
+            if name not in KEPT_VARIABLES and not name.startswith(SLURMS_VARIABLES)
+        ]
         without = (f"--unset={name}" for name in others)
         return ["/usr/bin/env", *without, "sbatch", self._option, str(submit_file_path.absolute())]
 
 
 class _PsijJob(psij.Job):
-    """A job that has our job's id in PSI/J too, so that the files which PSI/J makes for it are found again."""
+    """A job that has our job's id in PSI/J too, so that the files which PSI/J makes for it are
+    found again.
+    """
 
     def __init__(self, job_id: str, specification: psij.JobSpec) -> None:
         super().__init__(specification)
         self._id = job_id
 
 
-class Submitter:
+class SlurmSubmitter:
     """Submits the jobs of one product; each has a folder, which is given with it."""
 
     def __init__(self, options: SlurmOptions) -> None:
@@ -67,13 +82,17 @@ class Submitter:
         await asyncio.to_thread(self._executor.submit, psij_job)
 
     def time_limit(self, job: Job) -> timedelta:
-        """What Slurm is asked for: the job's allocation, and a margin in which the orchestrator ends it."""
+        """What Slurm is asked for: the job's allocation, and a margin in which the orchestrator
+        ends it.
+        """
         allocation = job.specification.time_allocation
         milliseconds = allocation.milliseconds if allocation else 365 * 24 * 3600 * 1000
         return timedelta(milliseconds=milliseconds, seconds=self._options.time_margin)
 
     def _specification(self, job: Job, folder: Path, work: Path) -> psij.JobSpec:
-        product = job.status.resolved_product if isinstance(job.status.resolved_product, dict) else {}
+        product = (
+            job.status.resolved_product if isinstance(job.status.resolved_product, dict) else {}
+        )
         options = self._options
         cores = options.cores or product.get("cpu") or 1
         memory = options.memory or (product.get("memoryInGigs") or 0) * 1024
@@ -84,7 +103,9 @@ class Submitter:
             gpu_cores_per_process=product.get("gpu") or 0 if options.gpus is None else options.gpus,
             memory=memory * 1024**2 if memory else None,
         )
-        more: dict[str, object] = {"slurm.job-name": NAME + job.id}  # PSI/J's own name of a job does not reach Slurm
+        more: dict[str, object] = {
+            "slurm.job-name": NAME + job.id
+        }  # PSI/J's own name of a job does not reach Slurm
         if options.qos:
             more["slurm.qos"] = options.qos
         attributes = psij.JobAttributes(
@@ -104,7 +125,9 @@ class Submitter:
 
 
 def forget(job_id: str, folder: Path, numbers: Iterable[int]) -> None:
-    """Delete PSI/J's files of a job, of which some have our id and some have one of Slurm's numbers of it."""
+    """Delete PSI/J's files of a job, of which some have our id and some have one of Slurm's numbers
+    of it.
+    """
     names = [f"{job_id}.job", f"{job_id}_launcher.log"]
     names += [f"{number}{suffix}" for number in numbers for suffix in (".out", ".ec", ".nodefile")]
     for name in names:

@@ -42,12 +42,21 @@ def upgrade() -> None:
         sa.Column("reserved", sa.BigInteger(), nullable=False),
         sa.Column("spent", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_wallets"),
-        sa.UniqueConstraint("owner", "category", "provider", name="uq_wallets_owner_category_provider"),
-        sa.CheckConstraint("available >= 0 AND reserved >= 0 AND spent >= 0", name="ck_wallets_amounts"),
+        sa.UniqueConstraint(
+            "owner", "category", "provider", name="uq_wallets_owner_category_provider"
+        ),
+        sa.CheckConstraint(
+            "available >= 0 AND reserved >= 0 AND spent >= 0", name="ck_wallets_amounts"
+        ),
     )
     op.create_table(
         "movements",
-        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column(
+            "id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=True,
+            nullable=False,
+        ),
         sa.Column("wallet_id", sa.Integer(), nullable=False),
         sa.Column("source", sa.String(16), nullable=False),
         sa.Column("target", sa.String(16), nullable=False),
