@@ -32,11 +32,11 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# The pictures of docs/operators.md, anew; look at each before you commit it.
+# The pictures of docs/operators/README.md, anew; look at each before you commit it.
 screenshots: $(READY)
 	UCLOUD_SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/end_to_end/test_web_ui.py
 
-# Once for each release, before it is tagged (docs/upgrades.md).
+# Once for each release, before it is tagged (docs/operators/upgrades.md).
 histories: $(READY)
 	$(BIN)/python -m pytest tests/workflows/test_replay.py --record-histories
 

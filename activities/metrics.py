@@ -30,7 +30,7 @@ STUCK = (
     f"WorkflowType = '{WORKFLOW}' AND ExecutionStatus = 'Running' AND "
     "TemporalReportedProblems IS NOT NULL"
 )
-"""The query for jobs whose workflow tasks fail; it is in docs/operators.md too."""
+"""The query for jobs whose workflow tasks fail; it is in docs/operators/README.md too."""
 STALE_AFTER = 180.0
 """Seconds after which an attempt to submit that was not repeated here is no longer ours."""
 

@@ -19,7 +19,7 @@ from benchmarks.targets import targets
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
+PAGE = Path(__file__).parent.parent / "docs" / "how-it-works" / "performance.md"
 FIGURES = PAGE.with_suffix(".json")
 START, END = "<!-- results -->", "<!-- end of results -->"
 COLOURS = {FloorKind.name: "#9aa5b1", SameMessagesKind.name: "#52606d", OurKind.name: "#0967d2"}
@@ -233,14 +233,14 @@ def _spread(values: Sequence[float], digits: int = 1) -> str:
 
 
 def write_page(results: Results) -> None:
-    """Put the table into `docs/performance.md` between its marks, with the plots and all figures
-    beside it.
+    """Put the table into `docs/how-it-works/performance.md` between its marks, with the plots and
+    all figures beside it.
     """
     text = PAGE.read_text()
     before, mark, rest = text.partition(START)
     _, end, after = rest.partition(END)
     PAGE.write_text(f"{before}{mark}\n{table(results)}{end}{after}")
-    write_plots(results, PAGE.parent / "images")
+    write_plots(results, PAGE.parents[1] / "images")
     results.write(FIGURES)
 
 

@@ -1,5 +1,5 @@
-"""Writes `docs/lifecycle.md` from the lifecycle's table. `--check` only says whether the file is up
-to date.
+"""Writes `docs/how-it-works/lifecycle.md` from the lifecycle's table. `--check` only says whether
+the file is up to date.
 
 Run as `python docs/generate_lifecycle.py [--check]`.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 from ucloud_orchestrator.models.job import TERMINAL_STATES, JobState
 from workflows.lifecycle import TABLE, Event, UpdateOutcome
 
-DOCUMENT = Path(__file__).parent.parent / "docs" / "lifecycle.md"
+DOCUMENT = Path(__file__).parent.parent / "docs" / "how-it-works" / "lifecycle.md"
 
 _HEAD = """# The life of a job
 

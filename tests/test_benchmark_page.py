@@ -1,4 +1,4 @@
-"""The figures of `docs/performance.md` are those that were measured."""
+"""The figures of `docs/how-it-works/performance.md` are those that were measured."""
 
 from __future__ import annotations
 

@@ -51,5 +51,5 @@ def test_each_alert_is_tested_both_ways() -> None:
 
 
 def test_each_alert_has_a_line_in_the_runbook() -> None:
-    page = (ROOT / "docs" / "operators.md").read_text()
+    page = (ROOT / "docs" / "operators" / "README.md").read_text()
     assert re.findall(r"^\| `(Ucloud\w+)`", page, re.MULTILINE) == alerts()

@@ -1,4 +1,5 @@
-"""The UCloud compute orchestrator: `from ucloud_orchestrator import JobClient, ProviderClient, Actor`.
+"""The UCloud compute orchestrator: `from ucloud_orchestrator import JobClient, ProviderClient,
+Actor`.
 
 The names of `client` are exported here lazily, so that importing a sub-package loads no Temporal
 client.

@@ -2,7 +2,8 @@
 I/O.
 
 The rules are those of UCloud's `Job` ("States") and of the provider's `update` call.
-`docs/lifecycle.md` is generated from this table by `python docs/generate_lifecycle.py`.
+`docs/how-it-works/lifecycle.md` is generated from this table by `python
+docs/generate_lifecycle.py`.
 """
 
 from __future__ import annotations

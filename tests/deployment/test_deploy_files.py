@@ -200,7 +200,7 @@ def test_the_wheel_holds_every_file_of_the_program(tmp_path: Path) -> None:
 
 
 def test_the_page_names_only_what_is_there() -> None:
-    page = (ROOT / "docs" / "deployment.md").read_text()
+    page = (ROOT / "docs" / "operators" / "deployment.md").read_text()
     named = set(re.findall(r"deploy/[A-Za-z0-9_./-]+[a-z]", page))
     assert len(named) > 5
     assert [name for name in named if not (ROOT / name).exists()] == []

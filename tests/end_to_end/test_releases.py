@@ -29,7 +29,8 @@ from workflows import versioning
 pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
 
 PAGE, UPGRADES = (
-    (next_release.ROOT / "docs" / name).read_text() for name in ("operators.md", "upgrades.md")
+    (next_release.ROOT / "docs" / "operators" / name).read_text()
+    for name in ("README.md", "upgrades.md")
 )
 ENDED = [JobState.IN_QUEUE, JobState.RUNNING, JobState.SUCCESS]
 
@@ -186,7 +187,7 @@ async def test_a_job_that_this_code_does_not_understand_is_found_and_goes_on_wit
 
 
 async def is_known_to_a_running_job(releases: Releases) -> bool:
-    """Asks as `docs/upgrades.md` does before a patch is dropped."""
+    """Asks as `docs/operators/upgrades.md` does before a patch is dropped."""
     query = re.search(r"--query \"(.*TemporalChangeVersion = '.*')\"\n", UPGRADES)
     assert query is not None
     asked = re.sub(r"spill-in-pages", next_release.PATCH, query[1])

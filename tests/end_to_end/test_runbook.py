@@ -1,4 +1,5 @@
-"""Every command of `docs/operators.md` and `docs/upgrades.md`, run as it stands there.
+"""Every command of `docs/operators/README.md` and `docs/operators/upgrades.md`, run as it stands
+there.
 
 A comment before a block says what it must show (`shows:`), must not (`shows-not:`), or what a job
 is in afterwards (`then: $JOB is STATE`).
@@ -22,7 +23,9 @@ from ucloud_orchestrator.temporal.names import TASK_QUEUE, new_job_id
 BLOCK = re.compile(
     r"<!-- (?P<rule>shows|shows-not|then):(?P<what>.*?)-->\n```sh\n(?P<script>.*?)```", re.DOTALL
 )
-PAGE = "".join((ROOT / "docs" / name).read_text() for name in ("operators.md", "upgrades.md"))
+PAGE = "".join(
+    (ROOT / "docs" / "operators" / name).read_text() for name in ("README.md", "upgrades.md")
+)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.long
 
 REASON = "The input was of the wrong year."
 COLUMNS = ("Status", "JobState", "JobName", "JobOwner", "JobApplication", "Start", "End")
-"""As `docs/operators.md` recommends; the Web UI keeps the choice in the browser."""
+"""As `docs/operators/README.md` recommends; the Web UI keeps the choice in the browser."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,9 @@ async def metadata(browser: Chromium, jobs: Jobs, job_id: str, *words: str) -> s
 
 
 def test_the_page_shows_every_picture() -> None:
-    named = re.findall(r"\(images/([a-z-]+\.png)\)", (ROOT / "docs" / "operators.md").read_text())
+    named = re.findall(
+        r"\(\.\./images/([a-z-]+\.png)\)", (ROOT / "docs" / "operators" / "README.md").read_text()
+    )
     assert sorted(named) == sorted(
         file.name for file in (ROOT / "docs" / "images").glob("web-ui-*.png")
     )

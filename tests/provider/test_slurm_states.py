@@ -50,7 +50,7 @@ def test_what_is_not_over_has_no_end() -> None:
 
 
 def test_the_documented_table_is_the_code() -> None:
-    document = Path(__file__).parents[2] / "docs" / "slurm.md"
+    document = Path(__file__).parents[2] / "docs" / "operators" / "slurm.md"
     assert document.read_text().endswith(table())
 
 

@@ -74,7 +74,7 @@ def test_the_histories_of_this_release_are_recorded() -> None:
     missing = {life.__name__ for life in LIVES} - {
         file.name.removesuffix(".json.gz") for file in files
     }
-    assert not missing, "record them with 'make histories' (docs/upgrades.md)"
+    assert not missing, "record them with 'make histories' (docs/operators/upgrades.md)"
 
 
 async def success(orchestrator: Orchestrator) -> str:

@@ -54,7 +54,7 @@ async def require_current(engine: AsyncEngine) -> None:
     """Raise `SchemaVersionError` unless every migration of this release has been run.
 
     Tables of a newer release will do: migrations only add what the release before need not know
-    (docs/upgrades.md).
+    (docs/operators/upgrades.md).
     """
     expected = ScriptDirectory.from_config(configuration()).get_current_head()
     async with engine.connect() as connection:

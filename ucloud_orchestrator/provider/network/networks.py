@@ -2,8 +2,8 @@
 peers.
 
 All is read from `network` in the job's control folder and from the machine's processes, as with
-replicas: a network outlives this process and is found again. `docs/networks.md` tells what is kept
-apart and what is not.
+replicas: a network outlives this process and is found again. `docs/operators/networks.md` tells
+what is kept apart and what is not.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ def meaning_of(word: str) -> SlurmStateMapping:
 
 
 def table() -> str:
-    """The table in Markdown, as it stands in docs/slurm.md."""
+    """The table in Markdown, as it stands in docs/operators/slurm.md."""
     lines = ["| Slurm | the job | our end | text |", "| --- | --- | --- | --- |"]
     for word, meaning in MEANINGS.items():
         end = (
