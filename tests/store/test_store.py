@@ -27,8 +27,8 @@ from ucloud_orchestrator.store import (
     ClaimStore,
     DatabaseError,
     SchemaVersionError,
+    check_connection,
     connect,
-    reach,
     require_current,
     upgrade,
 )
@@ -182,7 +182,7 @@ async def test_a_database_that_cannot_be_used_is_told_without_its_password(
     url: str, sentence: str
 ) -> None:
     with pytest.raises(DatabaseError) as raised:
-        await reach(connect(url))
+        await check_connection(connect(url))
     assert str(raised.value).startswith(sentence)
     assert "the-secret" not in str(raised.value)
     assert len(str(raised.value).splitlines()) == 1
@@ -193,4 +193,4 @@ async def test_a_database_that_its_server_does_not_have_is_told(postgresql: Post
     with pytest.raises(
         DatabaseError, match=r'cannot be used: database "nowhere" does not exist\.$'
     ):
-        await reach(connect(url.render_as_string(hide_password=False)))
+        await check_connection(connect(url.render_as_string(hide_password=False)))

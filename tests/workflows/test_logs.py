@@ -23,7 +23,7 @@ from ucloud_orchestrator.models.provider_api import FollowMessage, LogStream
 from ucloud_orchestrator.models.session import SessionItem, SessionType
 from ucloud_orchestrator.provider.auth.session_tokens import SessionTokens
 from ucloud_orchestrator.provider.jobs.database import JobRecord
-from ucloud_orchestrator.provider.jobs.metrics import StoreMetrics
+from ucloud_orchestrator.provider.jobs.metrics import ProviderMetrics
 from ucloud_orchestrator.provider.sessions.logs import LogSessions
 
 
@@ -66,7 +66,7 @@ class Output:
     def __init__(self, folder: Path) -> None:
         self._drive = folder / "drive"
         self._tokens = SessionTokens(folder / "secret")
-        self._logs = LogSessions("/sessions", self._tokens, self, self.folder_of, StoreMetrics())
+        self._logs = LogSessions("/sessions", self._tokens, self, self.folder_of, ProviderMetrics())
         self._jobs: dict[str, JobRecord] = {}
         self.relay = BreakingRelay(0, [])
         self._url = ""
