@@ -17,7 +17,8 @@ from ucloud_orchestrator.catalog import Catalog
 from ucloud_orchestrator.models.end_reason import end_reason
 from ucloud_orchestrator.models.job import TERMINAL_STATES, Job, JobState
 from ucloud_orchestrator.store import StoreMetrics
-from ucloud_orchestrator.temporal.names import JOB_PROVIDER, JOB_STATE, WORKFLOW
+from ucloud_orchestrator.temporal import queries
+from ucloud_orchestrator.temporal.names import JOB_PROVIDER, JOB_STATE
 
 log = logging.getLogger(__name__)
 
@@ -26,10 +27,7 @@ INTERVAL = 15.0
 AUDIT_EVERY = 20
 """The ledger is added up once in so many looks: that reads all of it."""
 LIVE_STATES = [state for state in JobState if state not in TERMINAL_STATES]
-STUCK = (
-    f"WorkflowType = '{WORKFLOW}' AND ExecutionStatus = 'Running' AND "
-    "TemporalReportedProblems IS NOT NULL"
-)
+STUCK = queries.running_jobs(queries.is_set("TemporalReportedProblems"))
 """The query for jobs whose workflow tasks fail; it is in docs/operators/README.md too."""
 STALE_AFTER = 180.0
 """Seconds after which an attempt to submit that was not repeated here is no longer ours."""
@@ -148,10 +146,8 @@ class MetricsCollector:
         providers = [provider.id for provider in self._catalog().providers()]
         for provider in providers:
             for state in LIVE_STATES:
-                query = (
-                    f"WorkflowType = '{WORKFLOW}' AND ExecutionStatus = 'Running' AND "
-                    f"{JOB_PROVIDER} = '{provider}' "
-                    f"AND {JOB_STATE} = '{state}'"
+                query = queries.running_jobs(
+                    queries.equals(JOB_PROVIDER, provider), queries.equals(JOB_STATE, state)
                 )
                 found = (await self._client.count_workflows(query)).count
                 self._live.set(found, {"provider": provider, "state": state})

@@ -16,7 +16,8 @@ from ucloud_orchestrator.models.job import Job, JobState, JobStatus, JobUpdate
 from ucloud_orchestrator.models.messages import OrphanedJob, OrphanedJobs, ProviderCheckRequest
 from ucloud_orchestrator.models.update_paging import query_all_pages
 from ucloud_orchestrator.store import LIVE_PAGE, ClaimStore
-from ucloud_orchestrator.temporal.names import JOB_PROVIDER, QUERY_JOB, WORKFLOW
+from ucloud_orchestrator.temporal import queries
+from ucloud_orchestrator.temporal.names import JOB_PROVIDER, QUERY_JOB
 
 ENDED_BY_FORCE = "The job's workflow was ended by force; the job was stopped."
 
@@ -90,11 +91,8 @@ class OrphanedJobActivities:
             raise
 
     async def _running(self, provider: str, first: str, last: str) -> set[str]:
-        quoted = provider.replace("\\", "\\\\").replace("'", "\\'")
-        query = (
-            f"WorkflowType = '{WORKFLOW}' AND ExecutionStatus = 'Running' AND {JOB_PROVIDER} = "
-            f"'{quoted}' "
-            f"AND WorkflowId >= '{first}' AND WorkflowId <= '{last}'"
+        query = queries.running_jobs(
+            queries.equals(JOB_PROVIDER, provider), queries.ids_from_to(first, last)
         )
         return {execution.id async for execution in self._client.list_workflows(query)}
 

@@ -14,7 +14,8 @@ from ucloud_orchestrator.models.claims import Claim
 from ucloud_orchestrator.models.job import Job, JobState, JobStatus
 from ucloud_orchestrator.models.messages import ProviderCheckRequest, VerifiedJobs
 from ucloud_orchestrator.store import ClaimStore
-from ucloud_orchestrator.temporal.names import JOB_PROVIDER, JOB_STATE, WORKFLOW
+from ucloud_orchestrator.temporal import queries
+from ucloud_orchestrator.temporal.names import JOB_PROVIDER, JOB_STATE
 
 VERIFY_PAGE = 100
 """Jobs in one call; each may be a few kilobytes."""
@@ -68,12 +69,10 @@ class ProviderSyncActivities:
 
     async def _states(self, first: str, last: str) -> dict[str, JobState]:
         """Of the jobs with these ids, in their order, that may be verified."""
-        quoted = self._provider.replace("\\", "\\\\").replace("'", "\\'")
-        states = ", ".join(f"'{state}'" for state in VERIFIED)
-        query = (
-            f"WorkflowType = '{WORKFLOW}' AND ExecutionStatus = 'Running' AND {JOB_PROVIDER} = "
-            f"'{quoted}' "
-            f"AND {JOB_STATE} IN ({states}) AND WorkflowId >= '{first}' AND WorkflowId <= '{last}'"
+        query = queries.running_jobs(
+            queries.equals(JOB_PROVIDER, self._provider),
+            queries.one_of(JOB_STATE, VERIFIED),
+            queries.ids_from_to(first, last),
         )
         key = SearchAttributeKey.for_keyword(JOB_STATE)
         return {

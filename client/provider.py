@@ -17,7 +17,7 @@ from ucloud_orchestrator.models.provider_api import (
     UpdateMessage,
 )
 from ucloud_orchestrator.models.update_paging import query_all_pages
-from ucloud_orchestrator.temporal import names
+from ucloud_orchestrator.temporal import names, queries
 from ucloud_orchestrator.temporal.connection import connect_to_temporal
 
 
@@ -101,11 +101,7 @@ class ProviderClient:
 
     async def browse_open_jobs(self) -> AsyncIterator[str]:
         """The ids of all jobs of this provider that have not ended."""
-        quoted = self._provider.replace("\\", "\\\\").replace("'", "\\'")
-        query = (
-            f"WorkflowType = '{names.WORKFLOW}' AND ExecutionStatus = 'Running' AND "
-            f"{names.JOB_PROVIDER} = '{quoted}'"
-        )
+        query = queries.running_jobs(queries.equals(names.JOB_PROVIDER, self._provider))
         with map_errors():
             async for execution in self._temporal.list_workflows(query):
                 yield execution.id

@@ -29,7 +29,7 @@ from ucloud_orchestrator.models.messages import (
     BrowseRequest,
 )
 from ucloud_orchestrator.models.update_paging import query_all_pages
-from ucloud_orchestrator.temporal import names
+from ucloud_orchestrator.temporal import names, queries
 
 FOLLOW_INTERVAL = 0.5
 """Seconds between two looks at a followed job, as in UCloud's own `follow`."""
@@ -202,7 +202,6 @@ class JobReader(ActorClient):
         return job, updates
 
     async def _browse_live(self, filters: JobFilter, limit: int, before: str | None) -> list[Job]:
-        clauses = [f"WorkflowType = '{names.WORKFLOW}'", "ExecutionStatus = 'Running'"]
         attributes = {
             names.JOB_STATE: filters.state,
             names.JOB_PROVIDER: filters.provider,
@@ -211,15 +210,15 @@ class JobReader(ActorClient):
             or (None if self._actor.project else self._actor.username),
             names.JOB_PROJECT: self._actor.project,
         }
-        clauses += [f"{name} = '{_quoted(value)}'" for name, value in attributes.items() if value]
+        conditions = [queries.equals(name, value) for name, value in attributes.items() if value]
         if not self._actor.project:
-            clauses.append(f"{names.JOB_PROJECT} IS NULL")
+            conditions.append(queries.is_unset(names.JOB_PROJECT))
         if before is not None:
-            clauses.append(f"WorkflowId < '{_quoted(before)}'")
+            conditions.append(queries.ids_before(before))
         ids = []
         with map_errors():
             async for execution in self._temporal.list_workflows(
-                " AND ".join(clauses), limit=limit
+                queries.running_jobs(*conditions), limit=limit
             ):
                 ids.append(execution.id)
         answers = await asyncio.gather(*map(self._ask_workflow, ids))
@@ -250,7 +249,3 @@ def _with_updates(job: Job, updates: list[JobUpdate]) -> Job:
 
 def may(job: Job, permission: Permission) -> bool:
     return job.permissions is not None and permission in job.permissions.myself
-
-
-def _quoted(value: str) -> str:
-    return value.replace("\\", "\\\\").replace("'", "\\'")
