@@ -16,7 +16,7 @@ from activities.metrics import SeenWorkflows, count
 from activities.products import ProductCache
 from ucloud_orchestrator.catalog import Catalog
 from ucloud_orchestrator.models.accounting import Price
-from ucloud_orchestrator.models.claims import Claim, holding_of
+from ucloud_orchestrator.models.claims import Claim, claim_of
 from ucloud_orchestrator.models.command_line import build_command_line, build_environment
 from ucloud_orchestrator.models.errors import ErrorCode, Finding
 from ucloud_orchestrator.models.job import JobSpecification
@@ -75,8 +75,10 @@ class AdmissionActivities:
     async def _admit(
         self, requests: Sequence[AdmissionRequest], in_batch: bool = False
     ) -> list[Admission]:
-        taken_by = workflow_id()
-        taken = [await self._holdings.find_claim(request.job_id, taken_by) for request in requests]
+        claimed_by = workflow_id()
+        taken = [
+            await self._holdings.find_claim(request.job_id, claimed_by) for request in requests
+        ]
         if all(taken):
             # An attempt before this one was through, and its answer was lost; what it took decides.
             return [_admission(holding) for holding in taken if holding]
@@ -85,14 +87,14 @@ class AdmissionActivities:
             with refusals_of_the_store():
                 await self._holdings.claim(holdings)
         except ApplicationError as error:
-            if self._refused.add(taken_by):
+            if self._refused.add(claimed_by):
                 count(
                     "ucloud_admissions_refused",
                     "Requests that were refused, by code.",
                     code=error.type or "",
                 )
             # An attempt that is only slow must not take anything after this refusal.
-            await self._holdings.withdraw(taken_by, [request.job_id for request in requests])
+            await self._holdings.withdraw(claimed_by, [request.job_id for request in requests])
             raise
         return [_admission(holding) for holding in holdings]
 
@@ -148,7 +150,7 @@ class AdmissionActivities:
         build_command_line(application, completed.parameters)
         build_environment(application, completed.parameters)
         price = _price(product, completed)
-        return holding_of(request.job_id, request.owner, completed, price, workflow_id()), []
+        return claim_of(request.job_id, request.owner, completed, price, workflow_id()), []
 
 
 def _admission(holding: Claim) -> Admission:

@@ -40,12 +40,12 @@ class OrphanedJobActivities:
             return OrphanedJobs(jobs=[])
         running = await self._running(request.provider, page[0].job_id, page[-1].job_id)
         abandoned = [
-            OrphanedJob(job_id=holding.job_id, taken_by=holding.taken_by)
+            OrphanedJob(job_id=holding.job_id, claimed_by=holding.claimed_by)
             for holding in page
             # Temporal's list may be a little old, so whoever is not in it is asked for by name.
             if holding.job_id not in running
             and await self._is_closed(holding.job_id)
-            and (holding.taken_by == holding.job_id or await self._is_closed(holding.taken_by))
+            and (holding.claimed_by == holding.job_id or await self._is_closed(holding.claimed_by))
         ]
         return OrphanedJobs(
             jobs=abandoned, last=page[-1].job_id if len(page) == LIVE_PAGE else None
@@ -75,7 +75,7 @@ class OrphanedJobActivities:
         await self._holdings.settle(job)
 
     async def _last_known(self, abandoned: OrphanedJob) -> Job | None:
-        holding = await self._holdings.find_claim(abandoned.job_id, abandoned.taken_by)
+        holding = await self._holdings.find_claim(abandoned.job_id, abandoned.claimed_by)
         if holding is None:
             return None
         handle = self._client.get_workflow_handle(abandoned.job_id)

@@ -19,7 +19,7 @@ from ucloud_orchestrator.models import (
     JobStatus,
 )
 from ucloud_orchestrator.models.accounting import ChargeResult, Price
-from ucloud_orchestrator.models.claims import Claim, holding_of
+from ucloud_orchestrator.models.claims import Claim, claim_of
 from ucloud_orchestrator.models.product import ProductCategory, UnitOfPrice
 from ucloud_orchestrator.models.provider_api import Charge
 from ucloud_orchestrator.models.workspace import Workspace
@@ -51,9 +51,7 @@ def price(credits_per_minute: int = 1, milliseconds: int = HOUR) -> Price:
 
 
 def holding(job_id: str, cost: Price | None = None, user: str = "alice", **changes: Any) -> Claim:
-    return holding_of(
-        job_id, JobOwner(created_by=user), specification(name=job_id, **changes), cost
-    )
+    return claim_of(job_id, JobOwner(created_by=user), specification(name=job_id, **changes), cost)
 
 
 def ended(job_id: str) -> Job:
@@ -134,20 +132,20 @@ async def test_every_reason_is_told_and_nothing_is_held(engine: AsyncEngine) -> 
 async def test_the_same_job_twice_must_be_allowed(engine: AsyncEngine) -> None:
     holdings = ClaimStore(engine)
     owner = JobOwner(created_by="alice")
-    first, second = (holding_of(job_id, owner, specification(), None) for job_id in ("1", "2"))
+    first, second = (claim_of(job_id, owner, specification(), None) for job_id in ("1", "2"))
     answers = await asyncio.gather(taken(holdings, first), taken(holdings, second))
     assert sorted(answer is None for answer in answers) == [False, True]
-    allowed = holding_of("3", owner, specification(allowDuplicateJob=True), None)
+    allowed = claim_of("3", owner, specification(allowDuplicateJob=True), None)
     assert await taken(holdings, allowed) is None
     for job_id in ("1", "2"):
         await holdings.settle(ended(job_id))
-    refusal = await taken(holdings, holding_of("4", owner, specification(), None))
+    refusal = await taken(holdings, claim_of("4", owner, specification(), None))
     assert refusal is not None
     assert "The job 3 asks for the same" in str(refusal)
     await holdings.settle(ended("3"))
-    assert await taken(holdings, holding_of("4", owner, specification(), None)) is None
+    assert await taken(holdings, claim_of("4", owner, specification(), None)) is None
     assert (
-        await taken(holdings, holding_of("5", JobOwner(created_by="bob"), specification(), None))
+        await taken(holdings, claim_of("5", JobOwner(created_by="bob"), specification(), None))
         is None
     )
 
@@ -267,7 +265,7 @@ async def test_a_slow_attempt_takes_nothing_after_the_withdrawal(engine: AsyncEn
     await wallets.grant(ALICE, CPU, 1000)
     wanted = [holding(f"job-{number}", price()) for number in range(20)]
     attempts = [taken(holdings, one) for one in wanted for _ in range(2)]
-    withdrawals = [holdings.withdraw(one.taken_by, [one.job_id]) for one in wanted]
+    withdrawals = [holdings.withdraw(one.claimed_by, [one.job_id]) for one in wanted]
     await asyncio.gather(
         *(
             work
@@ -304,7 +302,7 @@ async def test_taking_giving_back_and_charging_never_wait_for_each_other(
 
     async def batch(name: str) -> list[object]:
         jobs = [holding(f"{name}-{number}", price(), users[number % 3]) for number in range(6)]
-        jobs = [one.model_copy(update={"taken_by": name}) for one in jobs]
+        jobs = [one.model_copy(update={"claimed_by": name}) for one in jobs]
         await holdings.claim(jobs if name[-1] in "02468" else jobs[::-1])
         charges = [
             wallets.charge(one.job_id, [Charge(charge_id="1", units=number, periods=1)])
@@ -331,8 +329,8 @@ async def test_a_repeat_after_the_withdrawal_hears_the_reason_again(engine: Asyn
         refusal = await taken(holdings, poor)
         assert refusal is not None
         assert refusal.code is ErrorCode.INSUFFICIENT_FUNDS
-        await holdings.withdraw(poor.taken_by, [poor.job_id])
-    await holdings.withdraw(late.taken_by, [late.job_id])
+        await holdings.withdraw(poor.claimed_by, [poor.job_id])
+    await holdings.withdraw(late.claimed_by, [late.job_id])
     refusal = await taken(holdings, late)
     assert refusal is not None
     assert (refusal.code, str(refusal)) == (

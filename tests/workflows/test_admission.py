@@ -24,7 +24,7 @@ from tests.conftest import TEST_CATALOG, Orchestrator
 from tests.waiting import eventually
 from ucloud_orchestrator.catalog import Catalog, load
 from ucloud_orchestrator.models import ErrorCode, Job, JobOwner, JobSpecification, JobState
-from ucloud_orchestrator.models.claims import Claim, holding_of
+from ucloud_orchestrator.models.claims import Claim, claim_of
 from ucloud_orchestrator.models.errors import MAXIMUM_FINDINGS
 from ucloud_orchestrator.models.messages import (
     AdmissionRequest,
@@ -129,7 +129,7 @@ async def test_defaults_that_make_a_request_too_large(
 
 def lost(number: int) -> Claim:
     wanted = specification(resources=[{"type": "file", "path": f"/gone/{'x' * 2000}/{number}"}])
-    return holding_of(f"job-{number:04}", ALICE, wanted, None)
+    return claim_of(f"job-{number:04}", ALICE, wanted, None)
 
 
 async def test_the_check_of_many_jobs_goes_by_pages(

@@ -16,7 +16,7 @@ from client import Actor, JobClient
 from tests.conftest import Orchestrator
 from tests.waiting import eventually
 from ucloud_orchestrator.models import JobOwner, JobState
-from ucloud_orchestrator.models.claims import holding_of
+from ucloud_orchestrator.models.claims import claim_of
 from ucloud_orchestrator.models.messages import ProviderCheckRequest
 from ucloud_orchestrator.models.product import ProductCategory
 from ucloud_orchestrator.models.provider_api import Charge
@@ -154,8 +154,8 @@ async def test_jobs_of_a_batch_that_was_ended_by_force_before_they_were_started(
     orchestrator: Orchestrator,
 ) -> None:
     owner, specification = JobOwner(created_by="alice"), orchestrator.specification()
-    await ClaimStore(orchestrator.engine).take(
-        [holding_of("never-started", owner, specification, None, "batch-none")]
+    await ClaimStore(orchestrator.engine).claim(
+        [claim_of("never-started", owner, specification, None, "batch-none")]
     )
     await check(orchestrator)
     assert await ClaimStore(orchestrator.engine).live("local") == []
@@ -227,7 +227,7 @@ async def test_a_submission_that_the_store_could_not_note_is_made_again(
             raise failures.pop()
         await note(self, job_ids)
 
-    monkeypatch.setattr(ClaimStore, "note_submitted", note_the_second_time)
+    monkeypatch.setattr(ClaimStore, "mark_submitted", note_the_second_time)
     job = await orchestrator.created()
     assert orchestrator.provider.calls_for(job.id) == ["create", "create"]
     assert await ClaimStore(orchestrator.engine).submitted([job.id]) == {job.id}

@@ -20,7 +20,7 @@ class Claim(ApiModel):
     """What one job takes when it is admitted. `price` is None for what is free."""
 
     job_id: str
-    taken_by: str
+    claimed_by: str
     """The workflow that takes it, so that its repeat can be told from another that uses the same
     id.
     """
@@ -39,12 +39,12 @@ class Claim(ApiModel):
         return self.fields[self.bindings.index((kind, resource_id))]
 
 
-def holding_of(
+def claim_of(
     job_id: str,
     owner: JobOwner,
     specification: JobSpecification,
     price: Price | None,
-    taken_by: str | None = None,
+    claimed_by: str | None = None,
 ) -> Claim:
     """What a job with a complete specification needs.
 
@@ -57,7 +57,7 @@ def holding_of(
     }
     return Claim(
         job_id=job_id,
-        taken_by=taken_by or job_id,
+        claimed_by=claimed_by or job_id,
         owner=owner,
         specification=specification,
         fingerprint=fingerprint(owner, specification),

@@ -340,7 +340,7 @@ class OrphanedJob(ApiModel):
     """A job whose workflow is closed, and who had taken what is still held for it."""
 
     job_id: str
-    taken_by: str
+    claimed_by: str
 
 
 class OrphanedJobs(ApiModel):

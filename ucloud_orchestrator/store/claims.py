@@ -86,16 +86,16 @@ class ClaimStore:
                     findings[0].code, " ".join(finding.message for finding in findings), findings
                 )
 
-    async def find_claim(self, job_id: str, taken_by: str) -> Claim | None:
+    async def find_claim(self, job_id: str, claimed_by: str) -> Claim | None:
         """What that workflow has taken for a live job; None if it has not."""
         statement = select(LiveJob.document).where(
-            LiveJob.id == job_id, LiveJob.taken_by == taken_by
+            LiveJob.id == job_id, LiveJob.taken_by == claimed_by
         )
         async with self._engine.connect() as connection:
             document = await connection.scalar(statement)
         return None if document is None else Claim.model_validate_json(document)
 
-    async def withdraw(self, taken_by: str, job_ids: Sequence[str]) -> None:
+    async def withdraw(self, claimed_by: str, job_ids: Sequence[str]) -> None:
         """Give back all that a workflow has taken for jobs that were never accepted, and forget
         them.
 
@@ -105,9 +105,9 @@ class ClaimStore:
         async with write_transaction(self._engine) as connection:
             await advisory_lock(connection, job_ids)
             for job_id in job_ids:
-                row = {"id": job_id, "taken_by": taken_by, "at": now}
+                row = {"id": job_id, "taken_by": claimed_by, "at": now}
                 await connection.execute(insert_or_ignore(connection, WithdrawnJob).values(row))
-            own = select(LiveJob.id).where(LiveJob.id.in_(job_ids), LiveJob.taken_by == taken_by)
+            own = select(LiveJob.id).where(LiveJob.id.in_(job_ids), LiveJob.taken_by == claimed_by)
             released = list((await connection.scalars(own)).all())
             await _release(connection, released)
             await connection.execute(
@@ -173,16 +173,18 @@ async def _is_known(connection: AsyncConnection, holding: Claim) -> bool:
         raise StoreRejected(
             ErrorCode.DUPLICATE_JOB, f"A job with the id {holding.job_id} has already ended."
         )
-    taken_by = await connection.scalar(select(LiveJob.taken_by).where(LiveJob.id == holding.job_id))
-    if taken_by not in {None, holding.taken_by}:
+    claimed_by = await connection.scalar(
+        select(LiveJob.taken_by).where(LiveJob.id == holding.job_id)
+    )
+    if claimed_by not in {None, holding.claimed_by}:
         raise StoreRejected(
             ErrorCode.DUPLICATE_JOB, f"The id {holding.job_id} is taken by another job."
         )
-    return taken_by is not None
+    return claimed_by is not None
 
 
 async def _withdrawn(connection: AsyncConnection, holding: Claim) -> list[Finding]:
-    same = (WithdrawnJob.id == holding.job_id, WithdrawnJob.taken_by == holding.taken_by)
+    same = (WithdrawnJob.id == holding.job_id, WithdrawnJob.taken_by == holding.claimed_by)
     if not await connection.scalar(select(WithdrawnJob.id).where(*same)):
         return []
     message = f"A job with the id {holding.job_id} was refused before."
@@ -192,7 +194,7 @@ async def _withdrawn(connection: AsyncConnection, holding: Claim) -> list[Findin
 async def _insert_claim(connection: AsyncConnection, holding: Claim) -> list[Finding]:
     row = {
         "id": holding.job_id,
-        "taken_by": holding.taken_by,
+        "taken_by": holding.claimed_by,
         "fingerprint": holding.fingerprint,
         "provider": holding.specification.product.provider,
         "document": holding.model_dump_json(by_alias=True, exclude_none=True),
