@@ -19,6 +19,7 @@ from websockets.exceptions import WebSocketException
 
 from client.errors import OrchestratorError, RequestRefused, Unreachable
 from client.queries import JobReader
+from ucloud_orchestrator.models.backoff import Backoff
 from ucloud_orchestrator.models.errors import ErrorCode
 from ucloud_orchestrator.models.job import Job, JobState
 from ucloud_orchestrator.models.messages import OpenLogsCall
@@ -26,11 +27,9 @@ from ucloud_orchestrator.models.provider_api import FollowMessage, LogsRequest, 
 from ucloud_orchestrator.models.session import LogsSession, with_verifier
 from ucloud_orchestrator.temporal import names
 
+INITIAL_BACKOFF = 0.25
 MAX_BACKOFF = 10.0
-"""Seconds between two attempts to get a session; the pauses grow up to this.
-
-One that lasted so long was a good one.
-"""
+"""Seconds between two attempts to get a session. A session that lasted so long resets the backoff."""
 DEFAULT_TIMEOUT = timedelta(minutes=5)
 MAXIMUM_MESSAGE = 8 * 1024 * 1024
 """Bytes; a piece of output grows in JSON, where a control character takes six."""
@@ -114,7 +113,7 @@ class _Reconnection:
     """When to try again, and when to give up."""
 
     timeout: float
-    _pause: float = 0.0
+    _backoff: Backoff = field(default_factory=lambda: Backoff(INITIAL_BACKOFF, MAX_BACKOFF))
     _connected_at: float | None = None
     _broken_since: float = field(default_factory=time.monotonic)
 
@@ -122,18 +121,19 @@ class _Reconnection:
         self._connected_at = time.monotonic()
 
     def received(self) -> None:
-        self._pause, self._broken_since = 0.0, time.monotonic()
+        self._backoff.reset()
+        self._broken_since = time.monotonic()
 
     async def wait(self, why: str) -> None:
         """Raises `Unreachable`."""
         now = time.monotonic()
         if self._connected_at is not None and now - self._connected_at > MAX_BACKOFF:
-            self._pause, self._broken_since = 0.0, now
+            self._backoff.reset()
+            self._broken_since = now
         self._connected_at = None
         if now - self._broken_since > self.timeout:
             raise Unreachable(f"The job's output cannot be read from its provider: {why}.")
-        self._pause = min(MAX_BACKOFF, self._pause * 2 or 0.25)
-        await asyncio.sleep(self._pause)
+        await asyncio.sleep(self._backoff.next_delay())
 
 
 def _after(request: LogsRequest, message: FollowMessage) -> LogsRequest:

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import psutil
 
+from ucloud_orchestrator.models.backoff import Backoff
+
 OUR_PYTHON = (sys.executable, "-P", "-m")
 """Runs a module of ours, never one of the same name in the folder where the user stands."""
 READY_TIMEOUT = 60.0
@@ -26,8 +28,9 @@ takes ten.
 """
 STOP_TIMEOUT = 25.0
 """Seconds that a process may take to stop before it is killed; the worker takes up to 23."""
+INITIAL_BACKOFF = 0.5
 MAX_BACKOFF = 10.0
-"""Seconds between two starts of a process that dies again and again."""
+"""Seconds before a process that has ended is started again. A life of so long resets the backoff."""
 
 
 class StackError(Exception):
@@ -48,7 +51,7 @@ class ManagedProcess:
     is_ready: Callable[[ManagedProcess], bool]
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
-    pause: float = 0.5
+    backoff: Backoff = field(default_factory=lambda: Backoff(INITIAL_BACKOFF, MAX_BACKOFF))
     restart_at: float = 0.0
     output_start: int = field(default=0)
 
@@ -109,11 +112,11 @@ class ManagedProcess:
         assert self.process is not None
         if self.process.poll() is None:
             if time.monotonic() - self.started_at > MAX_BACKOFF:
-                self.pause = 0.5
+                self.backoff.reset()
             return False
         now = time.monotonic()
         if not self.restart_at:
-            self.restart_at, self.pause = now + self.pause, min(2 * self.pause, MAX_BACKOFF)
+            self.restart_at = now + self.backoff.next_delay()
         if now < self.restart_at:
             return False
         self.restart_at = 0.0

@@ -9,10 +9,11 @@ import contextlib
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from client import JobClosed, ProviderClient, RequestRefused
+from ucloud_orchestrator.models.backoff import Backoff
 from ucloud_orchestrator.models.end_reason import NO_CREDITS
 from ucloud_orchestrator.models.job import JobUpdate
 from ucloud_orchestrator.models.provider_api import Charge, ChargeAnswer
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 
 INITIAL_BACKOFF = 0.5
 MAX_BACKOFF = 15.0
-"""Seconds; the pauses between attempts double up to the longest."""
+"""Seconds between attempts."""
 TIMEOUT = 20.0
 """Seconds that the orchestrator may take over one job's charges, and over its updates; then they
 are sent again.
@@ -51,7 +52,7 @@ class _Delivery:
     """What is under way for a job, and until when it pauses after attempts that were in vain."""
 
     sending: asyncio.Task[None] | None = None
-    pause: float = INITIAL_BACKOFF
+    backoff: Backoff = field(default_factory=lambda: Backoff(INITIAL_BACKOFF, MAX_BACKOFF))
     until: float = 0.0
     complaint: str | None = None
 
@@ -80,7 +81,7 @@ class Reporter:
 
     async def run(self) -> None:
         """Send until cancelled."""
-        pause = INITIAL_BACKOFF
+        backoff = Backoff(INITIAL_BACKOFF, MAX_BACKOFF)
         try:
             while True:
                 self._waiting.clear()
@@ -88,13 +89,13 @@ class Reporter:
                     await self._send_all()
                 except Exception as error:
                     self._figures.report_failed()
+                    delay = backoff.next_delay()
                     log.warning(
-                        "Reports wait for %.1f s, because they cannot be sent: %s", pause, error
+                        "Reports wait for %.1f s, because they cannot be sent: %s", delay, error
                     )
-                    await asyncio.sleep(pause)
-                    pause = min(2 * pause, MAX_BACKOFF)
+                    await asyncio.sleep(delay)
                     continue
-                pause = INITIAL_BACKOFF
+                backoff.reset()
                 await self._wait()
         finally:
             sending = [line.sending for line in self._lines.values() if line.sending is not None]
@@ -142,10 +143,10 @@ class Reporter:
                     log.warning(
                         "Reports of job %s wait, because they were not taken: %s", job_id, text
                     )
-                line.complaint, line.until = text, time.monotonic() + line.pause
-                line.pause = min(2 * line.pause, MAX_BACKOFF)
+                line.complaint, line.until = text, time.monotonic() + line.backoff.next_delay()
             else:
-                line.complaint, line.until, line.pause = None, 0.0, INITIAL_BACKOFF
+                line.complaint, line.until = None, 0.0
+                line.backoff.reset()
             finally:
                 line.sending = None
                 self._waiting.set()

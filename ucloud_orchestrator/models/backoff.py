@@ -1,0 +1,27 @@
+"""Exponential backoff between attempts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Backoff:
+    """Delays in seconds that double from `initial` up to `maximum`."""
+
+    initial: float
+    maximum: float
+    _delay: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin with the initial delay again."""
+        self._delay = self.initial
+
+    def next_delay(self) -> float:
+        """Return the delay before the next attempt."""
+        delay = self._delay
+        self._delay = min(2 * delay, self.maximum)
+        return delay
