@@ -1,5 +1,6 @@
-"""How programs talk to the orchestrator: `JobClient` for users, `ProviderClient` for providers."""
+"""Clients of the orchestrator: `JobClient` for users, `ProviderClient` for providers."""
 
+from client.connection import Actor
 from client.errors import (
     JobClosed,
     JobNotFound,
@@ -11,8 +12,7 @@ from client.errors import (
 )
 from client.jobs import JobClient
 from client.provider import ProviderClient
-from client.queries import JobFilter
-from client.session import Actor
+from client.sources import JobFilter
 
 __all__ = [
     "Actor",

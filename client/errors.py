@@ -1,11 +1,12 @@
-"""Every error of the client.
+"""The errors of the client, and the mapping of Temporal's errors to them.
 
-OrchestratorError ├── RequestRefused            it was understood and refused; a repeat will not
-help. Has `code` and `findings` │   ├── JobRejected           by `create` │   └── JobNotFound
-there is no such job, or it may not be seen ├── JobClosed                 the job has ended, so it
-takes no more messages ├── NotSetUp                  Temporal lacks the namespace, or what
-`ucloud-orchestrator setup` registers in it └── Unreachable               no answer; whether it had
-an effect is unknown, and a repeat is safe
+OrchestratorError           the base; itself for wrong settings: a repeat does not help
+├── RequestRefused          the request was rejected: a repeat does not help
+│   ├── JobRejected         by `create` and `create_many`: no job was started
+│   └── JobNotFound         there is no such job, or the actor may not see it
+├── JobClosed               the job has ended: a repeat does not help
+├── NamespaceNotReady       Temporal is not set up: a repeat helps once an operator has done so
+└── Unreachable             no answer, and the effect is unknown: a repeat is safe and may help
 """
 
 from __future__ import annotations
@@ -40,11 +41,15 @@ from ucloud_orchestrator.temporal.tracing import TracingUnavailable
 
 
 class OrchestratorError(Exception):
-    """The base of all errors of this package. Its text is one sentence for a person."""
+    """The base of the errors; its text is one sentence for a person.
+
+    Itself it is raised for wrong settings and for requests that Temporal rejects. A repeat does
+    not help.
+    """
 
 
 class RequestRefused(OrchestratorError):
-    """The orchestrator or the provider said no.
+    """Raised when the orchestrator or the provider rejects a request. A repeat does not help.
 
     `code` is for programs; `findings` name every wrong field.
     """
@@ -56,26 +61,29 @@ class RequestRefused(OrchestratorError):
 
 
 class JobRejected(RequestRefused):
-    """The job was not accepted, and nothing of it remains."""
+    """Raised when a job is not accepted: it claims and costs nothing. A repeat does not help."""
 
 
 class JobNotFound(RequestRefused):
-    """There is no job of this id, or it may not be seen."""
+    """Raised when there is no such job, or the actor may not see it. A repeat does not help."""
 
     def __init__(self, job_id: str) -> None:
         super().__init__(ErrorCode.NOT_FOUND, f"There is no job {job_id}.")
 
 
 class JobClosed(OrchestratorError):
-    """The job has ended or is unknown; it takes no more messages."""
+    """Raised for a message to a job that has ended or is unknown. A repeat does not help."""
 
 
 class NamespaceNotReady(OrchestratorError):
-    """The Temporal namespace lacks what the orchestrator needs."""
+    """Raised when Temporal lacks the namespace or its search attributes.
+
+    A repeat helps after `ucloud-orchestrator setup`.
+    """
 
 
 class Unreachable(OrchestratorError):
-    """There was no answer. Asking again is safe."""
+    """Raised without an answer, when the effect is unknown. A repeat is safe and may help."""
 
 
 _FINDINGS = TypeAdapter(list[Finding])
@@ -93,26 +101,26 @@ _NO_ANSWER = frozenset(
 
 
 @contextmanager
-def map_errors(refused: type[RequestRefused] = RequestRefused) -> Iterator[None]:
-    """Map Temporal's errors to ours, once, at this edge. A refusal becomes `refused`."""
+def map_errors(rejection: type[RequestRefused] = RequestRefused) -> Iterator[None]:
+    """Map Temporal's errors to the client's; an error with one of our codes to `rejection`."""
     try:
         yield
     except (WorkflowUpdateFailedError, WorkflowFailureError) as error:
-        raise _refused(error.cause, refused) from error
+        raise _from_failure(error.cause, rejection) from error
     except ActivityFailureError as error:
         if isinstance(error.cause, ApplicationError) and error.cause.type in ErrorCode.__members__:
-            raise _refused(error.cause, refused) from error
+            raise _from_failure(error.cause, rejection) from error
         raise Unreachable(f"No worker answered: {error.cause}") from error
     except WorkflowUpdateRPCTimeoutOrCancelledError as error:
         if isinstance(error.__cause__, asyncio.CancelledError):
-            # Temporal's SDK hides that the caller's own task is being cancelled.
+            # Temporal's SDK hides the cancellation of the caller's own task.
             raise error.__cause__ from error
         raise Unreachable(
             "There was no answer in time; the request may still be under way."
         ) from error
     except asyncio.CancelledError as error:
         if isinstance(error.__cause__, RPCError):
-            # Temporal's SDK takes a server that breaks off its answer for a cancel of the caller.
+            # Temporal's SDK raises this also for an answer that the server broke off.
             raise _from_rpc(error.__cause__) from error
         raise
     except RPCError as error:
@@ -125,7 +133,9 @@ def map_errors(refused: type[RequestRefused] = RequestRefused) -> Iterator[None]
         raise Unreachable(f"Temporal cannot be reached: {error}") from error
 
 
-def _refused(cause: BaseException | None, refused: type[RequestRefused]) -> OrchestratorError:
+def _from_failure(
+    cause: BaseException | None, rejection: type[RequestRefused]
+) -> OrchestratorError:
     while cause is not None and not isinstance(cause, ApplicationError):
         cause = cause.__cause__
     if cause is None or cause.type is None or cause.type not in ErrorCode.__members__:
@@ -134,7 +144,7 @@ def _refused(cause: BaseException | None, refused: type[RequestRefused]) -> Orch
         return RequestRefused(
             ErrorCode.INVALID_STATE, f"The job could not answer: {cause or 'it has ended'}."
         )
-    return refused(ErrorCode(cause.type), cause.message, _findings(cause.details))
+    return rejection(ErrorCode(cause.type), cause.message, _findings(cause.details))
 
 
 def _findings(details: Sequence[Any]) -> list[Finding]:
@@ -145,19 +155,19 @@ def _findings(details: Sequence[Any]) -> list[Finding]:
 
 
 def _details(error: RPCError) -> Iterator[Any]:
-    """What the server says beside the message, for an update-with-start of both of its parts."""
+    """Yield the details of an error, for an update-with-start those of both operations."""
     for detail in error.grpc_status.details:
-        both = MultiOperationExecutionFailure()
-        if detail.Unpack(both):
-            for part in both.statuses:
-                yield from part.details
+        operations = MultiOperationExecutionFailure()
+        if detail.Unpack(operations):
+            for status in operations.statuses:
+                yield from status.details
         else:
             yield detail
 
 
 def _from_rpc(error: RPCError) -> OrchestratorError:
     if any(detail.Is(NamespaceNotFoundFailure.DESCRIPTOR) for detail in _details(error)):
-        # Nothing is known of the job: a provider that took this for its end would drop its reports.
+        # Not JobClosed, although the status is NOT_FOUND: a provider would drop its reports.
         return NamespaceNotReady(
             f"{error.message.rstrip('.')}: correct TEMPORAL_NAMESPACE, or run "
             "'ucloud-orchestrator setup'."

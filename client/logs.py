@@ -1,11 +1,8 @@
-"""What clients read of a job's output: from its provider, by sessions that are asked for anew if
-one breaks.
-"""
+"""Reads the output of jobs from their providers, by sessions that are reopened when they break."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import secrets
 import time
@@ -17,57 +14,46 @@ from pydantic import ValidationError
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
+from client.connection import ActorConnection
 from client.errors import OrchestratorError, RequestRefused, Unreachable
-from client.queries import JobReader
+from client.reader import JobReader
 from ucloud_orchestrator.models.backoff import Backoff
 from ucloud_orchestrator.models.errors import ErrorCode
 from ucloud_orchestrator.models.job import Job, JobState
 from ucloud_orchestrator.models.messages import OpenLogsCall
 from ucloud_orchestrator.models.provider_api import FollowMessage, LogsRequest, LogStream
-from ucloud_orchestrator.models.session import LogsSession, with_verifier
+from ucloud_orchestrator.models.session import LogsSession, challenge_of, with_verifier
 from ucloud_orchestrator.temporal import names
 
 INITIAL_BACKOFF = 0.25
 MAX_BACKOFF = 10.0
-"""Seconds between two attempts to get a session. A session that lasted so long resets the backoff."""
+"""Seconds between two attempts to open a session. One that lasted so long resets the backoff."""
 DEFAULT_TIMEOUT = timedelta(minutes=5)
 MAXIMUM_MESSAGE = 8 * 1024 * 1024
-"""Bytes; a piece of output grows in JSON, where a control character takes six."""
+"""Bytes. A chunk of output grows in JSON, where a control character takes six."""
 
 
-class LogReader(JobReader):
-    """The part of `JobClient` that reads the output of jobs."""
+class LogReader:
+    """The output of jobs."""
 
-    async def follow_logs(
-        self,
-        job_id: str,
-        rank: int | None = None,
-        stream: LogStream | None = None,
-        follow: bool = True,
-        timeout: timedelta = DEFAULT_TIMEOUT,
+    def __init__(self, connection: ActorConnection, reader: JobReader) -> None:
+        self._connection = connection
+        self._reader = reader
+
+    async def follow(
+        self, job_id: str, request: LogsRequest, timeout: timedelta
     ) -> AsyncIterator[FollowMessage]:
-        """What the job writes, from its beginning, until it has ended and all was given; READ
-        suffices.
-
-        Waits while the job is in the queue, and goes on where it was when a connection breaks. All
-        ranks and both streams, unless one is named; without `follow` what there is now. Each
-        message has `stdout` or `stderr` of one rank, cut anywhere between two characters.
-
-        Raises `JobNotFound`; `RequestRefused` with `FEATURE_NOT_SUPPORTED_BY_PROVIDER` if the
-        product has no logs, or with `PROVIDER_REJECTED` if the provider does not have them; and
-        `Unreachable` if there was no connection for longer than `timeout`.
-        """
-        job = await self.retrieve(job_id)
-        if follow and job.status.state is JobState.IN_QUEUE:
-            async for job in self.follow(job_id):
+        """Yield the job's output; after a broken connection from where it stopped."""
+        job = await self._reader.retrieve(job_id)
+        if request.follow and job.status.state is JobState.IN_QUEUE:
+            async for job in self._reader.follow(job_id):
                 if job.status.state is not JobState.IN_QUEUE:
                     break
-        request = LogsRequest(rank=rank, stream=stream, follow=follow)
         reconnection = _Reconnection(timeout.total_seconds())
         while True:
             try:
-                job = await self.retrieve(job_id)
-                session = await self._open_logs(job)
+                job = await self._reader.retrieve(job_id)
+                session = await self._open_session(job)
                 async with connect(
                     session.url, compression=None, max_size=MAXIMUM_MESSAGE
                 ) as socket:
@@ -80,37 +66,36 @@ class LogReader(JobReader):
                             return
                         request = _after(request, message)
                         yield message
-                why = "it was closed before the end"
+                reason = "it was closed before the end"
             except RequestRefused as error:
                 if error.code is ErrorCode.PROVIDER_REJECTED and job.status.started_at is None:
-                    return  # the provider has not started it, so it has written nothing
+                    return  # the provider has not started the job, so there is no output
                 raise
             except ValidationError as error:
                 raise OrchestratorError(
                     "The provider sent something that is no output of a job."
                 ) from error
             except (WebSocketException, OSError, Unreachable) as error:
-                why = str(error) or type(error).__name__
-            await reconnection.wait(why)
+                reason = str(error) or type(error).__name__
+            await reconnection.wait(reason)
 
-    async def _open_logs(self, job: Job) -> LogsSession:
-        """As `open_session`: Temporal keeps nothing that opens the session."""
+    async def _open_session(self, job: Job) -> LogsSession:
+        """Open a session. Temporal keeps its addresses without the verifier."""
         verifier = secrets.token_urlsafe(32)
-        challenge = hashlib.sha256(verifier.encode()).hexdigest()
         call = OpenLogsCall(
-            job=job.model_copy(update={"updates": [], "omitted_updates": 0}), challenge=challenge
+            job=job.model_copy(update={"updates": [], "omitted_updates": 0}),
+            challenge=challenge_of(verifier),
         )
         queue = names.provider_task_queue(job.specification.product.provider)
-        session = with_verifier(
-            await self._ask_worker(names.ACTIVITY_OPEN_LOGS, call, LogsSession, queue), verifier
+        session = await self._connection.execute_activity(
+            names.ACTIVITY_OPEN_LOGS, call, LogsSession, queue
         )
-        assert isinstance(session, LogsSession)
-        return session
+        return with_verifier(session, verifier)
 
 
 @dataclass
 class _Reconnection:
-    """When to try again, and when to give up."""
+    """Decides when to connect again, and when to give up. Times are in seconds."""
 
     timeout: float
     _backoff: Backoff = field(default_factory=lambda: Backoff(INITIAL_BACKOFF, MAX_BACKOFF))
@@ -118,26 +103,30 @@ class _Reconnection:
     _broken_since: float = field(default_factory=time.monotonic)
 
     def connected(self) -> None:
+        """Note a connection."""
         self._connected_at = time.monotonic()
 
     def received(self) -> None:
+        """Note a message."""
+        self._reset()
+
+    async def wait(self, reason: str) -> None:
+        """Wait before the next connection. Raises `Unreachable` after the timeout."""
+        now = time.monotonic()
+        if self._connected_at is not None and now - self._connected_at > MAX_BACKOFF:
+            self._reset()
+        self._connected_at = None
+        if now - self._broken_since > self.timeout:
+            raise Unreachable(f"The job's output cannot be read from its provider: {reason}.")
+        await asyncio.sleep(self._backoff.next_delay())
+
+    def _reset(self) -> None:
         self._backoff.reset()
         self._broken_since = time.monotonic()
 
-    async def wait(self, why: str) -> None:
-        """Raises `Unreachable`."""
-        now = time.monotonic()
-        if self._connected_at is not None and now - self._connected_at > MAX_BACKOFF:
-            self._backoff.reset()
-            self._broken_since = now
-        self._connected_at = None
-        if now - self._broken_since > self.timeout:
-            raise Unreachable(f"The job's output cannot be read from its provider: {why}.")
-        await asyncio.sleep(self._backoff.next_delay())
-
 
 def _after(request: LogsRequest, message: FollowMessage) -> LogsRequest:
-    """The request that goes on after that message."""
+    """Return the request for the output that follows this message."""
     if message.position is None:
         return request
     stream = LogStream.STDOUT if message.stdout is not None else LogStream.STDERR

@@ -1,4 +1,4 @@
-"""`ProviderClient`: how a provider reports to the orchestrator."""
+"""`ProviderClient`: a provider's connection to the orchestrator."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ucloud_orchestrator.temporal.connection import connect_to_temporal
 class ProviderClient:
     """A provider's connection to the orchestrator.
 
-    It reports about the provider's own jobs alone.
+    It reports about the provider's own jobs only.
     """
 
     def __init__(self, temporal: Client, provider: str) -> None:
@@ -35,7 +35,7 @@ class ProviderClient:
     async def connect(
         cls, provider: str, address: str | None = None, namespace: str | None = None
     ) -> ProviderClient:
-        """Connect to Temporal; what is not given comes from Temporal's environment variables.
+        """Connect to Temporal; the defaults are Temporal's environment variables and profiles.
 
         Raises `Unreachable`.
         """
@@ -43,10 +43,10 @@ class ProviderClient:
             return cls(await connect_to_temporal(address, namespace), provider)
 
     async def update(self, job_id: str, updates: Sequence[JobUpdate]) -> None:
-        """Report state changes and texts, oldest first; they are applied in order.
+        """Report updates, oldest first; the job applies them in order.
 
-        Raises `JobClosed` if the job has ended or is unknown: the report can be dropped. Any other
-        error means that it may not have arrived: report again.
+        Raises `JobClosed` if the job has ended or is unknown: drop the report. After any other
+        error the report may be lost: repeat it.
         """
         for start in range(0, len(updates), MAXIMUM_UPDATES):
             some = list(updates[start : start + MAXIMUM_UPDATES])
@@ -57,9 +57,9 @@ class ProviderClient:
                 )
 
     async def charge(self, job_id: str, charges: Sequence[Charge]) -> ChargeAnswer:
-        """Charge for use. A `charge_id` counts once per job, so that a call can be repeated.
+        """Charge for use. Idempotent by `charge_id`.
 
-        What the answer calls `insufficient_funds` was not counted: stop the job, or the
+        With `insufficient_funds` in the answer, some were not counted: stop the job, or the
         orchestrator will. Raises `RequestRefused`, or `JobClosed` if the job has ended.
         """
         message = ChargeMessage(provider=self._provider, charges=list(charges))
@@ -70,10 +70,7 @@ class ProviderClient:
         return ChargeAnswer.model_validate(answer)
 
     async def retrieve(self, job_id: str) -> Job:
-        """The job as the orchestrator knows it.
-
-        Raises `JobClosed` if it is unknown, or another provider's.
-        """
+        """Return the job. Raises `JobClosed` if it is unknown, or another provider's."""
         handle = self._temporal.get_workflow_handle(job_id)
         with map_errors():
             job = await query_all_pages(partial(handle.query, names.QUERY_JOB, result_type=dict))
@@ -82,17 +79,16 @@ class ProviderClient:
         return job
 
     async def is_open(self, job_id: str) -> bool:
-        """Whether the job has a workflow that runs, as of now; `browse_open_jobs` may be a little
-        behind.
+        """Return whether the job's workflow runs. Exact, unlike `browse_open_jobs`.
 
-        Raises `Unreachable` or another `OrchestratorError` if Temporal does not say.
+        Raises `Unreachable` or another `OrchestratorError` if Temporal gives no answer.
         """
         try:
             with map_errors():
                 description = await self._temporal.get_workflow_handle(job_id).describe()
         except JobClosed:
             return False
-        # Between two runs of the same job the older one says that it was continued.
+        # CONTINUED_AS_NEW: between two runs of the same workflow.
         return description.status in {
             WorkflowExecutionStatus.RUNNING,
             WorkflowExecutionStatus.CONTINUED_AS_NEW,
@@ -100,7 +96,7 @@ class ProviderClient:
         }
 
     async def browse_open_jobs(self) -> AsyncIterator[str]:
-        """The ids of all jobs of this provider that have not ended."""
+        """Yield the ids of this provider's open jobs, by visibility, which may lag."""
         query = queries.running_jobs(queries.equals(names.JOB_PROVIDER, self._provider))
         with map_errors():
             async for execution in self._temporal.list_workflows(query):

@@ -1,11 +1,11 @@
-"""What clients ask and do about credits and bound resources."""
+"""Wallets, and the holders of public links and IP addresses."""
 
 from __future__ import annotations
 
 from typing import Literal
 
+from client.connection import ActorConnection
 from client.errors import RequestRefused
-from client.session import ActorClient
 from ucloud_orchestrator.models.errors import ErrorCode
 from ucloud_orchestrator.models.messages import (
     FindHolderRequest,
@@ -19,50 +19,44 @@ from ucloud_orchestrator.models.workspace import Workspace
 from ucloud_orchestrator.temporal import names
 
 
-class WalletClient(ActorClient):
-    """The part of `JobClient` about wallets, links and addresses."""
+class WalletClient:
+    """The store's wallets and claims, by activities."""
 
-    async def wallets(self, movements: int = 0) -> WalletsAnswer:
-        """The wallets that pay for the actor's jobs, with that many of the newest lines of their
-        ledger.
+    def __init__(self, connection: ActorConnection) -> None:
+        self._connection = connection
 
-        Raises `RequestRefused` if the actor is not a member of the project.
-        """
-        if self._actor.project and not any(
-            one.project == self._actor.project for one in await self._memberships()
-        ):
-            message = f"{self._actor.username} is not a member of a project {self._actor.project}."
+    async def wallets(self, movements: int) -> WalletsAnswer:
+        """Return the wallets of the actor's workspace."""
+        actor = self._connection.actor
+        if not await self._connection.is_member():
+            message = f"{actor.username} is not a member of a project {actor.project}."
             raise RequestRefused(ErrorCode.FORBIDDEN, message)
-        return await self._ask_worker(
+        return await self._connection.execute_activity(
             names.ACTIVITY_BROWSE_WALLETS,
-            WalletsRequest(owner=self.workspace, movements=movements),
+            WalletsRequest(owner=self._connection.workspace, movements=movements),
             WalletsAnswer,
         )
 
     async def grant(
-        self, owner: Workspace, category: ProductCategory, amount: int, note: str = ""
+        self, owner: Workspace, category: ProductCategory, amount: int, note: str
     ) -> None:
-        """Put credits into a wallet. Every call is a grant of its own.
-
-        Raises `RequestRefused`, with `FORBIDDEN` if the actor is not an operator.
-        """
+        """Put credits into a wallet."""
         request = GrantRequest(
             grant_id=names.new_job_id(),
-            granted_by=self._actor.username,
+            granted_by=self._connection.actor.username,
             owner=owner,
             category=category,
             amount=amount,
             note=note,
         )
-        await self._ask_worker(names.ACTIVITY_GRANT, request, None)
+        await self._connection.execute_activity(names.ACTIVITY_GRANT, request, None)
 
     async def holder(self, kind: Literal["ingress", "network"], resource_id: str) -> str | None:
-        """The live job that holds a public link (`ingress`) or IP address (`network`), or None if
-        it is free.
-
-        Raises `RequestRefused` with `NOT_FOUND` if the actor may not see the link or the address.
-        """
+        """Return the id of the live job that holds a link or an address."""
         request = FindHolderRequest(
-            username=self._actor.username, kind=kind, resource_id=resource_id
+            username=self._connection.actor.username, kind=kind, resource_id=resource_id
         )
-        return (await self._ask_worker(names.ACTIVITY_FIND_HOLDER, request, HolderAnswer)).job_id
+        answer = await self._connection.execute_activity(
+            names.ACTIVITY_FIND_HOLDER, request, HolderAnswer
+        )
+        return answer.job_id

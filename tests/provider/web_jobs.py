@@ -4,7 +4,6 @@ files.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
 import shutil
@@ -20,7 +19,12 @@ import httpx
 
 from tests.provider.provider_process import Reports, Served, serving, shell
 from tests.waiting import eventually
-from ucloud_orchestrator.models.session import OPEN_SESSION, OpenSession, with_verifier
+from ucloud_orchestrator.models.session import (
+    OPEN_SESSION,
+    OpenSession,
+    challenge_of,
+    with_verifier,
+)
 
 PACKAGES = Path(sysconfig.get_path("purelib"))
 PYTHON = os.path.realpath(sys.executable)
@@ -106,7 +110,7 @@ async def opened_with_proof(
     which is in them.
     """
     verifier = secrets.token_urlsafe(32)
-    challenge = hashlib.sha256(verifier.encode()).hexdigest()
+    challenge = challenge_of(verifier)
     item = {"job": job, "rank": rank, "sessionType": session_type, "challenge": challenge}
     answer = await provider.call("interactiveSession", item)
     assert answer.status_code == 200, answer.text

@@ -6,8 +6,9 @@ from its provider with a token of the same kind.
 
 from __future__ import annotations
 
+import hashlib
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlencode
 
 from pydantic import Field, TypeAdapter
@@ -113,8 +114,16 @@ OPEN_SESSION: TypeAdapter[OpenSession] = TypeAdapter(OpenSession)
 """Reads any of them."""
 
 
-def with_verifier(session: OpenSession, verifier: str) -> OpenSession:
-    """The session with the secret in its addresses, if it wants one there."""
+Session = TypeVar("Session", bound=AnySession)
+
+
+def challenge_of(verifier: str) -> str:
+    """Return the challenge with which a session is asked for."""
+    return hashlib.sha256(verifier.encode()).hexdigest()
+
+
+def with_verifier(session: Session, verifier: str) -> Session:
+    """Return the session with the verifier in its addresses, if it needs one."""
     if not session.needs_verifier:
         return session
     addresses = {
