@@ -1,4 +1,4 @@
-"""Reading a catalog: what is right is there, what is wrong is told with file and line."""
+"""Load and reload catalogs: valid documents are there, mistakes have a file and a line."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_numbers_keep_the_text_that_was_written(tmp_path: Path) -> None:
     assert words == ["a", "20.04", "1000000000", "on"]
 
 
-def test_an_old_backend_name_is_known(tmp_path: Path) -> None:
+def test_the_backend_udocker_is_docker(tmp_path: Path) -> None:
     problems(tmp_path, TOOL)
     tool = load(tmp_path).tool(NameAndVersion(name="t", version="1"))
     assert tool is not None
@@ -79,7 +79,7 @@ def test_an_old_backend_name_is_known(tmp_path: Path) -> None:
         (("authors: [a]\ndescription", "description"), 10, "authors is missing"),
     ],
 )
-def test_a_mistake_is_told_with_its_line(
+def test_a_mistake_has_its_line(
     tmp_path: Path, change: tuple[str, str], line: int, message: str
 ) -> None:
     found = problems(tmp_path, (TOOL + "---\n" + APPLICATION).replace(*change))
@@ -87,7 +87,7 @@ def test_a_mistake_is_told_with_its_line(
     assert message in found[0][1]
 
 
-def test_broken_yaml_leaves_the_other_files(tmp_path: Path) -> None:
+def test_invalid_yaml_leaves_the_other_files(tmp_path: Path) -> None:
     (tmp_path / "broken.yaml").write_text("a: [1, 2\nb: }")
     assert len(problems(tmp_path, TOOL)) == 1
     assert load(tmp_path).tool(NameAndVersion(name="t", version="1")) is not None
@@ -104,7 +104,7 @@ def test_an_unknown_key_is_a_warning(tmp_path: Path) -> None:
     assert catalog.tool(NameAndVersion(name="t", version="1")) is not None
 
 
-def test_changes_are_seen_and_mistakes_keep_the_last_good_version(
+def test_reload_applies_changes_and_keeps_the_last_valid_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reloading, "CHECK_INTERVAL", 0.0)
@@ -125,7 +125,7 @@ def test_the_examples_have_no_problems() -> None:
     assert load(Path(__file__).parents[2] / "examples" / "catalog").problems == []
 
 
-def test_what_workspaces_own_must_fit_the_rest(tmp_path: Path) -> None:
+def test_resources_refer_to_existing_providers_and_projects(tmp_path: Path) -> None:
     (tmp_path / "catalog.yaml").write_text(
         """
 provider: v1

@@ -1,4 +1,7 @@
-"""What exists: applications, tools, products and providers, from a folder of YAML files."""
+"""What exists: applications, tools, products, providers and projects, from a folder of YAML files.
+
+The worker, the activities, `setup` and the command line may import it; it imports `models` only.
+"""
 
 from ucloud_orchestrator.catalog.catalog import (
     Catalog,

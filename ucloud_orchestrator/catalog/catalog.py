@@ -1,4 +1,4 @@
-"""A catalog that has been read: look-ups by name, and the problems that were found on the way."""
+"""The catalog in memory: lookups by name, and the problems found while loading."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ucloud_orchestrator.models.workspace import (
 
 
 class Severity(StrEnum):
-    """Whether a document was left out, or read all the same."""
+    """ERROR: the document is left out. WARNING: it is loaded all the same."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -48,31 +48,31 @@ class Problem:
 
 
 class ProviderLimits(ApiModel):
-    """How hard a provider may be pressed."""
+    """Rate limits of the calls to a provider."""
 
     maximum_concurrent_calls: int = Field(default=20, ge=1)
     calls_per_second: float | None = Field(default=None, gt=0)
 
 
 class ProviderEntry(ApiModel):
-    """A provider and where it is served."""
+    """A provider and its address."""
 
     id: str = Field(min_length=1, pattern=r"^[a-zA-Z0-9_-]+$")
     address: str = Field(pattern=r"^https?://")
     limits: ProviderLimits = ProviderLimits()
     draining: bool = False
-    """Whether it takes no new jobs; those that it has go on."""
+    """Reject new jobs; existing ones go on."""
 
 
 class ProductEntry(Product):
-    """A product, with what its provider can do with it."""
+    """A product and the features that its provider supports for it."""
 
     support: ComputeSupport = ComputeSupport()
 
 
 @dataclass(frozen=True)
 class Catalog:
-    """Everything that exists. What could not be read is in `problems` alone."""
+    """Everything that exists. Invalid documents are in `problems` alone."""
 
     applications: Mapping[NameAndVersion, Application] = field(default_factory=dict)
     tools: Mapping[NameAndVersion, Tool] = field(default_factory=dict)
@@ -86,32 +86,27 @@ class Catalog:
     problems: list[Problem] = field(default_factory=list)
 
     def application(self, reference: NameAndVersion) -> Application | None:
-        """The application of this name and version."""
         return self.applications.get(reference)
 
     def tool(self, reference: NameAndVersion) -> Tool | None:
-        """The tool of this name and version."""
         return self.tools.get(reference)
 
     def product(self, reference: ProductReference) -> Product | None:
-        """The product of this name."""
         return self.products.get(reference)
 
     def support(self, reference: ProductReference) -> ComputeSupport | None:
-        """What the provider can do with the product."""
+        """Return the features that the provider supports for a product."""
         entry = self.products.get(reference)
         return entry.support if entry else None
 
     def provider(self, provider_id: str) -> ProviderEntry | None:
-        """The provider of this id."""
         return self.provider_entries.get(provider_id)
 
     def providers(self) -> list[ProviderEntry]:
-        """All providers."""
         return list(self.provider_entries.values())
 
     def memberships(self, username: str) -> list[Membership]:
-        """Every project that the user is in, with his role and groups."""
+        """Return the user's projects, with the role and groups in each."""
         return [
             Membership(
                 project=project.id,

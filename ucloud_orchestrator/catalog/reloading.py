@@ -1,6 +1,4 @@
-"""A catalog that follows its files: changes are seen without a restart, mistakes keep the last good
-version.
-"""
+"""Reload a catalog when its files change, without a restart."""
 
 from __future__ import annotations
 
@@ -14,15 +12,16 @@ from ucloud_orchestrator.catalog.loader import FileContents, combine, read_file,
 log = logging.getLogger(__name__)
 
 CHECK_INTERVAL = 1.0
-"""Seconds between two looks at the files; a job does not wait for more than a few `stat` calls."""
+"""Seconds between two checks of the files; a check is one `stat` per file."""
 
 Stamp = tuple[int, int, int]
+"""Modification time, size and inode of a file."""
 
 
 class ReloadingCatalog:
-    """The catalog of a folder as it is now.
+    """The current catalog of a folder. A file with errors keeps its last valid contents.
 
-    Raises `NotADirectoryError` if there is no such folder.
+    Raises `NotADirectoryError`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -30,39 +29,39 @@ class ReloadingCatalog:
         self._stamps: dict[Path, Stamp] = {}
         self._files: dict[Path, FileContents] = {}
         self._catalog = Catalog()
-        self._checked = time.monotonic()
-        self._read()
+        self._checked_at = time.monotonic()
+        self._reload()
 
     @property
     def current(self) -> Catalog:
-        """The catalog, read anew if a file has changed."""
-        if time.monotonic() - self._checked >= CHECK_INTERVAL:
-            self._checked = time.monotonic()
+        """Return the catalog; changed files are read first."""
+        if time.monotonic() - self._checked_at >= CHECK_INTERVAL:
+            self._checked_at = time.monotonic()
             try:
-                self._read()
+                self._reload()
             except OSError as error:
                 log.error("The catalog stays as it was: %s", error)
         return self._catalog
 
-    def _read(self) -> None:
+    def _reload(self) -> None:
         stamps = {file: _stamp(file) for file in yaml_files(self._folder)}
         if stamps == self._stamps:
             return
-        files: dict[Path, FileContents] = {}
-        for file, stamp in stamps.items():
-            if self._stamps.get(file) == stamp:
-                files[file] = self._files[file]
-                continue
-            contents = read_file(file)
-            for problem in contents.problems:
-                log.log(
-                    logging.ERROR if problem.severity is Severity.ERROR else logging.WARNING,
-                    "%s",
-                    problem,
-                )
-            is_broken = any(problem.severity is Severity.ERROR for problem in contents.problems)
-            files[file] = self._files[file] if is_broken and file in self._files else contents
-        self._stamps, self._files, self._catalog = stamps, files, combine(files)
+        self._files = {
+            file: self._files[file] if self._stamps.get(file) == stamp else self._read(file)
+            for file, stamp in stamps.items()
+        }
+        self._stamps, self._catalog = stamps, combine(self._files)
+
+    def _read(self, file: Path) -> FileContents:
+        """Read a file and log its problems. With an error, return its contents of before."""
+        contents = read_file(file)
+        has_error = False
+        for problem in contents.problems:
+            is_error = problem.severity is Severity.ERROR
+            has_error |= is_error
+            log.log(logging.ERROR if is_error else logging.WARNING, "%s", problem)
+        return self._files.get(file, contents) if has_error else contents
 
 
 def _stamp(file: Path) -> Stamp:

@@ -10,7 +10,7 @@ import yaml
 from pydantic_core import from_json
 from yaml.constructor import SafeConstructor
 
-from ucloud_orchestrator.catalog.yaml_source import YamlError, nodes, read_text
+from ucloud_orchestrator.catalog.yaml import YamlError, compose, read_text
 from ucloud_orchestrator.cli.job_file import InvalidJobFile, read_specifications
 from ucloud_orchestrator.models.job import JobSpecification
 from ucloud_orchestrator.models.parameter_values import MAXIMUM_DIGITS
@@ -44,7 +44,7 @@ def _document(text: str) -> Any:
             # Not all JSON is YAML: halves of a character, as many programs write what is not ASCII,
             # are not.
             return from_json(text, allow_inf_nan=False)
-    documents = list(nodes(text))
+    documents = list(compose(text))
     if len(documents) > 1:
         raise YamlError(
             documents[1].start_mark.line + 1, "a second document begins; several jobs are one list."
