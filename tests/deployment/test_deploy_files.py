@@ -186,7 +186,7 @@ def test_the_wheel_holds_every_file_of_the_program(tmp_path: Path) -> None:
     program = {name for name in tracked if "/" in name and not name.startswith(outside)}
     program |= {name for name in tracked if "/" not in name and name.endswith(".py")}
     assert program - held == set()
-    for module in ("worker", "provider"):
+    for module in ("worker", "ucloud_orchestrator.provider"):
         command = [sys.executable, "-m", module, "--help"]
         shown = subprocess.run(
             command,

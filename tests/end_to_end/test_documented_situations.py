@@ -21,28 +21,28 @@ SITUATIONS = {
         "test_slurm_stack::test_logs_are_followed_by_rank",
     ],
     "an interactive terminal on a given rank": [
-        "test_situations::test_an_interactive_terminal",
+        "test_failure_scenarios::test_an_interactive_terminal",
         "test_slurm_stack::test_a_terminal_on_the_node_of_a_rank",
     ],
     "connecting two jobs": [
-        "test_ends::test_a_job_reaches_its_peer_and_no_other_job_does",
+        "test_job_endings::test_a_job_reaches_its_peer_and_no_other_job_does",
         "test_slurm_stack::test_peers_find_each_other_by_their_host_names",
     ],
     "a public link that comes free afterwards": [
         "test_sessions::test_a_public_link_leads_to_the_job_that_holds_it_until_that_ends"
     ],
-    "licensed software": ["test_situations::test_licensed_software"],
+    "licensed software": ["test_failure_scenarios::test_licensed_software"],
     "a remote desktop": [
         "test_sessions::test_a_desktop_and_a_terminal_of_one_job_are_seen_and_typed_into"
     ],
     "a web application": ["test_sessions::test_a_web_application_opens_by_its_address_once"],
-    "losing access to a resource while running": ["test_situations::test_losing_access"],
+    "losing access to a resource while running": ["test_failure_scenarios::test_losing_access"],
     "running out of credits": [
-        "test_situations::test_credits",
-        "test_situations::test_out_of_credits",
+        "test_failure_scenarios::test_credits",
+        "test_failure_scenarios::test_out_of_credits",
     ],
     "extending a job and ending it early": [
-        "test_situations::test_extending_and_ending_early",
+        "test_failure_scenarios::test_extending_and_ending_early",
         "test_slurm_stack::test_an_extension_is_one_in_slurm_too",
         "test_slurm_stack::test_a_cancel_leaves_no_process_and_holds_nothing",
     ],

@@ -113,8 +113,8 @@ def test_a_mistake_in_the_environment_is_told(
     ("module", "variable"),
     [
         ("worker", "UCLOUD_HEALTH_PORT"),
-        ("provider", "UCLOUD_PROVIDER_PORT"),
-        ("codec_server", "UCLOUD_CODEC_PORT"),
+        ("ucloud_orchestrator.provider", "UCLOUD_PROVIDER_PORT"),
+        ("ucloud_orchestrator.temporal.codec_server", "UCLOUD_CODEC_PORT"),
     ],
 )
 def test_a_process_ends_with_the_sentence(
@@ -156,8 +156,8 @@ def test_the_level_of_the_log_may_be_written_small(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("module", "variable"),
     [
-        ("provider", "UCLOUD_PROVIDER_PUBLIC_KEY_FILE"),
-        ("codec_server", "UCLOUD_CODEC_PUBLIC_KEY_FILE"),
+        ("ucloud_orchestrator.provider", "UCLOUD_PROVIDER_PUBLIC_KEY_FILE"),
+        ("ucloud_orchestrator.temporal.codec_server", "UCLOUD_CODEC_PUBLIC_KEY_FILE"),
     ],
 )
 def test_a_key_file_without_a_key_is_told_at_the_start(

@@ -19,11 +19,11 @@ from ucloud_orchestrator.temporal.encryption_keys import KEY_FILE_VARIABLE
 
 HANGING = """
 import asyncio, logging, signal, time
-from ucloud_orchestrator.process.shutdown import Deadline
+from ucloud_orchestrator.process.shutdown import ShutdownWatchdog
 
 async def hang():
-    deadline = Deadline(0.5)
-    signal.signal(signal.SIGTERM, lambda *_: deadline.begin(7))
+    watchdog = ShutdownWatchdog(0.5)
+    signal.signal(signal.SIGTERM, lambda *_: watchdog.begin(7))
     print("ready", flush=True)
     {hang}
 

@@ -33,7 +33,7 @@ AWAY = """
 import os, time
 from ucloud_orchestrator.temporal import tracing
 tracing.start("test")
-with tracing.calling("POST /", {}, ["job"]):
+with tracing.client_span("POST /", {}, ["job"]):
     pass
 begin = time.monotonic()
 tracing.stop()

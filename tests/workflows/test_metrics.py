@@ -141,7 +141,7 @@ async def test_the_time_of_the_last_look_stands_still_without_the_database(
 
 def test_what_runs_again_is_counted_once_and_not_remembered_for_ever() -> None:
     counted = SeenWorkflows(remembered=2)
-    assert [counted.is_first(job) for job in ("a", "a", "b", "a", "c", "c")] == [
+    assert [counted.add(job) for job in ("a", "a", "b", "a", "c", "c")] == [
         True,
         False,
         True,
@@ -149,4 +149,4 @@ def test_what_runs_again_is_counted_once_and_not_remembered_for_ever() -> None:
         True,
         False,
     ]
-    assert counted.is_first("a"), "forgotten by now"
+    assert counted.add("a"), "forgotten by now"

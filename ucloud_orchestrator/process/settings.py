@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, TomlConfigSettingsSource
+from pydantic_settings import SettingsError as SourceError
 
 from ucloud_orchestrator.process.logging import LogFormat, LogLevel
 
@@ -56,7 +57,7 @@ class ProcessSettings(BaseSettings):
                     for detail in error.errors()
                 )
             ) from error
-        except SettingsError as error:
+        except SourceError as error:
             wrong_fields = [name for name in cls.model_fields if f'"{name}"' in str(error)]
             raise SettingsError(
                 f"{cls._written(*wrong_fields)} is wrong: it must be written as JSON."
