@@ -33,7 +33,7 @@ from activities.access_check import AccessCheckActivities
 from activities.accounting import AccountingActivities, WalletActivities
 from activities.admission import AdmissionActivities
 from activities.completion import ArchiveActivities, CompletionActivities
-from activities.lookups import DirectoryActivities
+from activities.lookups import LookupActivities
 from activities.metrics import MetricsCollector, PendingSubmissions
 from activities.orphaned_jobs import OrphanedJobActivities
 from activities.products import ProductActivities, ProductCache
@@ -201,7 +201,7 @@ class JobWorker:
         )
         monitoring = AccessCheckActivities(self._current_catalog, holdings, self._client)
         reconciliation = OrphanedJobActivities(holdings, self._client)
-        directory = DirectoryActivities(self._current_catalog, holdings)
+        directory = LookupActivities(self._current_catalog, holdings)
         finished, money = (
             ArchiveActivities(archive),
             WalletActivities(wallets, self._settings.operators),
@@ -228,8 +228,8 @@ class JobWorker:
                 finished.browse,
                 money.grant,
                 money.browse,
-                directory.memberships,
-                directory.holder,
+                directory.browse_memberships,
+                directory.find_holder,
             ],
             interceptors=[DropSurplusArguments()],
             workflow_runner=UnsandboxedWorkflowRunner(),  # see decision 0011

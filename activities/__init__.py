@@ -1,4 +1,5 @@
-"""What the workflow has done for it: one file for each counterpart.
+"""The activities of the workflows and of the clients: one module for each counterpart or subject.
 
-No decisions about the lifecycle.
+They act; no decision about the lifecycle is made here. Only `workflows` (for their signatures) and
+`worker.py` import this package.
 """

@@ -1,6 +1,4 @@
-"""The scheduled check of one provider: which live jobs use something that their owners may no
-longer use.
-"""
+"""The scheduled check of a provider's jobs for access that their owners have lost."""
 
 from __future__ import annotations
 
@@ -10,47 +8,43 @@ from temporalio import activity
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities.job_references import catalog_surroundings
+from activities.job_references import catalog_references
 from ucloud_orchestrator.catalog import Catalog
 from ucloud_orchestrator.models.errors import truncate
 from ucloud_orchestrator.models.messages import JobsToCancel, JobToCancel, ProviderCheckRequest
 from ucloud_orchestrator.models.resource_verification import lost_access_findings
 from ucloud_orchestrator.process.logging import job_log_context
-from ucloud_orchestrator.store import LIVE_PAGE, ClaimStore
+from ucloud_orchestrator.store import ClaimStore
 
 
 class AccessCheckActivities:
-    """All live jobs of a provider in one step each; both may be repeated."""
+    """Activities of the provider check. Idempotent."""
 
-    def __init__(
-        self, catalog: Callable[[], Catalog], holdings: ClaimStore, client: Client
-    ) -> None:
+    def __init__(self, catalog: Callable[[], Catalog], claims: ClaimStore, client: Client) -> None:
         self._catalog = catalog
-        self._holdings = holdings
+        self._claims = claims
         self._client = client
 
     @activity.defn
     async def find_lost_access(self, request: ProviderCheckRequest) -> JobsToCancel:
-        """Of a page of live jobs those that use what their owners may not use any more, and what
-        that is.
-        """
+        """Return the jobs of a page that use what their owners may no longer use, with reasons."""
         catalog = self._catalog()
-        lost = []
-        page = await self._holdings.live(request.provider, request.after)
-        for holding in page:
-            around = catalog_surroundings(catalog, holding.owner)
-            findings = lost_access_findings(holding.owner, holding.specification, around)
+        claims, last = await self._claims.list_claims(request.provider, request.after)
+        jobs = []
+        for claim in claims:
+            references = catalog_references(catalog, claim.owner)
+            findings = lost_access_findings(claim.owner, claim.specification, references)
             if findings:
                 reason = " ".join(finding.message for finding in findings)
                 text = truncate(f"system initiated (lost permissions). {reason}")
-                lost.append(JobToCancel(job_id=holding.job_id, reason=text))
-        return JobsToCancel(jobs=lost, last=page[-1].job_id if len(page) == LIVE_PAGE else None)
+                jobs.append(JobToCancel(job_id=claim.job_id, reason=text))
+        return JobsToCancel(jobs=jobs, last=last)
 
     @activity.defn
     async def cancel_jobs(self, request: JobsToCancel) -> None:
-        """Cancel jobs, each with its reason; one that has ended meanwhile stays so.
+        """Cancel jobs, each with its reason. A job that has ended is skipped.
 
-        Raises the last error, after all the others were cancelled.
+        Raises the last error, after it has tried all jobs.
         """
         failed: RPCError | None = None
         for job in request.jobs:

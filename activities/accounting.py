@@ -1,4 +1,4 @@
-"""Accounting: charges of providers, the price of more time, grants, and what is in a wallet."""
+"""Accounting: charges of providers, reservations for more time, grants, and wallets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from temporalio import activity
 
-from activities.errors import refusal, refusals_of_the_store
+from activities.errors import map_store_rejections, rejection
 from ucloud_orchestrator.models.accounting import ChargeResult
 from ucloud_orchestrator.models.errors import ErrorCode
 from ucloud_orchestrator.models.messages import (
@@ -21,26 +21,26 @@ from ucloud_orchestrator.temporal.names import ACTIVITY_BROWSE_WALLETS, ACTIVITY
 
 
 class AccountingActivities:
-    """Local activities of the workflow; each may be repeated without a further effect."""
+    """Local activities of the job's workflow. Idempotent."""
 
     def __init__(self, wallets: Wallets) -> None:
         self._wallets = wallets
 
     @activity.defn
     async def charge(self, call: ChargeCall) -> ChargeResult:
-        """Count each charge once. Raises `INVALID_STATE` if the job is not live."""
-        with refusals_of_the_store():
+        """Record each charge once. Raises `INVALID_STATE` if the job is not live."""
+        with map_store_rejections():
             return await self._wallets.charge(call.job_id, call.charges)
 
     @activity.defn
     async def reserve(self, call: ReserveCall) -> None:
-        """Hold the price of a whole time allocation. Raises `INSUFFICIENT_FUNDS`."""
-        with refusals_of_the_store():
+        """Reserve the price of a whole time allocation. Raises `INSUFFICIENT_FUNDS`."""
+        with map_store_rejections():
             await self._wallets.reserve(call.job_id, call.milliseconds)
 
 
 class WalletActivities:
-    """Standalone activities, for clients, who have no database of their own."""
+    """Standalone activities: clients have no access to the database."""
 
     def __init__(self, wallets: Wallets, operators: Collection[str]) -> None:
         self._wallets = wallets
@@ -48,17 +48,17 @@ class WalletActivities:
 
     @activity.defn(name=ACTIVITY_GRANT)
     async def grant(self, request: GrantRequest) -> None:
-        """Put credits into a wallet, once for each id.
+        """Add credits to a wallet, once for each grant id.
 
-        Raises `FORBIDDEN` if it is not an operator who grants them.
+        Raises `FORBIDDEN` unless the user is an operator.
         """
         if request.granted_by not in self._operators:
             text = (
                 f"{request.granted_by} may not grant credits: the operators of this "
                 "orchestrator do that."
             )
-            raise refusal(ErrorCode.FORBIDDEN, text)
-        with refusals_of_the_store():
+            raise rejection(ErrorCode.FORBIDDEN, text)
+        with map_store_rejections():
             await self._wallets.grant(
                 request.owner,
                 request.category,
@@ -69,9 +69,9 @@ class WalletActivities:
 
     @activity.defn(name=ACTIVITY_BROWSE_WALLETS)
     async def browse(self, request: WalletsRequest) -> WalletsAnswer:
-        """All wallets of an owner."""
+        """Return all wallets of an owner, and as many ledger entries as requested."""
         movements = (
-            await self._wallets.movements(request.owner, request.movements)
+            await self._wallets.list_movements(request.owner, request.movements)
             if request.movements
             else []
         )

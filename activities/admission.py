@@ -1,6 +1,4 @@
-"""Admission: whether a job may exist, decided with everything that it needs, in one step without
-the network.
-"""
+"""Admission: the verification of requests and the claims of jobs, without calls to providers."""
 
 from __future__ import annotations
 
@@ -9,8 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.context import workflow_id
-from activities.errors import refusal, refusals_of_the_store
+from activities.errors import map_store_rejections, rejection
 from activities.job_references import FindPeer, load_references
 from activities.metrics import SeenWorkflows, count
 from activities.products import ProductCache
@@ -36,135 +33,138 @@ from ucloud_orchestrator.temporal.names import MAXIMUM_JOB_ID_LENGTH, is_job_id
 MAXIMUM_NAME_LENGTH = 255
 """Characters of a column of the store."""
 DEFAULT_ALLOCATION = 3_600_000
-"""Milliseconds that are paid for when neither the job nor its tool names a time: an hour."""
+"""Milliseconds that are reserved when neither the job nor its tool has a time allocation."""
 
 
 class AdmissionActivities:
-    """Local activities; they read the catalog, the drives and the store, and never call a
-    provider.
-    """
+    """Local activities that read the catalog, the drives and the store. Idempotent."""
 
     def __init__(
         self,
         catalog: Callable[[], Catalog],
-        holdings: ClaimStore,
+        claims: ClaimStore,
         find_peer: FindPeer,
-        offered: ProductCache,
+        products: ProductCache,
     ) -> None:
         self._catalog = catalog
-        self._offered = offered
-        self._holdings = holdings
+        self._claims = claims
         self._find_peer = find_peer
-        self._refused = SeenWorkflows()
+        self._products = products
+        self._rejected = SeenWorkflows()
 
     @activity.defn
     async def admit(self, request: AdmissionRequest) -> Admission:
-        """Verify the whole request, fill in its defaults, and hold what it needs.
+        """Verify the request, fill in its defaults, and claim what the job needs.
 
-        Raises an `ApplicationError` with every finding in its details. Its type is the code of the
-        first, such as `VERIFICATION_FAILED`, `RESOURCE_IN_USE`, `INSUFFICIENT_FUNDS` or
-        `DUPLICATE_JOB`.
+        Raises an `ApplicationError` with all findings in its details. Its type is their code, or
+        `VERIFICATION_FAILED` if they have several.
         """
         return (await self._admit([request]))[0]
 
     @activity.defn
     async def admit_batch(self, request: BatchAdmissionRequest) -> BatchAdmission:
-        """Admit all jobs or none. The findings of each name its place in the batch."""
+        """Admit all jobs or none. Each finding names the job's index in the batch."""
         return BatchAdmission(jobs=await self._admit(request.jobs, in_batch=True))
 
     async def _admit(
         self, requests: Sequence[AdmissionRequest], in_batch: bool = False
     ) -> list[Admission]:
-        claimed_by = workflow_id()
-        taken = [
-            await self._holdings.find_claim(request.job_id, claimed_by) for request in requests
+        claimed_by = activity.info().workflow_id
+        assert claimed_by is not None  # a local activity belongs to a workflow
+        existing = [
+            await self._claims.find_claim(request.job_id, claimed_by) for request in requests
         ]
-        if all(taken):
-            # An attempt before this one was through, and its answer was lost; what it took decides.
-            return [_admission(holding) for holding in taken if holding]
+        if all(existing):
+            # A former attempt succeeded, and its answer was lost: its claims decide.
+            return [_admission(claim) for claim in existing if claim]
         try:
-            holdings = await self._examine_all(requests, in_batch)
-            with refusals_of_the_store():
-                await self._holdings.claim(holdings)
+            claims = await self._verify_all(requests, claimed_by, in_batch)
+            with map_store_rejections():
+                await self._claims.claim(claims)
         except ApplicationError as error:
-            if self._refused.add(claimed_by):
+            if self._rejected.add(claimed_by):
                 count(
-                    "ucloud_admissions_refused",
-                    "Requests that were refused, by code.",
+                    "ucloud_admissions_rejected",
+                    "Rejected requests by code.",
                     code=error.type or "",
                 )
-            # An attempt that is only slow must not take anything after this refusal.
-            await self._holdings.withdraw(claimed_by, [request.job_id for request in requests])
+            # An attempt that is still under way must not claim anything after this rejection.
+            await self._claims.withdraw(claimed_by, [request.job_id for request in requests])
             raise
-        return [_admission(holding) for holding in holdings]
+        return [_admission(claim) for claim in claims]
 
-    async def _examine_all(
-        self, requests: Sequence[AdmissionRequest], in_batch: bool
+    async def _verify_all(
+        self, requests: Sequence[AdmissionRequest], claimed_by: str, in_batch: bool
     ) -> list[Claim]:
-        """Examine each. Raises a refusal with the findings of all."""
-        holdings: list[Claim] = []
+        """Return the claims of all requests, or raise a rejection with the findings of all."""
+        claims: list[Claim] = []
         findings: list[Finding] = []
         for index, request in enumerate(requests):
-            holding, found = await self._examine(request)
+            claim, found = await self._verify(request, claimed_by)
             findings += [_in_batch(index, finding) for finding in found] if in_batch else found
-            holdings += [holding] if holding else []
+            claims += [claim] if claim else []
         if not findings:
-            # Defaults may have made the requests larger than they came.
-            findings = size_findings([holding.specification for holding in holdings])
+            # Defaults may have made the requests larger.
+            findings = size_findings([claim.specification for claim in claims])
         if findings:
-            raise refusal(_common_code(findings), findings=findings)
-        return holdings
+            raise rejection(_common_code(findings), findings=findings)
+        return claims
 
-    async def _examine(self, request: AdmissionRequest) -> tuple[Claim | None, list[Finding]]:
+    async def _verify(
+        self, request: AdmissionRequest, claimed_by: str
+    ) -> tuple[Claim | None, list[Finding]]:
         catalog = self._catalog()
         specification = request.specification
         application = catalog.application(specification.application)
         tool = catalog.tool(application.tool) if application else None
         product = catalog.product(specification.product)
-        offered = await self._offered.of(specification.product.provider) or {}
-        support = offered.get(specification.product) or catalog.support(specification.product)
-        around = await load_references(catalog, self._find_peer, request.owner, specification)
+        support = await self._products.find_support(specification.product, catalog)
+        references = await load_references(catalog, self._find_peer, request.owner, specification)
         findings = [
             *_name_findings(request),
             *size_findings([specification]),
             *verify(specification, application, tool, product, support),
-            *verify_resources(request.owner, specification, application, around),
+            *verify_resources(request.owner, specification, application, references),
         ]
         if product is not None:
-            findings += _provider_findings(specification.product.provider, catalog)
-        if product is not None and offered and specification.product not in offered:
-            message = (
-                f"The provider {specification.product.provider} offers "
-                f"{specification.product} no longer."
-            )
-            findings.append(
-                Finding(field="product", message=message, code=ErrorCode.PROVIDER_REJECTED)
-            )
+            findings += await self._provider_findings(specification, catalog)
         if findings or application is None or tool is None or product is None:
             return None, findings
         completed = with_forced_read_only(
-            request.owner, complete(specification, application, tool), around
+            request.owner, complete(specification, application, tool), references
         )
-        # Built here only to be sure that it can be: the provider builds its own from the same
-        # rules.
+        # Providers build these by the same rules; a failure here is a fault of the catalog.
         build_command_line(application, completed.parameters)
         build_environment(application, completed.parameters)
         price = _price(product, completed)
-        return claim_of(request.job_id, request.owner, completed, price, workflow_id()), []
+        return claim_of(request.job_id, request.owner, completed, price, claimed_by), []
+
+    async def _provider_findings(
+        self, specification: JobSpecification, catalog: Catalog
+    ) -> list[Finding]:
+        name = specification.product.provider
+        provider = catalog.provider(name)
+        products = await self._products.find(name)
+        findings = []
+        if provider is None:
+            message = f"There is no provider {name}."
+            findings.append(Finding(field="product.provider", message=message))
+        elif provider.draining:
+            message = f"The provider {name} takes no new jobs at the moment."
+            findings.append(_provider_finding("product.provider", message))
+        if products and specification.product not in products:
+            message = f"The provider {name} offers {specification.product} no longer."
+            findings.append(_provider_finding("product", message))
+        return findings
 
 
-def _admission(holding: Claim) -> Admission:
-    price = holding.price.price_per_unit if holding.price else 0
-    return Admission(specification=holding.specification, price_per_unit=price)
+def _admission(claim: Claim) -> Admission:
+    price = claim.price.price_per_unit if claim.price else 0
+    return Admission(specification=claim.specification, price_per_unit=price)
 
 
-def _provider_findings(provider_id: str, catalog: Catalog) -> Iterator[Finding]:
-    provider = catalog.provider(provider_id)
-    if provider is None:
-        yield Finding(field="product.provider", message=f"There is no provider {provider_id}.")
-    elif provider.draining:
-        message = f"The provider {provider_id} takes no new jobs at the moment."
-        yield Finding(field="product.provider", message=message, code=ErrorCode.PROVIDER_REJECTED)
+def _provider_finding(field: str, message: str) -> Finding:
+    return Finding(field=field, message=message, code=ErrorCode.PROVIDER_REJECTED)
 
 
 def _common_code(findings: Sequence[Finding]) -> ErrorCode:
@@ -178,7 +178,7 @@ def _in_batch(index: int, finding: Finding) -> Finding:
 
 
 def _name_findings(request: AdmissionRequest) -> Iterator[Finding]:
-    """Names that no database, or no folder, takes."""
+    """Yield findings for names that are too long or unprintable for the store or a folder."""
     if not is_job_id(request.job_id):
         message = (
             f"id must be a letter or digit and at most {MAXIMUM_JOB_ID_LENGTH - 1} more, or "
@@ -197,7 +197,7 @@ def _name_findings(request: AdmissionRequest) -> Iterator[Finding]:
 
 
 def _price(product: Product, specification: JobSpecification) -> Price | None:
-    """What the whole job costs; None if the product is free."""
+    """Return the price of the whole job; None if the product is free."""
     if product.free_to_use or product.price_per_unit == 0:
         return None
     allocation = specification.time_allocation

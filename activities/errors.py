@@ -1,6 +1,4 @@
-"""How an activity says no for good: an error that is not tried again, with a public code and a
-sentence.
-"""
+"""The rejections of activities: errors that are not retried, with a public code and a sentence."""
 
 from __future__ import annotations
 
@@ -13,12 +11,12 @@ from ucloud_orchestrator.models.errors import ErrorCode, Finding, truncate, trun
 from ucloud_orchestrator.store import StoreRejected
 
 
-def refusal(
+def rejection(
     code: ErrorCode, message: str = "", findings: Sequence[Finding] = ()
 ) -> ApplicationError:
-    """An error that ends the attempts; `code` is its type.
+    """Return a non-retryable error whose type is `code`.
 
-    With findings, its text is theirs, and they its details.
+    With findings, the text is composed of theirs, and the details hold them.
     """
     findings = truncate_findings(findings)
     details = [[finding.to_wire() for finding in findings]] if findings else []
@@ -27,9 +25,9 @@ def refusal(
 
 
 @contextmanager
-def refusals_of_the_store() -> Iterator[None]:
-    """What the store refuses is refused for good; any other error of a database is tried again."""
+def map_store_rejections() -> Iterator[None]:
+    """Raise `StoreRejected` as a rejection. Other errors of the database pass: they are retried."""
     try:
         yield
     except StoreRejected as error:
-        raise refusal(error.code, str(error), error.findings) from error
+        raise rejection(error.code, str(error), error.findings) from error

@@ -1,6 +1,4 @@
-"""What the catalog and the store say of users and of what they own; for clients, who have
-neither.
-"""
+"""Lookups in the catalog and the store for clients, which have access to neither."""
 
 from __future__ import annotations
 
@@ -8,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from temporalio import activity
 
-from activities.errors import refusal
+from activities.errors import rejection
 from ucloud_orchestrator.catalog import Catalog
 from ucloud_orchestrator.models.access import resource_permissions
 from ucloud_orchestrator.models.errors import ErrorCode
@@ -24,34 +22,35 @@ from ucloud_orchestrator.store import ClaimStore
 from ucloud_orchestrator.temporal.names import ACTIVITY_BROWSE_MEMBERSHIPS, ACTIVITY_FIND_HOLDER
 
 
-class DirectoryActivities:
-    """Standalone activities; they only read."""
+class LookupActivities:
+    """Standalone activities that only read."""
 
-    def __init__(self, catalog: Callable[[], Catalog], holdings: ClaimStore) -> None:
+    def __init__(self, catalog: Callable[[], Catalog], claims: ClaimStore) -> None:
         self._catalog = catalog
-        self._holdings = holdings
+        self._claims = claims
 
     @activity.defn(name=ACTIVITY_BROWSE_MEMBERSHIPS)
-    async def memberships(self, request: MembershipsRequest) -> MembershipsAnswer:
-        """Every project that a user is in, with his role and groups."""
+    async def browse_memberships(self, request: MembershipsRequest) -> MembershipsAnswer:
+        """Return the projects of a user, with the role and groups in each."""
         return MembershipsAnswer(memberships=self._catalog().memberships(request.username))
 
     @activity.defn(name=ACTIVITY_FIND_HOLDER)
-    async def holder(self, request: FindHolderRequest) -> HolderAnswer:
-        """The job that holds a public link or IP address.
+    async def find_holder(self, request: FindHolderRequest) -> HolderAnswer:
+        """Return the job that has claimed a public link or IP address.
 
-        Raises `NOT_FOUND` if the asker may not see that.
+        Raises `NOT_FOUND` unless the user may read the resource.
         """
         catalog = self._catalog()
-        known: Mapping[str, Resource] = (
+        resources: Mapping[str, Resource] = (
             catalog.links if request.kind == "ingress" else catalog.addresses
         )
-        resource, memberships = (
-            known.get(request.resource_id),
-            catalog.memberships(request.username),
-        )
+        resource = resources.get(request.resource_id)
+        memberships = catalog.memberships(request.username)
         if resource is None or Permission.READ not in resource_permissions(
             request.username, memberships, resource
         ):
-            raise refusal(ErrorCode.NOT_FOUND, f"There is no {request.kind} {request.resource_id}.")
-        return HolderAnswer(job_id=await self._holdings.holder(request.kind, request.resource_id))
+            text = f"There is no {request.kind} {request.resource_id}."
+            raise rejection(ErrorCode.NOT_FOUND, text)
+        return HolderAnswer(
+            job_id=await self._claims.find_holder(request.kind, request.resource_id)
+        )

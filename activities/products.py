@@ -1,6 +1,4 @@
-"""What providers offer now: asked in each scheduled check, kept in the store, and believed before
-the catalog.
-"""
+"""The products of the providers: polled in each provider check, and cached by the workers."""
 
 from __future__ import annotations
 
@@ -10,15 +8,18 @@ from collections.abc import Mapping
 from temporalio import activity
 
 from activities.provider_http import ProviderHttp
+from ucloud_orchestrator.catalog import Catalog
 from ucloud_orchestrator.models.product import ComputeSupport, ProductReference
 from ucloud_orchestrator.store import Products
 
 CACHE_TTL = 5.0
-"""How long a worker believes what it last read in the store."""
+"""Seconds."""
+
+SupportByProduct = Mapping[ProductReference, ComputeSupport]
 
 
 class ProductActivities:
-    """The scheduled question for products, on the provider's task queue."""
+    """An activity of the provider check, on the provider's task queue."""
 
     def __init__(self, provider: str, http: ProviderHttp, products: Products) -> None:
         self._provider = provider
@@ -27,33 +28,34 @@ class ProductActivities:
 
     @activity.defn
     async def refresh_products(self) -> None:
-        """Ask what is offered, and keep the answer.
-
-        One that cannot be read is an error, and the last one stays.
-        """
-        await self._products.save(
-            self._provider, await self._http.products(), int(time.time() * 1000)
-        )
+        """Store the provider's products. After an invalid answer the stored ones stay."""
+        products = await self._http.products()
+        await self._products.save(self._provider, products, int(time.time() * 1000))
 
 
 class ProductCache:
-    """What each provider offers and supports, read again after a few seconds."""
+    """The stored products of each provider, with a time to live."""
 
     def __init__(self, products: Products) -> None:
         self._products = products
-        self._read: dict[str, tuple[float, Mapping[ProductReference, ComputeSupport] | None]] = {}
+        self._entries: dict[str, tuple[float, SupportByProduct | None]] = {}
 
-    async def of(self, provider: str) -> Mapping[ProductReference, ComputeSupport] | None:
-        """The provider's products with what it can do with each; None if it was never heard: the
-        catalog decides.
-        """
-        known = self._read.get(provider)
-        if known is None or time.monotonic() - known[0] > CACHE_TTL:
-            answer = await self._products.of(provider)
-            offered = (
+    async def find(self, provider: str) -> SupportByProduct | None:
+        """Return a provider's products; None if it has never answered: the catalog decides."""
+        entry = self._entries.get(provider)
+        if entry is None or time.monotonic() - entry[0] > CACHE_TTL:
+            answer = await self._products.find(provider)
+            products = (
                 None
                 if answer is None
                 else {entry.product: entry.support for entry in answer.responses}
             )
-            known = self._read[provider] = (time.monotonic(), offered)
-        return known[1]
+            entry = self._entries[provider] = (time.monotonic(), products)
+        return entry[1]
+
+    async def find_support(
+        self, product: ProductReference, catalog: Catalog
+    ) -> ComputeSupport | None:
+        """Return what the provider supports on a product, or else what the catalog declares."""
+        products = await self.find(product.provider) or {}
+        return products.get(product) or catalog.support(product)

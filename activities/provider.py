@@ -1,4 +1,4 @@
-"""The calls to a provider, as activities on the task queue of that provider."""
+"""The calls to a provider: activities on the task queue of that provider."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.errors import refusal
+from activities.errors import rejection
 from activities.metrics import PendingSubmissions
 from activities.products import ProductCache
 from activities.provider_http import ProviderHttp
@@ -33,45 +33,36 @@ from ucloud_orchestrator.models.session import LogsSession, OpenSession, Session
 from ucloud_orchestrator.store import ClaimStore
 
 HEARTBEAT_INTERVAL = 3.0
-"""Seconds; a third of the heartbeat timeout, so that one lost heartbeat does not end an attempt."""
+"""Seconds; a third of the heartbeat timeout: a single lost heartbeat does not end an attempt."""
 
 
 class ProviderActivities:
-    """The calls to one provider.
-
-    Each may be repeated: the provider tells a repeat by the job's id.
-    """
+    """The calls to one provider. Idempotent: the provider recognises a repeat by the job's id."""
 
     def __init__(
         self,
         catalog: Callable[[], Catalog],
         http: ProviderHttp,
-        offered: ProductCache,
+        products: ProductCache,
         submissions: PendingSubmissions,
-        holdings: ClaimStore,
+        claims: ClaimStore,
     ) -> None:
         self._catalog = catalog
         self._http = http
-        self._offered = offered
+        self._products = products
         self._submissions = submissions
-        self._holdings = holdings
+        self._claims = claims
 
     @activity.defn
     async def submit(self, call: ProviderCall) -> SubmitResult:
-        """Hand over the job with its application and tool resolved.
-
-        Raises `PROVIDER_REJECTED` if it is refused.
-        """
+        """Submit the job with its application and tool resolved. Raises `PROVIDER_REJECTED`."""
         async with _heartbeats():
             (answer,) = await self._create([call.job])
         return SubmitResult(provider_generated_id=answer.id, updates=answer.updates)
 
     @activity.defn
     async def submit_batch(self, call: BatchCall) -> BatchSubmitResult:
-        """Hand over several jobs in one call, which takes all or none.
-
-        Raises `PROVIDER_REJECTED`.
-        """
+        """Submit several jobs in one call: all or none. Raises `PROVIDER_REJECTED`."""
         async with _heartbeats():
             answers = await self._create(call.jobs)
         results = [
@@ -82,22 +73,19 @@ class ProviderActivities:
 
     @activity.defn
     async def terminate_batch(self, call: BatchCall) -> None:
-        """Stop several jobs in one call."""
+        """Terminate several jobs in one call."""
         async with _heartbeats():
             await self._http.post("/terminate", *call.jobs)
 
     @activity.defn
     async def terminate(self, call: ProviderCall) -> None:
-        """Stop the job and delete what belongs to it alone; an unknown or ended job is no error."""
+        """Terminate the job. An unknown or ended job is not an error."""
         async with _heartbeats():
             await self._http.post("/terminate", call.job)
 
     @activity.defn
     async def extend(self, call: ExtendCall) -> None:
-        """Give the job more time.
-
-        Raises `FEATURE_NOT_SUPPORTED_BY_PROVIDER` before the provider is asked.
-        """
+        """Extend the job's time. Raises `FEATURE_NOT_SUPPORTED_BY_PROVIDER` without a call."""
         await self._require(call.job, "timeExtension", lambda support: support.time_extension)
         async with _heartbeats():
             await self._http.post(
@@ -106,27 +94,21 @@ class ProviderActivities:
 
     @activity.defn
     async def suspend(self, call: ProviderCall) -> None:
-        """Hold the job. Raises `FEATURE_NOT_SUPPORTED_BY_PROVIDER` before the provider is asked."""
+        """Suspend the job. Raises `FEATURE_NOT_SUPPORTED_BY_PROVIDER` without a call."""
         await self._require(call.job, "suspension", lambda support: support.suspension)
         async with _heartbeats():
             await self._http.post("/suspend", JobReference(job=call.job))
 
     @activity.defn
     async def unsuspend(self, call: ProviderCall) -> None:
-        """Let the job go on.
-
-        Raises `FEATURE_NOT_SUPPORTED_BY_PROVIDER` before the provider is asked.
-        """
+        """Resume the job. Raises `FEATURE_NOT_SUPPORTED_BY_PROVIDER` without a call."""
         await self._require(call.job, "suspension", lambda support: support.suspension)
         async with _heartbeats():
             await self._http.post("/unsuspend", JobReference(job=call.job))
 
     @activity.defn
     async def open_session(self, call: OpenSessionCall) -> OpenSession:
-        """Ask for a session.
-
-        Raises `FEATURE_NOT_SUPPORTED_BY_PROVIDER` before the provider is asked.
-        """
+        """Open a session. Raises `FEATURE_NOT_SUPPORTED_BY_PROVIDER` without a call."""
         request = call.request
         await self._require_session(call.job, request.session_type)
         item = SessionItem(
@@ -140,10 +122,9 @@ class ProviderActivities:
 
     @activity.defn
     async def open_logs(self, call: OpenLogsCall) -> LogsSession:
-        """Ask for the output of a job, which may have ended: clients run this without a workflow.
+        """Open a session for the logs of a job, which may have ended: a standalone activity.
 
-        Raises `FEATURE_NOT_SUPPORTED_BY_PROVIDER` before the provider is asked, and
-        `PROVIDER_REJECTED`.
+        Raises `FEATURE_NOT_SUPPORTED_BY_PROVIDER` without a call, and `PROVIDER_REJECTED`.
         """
         await self._require_session(call.job, SessionType.LOGS)
         async with _heartbeats():
@@ -155,55 +136,56 @@ class ProviderActivities:
                 f"The provider {call.job.specification.product.provider} gave a session that "
                 "is not for logs."
             )
-            raise refusal(ErrorCode.PROVIDER_REJECTED, text)
+            raise rejection(ErrorCode.PROVIDER_REJECTED, text)
         return session
 
     async def _require_session(self, job: Job, session_type: SessionType) -> None:
-        application = self._catalog().application(job.specification.application)
         match session_type:
             case SessionType.SHELL:
                 await self._require(job, "terminal", lambda support: support.terminal)
             case SessionType.WEB:
                 await self._require(job, "web", lambda support: support.web)
-                lacks = application is None or application.web is None
             case SessionType.VNC:
                 await self._require(job, "vnc", lambda support: support.vnc)
-                lacks = application is None or application.vnc is None
             case SessionType.LOGS:
                 await self._require(job, "logs", lambda support: support.logs)
-        if session_type in {SessionType.WEB, SessionType.VNC} and lacks:
+        application = self._catalog().application(job.specification.application)
+        interfaces = {
+            SessionType.WEB: application and application.web,
+            SessionType.VNC: application and application.vnc,
+        }
+        if session_type in interfaces and interfaces[session_type] is None:
             text = (
                 f"The application {job.specification.application} has no interface of type "
                 f"{session_type}."
             )
-            raise refusal(ErrorCode.VERIFICATION_FAILED, text)
+            raise rejection(ErrorCode.VERIFICATION_FAILED, text)
 
     async def _create(self, jobs: Sequence[Job]) -> list[CreateResponse]:
         for job in jobs:
             self._submissions.started(job.id)
         try:
-            answers = await self._http.create(*map(self._resolved, jobs))
+            answers = await self._http.create(*map(self._resolve, jobs))
         except ApplicationError as error:
             if error.non_retryable:
                 self._submissions.finished(*(job.id for job in jobs))
             raise
         self._submissions.finished(*(job.id for job in jobs))
-        # If this fails, the jobs are handed over again: what is not noted would not be missed when
-        # it got lost.
-        await self._holdings.mark_submitted([job.id for job in jobs])
+        # If this fails, the activity repeats the submission. Without the mark, the provider check
+        # would not notice the loss of these jobs.
+        await self._claims.mark_submitted([job.id for job in jobs])
         return answers
 
-    def _resolved(self, job: Job) -> Job:
+    def _resolve(self, job: Job) -> Job:
         catalog = self._catalog()
         application = catalog.application(job.specification.application)
         tool = catalog.tool(application.tool) if application else None
         product = catalog.product(job.specification.product)
         if application is None or tool is None or product is None:
-            raise refusal(
+            raise rejection(
                 ErrorCode.VERIFICATION_FAILED,
                 f"The application {job.specification.application} or the product "
-                f"{job.specification.product} "
-                "has left the catalog.",
+                f"{job.specification.product} has left the catalog.",
             )
         support = catalog.support(job.specification.product)
         status = job.status.model_copy(
@@ -231,17 +213,14 @@ class ProviderActivities:
         return job.model_copy(update={"status": status})
 
     async def _require(
-        self, job: Job, feature: str, has_it: Callable[[BackendSupport], bool]
+        self, job: Job, feature: str, is_supported: Callable[[BackendSupport], bool]
     ) -> None:
         catalog = self._catalog()
         application = catalog.application(job.specification.application)
         tool = catalog.tool(application.tool) if application else None
-        offered = await self._offered.of(job.specification.product.provider) or {}
-        support = offered.get(job.specification.product) or catalog.support(
-            job.specification.product
-        )
-        if tool is None or support is None or not has_it(tool.backend.support_in(support)):
-            raise refusal(
+        support = await self._products.find_support(job.specification.product, catalog)
+        if tool is None or support is None or not is_supported(tool.backend.support_in(support)):
+            raise rejection(
                 ErrorCode.FEATURE_NOT_SUPPORTED_BY_PROVIDER,
                 f"The provider {job.specification.product.provider} does not support {feature} "
                 f"on {job.specification.product.id}.",
@@ -250,9 +229,7 @@ class ProviderActivities:
 
 @asynccontextmanager
 async def _heartbeats() -> AsyncIterator[None]:
-    """Heartbeat while a call is under way: this is how a cancel reaches it, and how its death is
-    noticed.
-    """
+    """Send heartbeats during a call: they deliver cancellation, and their end shows a crash."""
 
     async def beat() -> None:
         while True:

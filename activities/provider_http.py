@@ -1,4 +1,4 @@
-"""HTTP to one provider: one pooled client, signed requests, and what each answer means."""
+"""The HTTP client of one provider: pooled connections, signed requests, and mapped errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.errors import refusal
+from activities.errors import rejection
 from activities.metrics import count
 from ucloud_orchestrator.models.base import ApiModel, error_messages
 from ucloud_orchestrator.models.errors import ErrorCode, truncate
@@ -31,26 +31,20 @@ from ucloud_orchestrator.models.session import OpenSession, SessionItem
 from ucloud_orchestrator.temporal import tracing
 
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
-"""Seconds.
-
-A provider may have to ask its scheduler before it answers; a connection comes at once or not at
-all.
-"""
+"""Seconds. A provider may have to query its scheduler before it answers."""
 TOKEN_LIFETIME = 300
-"""Seconds that a token is good for; minutes, as UCloud's own."""
+"""Seconds. UCloud's own tokens live for minutes, too."""
 SUBJECT = "_UCloud"
 ROLE = "SERVICE"
 MAXIMUM_ANSWER = 1024 * 1024
-"""Bytes of an answer that is read: it becomes a Temporal message, and there is nothing in it that
-must be known.
-"""
+"""Bytes. A larger answer is ignored: it would become a Temporal message."""
 RETRIED_STATUS = frozenset({408, 429})
 
 
 class ProviderHttp:
     """The HTTP calls to one provider, signed with that provider's own private key (PEM, RSA).
 
-    Raises `ValueError` for a key that cannot be used.
+    Raises `ValueError` for an invalid key.
     """
 
     def __init__(
@@ -62,8 +56,7 @@ class ProviderHttp:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._provider = provider
-        # Read once: reading checks the whole key, which takes fifty times as long as a signature
-        # with it.
+        # Parsed once: parsing checks the key, which takes fifty times as long as a signature.
         self._private_key = _rsa_key(private_key)
         self._issuer = issuer
         self._client = httpx.AsyncClient(
@@ -75,21 +68,18 @@ class ProviderHttp:
     async def create(self, *jobs: Job) -> list[CreateResponse]:
         """Submit jobs: all or none.
 
-        An answer that cannot be read, such as `null`, says only that they were taken.
+        A 2xx with an invalid body, such as `null`, is an acknowledgement without details.
         """
         answer = await self.post("/", *jobs)
         try:
             responses = BulkResponse[CreateResponse | None].model_validate(answer).responses
         except ValidationError:
             responses = []
-        known = [response or CreateResponse() for response in responses[: len(jobs)]]
-        return known + [CreateResponse()] * (len(jobs) - len(known))
+        results = [response or CreateResponse() for response in responses[: len(jobs)]]
+        return results + [CreateResponse()] * (len(jobs) - len(results))
 
     async def open_session(self, item: SessionItem) -> OpenSession:
-        """Ask for a session.
-
-        Raises as `post` does, and `PROVIDER_REJECTED` for an answer that is no session.
-        """
+        """Open a session. Raises as `post`, and `PROVIDER_REJECTED` for an invalid answer."""
         answer = await self.post("/interactiveSession", item)
         try:
             responses = BulkResponse[OpenSession].model_validate(answer).responses
@@ -97,40 +87,38 @@ class ProviderHttp:
             responses = []
         if not responses:
             text = f"The provider {self._provider} gave no session that can be used."
-            raise refusal(ErrorCode.PROVIDER_REJECTED, text)
+            raise rejection(ErrorCode.PROVIDER_REJECTED, text)
         return responses[0]
 
     async def products(self) -> ProductsResponse:
-        """What the provider offers.
+        """Return the provider's products.
 
-        Raises as `post` does, and `PROVIDER_REJECTED` for an answer that says nothing.
+        Raises as `post`, and `PROVIDER_REJECTED` for an invalid answer.
         """
         answer = await self._send("GET", "/retrieveProducts")
         try:
             return ProductsResponse.model_validate(answer)
         except ValidationError as error:
             text = (
-                f"The provider {self._provider} did not say what it offers: "
+                f"The provider {self._provider} returned no valid list of products: "
                 f"{' '.join(error_messages(error, answer))}"
             )
-            raise refusal(ErrorCode.PROVIDER_REJECTED, text) from error
+            raise rejection(ErrorCode.PROVIDER_REJECTED, text) from error
 
     async def post(self, path: str, *items: ApiModel) -> Any:
-        """Send a call with its items; returns the JSON of the answer.
+        """Send a call with its items, and return the JSON of the answer.
 
-        Raises an `ApplicationError` of type `PROVIDER_REJECTED`, not to be tried again, for a 4xx other than 408 and
-        429; and one that is to be tried again for everything else that is not a 2xx, or no answer at all.
+        Raises a non-retryable `ApplicationError` of type `PROVIDER_REJECTED` for a 4xx other than
+        408 and 429. Raises a retryable `PROVIDER_UNREACHABLE` for anything else but a 2xx.
         """
         return await self._send(
             "POST", path, {"items": [item.to_wire() for item in items]}, job_ids(items)
         )
 
-    async def _send(
-        self, method: str, path: str, body: Any = None, about: Sequence[str] = ()
-    ) -> Any:
+    async def _send(self, method: str, path: str, body: Any = None, ids: Sequence[str] = ()) -> Any:
         headers = self._headers()
         try:
-            with tracing.client_span(f"{method} {path}", headers, about):
+            with tracing.client_span(f"{method} {path}", headers, ids):
                 response = await self._client.request(method, path, json=body, headers=headers)
                 tracing.set_status(response.status_code)
         except (httpx.HTTPError, asyncio.CancelledError) as error:
@@ -138,27 +126,28 @@ class ProviderHttp:
                 activity.is_cancelled() or activity.is_worker_shutdown()
             ):
                 raise
-            # A cancel that nobody asked for is that of anyio's attempts to connect, which may get
-            # out of them.
+            # anyio cancels its own attempts to connect, and such a cancel may leak out of it.
             self._count("unreachable")
-            raise _try_again(
+            raise _unreachable(
                 f"The provider {self._provider} cannot be reached at {self._client.base_url}: "
                 f"{type(error).__name__}{f' ({error})' if str(error) else ''}."
             ) from error
         if response.is_success:
             return _json(response)
-        why = _why(response)
+        reason = _reason(response)
         self._count(str(response.status_code))
         if response.is_client_error and response.status_code not in RETRIED_STATUS:
-            raise refusal(
-                ErrorCode.PROVIDER_REJECTED, f"The provider {self._provider} refused: {why}"
+            raise rejection(
+                ErrorCode.PROVIDER_REJECTED, f"The provider {self._provider} refused: {reason}"
             )
-        raise _try_again(f"The provider {self._provider} answered {response.status_code}: {why}")
+        raise _unreachable(
+            f"The provider {self._provider} answered {response.status_code}: {reason}"
+        )
 
     def _count(self, kind: str) -> None:
         count(
             "ucloud_provider_errors",
-            "Calls that a provider did not accept.",
+            "Calls that a provider did not accept, by status.",
             provider=self._provider,
             kind=kind,
         )
@@ -184,11 +173,11 @@ class ProviderHttp:
 def _rsa_key(pem: str) -> RSAPrivateKey:
     key = load_pem_private_key(pem.encode(), password=None)
     if not isinstance(key, RSAPrivateKey):
-        raise ValueError("it is no RSA key")
+        raise ValueError("it is not an RSA key")
     return key
 
 
-def _try_again(message: str) -> ApplicationError:
+def _unreachable(message: str) -> ApplicationError:
     return ApplicationError(message, type="PROVIDER_UNREACHABLE")
 
 
@@ -201,7 +190,7 @@ def _json(response: httpx.Response) -> Any:
         return None
 
 
-def _why(response: httpx.Response) -> str:
+def _reason(response: httpx.Response) -> str:
     try:
         return truncate(ProviderError.model_validate_json(response.content).why)
     except ValidationError:

@@ -1,4 +1,4 @@
-"""Asking a provider whether it still has its jobs, many in one call."""
+"""Verification of a provider's jobs: it reports the end of those that it does not have."""
 
 from __future__ import annotations
 
@@ -10,68 +10,69 @@ from temporalio.client import Client
 from temporalio.common import SearchAttributeKey
 
 from activities.provider_http import ProviderHttp
-from ucloud_orchestrator.models.claims import Claim
-from ucloud_orchestrator.models.job import Job, JobState, JobStatus
+from ucloud_orchestrator.models.claims import job_of
+from ucloud_orchestrator.models.job import Job, JobState
 from ucloud_orchestrator.models.messages import ProviderCheckRequest, VerifiedJobs
 from ucloud_orchestrator.store import ClaimStore
 from ucloud_orchestrator.temporal import queries
 from ucloud_orchestrator.temporal.names import JOB_PROVIDER, JOB_STATE
 
-VERIFY_PAGE = 100
-"""Jobs in one call; each may be a few kilobytes."""
-CALL_BYTES = 8 * 1024 * 1024
-"""Of one call; providers need not read bodies without end."""
+JOBS_PER_PAGE = 100
+"""Each may be a few kilobytes."""
+BYTES_PER_CALL = 8 * 1024 * 1024
+"""A provider may limit the bodies that it reads."""
 STATES_SET_BY_PROVIDER = (JobState.RUNNING, JobState.SUSPENDED)
-"""States that only the provider can have brought about."""
-VERIFIED = (JobState.IN_QUEUE, *STATES_SET_BY_PROVIDER)
+VERIFIED_STATES = (JobState.IN_QUEUE, *STATES_SET_BY_PROVIDER)
 
 
 class ProviderSyncActivities:
-    """On the provider's own task queue. May be repeated."""
+    """An activity of the provider check, on the provider's task queue. Idempotent."""
 
     def __init__(
-        self, provider: str, http: ProviderHttp, holdings: ClaimStore, client: Client
+        self, provider: str, http: ProviderHttp, claims: ClaimStore, client: Client
     ) -> None:
         self._provider = provider
         self._http = http
-        self._holdings = holdings
+        self._claims = claims
         self._client = client
 
     @activity.defn
     async def verify(self, request: ProviderCheckRequest) -> VerifiedJobs:
-        """Have the provider report the end of those jobs of a page that it does not know.
+        """Call the provider's `verify` with the jobs of a page that it has acknowledged.
 
-        A job that is being submitted is live here, and not yet known there; to verify it would fail
-        it, and its submission may be tried for hours. So only those jobs are verified of which the
-        provider has said that it has them: by its answer to the submission, which the store has
-        noted, or because they run or are suspended. A list in Temporal that is a little old does no
-        harm: the state is then one that the job has been in, and a report about a job that has
-        ended meanwhile is dropped.
+        A job that is being submitted is live here and unknown there: `verify` would end it, and
+        its submission may be retried for hours. A job is acknowledged if the store has recorded
+        the provider's answer to the submission, or if the job runs or is suspended.
 
-        Costs one question to Temporal and one call for each page, however old the jobs are. Nothing
-        is written into the jobs' own histories, unless a job is gone.
+        Visibility is eventually consistent. The state is then one that the job has had, and a
+        report about a job that has ended is dropped.
+
+        Costs one visibility query and one call per page. Only the history of a job that is gone
+        grows.
         """
-        page = await self._holdings.live(request.provider, request.after, VERIFY_PAGE)
-        last = page[-1].job_id if len(page) == VERIFY_PAGE else None
-        if not page:
+        claims, last = await self._claims.list_claims(
+            request.provider, request.after, JOBS_PER_PAGE
+        )
+        if not claims:
             return VerifiedJobs(count=0)
-        states = await self._states(page[0].job_id, page[-1].job_id)
-        finished = await self._holdings.submitted([holding.job_id for holding in page])
+        states = await self._find_states(claims[0].job_id, claims[-1].job_id)
+        submitted = await self._claims.find_submitted([claim.job_id for claim in claims])
+        now = int(time.time() * 1000)
         jobs = [
-            _as_job(holding, state)
-            for holding in page
-            if (state := states.get(holding.job_id)) is not None
-            and (state in STATES_SET_BY_PROVIDER or holding.job_id in finished)
+            job_of(claim, state, now)
+            for claim in claims
+            if (state := states.get(claim.job_id)) is not None
+            and (state in STATES_SET_BY_PROVIDER or claim.job_id in submitted)
         ]
-        for some in _calls(jobs):
-            await self._http.post("/verify", *some)
+        for chunk in _chunks(jobs):
+            await self._http.post("/verify", *chunk)
         return VerifiedJobs(count=len(jobs), last=last)
 
-    async def _states(self, first: str, last: str) -> dict[str, JobState]:
-        """Of the jobs with these ids, in their order, that may be verified."""
+    async def _find_states(self, first: str, last: str) -> dict[str, JobState]:
+        """Return the states of those jobs in a range of ids whose state may be verified."""
         query = queries.running_jobs(
             queries.equals(JOB_PROVIDER, self._provider),
-            queries.one_of(JOB_STATE, VERIFIED),
+            queries.one_of(JOB_STATE, VERIFIED_STATES),
             queries.ids_from_to(first, last),
         )
         key = SearchAttributeKey.for_keyword(JOB_STATE)
@@ -81,26 +82,16 @@ class ProviderSyncActivities:
         }
 
 
-def _calls(jobs: Sequence[Job]) -> Iterator[list[Job]]:
-    """The jobs in calls of about `CALL_BYTES`: as a rule one."""
-    call: list[Job] = []
-    room = CALL_BYTES
+def _chunks(jobs: Sequence[Job]) -> Iterator[list[Job]]:
+    """Split jobs into calls of about `BYTES_PER_CALL`: one, as a rule."""
+    chunk: list[Job] = []
+    remaining = BYTES_PER_CALL
     for job in jobs:
         size = len(job.model_dump_json())
-        if call and room < size:
-            yield call
-            call, room = [], CALL_BYTES
-        call.append(job)
-        room -= size
-    if call:
-        yield call
-
-
-def _as_job(holding: Claim, state: JobState) -> Job:
-    return Job(
-        id=holding.job_id,
-        owner=holding.owner,
-        specification=holding.specification,
-        status=JobStatus(state=state),
-        created_at=int(time.time() * 1000),
-    )
+        if chunk and remaining < size:
+            yield chunk
+            chunk, remaining = [], BYTES_PER_CALL
+        chunk.append(job)
+        remaining -= size
+    if chunk:
+        yield chunk

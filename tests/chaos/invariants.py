@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.chaos.processes import StormStack, processes_below
 from tests.chaos.workload import Told
-from tests.store.ledger_assertions import check_the_books
+from tests.store.ledger_assertions import check_ledger
 from tests.waiting import eventually
 from ucloud_orchestrator.store import Archive
 
@@ -26,7 +26,7 @@ CHAINED = ("The above exception", "During handling")
 EXPLAINED = re.compile(
     r"""
     (temporalio\.exceptions\.)?ApplicationError:\ [A-Z_]+:\ (?!\ )  # in a sentence
-    | store\.holdings\.Refused:
+    | ucloud_orchestrator\.store\.errors\.StoreRejected:
     | asyncpg\.exceptions\.\w+Error:
     | sqlalchemy\.exc\.(DBAPIError|InterfaceError|OperationalError):  # the database is away
     # It is going away
@@ -98,7 +98,7 @@ def _starts(marks: Path, told: Told) -> list[str]:
 async def _held(engine: AsyncEngine) -> list[str]:
     broken = []
     try:
-        await check_the_books(engine)
+        await check_ledger(engine)
     except AssertionError as error:
         broken.append(f"The ledger does not add up: {error}")
     async with engine.connect() as connection:

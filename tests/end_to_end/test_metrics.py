@@ -53,7 +53,7 @@ def test_the_figures_are_those_of_the_archive(stack: Stack) -> None:
     assert (
         figure("ucloud_jobs_ended", provider="local", state="SUCCESS", reason="ended") == archived
     )
-    assert figure("ucloud_admissions_refused", code="VERIFICATION_FAILED") == 1
+    assert figure("ucloud_admissions_rejected", code="VERIFICATION_FAILED") == 1
     assert figure("ucloud_ledger_difference") == 0
     assert figure("ucloud_queue_seconds_count", provider="local") == archived
     assert figure("temporal_workflow_completed") is not None

@@ -36,7 +36,7 @@ from ucloud_orchestrator.temporal.names import TASK_QUEUE, WORKFLOW
 WORKER, PROVIDER = free_port(), free_port()
 PAID, FREE, CANCELLED, EXPIRED, BROKEN, UNKNOWN, UNREADABLE = 40, 15, 15, 5, 5, 12, 8
 GRANTED = 1_000_000
-COUNTERS = ("ucloud_jobs_ended", "ucloud_admissions_refused", "ucloud_queue_seconds_count")
+COUNTERS = ("ucloud_jobs_ended", "ucloud_admissions_rejected", "ucloud_queue_seconds_count")
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +208,7 @@ async def test_the_figures_of_the_worker_are_those_of_the_archive_and_the_ledger
     for state, number in hundred.states.items():
         assert seen.sum("ucloud_jobs_archived", provider="local", state=state) == number
         assert seen.sum("ucloud_jobs_ended", provider="local", state=state) == number
-    assert seen.sum("ucloud_admissions_refused", code="VERIFICATION_FAILED") == UNKNOWN
+    assert seen.sum("ucloud_admissions_rejected", code="VERIFICATION_FAILED") == UNKNOWN
     assert seen.sum("ucloud_provider_errors", provider="local", kind="400") == UNREADABLE
     started = [job for job in archived if job.status.started_at is not None]
     assert seen.sum("ucloud_queue_seconds_count", provider="local") == len(started)
@@ -219,7 +219,7 @@ async def test_the_figures_of_the_worker_are_those_of_the_archive_and_the_ledger
     assert seen.sum("ucloud_queue_seconds_sum", provider="local") == pytest.approx(queued, abs=1)
     for empty in (
         "ucloud_jobs",
-        "ucloud_jobs_holding",
+        "ucloud_claims",
         "ucloud_jobs_stuck",
         "ucloud_ledger_difference",
     ):

@@ -20,7 +20,7 @@ from client import Actor, JobClient, JobClosed, JobRejected, ProviderClient, Unr
 from tests.end_to_end.test_killed_worker import worker  # noqa: F401 - a fixture
 from tests.end_to_end.worker_process import WorkerProcess
 from tests.fake_provider import FakeProvider
-from tests.store.ledger_assertions import check_the_books
+from tests.store.ledger_assertions import check_ledger
 from ucloud_orchestrator.models import ErrorCode, JobSpecification, JobState, JobUpdate
 from ucloud_orchestrator.models.product import ProductCategory
 from ucloud_orchestrator.models.provider_api import Charge
@@ -116,7 +116,7 @@ async def test_kills_at_random_leave_nothing_held(
     provider.answers["create"].clear()  # refusals that nobody has met
     await asyncio.gather(*map(live, ("free", "paid", "link", "batch")))
 
-    await check_the_books(engine)
+    await check_ledger(engine)
     async with engine.connect() as connection:
         for table in ("live_jobs", "bindings", "reservations"):
             assert (await connection.execute(text(f"SELECT * FROM {table}"))).all() == []
@@ -131,7 +131,7 @@ async def test_kills_at_random_leave_nothing_held(
     )
     assert wallet.spent == 3 * paid
     for job_id in (job_id for ids in ended.values() for job_id in ids):
-        assert await Archive(engine).contains(job_id)
+        assert await Archive(engine).retrieve_without_updates(job_id)
     await engine.dispose()
     counts = {kind: len(ids) for kind, ids in ended.items()}
     print(f"{KILLS} kills; ended: {counts}; refused: {len(refusals)}")
@@ -139,5 +139,5 @@ async def test_kills_at_random_leave_nothing_held(
 
 
 async def is_paid(engine: Any, job_id: str) -> bool:
-    job = await Archive(engine).retrieve_bare(job_id)
+    job = await Archive(engine).retrieve_without_updates(job_id)
     return job is not None and job.billing.price_per_unit > 0

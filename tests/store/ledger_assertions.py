@@ -1,6 +1,4 @@
-"""The independent check of the books: whatever happened, they add up and nothing is held for a job
-that is not live.
-"""
+"""The independent check of the ledger: it balances, and only live jobs have claims."""
 
 from __future__ import annotations
 
@@ -10,19 +8,21 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 ACCOUNTS = ("AVAILABLE", "RESERVED", "SPENT")
 
 
-async def check_the_books(engine: AsyncEngine) -> None:
-    """Add up every line of the ledger anew, and compare it with what the other tables say."""
+async def check_ledger(engine: AsyncEngine) -> None:
+    """Add up all ledger entries, and compare the sums with the other tables."""
     async with engine.connect() as connection:
         wallets = (
             await connection.execute(text("SELECT id, available, reserved, spent FROM wallets"))
         ).all()
-        lines = (
+        entries = (
             await connection.execute(
                 text("SELECT wallet_id, source, target, amount FROM movements")
             )
         ).all()
         charged = (await connection.execute(text("SELECT amount FROM charges"))).scalars().all()
-        held = (await connection.execute(text("SELECT wallet_id, amount FROM reservations"))).all()
+        reservations = (
+            await connection.execute(text("SELECT wallet_id, amount FROM reservations"))
+        ).all()
         dangling = await connection.execute(
             text(
                 "SELECT job_id FROM reservations WHERE job_id NOT IN (SELECT id FROM live_jobs) "
@@ -34,7 +34,9 @@ async def check_the_books(engine: AsyncEngine) -> None:
     total = 0
     for wallet in wallets:
         sums = dict.fromkeys((*ACCOUNTS, "GRANTED"), 0)
-        for _, source, target, amount in (line for line in lines if line.wallet_id == wallet.id):
+        for _, source, target, amount in (
+            entry for entry in entries if entry.wallet_id == wallet.id
+        ):
             sums[source] -= amount
             sums[target] += amount
         assert [sums[account] for account in ACCOUNTS] == [
@@ -43,7 +45,7 @@ async def check_the_books(engine: AsyncEngine) -> None:
             wallet.spent,
         ]
         assert wallet.reserved == sum(
-            entry.amount for entry in held if entry.wallet_id == wallet.id
+            reservation.amount for reservation in reservations if reservation.wallet_id == wallet.id
         )
         total += sum(sums.values())
     assert total == 0

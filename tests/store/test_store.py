@@ -76,7 +76,7 @@ async def test_migrations_go_up_and_down_and_match_the_models(empty_engine: Asyn
         ]
 
 
-async def test_migrations_only_add_what_the_release_before_need_not_know(
+async def test_migrations_only_add_what_the_former_release_can_ignore(
     empty_engine: AsyncEngine,
 ) -> None:
     """So that it goes on beside a newer one, and after a roll back."""
@@ -113,7 +113,7 @@ def tables(connection: Connection) -> dict[str, dict[str, tuple[str, bool]]]:
     }
 
 
-async def test_a_newer_release_s_tables_are_used_as_they_are(engine: AsyncEngine) -> None:
+async def test_tables_of_a_newer_release_are_left_alone(engine: AsyncEngine) -> None:
     async with engine.begin() as connection:
         await connection.execute(
             text("ALTER TABLE finished_jobs ADD COLUMN of_the_next_release TEXT")
@@ -129,7 +129,7 @@ async def test_a_newer_release_s_tables_are_used_as_they_are(engine: AsyncEngine
         ).scalar() == "next"
 
 
-async def test_a_job_is_archived_once_with_all_its_updates(engine: AsyncEngine) -> None:
+async def test_a_job_is_archived_once_with_all_updates(engine: AsyncEngine) -> None:
     archive = Archive(engine)
     whole = job("1", count=5000)
     await archive.add_updates("1", 0, whole.updates[:4000])
@@ -138,8 +138,6 @@ async def test_a_job_is_archived_once_with_all_its_updates(engine: AsyncEngine) 
     for _ in range(2):
         await ClaimStore(engine).settle(carried)
     assert await archive.retrieve("1") == whole
-    assert await archive.contains("1")
-    assert not await archive.contains("2")
     assert await archive.retrieve("2") is None
 
 
@@ -178,9 +176,7 @@ async def test_browse_pages_newest_first(engine: AsyncEngine) -> None:
         ),
     ],
 )
-async def test_a_database_that_cannot_be_used_is_told_without_its_password(
-    url: str, sentence: str
-) -> None:
+async def test_a_database_error_does_not_show_the_password(url: str, sentence: str) -> None:
     with pytest.raises(DatabaseError) as raised:
         await check_connection(connect(url))
     assert str(raised.value).startswith(sentence)
@@ -188,7 +184,7 @@ async def test_a_database_that_cannot_be_used_is_told_without_its_password(
     assert len(str(raised.value).splitlines()) == 1
 
 
-async def test_a_database_that_its_server_does_not_have_is_told(postgresql: PostgresServer) -> None:
+async def test_a_missing_database_is_named(postgresql: PostgresServer) -> None:
     url = make_url(postgresql.get_uri()).set(drivername="postgresql+asyncpg", database="nowhere")
     with pytest.raises(
         DatabaseError, match=r'cannot be used: database "nowhere" does not exist\.$'

@@ -32,7 +32,8 @@ from ucloud_orchestrator.models.messages import (
     JobToCancel,
     ProviderCheckRequest,
 )
-from ucloud_orchestrator.store import LIVE_PAGE, ClaimStore, Products, connect, upgrade
+from ucloud_orchestrator.store import ClaimStore, Products, connect, upgrade
+from ucloud_orchestrator.store.claims import CLAIMS_PER_PAGE
 
 ALICE = JobOwner(created_by="alice")
 
@@ -86,7 +87,7 @@ async def test_a_repeat_gets_what_was_taken_whatever_has_changed(
     file = catalog / "workspaces.yaml"
     file.write_text(file.read_text().replace("id: app-link", "id: another-link"))
     assert await admit(admission, wanted) == first
-    assert await ClaimStore(engine).holder("ingress", "app-link") == "1"
+    assert await ClaimStore(engine).find_holder("ingress", "app-link") == "1"
 
 
 async def test_nothing_is_taken_after_a_refusal(
@@ -100,7 +101,7 @@ async def test_nothing_is_taken_after_a_refusal(
     file.write_text(before)
     # This is what a slow attempt does that had looked at the catalog earlier.
     assert (await refused(admission, wanted)).type == ErrorCode.DUPLICATE_JOB
-    assert await ClaimStore(engine).holder("ingress", "app-link") is None
+    assert await ClaimStore(engine).find_holder("ingress", "app-link") is None
 
 
 async def test_thousands_of_mistakes_are_told_in_a_short_message(
@@ -135,9 +136,9 @@ def lost(number: int) -> Claim:
 async def test_the_check_of_many_jobs_goes_by_pages(
     engine: AsyncEngine, catalog: Path, environment: WorkflowEnvironment
 ) -> None:
-    holdings = ClaimStore(engine)
-    await holdings.claim([lost(number) for number in range(LIVE_PAGE + 1)])
-    monitoring = AccessCheckActivities(lambda: load(catalog), holdings, environment.client)
+    claims = ClaimStore(engine)
+    await claims.claim([lost(number) for number in range(CLAIMS_PER_PAGE + 1)])
+    monitoring = AccessCheckActivities(lambda: load(catalog), claims, environment.client)
     found, last, pages = [], None, []
     while True:
         request = ProviderCheckRequest(provider="local", after=last)
@@ -148,8 +149,8 @@ async def test_the_check_of_many_jobs_goes_by_pages(
         last = page.last
         if last is None:
             break
-    assert pages == [LIVE_PAGE, 1]
-    assert len(set(found)) == LIVE_PAGE + 1
+    assert pages == [CLAIMS_PER_PAGE, 1]
+    assert len(set(found)) == CLAIMS_PER_PAGE + 1
 
 
 async def test_a_job_that_cannot_be_cancelled_does_not_keep_the_others(

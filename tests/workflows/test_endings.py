@@ -76,7 +76,7 @@ async def test_a_stop_that_is_given_up_is_a_failure(orchestrator: Orchestrator) 
     ended = await orchestrator.jobs.wait(job.id)
     assert ended.status.state is JobState.FAILURE
     assert "may still be running" in (ended.updates[-1].status or "")
-    assert await orchestrator.archive.contains(job.id)
+    assert await orchestrator.archive.retrieve(job.id)
 
 
 async def test_a_cancel_during_submission(orchestrator: Orchestrator) -> None:

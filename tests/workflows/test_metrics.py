@@ -40,7 +40,7 @@ class Scraped:
 
     async def look(self) -> None:
         """Look up all figures."""
-        await self._gauges.look(audits=True)
+        await self._gauges.poll(audit=True)
 
     async def sample(self, name: str, **labels: str) -> float | None:
         """What the last look has found."""
@@ -127,20 +127,20 @@ async def test_a_job_whose_workflow_task_fails_is_seen(
 async def test_the_time_of_the_last_look_stands_still_without_the_database(
     scraped: Scraped, orchestrator: Orchestrator
 ) -> None:
-    before = await scraped.figure("ucloud_last_look_timestamp_seconds")
+    before = await scraped.figure("ucloud_last_poll_timestamp_seconds")
     assert before is not None
     await eventually(lambda: time.time() > before)
-    assert (await scraped.figure("ucloud_last_look_timestamp_seconds") or 0) > before
-    seen = await scraped.sample("ucloud_last_look_timestamp_seconds")
+    assert (await scraped.figure("ucloud_last_poll_timestamp_seconds") or 0) > before
+    seen = await scraped.sample("ucloud_last_poll_timestamp_seconds")
     async with orchestrator.engine.begin() as connection:
         await connection.execute(text("DROP TABLE movements"))
     with pytest.raises(DatabaseError):
         await scraped.look()
-    assert await scraped.sample("ucloud_last_look_timestamp_seconds") == seen
+    assert await scraped.sample("ucloud_last_poll_timestamp_seconds") == seen
 
 
 def test_what_runs_again_is_counted_once_and_not_remembered_for_ever() -> None:
-    counted = SeenWorkflows(remembered=2)
+    counted = SeenWorkflows(size=2)
     assert [counted.add(job) for job in ("a", "a", "b", "a", "c", "c")] == [
         True,
         False,

@@ -145,9 +145,10 @@ async def test_an_abandoned_job_stays_held_until_its_provider_has_stopped_it(
     orchestrator.provider.answers["terminate"] = [403]
     with pytest.raises(WorkflowFailureError):
         await check(orchestrator)
-    assert [one.job_id for one in await ClaimStore(orchestrator.engine).live("local")] == [job.id]
+    claims, _ = await ClaimStore(orchestrator.engine).list_claims("local")
+    assert [claim.job_id for claim in claims] == [job.id]
     await check(orchestrator)
-    assert await ClaimStore(orchestrator.engine).live("local") == []
+    assert await ClaimStore(orchestrator.engine).list_claims("local") == ([], None)
 
 
 async def test_jobs_of_a_batch_that_was_ended_by_force_before_they_were_started(
@@ -158,7 +159,7 @@ async def test_jobs_of_a_batch_that_was_ended_by_force_before_they_were_started(
         [claim_of("never-started", owner, specification, None, "batch-none")]
     )
     await check(orchestrator)
-    assert await ClaimStore(orchestrator.engine).live("local") == []
+    assert await ClaimStore(orchestrator.engine).list_claims("local") == ([], None)
     ended = await orchestrator.archive.retrieve("never-started")
     assert ended is not None
     assert ended.updates[-1].status == ENDED_BY_FORCE
@@ -177,7 +178,7 @@ async def listed(orchestrator: Orchestrator, jobs: list[str], state: JobState) -
 async def test_what_the_provider_has_is_verified_in_bulk_and_what_is_on_its_way_is_not(
     orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(provider_sync, "VERIFY_PAGE", 3)
+    monkeypatch.setattr(provider_sync, "JOBS_PER_PAGE", 3)
     running = [(await orchestrator.created()).id for _ in range(4)]
     for job_id in running:
         await orchestrator.report(job_id, JobState.RUNNING)
@@ -230,7 +231,7 @@ async def test_a_submission_that_the_store_could_not_note_is_made_again(
     monkeypatch.setattr(ClaimStore, "mark_submitted", note_the_second_time)
     job = await orchestrator.created()
     assert orchestrator.provider.calls_for(job.id) == ["create", "create"]
-    assert await ClaimStore(orchestrator.engine).submitted([job.id]) == {job.id}
+    assert await ClaimStore(orchestrator.engine).find_submitted([job.id]) == {job.id}
 
 
 @pytest.mark.parametrize("state", [JobState.IN_QUEUE, JobState.SUSPENDED])
@@ -249,4 +250,4 @@ async def test_a_job_that_its_provider_does_not_have_any_more_ends(
         job.id, JobState.FAILURE, "Your job is no longer available at the provider."
     )
     assert await orchestrator.outcome(job.id) == "COMPLETED"
-    assert await ClaimStore(orchestrator.engine).live("local") == []
+    assert await ClaimStore(orchestrator.engine).list_claims("local") == ([], None)

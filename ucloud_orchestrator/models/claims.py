@@ -8,7 +8,13 @@ from collections.abc import Iterator
 
 from ucloud_orchestrator.models.accounting import Price
 from ucloud_orchestrator.models.base import ApiModel
-from ucloud_orchestrator.models.job import JobOwner, JobSpecification
+from ucloud_orchestrator.models.job import (
+    Job,
+    JobOwner,
+    JobSpecification,
+    JobState,
+    JobStatus,
+)
 from ucloud_orchestrator.models.parameter_values import (
     AppParameterValue,
     IngressValue,
@@ -65,6 +71,17 @@ def claim_of(
         bindings=list(bound),
         fields=list(bound.values()),
         price=price,
+    )
+
+
+def job_of(claim: Claim, state: JobState, created_at: int) -> Job:
+    """Return the job of a claim, without updates."""
+    return Job(
+        id=claim.job_id,
+        owner=claim.owner,
+        specification=claim.specification,
+        status=JobStatus(state=state),
+        created_at=created_at,
     )
 
 

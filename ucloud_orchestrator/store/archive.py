@@ -1,11 +1,11 @@
-"""The archive of finished jobs, and of the updates that live jobs no longer carry."""
+"""The archive: finished jobs with their updates, and updates offloaded from live jobs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ucloud_orchestrator.models.job import Job, JobUpdate
@@ -14,14 +14,14 @@ from ucloud_orchestrator.store.database import insert_or_ignore, write_transacti
 from ucloud_orchestrator.store.tables import ArchivedUpdate, FinishedJob
 
 ROWS_PER_STATEMENT = 500
-"""SQLite takes at most 32,766 values in one statement; a row has at most nine."""
+"""SQLite accepts at most 32,766 values in a statement; a row has at most nine."""
 UPDATES_PER_PAGE = 2000
 BYTES_PER_PAGE = 256 * 1024
-"""A page of updates travels as one Temporal payload, which warns from 512 kB and ends at 2 MB."""
+"""A page is one Temporal payload, of which 2 MB are the limit; the server warns from 512 kB."""
 
 
 class Archive:
-    """Reads and writes of finished jobs. Every write may be repeated without a further effect."""
+    """Reads and writes of finished jobs. Every write is idempotent."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
@@ -29,43 +29,36 @@ class Archive:
     async def add_updates(
         self, job_id: str, first_position: int, updates: Sequence[JobUpdate]
     ) -> None:
-        """Write updates of a live job; the first of them is number `first_position` of all of its
-        updates.
-        """
+        """Store updates of a live job, of which the first has this position among all of them."""
         async with write_transaction(self._engine) as connection:
-            await _write_updates(connection, job_id, first_position, updates)
-
-    async def contains(self, job_id: str) -> bool:
-        """Whether a job of this id has ended."""
-        async with self._engine.connect() as connection:
-            found = await connection.execute(select(FinishedJob.id).where(FinishedJob.id == job_id))
-            return found.first() is not None
+            await _insert_updates(connection, job_id, first_position, updates)
 
     async def retrieve(self, job_id: str) -> Job | None:
-        """A finished job with all its updates, or None."""
-        job = await self.retrieve_bare(job_id)
+        """Return a finished job with all its updates."""
+        job = await self.retrieve_without_updates(job_id)
         if job is None:
             return None
         updates: list[JobUpdate] = []
         position: int | None = 0
         while position is not None:
-            page, position = await self.page_of_updates(job_id, position)
+            page, position = await self.list_updates(job_id, position)
             updates += page
         return job.model_copy(update={"updates": updates})
 
-    async def retrieve_bare(self, job_id: str) -> Job | None:
-        """A finished job without its updates, or None."""
+    async def retrieve_without_updates(self, job_id: str) -> Job | None:
+        """Return a finished job."""
         async with self._engine.connect() as connection:
             document = await connection.scalar(
                 select(FinishedJob.document).where(FinishedJob.id == job_id)
             )
         return None if document is None else Job.model_validate_json(document)
 
-    async def page_of_updates(
+    async def list_updates(
         self, job_id: str, first_position: int
     ) -> tuple[list[JobUpdate], int | None]:
-        """The updates that the store has of a job from that position on, and where the next page
-        begins, if any.
+        """Return a page of a job's stored updates, and the position of the next page.
+
+        A page always holds at least one update, even if that exceeds the limit.
         """
         statement = (
             select(ArchivedUpdate.position, ArchivedUpdate.document)
@@ -85,36 +78,20 @@ class Archive:
         return updates, rows[-1].position + 1 if len(rows) == UPDATES_PER_PAGE else None
 
     async def browse(self, request: BrowseRequest) -> list[Job]:
-        """One page of finished jobs, newest first, without their updates."""
+        """Return a page of finished jobs without their updates, newest first."""
         statement = (
-            select(FinishedJob.document).order_by(FinishedJob.id.desc()).limit(request.limit)
+            select(FinishedJob.document)
+            .where(*_conditions(request))
+            .order_by(FinishedJob.id.desc())
+            .limit(request.limit)
         )
-        exact = {
-            FinishedJob.created_by: request.created_by,
-            FinishedJob.project: request.project,
-            FinishedJob.provider: request.provider,
-            FinishedJob.application: request.application,
-        }
-        for column, value in exact.items():
-            if value is not None:
-                statement = statement.where(column == value)
-        if request.personal:
-            statement = statement.where(FinishedJob.project.is_(None))
-        if request.states is not None:
-            statement = statement.where(
-                FinishedJob.state.in_([state.value for state in request.states])
-            )
-        if request.before is not None:
-            statement = statement.where(FinishedJob.id < request.before)
         async with self._engine.connect() as connection:
-            return [
-                Job.model_validate_json(document)
-                for document in await connection.scalars(statement)
-            ]
+            documents = await connection.scalars(statement)
+        return [Job.model_validate_json(document) for document in documents]
 
 
-async def archive(connection: AsyncConnection, job: Job) -> None:
-    """Write an ended job with its updates, as a part of a transaction."""
+async def archive_job(connection: AsyncConnection, job: Job) -> None:
+    """Store an ended job with its updates, within a transaction."""
     row = {
         "id": job.id,
         "created_by": job.owner.created_by,
@@ -127,15 +104,32 @@ async def archive(connection: AsyncConnection, job: Job) -> None:
         "document": _document(job),
     }
     await connection.execute(insert_or_ignore(connection, FinishedJob).values(row))
-    await _write_updates(connection, job.id, job.omitted_updates, job.updates)
+    await _insert_updates(connection, job.id, job.omitted_updates, job.updates)
+
+
+def _conditions(request: BrowseRequest) -> list[ColumnElement[bool]]:
+    exact = {
+        FinishedJob.created_by: request.created_by,
+        FinishedJob.project: request.project,
+        FinishedJob.provider: request.provider,
+        FinishedJob.application: request.application,
+    }
+    conditions = [column == value for column, value in exact.items() if value is not None]
+    if request.personal:
+        conditions.append(FinishedJob.project.is_(None))
+    if request.states is not None:
+        conditions.append(FinishedJob.state.in_([state.value for state in request.states]))
+    if request.before is not None:
+        conditions.append(FinishedJob.id < request.before)
+    return conditions
 
 
 def _document(job: Job) -> str:
-    bare = job.model_copy(update={"updates": [], "omitted_updates": 0})
-    return bare.model_dump_json(by_alias=True, exclude_none=True)
+    stripped = job.model_copy(update={"updates": [], "omitted_updates": 0})
+    return stripped.model_dump_json(by_alias=True, exclude_none=True)
 
 
-async def _write_updates(
+async def _insert_updates(
     connection: AsyncConnection, job_id: str, first_position: int, updates: Sequence[JobUpdate]
 ) -> None:
     rows: list[dict[str, Any]] = [

@@ -1,24 +1,23 @@
-"""What is held for live jobs: taken in one transaction when they are admitted, given back in one
-when they end.
-"""
+"""The claims of live jobs: made in one transaction at admission, released in one at the end."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from ucloud_orchestrator.models.accounting import Account
+from ucloud_orchestrator.models.accounting import Account, Price
 from ucloud_orchestrator.models.claims import Claim
 from ucloud_orchestrator.models.errors import ErrorCode, Finding
 from ucloud_orchestrator.models.job import Job
 from ucloud_orchestrator.models.price import price_of
 from ucloud_orchestrator.models.workspace import Workspace
-from ucloud_orchestrator.store.archive import archive
+from ucloud_orchestrator.store.archive import archive_job
 from ucloud_orchestrator.store.database import advisory_lock, insert_or_ignore, write_transaction
-from ucloud_orchestrator.store.ledger import InsufficientBalance, find_wallet, transfer
+from ucloud_orchestrator.store.errors import InsufficientBalance, StoreRejected
+from ucloud_orchestrator.store.ledger import find_wallet, transfer
 from ucloud_orchestrator.store.tables import (
     ArchivedUpdate,
     Binding,
@@ -28,66 +27,38 @@ from ucloud_orchestrator.store.tables import (
     WithdrawnJob,
 )
 
-LIVE_PAGE = 500
-"""Jobs; what is found out about all of them is one Temporal message."""
-WITHDRAWAL_MILLISECONDS = 7 * 24 * 3_600_000
-"""How long a withdrawal is remembered; no attempt of an admission is under way for a week."""
-
-
-class StoreRejected(Exception):
-    """What was asked for cannot be had; nothing has changed. `findings` name every reason."""
-
-    def __init__(self, code: ErrorCode, message: str, findings: Sequence[Finding] = ()) -> None:
-        super().__init__(message)
-        self.code = code
-        self.findings = list(findings)
+CLAIMS_PER_PAGE = 500
+"""What an activity finds out about one page becomes one Temporal message."""
+TOMBSTONE_LIFETIME = 7 * 24 * 3_600_000
+"""Milliseconds that a withdrawal is kept. No attempt of an admission lasts a week."""
+_RESOURCE_NAMES = {"ingress": "public link", "network": "public IP address"}
 
 
 class ClaimStore:
-    """The transactions on both ends of a job. Each may be repeated without a further effect."""
+    """The transactions at both ends of a job's life. Idempotent."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def claim(self, holdings: Sequence[Claim]) -> None:
-        """Hold what the jobs need: for all of them or for none. Raises `Refused` with every reason.
-
-        Locks are taken in the order of job ids, live jobs, bindings, wallets, as by all that gives
-        back.
-        """
+    async def claim(self, claims: Sequence[Claim]) -> None:
+        """Make these claims: all of them or none. Raises `StoreRejected` with every finding."""
         async with write_transaction(self._engine) as connection:
-            await advisory_lock(connection, [holding.job_id for holding in holdings])
-            findings: list[Finding] = []
-            new = [holding for holding in holdings if not await _is_known(connection, holding)]
-            for holding in sorted(new, key=lambda one: one.fingerprint):
-                findings += await _insert_claim(connection, holding)
-            wanted = [(kind, id_, holding) for holding in new for kind, id_ in holding.bindings]
-            for kind, id_, holding in sorted(wanted, key=lambda one: one[:2]):
-                findings += await _bind(connection, kind, id_, holding)
-            paid = [
-                (
-                    await find_wallet(
-                        connection, Workspace.of(holding.owner), holding.price.category
-                    )
-                    or 0,
-                    holding,
-                )
-                for holding in new
-                if holding.price is not None
+            await advisory_lock(connection, [claim.job_id for claim in claims])
+            new = [claim for claim in claims if not await _exists(connection, claim)]
+            findings = [
+                *await _insert_live_jobs(connection, new),
+                *await _insert_bindings(connection, new),
+                *await _insert_reservations(connection, new),
             ]
-            for wallet, holding in sorted(paid, key=lambda one: one[0]):
-                findings += await _reserve(connection, wallet, holding)
-            if not findings:  # else they are the reasons, and were when it was withdrawn
-                findings = [
-                    finding for holding in new for finding in await _withdrawn(connection, holding)
-                ]
+            # The repeat of a rejected admission gets the same findings as its first attempt.
+            if not findings:
+                findings = await _find_tombstones(connection, new)
             if findings:
-                raise StoreRejected(
-                    findings[0].code, " ".join(finding.message for finding in findings), findings
-                )
+                message = " ".join(finding.message for finding in findings)
+                raise StoreRejected(findings[0].code, message, findings)
 
     async def find_claim(self, job_id: str, claimed_by: str) -> Claim | None:
-        """What that workflow has taken for a live job; None if it has not."""
+        """Return what that workflow has claimed for a live job."""
         statement = select(LiveJob.document).where(
             LiveJob.id == job_id, LiveJob.taken_by == claimed_by
         )
@@ -96,10 +67,9 @@ class ClaimStore:
         return None if document is None else Claim.model_validate_json(document)
 
     async def withdraw(self, claimed_by: str, job_ids: Sequence[str]) -> None:
-        """Give back all that a workflow has taken for jobs that were never accepted, and forget
-        them.
+        """Release what a workflow has claimed for jobs that were never accepted.
 
-        An attempt to take it that is still under way, however slow, is refused from then on.
+        The tombstones reject an attempt of the same admission that is still under way.
         """
         now = int(time.time() * 1000)
         async with write_transaction(self._engine) as connection:
@@ -114,153 +84,171 @@ class ClaimStore:
                 delete(ArchivedUpdate).where(ArchivedUpdate.job_id.in_(released))
             )
             await connection.execute(
-                delete(WithdrawnJob).where(WithdrawnJob.at < now - WITHDRAWAL_MILLISECONDS)
+                delete(WithdrawnJob).where(WithdrawnJob.at < now - TOMBSTONE_LIFETIME)
             )
 
     async def settle(self, job: Job) -> None:
-        """Give back all that is held for a job that has ended, and archive it."""
+        """Release the claim of a job that has ended, and archive the job."""
         async with write_transaction(self._engine) as connection:
             await _release(connection, [job.id])
-            await archive(connection, job)
+            await archive_job(connection, job)
 
     async def mark_submitted(self, job_ids: Sequence[str]) -> None:
-        """Note that their provider has answered that it has the jobs."""
-        unnoted = (LiveJob.id.in_(job_ids), LiveJob.submitted_at.is_(None))
+        """Record that the provider has acknowledged these jobs. The first time stays."""
+        unmarked = (LiveJob.id.in_(job_ids), LiveJob.submitted_at.is_(None))
         async with write_transaction(self._engine) as connection:
             await connection.execute(
-                update(LiveJob).where(*unnoted).values(submitted_at=int(time.time() * 1000))
+                update(LiveJob).where(*unmarked).values(submitted_at=int(time.time() * 1000))
             )
 
-    async def submitted(self, job_ids: Sequence[str]) -> set[str]:
-        """Those of the live jobs of which that was noted."""
+    async def find_submitted(self, job_ids: Sequence[str]) -> set[str]:
+        """Return those of the live jobs that their provider has acknowledged."""
         statement = select(LiveJob.id).where(
             LiveJob.id.in_(job_ids), LiveJob.submitted_at.is_not(None)
         )
         async with self._engine.connect() as connection:
             return set((await connection.scalars(statement)).all())
 
-    async def holder(self, kind: str, resource_id: str) -> str | None:
-        """The job that holds a public link or IP address."""
-        statement = select(Binding.job_id).where(
-            Binding.kind == kind, Binding.resource_id == resource_id
-        )
+    async def find_holder(self, kind: str, resource_id: str) -> str | None:
+        """Return the id of the job that has claimed a public link or IP address."""
         async with self._engine.connect() as connection:
-            holder: str | None = await connection.scalar(statement)
-        return holder
+            return await _find_holder(connection, kind, resource_id)
 
-    async def live(
-        self, provider: str, after: str | None = None, count: int = LIVE_PAGE
-    ) -> list[Claim]:
-        """What is held for the live jobs of a provider: a page of `count` of them, in the order of
-        their ids.
-        """
+    async def list_claims(
+        self, provider: str, after: str | None = None, limit: int = CLAIMS_PER_PAGE
+    ) -> tuple[list[Claim], str | None]:
+        """Return a page of a provider's claims by job id, and the `after` of the next page."""
         statement = (
             select(LiveJob.document)
             .where(LiveJob.provider == provider)
             .order_by(LiveJob.id)
-            .limit(count)
+            .limit(limit)
         )
         if after is not None:
             statement = statement.where(LiveJob.id > after)
         async with self._engine.connect() as connection:
             documents = await connection.scalars(statement)
-        return [Claim.model_validate_json(document) for document in documents]
+        claims = [Claim.model_validate_json(document) for document in documents]
+        return claims, claims[-1].job_id if len(claims) == limit else None
 
 
-async def _is_known(connection: AsyncConnection, holding: Claim) -> bool:
-    """Whether this is the repeat of an admission. Raises `Refused` if the job has ended."""
-    if await connection.scalar(select(FinishedJob.id).where(FinishedJob.id == holding.job_id)):
+async def _exists(connection: AsyncConnection, claim: Claim) -> bool:
+    """Return whether this repeats an admission.
+
+    Raises `StoreRejected` if the id belongs to a job that has ended, or to another one.
+    """
+    if await connection.scalar(select(FinishedJob.id).where(FinishedJob.id == claim.job_id)):
         raise StoreRejected(
-            ErrorCode.DUPLICATE_JOB, f"A job with the id {holding.job_id} has already ended."
+            ErrorCode.DUPLICATE_JOB, f"A job with the id {claim.job_id} has already ended."
         )
-    claimed_by = await connection.scalar(
-        select(LiveJob.taken_by).where(LiveJob.id == holding.job_id)
-    )
-    if claimed_by not in {None, holding.claimed_by}:
+    claimed_by = await connection.scalar(select(LiveJob.taken_by).where(LiveJob.id == claim.job_id))
+    if claimed_by not in {None, claim.claimed_by}:
         raise StoreRejected(
-            ErrorCode.DUPLICATE_JOB, f"The id {holding.job_id} is taken by another job."
+            ErrorCode.DUPLICATE_JOB, f"The id {claim.job_id} is taken by another job."
         )
     return claimed_by is not None
 
 
-async def _withdrawn(connection: AsyncConnection, holding: Claim) -> list[Finding]:
-    same = (WithdrawnJob.id == holding.job_id, WithdrawnJob.taken_by == holding.claimed_by)
-    if not await connection.scalar(select(WithdrawnJob.id).where(*same)):
-        return []
-    message = f"A job with the id {holding.job_id} was refused before."
-    return [Finding(field="id", message=message, code=ErrorCode.DUPLICATE_JOB)]
+async def _find_tombstones(connection: AsyncConnection, claims: Iterable[Claim]) -> list[Finding]:
+    findings = []
+    for claim in claims:
+        same = (WithdrawnJob.id == claim.job_id, WithdrawnJob.taken_by == claim.claimed_by)
+        if await connection.scalar(select(WithdrawnJob.id).where(*same)):
+            message = f"A job with the id {claim.job_id} was refused before."
+            findings.append(Finding(field="id", message=message, code=ErrorCode.DUPLICATE_JOB))
+    return findings
 
 
-async def _insert_claim(connection: AsyncConnection, holding: Claim) -> list[Finding]:
-    row = {
-        "id": holding.job_id,
-        "taken_by": holding.claimed_by,
-        "fingerprint": holding.fingerprint,
-        "provider": holding.specification.product.provider,
-        "document": holding.model_dump_json(by_alias=True, exclude_none=True),
-    }
-    sole = None if holding.allows_duplicates else holding.fingerprint
-    entered = await connection.execute(
-        insert_or_ignore(connection, LiveJob).values(row | {"sole_fingerprint": sole})
-    )
-    if not entered.rowcount:
-        # It will be refused; but what else is wrong is to be found too, and that needs the row.
-        await connection.execute(insert_or_ignore(connection, LiveJob).values(row))
-    same = select(LiveJob.id).where(
-        LiveJob.fingerprint == holding.fingerprint, LiveJob.id != holding.job_id
-    )
-    other = await connection.scalar(same.limit(1))
-    if holding.allows_duplicates or other is None:
-        return []
+async def _insert_live_jobs(connection: AsyncConnection, claims: Iterable[Claim]) -> list[Finding]:
+    findings = []
+    for claim in sorted(claims, key=lambda claim: claim.fingerprint):
+        row = {
+            "id": claim.job_id,
+            "taken_by": claim.claimed_by,
+            "fingerprint": claim.fingerprint,
+            "provider": claim.specification.product.provider,
+            "document": claim.model_dump_json(by_alias=True, exclude_none=True),
+        }
+        sole = None if claim.allows_duplicates else claim.fingerprint
+        insert = insert_or_ignore(connection, LiveJob)
+        inserted = await connection.execute(insert.values(row | {"sole_fingerprint": sole}))
+        if not inserted.rowcount:
+            # A duplicate: it is rejected, but further findings need its row.
+            await connection.execute(insert.values(row))
+        same = (LiveJob.fingerprint == claim.fingerprint, LiveJob.id != claim.job_id)
+        other = await connection.scalar(select(LiveJob.id).where(*same).limit(1))
+        if other is not None and not claim.allows_duplicates:
+            findings.append(_duplicate(other))
+    return findings
+
+
+def _duplicate(job_id: str) -> Finding:
     message = (
-        f"The job {other} asks for the same and has not ended; set allowDuplicateJob to run both."
+        f"The job {job_id} asks for the same and has not ended; set allowDuplicateJob to run both."
     )
-    return [Finding(field="allowDuplicateJob", message=message, code=ErrorCode.DUPLICATE_JOB)]
+    return Finding(field="allowDuplicateJob", message=message, code=ErrorCode.DUPLICATE_JOB)
 
 
-async def _bind(
-    connection: AsyncConnection, kind: str, resource_id: str, holding: Claim
-) -> list[Finding]:
-    row = {"kind": kind, "resource_id": resource_id, "job_id": holding.job_id}
-    bound = await connection.execute(insert_or_ignore(connection, Binding).values(row))
-    if bound.rowcount:
-        return []
-    holder = await connection.scalar(
+async def _insert_bindings(connection: AsyncConnection, claims: Iterable[Claim]) -> list[Finding]:
+    findings = []
+    bindings = [(kind, id_, claim) for claim in claims for kind, id_ in claim.bindings]
+    for kind, id_, claim in sorted(bindings, key=lambda binding: binding[:2]):
+        row = {"kind": kind, "resource_id": id_, "job_id": claim.job_id}
+        inserted = await connection.execute(insert_or_ignore(connection, Binding).values(row))
+        if inserted.rowcount:
+            continue
+        holder = await _find_holder(connection, kind, id_)
+        message = f"The {_RESOURCE_NAMES[kind]} {id_} is in use by the job {holder}."
+        field = claim.field_of(kind, id_)
+        findings.append(Finding(field=field, message=message, code=ErrorCode.RESOURCE_IN_USE))
+    return findings
+
+
+async def _find_holder(connection: AsyncConnection, kind: str, resource_id: str) -> str | None:
+    holder: str | None = await connection.scalar(
         select(Binding.job_id).where(Binding.kind == kind, Binding.resource_id == resource_id)
     )
-    name = {"ingress": "public link", "network": "public IP address"}[kind]
-    message = f"The {name} {resource_id} is in use by the job {holder}."
-    return [
-        Finding(
-            field=holding.field_of(kind, resource_id),
-            message=message,
-            code=ErrorCode.RESOURCE_IN_USE,
-        )
-    ]
+    return holder
 
 
-async def _reserve(connection: AsyncConnection, wallet: int, holding: Claim) -> list[Finding]:
-    owner, price = Workspace.of(holding.owner), holding.price
-    assert price is not None
+async def _insert_reservations(
+    connection: AsyncConnection, claims: Iterable[Claim]
+) -> list[Finding]:
+    priced = []
+    for claim in claims:
+        if claim.price is not None:
+            owner = Workspace.of(claim.owner)
+            wallet = await find_wallet(connection, owner, claim.price.category)
+            priced.append((wallet, owner, claim.price, claim.job_id))
+    findings = []
+    for wallet, owner, price, job_id in sorted(priced, key=lambda entry: entry[0] or 0):
+        finding = await _reserve(connection, wallet, owner, price, job_id)
+        findings += [finding] if finding else []
+    return findings
+
+
+async def _reserve(
+    connection: AsyncConnection, wallet: int | None, owner: Workspace, price: Price, job_id: str
+) -> Finding | None:
     amount = price_of(price.price_per_unit, price.unit_of_price, price.milliseconds, price.replicas)
     category = f"{price.category.name}@{price.category.provider}"
-    if not wallet:
+    if wallet is None:
         message = (
             f"The {owner} has no wallet for {category}, but the job may cost {amount} credits."
         )
-        return [Finding(field="product", message=message, code=ErrorCode.INSUFFICIENT_FUNDS)]
+        return Finding(field="product", message=message, code=ErrorCode.INSUFFICIENT_FUNDS)
     try:
         await transfer(
-            connection, wallet, amount, Account.AVAILABLE, Account.RESERVED, job_id=holding.job_id
+            connection, wallet, amount, Account.AVAILABLE, Account.RESERVED, job_id=job_id
         )
     except InsufficientBalance:
         message = (
             f"The wallet of the {owner} for {category} does not cover the {amount} credits "
             "of the whole time."
         )
-        return [Finding(field="timeAllocation", message=message, code=ErrorCode.INSUFFICIENT_FUNDS)]
+        return Finding(field="timeAllocation", message=message, code=ErrorCode.INSUFFICIENT_FUNDS)
     row = {
-        "job_id": holding.job_id,
+        "job_id": job_id,
         "wallet_id": wallet,
         "amount": amount,
         "covered": price.milliseconds,
@@ -269,23 +257,23 @@ async def _reserve(connection: AsyncConnection, wallet: int, holding: Claim) -> 
         "replicas": price.replicas,
     }
     await connection.execute(insert_or_ignore(connection, Reservation).values(row))
-    return []
+    return None
 
 
 async def _release(connection: AsyncConnection, job_ids: Sequence[str]) -> None:
-    # The row of a live job is its lock: no charge can come in between.
+    # Locks the rows of the jobs: no charge can come in between.
     live = select(LiveJob.id).where(LiveJob.id.in_(job_ids)).order_by(LiveJob.id).with_for_update()
     await connection.execute(live)
     await connection.execute(delete(Binding).where(Binding.job_id.in_(job_ids)))
-    held = (
+    reservations = (
         select(Reservation.__table__)
         .where(Reservation.job_id.in_(job_ids))
         .order_by(Reservation.wallet_id)
     )
-    for row in (await connection.execute(held)).all():
-        about = {"job_id": row.job_id, "note": "not used"}
+    for row in (await connection.execute(reservations)).all():
+        details = {"job_id": row.job_id, "note": "not used"}
         await transfer(
-            connection, row.wallet_id, row.amount, Account.RESERVED, Account.AVAILABLE, **about
+            connection, row.wallet_id, row.amount, Account.RESERVED, Account.AVAILABLE, **details
         )
     await connection.execute(delete(Reservation).where(Reservation.job_id.in_(job_ids)))
     await connection.execute(delete(LiveJob).where(LiveJob.id.in_(job_ids)))

@@ -1,4 +1,4 @@
-"""The connection to the database: SQLite by default, PostgreSQL by its URL."""
+"""The connection to the database, and its transactions: SQLite by default, PostgreSQL by URL."""
 
 from __future__ import annotations
 
@@ -13,23 +13,18 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-BUSY_TIMEOUT_MILLISECONDS = 5000
-"""How long SQLite waits for another writer before it gives up."""
+from ucloud_orchestrator.store.errors import DatabaseError
+
+BUSY_TIMEOUT = 5000
+"""Milliseconds that SQLite waits for another writer before it fails."""
 _WRITES = "ucloud_writes"
 _DRIVERS = {"sqlite+aiosqlite", "postgresql+asyncpg"}
 
 
-class DatabaseError(Exception):
-    """The database cannot be reached, or its address is none; the text says why, without its
-    password.
-    """
-
-
 def connect(url: str) -> AsyncEngine:
-    """An engine for `sqlite+aiosqlite:///path` or `postgresql+asyncpg://...`. Nothing is opened
-    yet.
+    """Create an engine for `sqlite+aiosqlite:///PATH` or `postgresql+asyncpg://USER@HOST/NAME`.
 
-    Raises `DatabaseError`.
+    It opens its first connection when it is used. Raises `DatabaseError` for any other URL.
     """
     try:
         driver = make_url(url).drivername
@@ -42,22 +37,22 @@ def connect(url: str) -> AsyncEngine:
         )
     is_sqlite = driver.startswith("sqlite")
     try:
-        # A connection that the server closed meanwhile is replaced before it is used.
+        # The ping replaces a connection that the server has closed.
         engine = create_async_engine(url, pool_pre_ping=not is_sqlite)
     except ImportError as error:
         raise DatabaseError(
             "PostgreSQL needs the library 'asyncpg': install the extra 'postgresql'."
         ) from error
     if is_sqlite:
-        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+        event.listen(engine.sync_engine, "connect", _configure_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine
 
 
 async def check_connection(engine: AsyncEngine, make_folder: bool = False) -> None:
-    """Say something to the database.
+    """Run a query. Raises `DatabaseError` if that fails.
 
-    Raises `DatabaseError`; `make_folder` makes that of a file of SQLite.
+    `make_folder`: create the folder of an SQLite file first.
     """
     if make_folder and engine.dialect.name == "sqlite" and engine.url.database:
         Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
@@ -74,19 +69,18 @@ async def check_connection(engine: AsyncEngine, make_folder: bool = False) -> No
 
 @asynccontextmanager
 async def write_transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """One transaction that will write.
+    """Begin a transaction that writes.
 
-    SQLite takes its lock at once: a later upgrade of a read lock may not wait.
+    SQLite takes its write lock at the start: it cannot wait for an upgrade of a read lock.
     """
     async with engine.execution_options(**{_WRITES: True}).begin() as connection:
         yield connection
 
 
 async def advisory_lock(connection: AsyncConnection, names: Iterable[str]) -> None:
-    """Wait for every other transaction that does this with one of the names; the end of the
-    transaction lets go.
+    """Take transaction-scoped advisory locks on these names, in order (PostgreSQL only).
 
-    SQLite has one writer at a time anyway.
+    SQLite has one writer at a time.
     """
     if connection.dialect.name == "postgresql":
         for name in sorted(names):
@@ -96,7 +90,7 @@ async def advisory_lock(connection: AsyncConnection, names: Iterable[str]) -> No
 
 
 def insert_or_ignore(connection: AsyncConnection, table: type[Any]) -> Any:
-    """An insert that leaves a row of the same key alone; its `rowcount` says which it was."""
+    """Return an INSERT ... ON CONFLICT DO NOTHING, whose `rowcount` is 0 on a conflict."""
     make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     return make(table).on_conflict_do_nothing()
 
@@ -106,11 +100,11 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # the driver begins no transaction of its own
+def _configure_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # transactions begin in _begin_sqlite, not in the driver
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")
-    cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MILLISECONDS}")
+    cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT}")
     cursor.close()

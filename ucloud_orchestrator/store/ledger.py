@@ -1,7 +1,7 @@
-"""Movements of credits between the accounts of a wallet, each as a part of a transaction.
+"""The ledger: transfers of credits between the accounts of a wallet, within a transaction.
 
-Every change of a wallet's row is a compare-and-set together with a line of the ledger, so the row
-is at all times the sum of its lines.
+A transfer is a compare-and-set of the wallet's row, and a ledger entry. So the row is at all times
+the sum of its entries.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from ucloud_orchestrator.models.accounting import MAXIMUM_AMOUNT, Account
 from ucloud_orchestrator.models.product import ProductCategory
 from ucloud_orchestrator.models.workspace import Workspace
 from ucloud_orchestrator.store.database import insert_or_ignore
+from ucloud_orchestrator.store.errors import InsufficientBalance
 from ucloud_orchestrator.store.tables import MovementRow, WalletRow
 
 _COLUMNS = {
@@ -25,28 +26,24 @@ _COLUMNS = {
 }
 
 
-class InsufficientBalance(Exception):
-    """The account does not hold the amount; nothing was moved."""
-
-
 async def find_wallet(
     connection: AsyncConnection, owner: Workspace, category: ProductCategory
 ) -> int | None:
-    """The wallet's id, if there is one."""
-    found: int | None = await connection.scalar(
+    """Return the wallet's id."""
+    wallet: int | None = await connection.scalar(
         select(WalletRow.id).where(
             WalletRow.owner == str(owner),
             WalletRow.category == category.name,
             WalletRow.provider == category.provider,
         )
     )
-    return found
+    return wallet
 
 
 async def open_wallet(
     connection: AsyncConnection, owner: Workspace, category: ProductCategory
 ) -> int:
-    """The wallet's id; an empty one is made if there is none."""
+    """Return the wallet's id; create an empty wallet if there is none."""
     row = {"owner": str(owner), "category": category.name, "provider": category.provider}
     empty = {"available": 0, "reserved": 0, "spent": 0}
     await connection.execute(insert_or_ignore(connection, WalletRow).values(row | empty))
@@ -61,29 +58,29 @@ async def transfer(
     amount: int,
     source: Account,
     target: Account,
-    **about: Any,
+    **details: Any,
 ) -> None:
-    """Move an amount, and write its line; `about` are the line's `job_id`, `charge_id` and `note`.
+    """Transfer an amount. `details`: the entry's `job_id`, `charge_id` and `note`.
 
-    Raises `InsufficientBalance` if the source has less, or if the target would hold more than a
-    database can keep.
+    Raises `InsufficientBalance` if the source has less, or the target would exceed
+    `MAXIMUM_AMOUNT`.
     """
     if amount == 0:
         return
     if amount > MAXIMUM_AMOUNT:
         raise InsufficientBalance(f"{amount} credits are more than any wallet can hold.")
     changes: dict[str, Any] = {}
-    holds = [WalletRow.id == wallet]
-    if (taken_from := _COLUMNS.get(source)) is not None:
-        changes[taken_from.key] = taken_from - amount
-        holds.append(taken_from >= amount)
-    if (put_into := _COLUMNS.get(target)) is not None:
-        changes[put_into.key] = put_into + amount
-        holds.append(put_into <= MAXIMUM_AMOUNT - amount)
-    changed = await connection.execute(update(WalletRow).where(*holds).values(changes))
-    if not changed.rowcount:
+    conditions = [WalletRow.id == wallet]
+    if (debited := _COLUMNS.get(source)) is not None:
+        changes[debited.key] = debited - amount
+        conditions.append(debited >= amount)
+    if (credited := _COLUMNS.get(target)) is not None:
+        changes[credited.key] = credited + amount
+        conditions.append(credited <= MAXIMUM_AMOUNT - amount)
+    updated = await connection.execute(update(WalletRow).where(*conditions).values(changes))
+    if not updated.rowcount:
         raise InsufficientBalance(f"{amount} credits cannot be moved from {source} to {target}.")
-    line = {"wallet_id": wallet, "source": source.value, "target": target.value, "amount": amount}
+    entry = {"wallet_id": wallet, "source": source.value, "target": target.value, "amount": amount}
     await connection.execute(
-        insert(MovementRow).values(line | {"at": int(time.time() * 1000)} | about)
+        insert(MovementRow).values(entry | {"at": int(time.time() * 1000)} | details)
     )

@@ -1,4 +1,4 @@
-"""What the store counts: for metrics, and for whoever wants to see that the books add up."""
+"""Aggregate queries for metrics, and for the ledger's consistency check."""
 
 from __future__ import annotations
 
@@ -12,50 +12,44 @@ from ucloud_orchestrator.store.tables import FinishedJob, LiveJob, MovementRow, 
 
 
 class StoreMetrics:
-    """Counts over all jobs and wallets."""
+    """Aggregates over all jobs and wallets."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
     async def check(self) -> None:
-        """Read anything of the database.
-
-        Raises if it does not answer: SQLite needs more than `SELECT 1` for that.
-        """
+        """Read a row. Raises if the database fails: SQLite answers `SELECT 1` without its file."""
         async with self._engine.connect() as connection:
             await connection.execute(select(LiveJob.provider).limit(1))
 
-    async def finished_jobs(self) -> dict[tuple[str, str], int]:
-        """How many jobs have ended, by provider and state."""
+    async def count_finished_jobs(self) -> dict[tuple[str, str], int]:
+        """Return the number of finished jobs by provider and state."""
         statement = select(FinishedJob.provider, FinishedJob.state, func.count()).group_by(
             FinishedJob.provider, FinishedJob.state
         )
         async with self._engine.connect() as connection:
             return {(row[0], row[1]): row[2] for row in await connection.execute(statement)}
 
-    async def live_jobs(self) -> dict[str, int]:
-        """How many jobs hold something, by provider."""
+    async def count_live_jobs(self) -> dict[str, int]:
+        """Return the number of jobs with a claim by provider."""
         statement = select(LiveJob.provider, func.count()).group_by(LiveJob.provider)
         async with self._engine.connect() as connection:
             return {row[0]: row[1] for row in await connection.execute(statement)}
 
     async def ledger_difference(self) -> int:
-        """By how many credits the wallets differ from the sums of their ledger's lines; 0 is
-        right.
-        """
-        lines = select(
+        """Return the credits by which wallets differ from the sums of their entries: 0 if sound."""
+        entries = select(
             MovementRow.wallet_id,
             MovementRow.source,
             MovementRow.target,
             func.sum(MovementRow.amount),
-        )
-        lines = lines.group_by(MovementRow.wallet_id, MovementRow.source, MovementRow.target)
-        held = select(WalletRow.id, WalletRow.available, WalletRow.reserved, WalletRow.spent)
+        ).group_by(MovementRow.wallet_id, MovementRow.source, MovementRow.target)
+        balances = select(WalletRow.id, WalletRow.available, WalletRow.reserved, WalletRow.spent)
         async with self._engine.connect() as connection:
-            moved = (await connection.execute(lines)).all()
-            wallets = (await connection.execute(held)).all()
+            totals = (await connection.execute(entries)).all()
+            wallets = (await connection.execute(balances)).all()
         sums: defaultdict[tuple[int, str], int] = defaultdict(int)
-        for wallet, source, target, amount in moved:
+        for wallet, source, target, amount in totals:
             sums[wallet, source] -= int(amount)
             sums[wallet, target] += int(amount)
         accounts = (Account.AVAILABLE, Account.RESERVED, Account.SPENT)

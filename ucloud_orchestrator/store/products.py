@@ -1,4 +1,4 @@
-"""What each provider last said of its products."""
+"""The product lists of the providers, as they last answered `retrieveProducts`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ucloud_orchestrator.store.tables import ProviderProducts
 
 
 class Products:
-    """The last answer of each provider to `retrieveProducts`."""
+    """The latest product list of each provider."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
     async def save(self, provider: str, products: ProductsResponse, at: int) -> None:
-        """Put an answer in the place of the one before; `at` is in milliseconds since the epoch."""
+        """Replace a provider's list. `at`: milliseconds since the epoch."""
         document = products.model_dump_json(by_alias=True, exclude_none=True)
         async with write_transaction(self._engine) as connection:
             await advisory_lock(connection, [f"products of {provider}"])
@@ -28,8 +28,8 @@ class Products:
                 insert(ProviderProducts).values(provider=provider, document=document, at=at)
             )
 
-    async def of(self, provider: str) -> ProductsResponse | None:
-        """What the provider last said; None if it was never heard."""
+    async def find(self, provider: str) -> ProductsResponse | None:
+        """Return a provider's list, or None if it has never answered."""
         statement = select(ProviderProducts.document).where(ProviderProducts.provider == provider)
         async with self._engine.connect() as connection:
             document = await connection.scalar(statement)

@@ -13,13 +13,11 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from ucloud_orchestrator.store.errors import SchemaVersionError
+
 log = logging.getLogger(__name__)
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
-
-
-class SchemaVersionError(Exception):
-    """The database has other tables than this release expects; `setup` brings them up to date."""
 
 
 def configuration() -> Config:

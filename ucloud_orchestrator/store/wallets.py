@@ -1,4 +1,4 @@
-"""Wallets: grants, charges and the price of more time; each method is one transaction."""
+"""Wallets: grants, charges, and reservations for more or less time."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from ucloud_orchestrator.models.price import price_of
 from ucloud_orchestrator.models.product import ProductCategory, UnitOfPrice
 from ucloud_orchestrator.models.provider_api import Charge
 from ucloud_orchestrator.models.workspace import Workspace
-from ucloud_orchestrator.store.claims import StoreRejected
 from ucloud_orchestrator.store.database import insert_or_ignore, write_transaction
-from ucloud_orchestrator.store.ledger import InsufficientBalance, open_wallet, transfer
+from ucloud_orchestrator.store.errors import InsufficientBalance, StoreRejected
+from ucloud_orchestrator.store.ledger import open_wallet, transfer
 from ucloud_orchestrator.store.tables import ChargeRow, LiveJob, MovementRow, Reservation, WalletRow
 
 
 class Wallets:
-    """Everything about money but what admission and settlement do with it."""
+    """The transactions on wallets, except those of admission and settlement (`ClaimStore`)."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
@@ -39,9 +39,9 @@ class Wallets:
         note: str = "",
         grant_id: str | None = None,
     ) -> None:
-        """Put credits into a wallet, which is made if there is none; a `grant_id` counts once.
+        """Add credits to a wallet, which is created if there is none.
 
-        Raises `Refused`.
+        A `grant_id` counts once. Raises `StoreRejected`.
         """
         if amount <= 0:
             raise StoreRejected(
@@ -49,23 +49,24 @@ class Wallets:
             )
         async with write_transaction(self._engine) as connection:
             wallet = await open_wallet(connection, owner, category)
-            held = select(WalletRow.available, WalletRow.reserved, WalletRow.spent).where(
+            accounts = select(WalletRow.available, WalletRow.reserved, WalletRow.spent).where(
                 WalletRow.id == wallet
             )
-            amounts = (await connection.execute(held.with_for_update())).one()
+            amounts = (await connection.execute(accounts.with_for_update())).one()
             if grant_id is not None and await _is_granted(connection, wallet, grant_id):
                 return
-            # All of it together, so that whatever is moved between the accounts later has its
-            # place.
+            # The sum, so that no later transfer between the accounts can exceed the limit.
             if sum(amounts) + amount > MAXIMUM_AMOUNT:
                 raise StoreRejected(
                     ErrorCode.VERIFICATION_FAILED, "The wallet cannot hold that much."
                 )
-            about = {"note": note[:255] or None, "charge_id": grant_id}
-            await transfer(connection, wallet, amount, Account.GRANTED, Account.AVAILABLE, **about)
+            details = {"note": note[:255] or None, "charge_id": grant_id}
+            await transfer(
+                connection, wallet, amount, Account.GRANTED, Account.AVAILABLE, **details
+            )
 
     async def browse(self, owner: Workspace) -> list[Wallet]:
-        """All wallets of an owner."""
+        """Return all wallets of an owner."""
         statement = select(WalletRow.__table__).where(WalletRow.owner == str(owner))
         statement = statement.order_by(WalletRow.provider, WalletRow.category)
         async with self._engine.connect() as connection:
@@ -81,8 +82,8 @@ class Wallets:
             for row in rows
         ]
 
-    async def movements(self, owner: Workspace, limit: int = 100) -> list[Movement]:
-        """The newest lines of an owner's ledger, newest first."""
+    async def list_movements(self, owner: Workspace, limit: int = 100) -> list[Movement]:
+        """Return entries of an owner's ledger, newest first."""
         statement = (
             select(MovementRow.__table__, WalletRow.category, WalletRow.provider)
             .join(WalletRow, WalletRow.id == MovementRow.wallet_id)
@@ -107,27 +108,20 @@ class Wallets:
         ]
 
     async def charge(self, job_id: str, charges: Sequence[Charge]) -> ChargeResult:
-        """Count each charge once: from what is held for the job first, then from what is left in
-        the wallet.
+        """Record each charge once: from the job's reservation first, then from the wallet.
 
-        A charge that cannot be paid in full is not counted, and may be repeated. Raises `Refused`
-        with `INVALID_STATE` if the job is not live.
+        A charge that cannot be paid in full is not recorded, and may be repeated. Raises
+        `StoreRejected` with `INVALID_STATE` if the job is not live.
         """
         insufficient, duplicates, newly_charged = [], [], 0
         async with write_transaction(self._engine) as connection:
-            reservation = await _reservation(connection, job_id)
+            reservation = await _lock_reservation(connection, job_id)
+            price = reservation.price_per_unit if reservation else 0
             for charge in charges:
-                known = select(ChargeRow.amount).where(
-                    ChargeRow.job_id == job_id, ChargeRow.charge_id == charge.charge_id
-                )
-                if (await connection.execute(known)).first() is not None:
+                if await _is_charged(connection, job_id, charge.charge_id):
                     duplicates.append(charge.charge_id)
                     continue
-                amount = (
-                    charge.units
-                    * charge.periods
-                    * (reservation.price_per_unit if reservation else 0)
-                )
+                amount = charge.units * charge.periods * price
                 if reservation is not None and not await _pay(
                     connection, reservation, amount, charge.charge_id
                 ):
@@ -149,40 +143,24 @@ class Wallets:
         )
 
     async def reserve(self, job_id: str, milliseconds: int) -> None:
-        """Hold the price of a whole time allocation of that length: more than now, or less. May be
-        repeated.
+        """Change a job's reservation to the price of a whole time allocation. Idempotent.
 
-        Raises `Refused` with `INSUFFICIENT_FUNDS`, and then nothing has changed, or with
-        `INVALID_STATE`.
+        Raises `StoreRejected` with `INSUFFICIENT_FUNDS`, or with `INVALID_STATE` if the job is not
+        live.
         """
         async with write_transaction(self._engine) as connection:
-            held = await _reservation(connection, job_id)
-            if held is None:
+            reservation = await _lock_reservation(connection, job_id)
+            if reservation is None:
                 return
-            unit = UnitOfPrice(held.unit_of_price)
-            before = price_of(held.price_per_unit, unit, held.covered, held.replicas)
-            after = price_of(held.price_per_unit, unit, milliseconds, held.replicas)
-            # What was charged already cannot be given back.
-            change = max(after - before, -held.amount)
+            # Credits that are already spent cannot be released.
+            change = max(_price_change(reservation, milliseconds), -reservation.amount)
+            source, target = Account.AVAILABLE, Account.RESERVED
+            if change < 0:
+                source, target = target, source
             try:
-                if change > 0:
-                    await transfer(
-                        connection,
-                        held.wallet_id,
-                        change,
-                        Account.AVAILABLE,
-                        Account.RESERVED,
-                        job_id=job_id,
-                    )
-                else:
-                    await transfer(
-                        connection,
-                        held.wallet_id,
-                        -change,
-                        Account.RESERVED,
-                        Account.AVAILABLE,
-                        job_id=job_id,
-                    )
+                await transfer(
+                    connection, reservation.wallet_id, abs(change), source, target, job_id=job_id
+                )
             except InsufficientBalance as error:
                 raise StoreRejected(
                     ErrorCode.INSUFFICIENT_FUNDS,
@@ -196,51 +174,60 @@ class Wallets:
 
 
 async def _is_granted(connection: AsyncConnection, wallet: int, grant_id: str) -> bool:
-    known = select(MovementRow.id).where(
+    grants = select(MovementRow.id).where(
         MovementRow.wallet_id == wallet,
         MovementRow.source == Account.GRANTED.value,
         MovementRow.charge_id == grant_id,
     )
-    return (await connection.execute(known)).first() is not None
+    return (await connection.execute(grants)).first() is not None
 
 
-async def _reservation(connection: AsyncConnection, job_id: str) -> Reservation | None:
-    """What is held for a live job, locked; None if it is free.
+async def _is_charged(connection: AsyncConnection, job_id: str, charge_id: str) -> bool:
+    charges = select(ChargeRow.amount).where(
+        ChargeRow.job_id == job_id, ChargeRow.charge_id == charge_id
+    )
+    return (await connection.execute(charges)).first() is not None
 
-    Raises `Refused` if the job is not live.
+
+async def _lock_reservation(connection: AsyncConnection, job_id: str) -> Reservation | None:
+    """Lock a live job, and return its reservation: None if the job is free.
+
+    Raises `StoreRejected` if the job is not live.
     """
     live = select(LiveJob.id).where(LiveJob.id == job_id).with_for_update()
     if (await connection.execute(live)).first() is None:
         raise StoreRejected(
             ErrorCode.INVALID_STATE, f"The job {job_id} is not live; it cannot be charged."
         )
-    held = select(Reservation.__table__).where(Reservation.job_id == job_id)
-    row = (await connection.execute(held)).mappings().first()
+    reservations = select(Reservation.__table__).where(Reservation.job_id == job_id)
+    row = (await connection.execute(reservations)).mappings().first()
     return Reservation(**row) if row is not None else None
+
+
+def _price_change(reservation: Reservation, milliseconds: int) -> int:
+    unit = UnitOfPrice(reservation.unit_of_price)
+    before, after = (
+        price_of(reservation.price_per_unit, unit, time, reservation.replicas)
+        for time in (reservation.covered, milliseconds)
+    )
+    return after - before
 
 
 async def _pay(
     connection: AsyncConnection, reservation: Reservation, amount: int, charge_id: str
 ) -> bool:
     """Pay a charge in full, or nothing of it."""
-    about = {"job_id": reservation.job_id, "charge_id": charge_id}
-    held = min(amount, reservation.amount)
+    details = {"job_id": reservation.job_id, "charge_id": charge_id}
+    wallet, reserved = reservation.wallet_id, min(amount, reservation.amount)
     try:
-        # First what may fail: from then on the rest is certain.
+        # First the transfer that may fail.
         await transfer(
-            connection,
-            reservation.wallet_id,
-            amount - held,
-            Account.AVAILABLE,
-            Account.SPENT,
-            **about,
+            connection, wallet, amount - reserved, Account.AVAILABLE, Account.SPENT, **details
         )
     except InsufficientBalance:
         return False
-    await transfer(
-        connection, reservation.wallet_id, held, Account.RESERVED, Account.SPENT, **about
-    )
-    reservation.amount -= held
+    await transfer(connection, wallet, reserved, Account.RESERVED, Account.SPENT, **details)
+    reservation.amount -= reserved
     await connection.execute(
         update(Reservation)
         .where(Reservation.job_id == reservation.job_id)
