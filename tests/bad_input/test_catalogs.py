@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ import yaml
 from hypothesis import strategies as st
 
 from tests.bad_input.payloads import almost, tries
-from tests.bad_input.test_job_files import COMMAND, DIGITS, TIMEOUT
+from tests.bad_input.test_job_files import DIGITS
 from ucloud_orchestrator.catalog import load
 
 pytestmark = pytest.mark.long
 
+COMMAND = str(Path(sys.executable).parent / "ucloud-orchestrator")
+TIMEOUT = 60
+"""Seconds, on a busy machine."""
 CATALOG = Path(__file__).parents[2] / "examples" / "catalog"
 ENTRIES: list[Any] = [
     document

@@ -11,7 +11,7 @@ import typer
 
 from client import Actor, JobClient
 from ucloud_orchestrator.cli import output
-from ucloud_orchestrator.cli.job_files import read_file
+from ucloud_orchestrator.cli.job_file import read_job_file
 from ucloud_orchestrator.cli.stack import Ports, Stack, running_stack
 from ucloud_orchestrator.models.job import Job, JobState
 
@@ -46,7 +46,7 @@ async def _run_jobs(stack: Stack, as_json: bool) -> dict[str, bool]:
     client = await JobClient.connect(Actor(username=getpass.getuser()), stack.address)
     results = {}
     for name in JOB_FILES:
-        specification = read_file(EXAMPLES / "jobs" / name)[0]
+        specification = read_job_file(EXAMPLES / "jobs" / name)[0]
         job = await client.create(specification)
         if not as_json:
             typer.echo(

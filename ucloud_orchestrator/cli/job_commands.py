@@ -11,8 +11,7 @@ import typer
 from client import JobClient, JobFilter
 from ucloud_orchestrator.cli import output
 from ucloud_orchestrator.cli.follow import follow_job
-from ucloud_orchestrator.cli.job_file import InvalidJobFile
-from ucloud_orchestrator.cli.job_files import read_file
+from ucloud_orchestrator.cli.job_file import InvalidJobFile, read_job_file
 from ucloud_orchestrator.cli.settings import DEFAULT_DATA_DIR, DataDir, Json, Project, User, connect
 from ucloud_orchestrator.models.job import MAXIMUM_HOURS, Job, JobState, SimpleDuration
 
@@ -46,7 +45,7 @@ def submit(
 ) -> int:
     """Start the jobs of a file."""
     try:
-        specifications = read_file(file)
+        specifications = read_job_file(file)
     except InvalidJobFile as error:
         for sentence in error.sentences:
             typer.echo(sentence, err=True)

@@ -18,7 +18,7 @@ class ApiModel(BaseModel):
     """A model whose JSON names are camelCase and whose Python names are snake_case.
 
     Unknown fields are tolerated, because a newer UCloud or provider may send more than we know. A
-    user's own file is read with `extra="forbid"` instead (see `models.job_file`), so that a
+    user's own file is read with `extra="forbid"` instead (see `cli.job_file`), so that a
     misspelt field is told to its author.
     """
 
