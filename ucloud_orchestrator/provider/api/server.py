@@ -50,7 +50,11 @@ from ucloud_orchestrator.provider.auth.authentication import (
 from ucloud_orchestrator.provider.auth.session_tokens import SessionTokens
 from ucloud_orchestrator.provider.executors.base import ExecutorError, TransientExecutorError
 from ucloud_orchestrator.provider.files.drives import InvalidPath
-from ucloud_orchestrator.provider.jobs.database import JobAlreadyTerminated, JobDatabase
+from ucloud_orchestrator.provider.jobs.database import (
+    DATABASE_FILE,
+    JobAlreadyTerminated,
+    JobDatabase,
+)
 from ucloud_orchestrator.provider.jobs.orphans import OpenJobs, OrphanCollector
 from ucloud_orchestrator.provider.jobs.preparation import resolved
 from ucloud_orchestrator.provider.jobs.reconciler import Runner
@@ -82,7 +86,7 @@ def create_server(
 
     `reports` and `register` take the place of the orchestrator's own `ProviderClient`.
     """
-    ledger = JobDatabase(settings.data_dir / "provider.sqlite")
+    ledger = JobDatabase(settings.data_dir / DATABASE_FILE)
     runner = Runner(settings, ledger)
     steward = OrphanCollector(ledger, settings.id, settings.check_interval, runner.look, register)
     authentication = Authentication(read_public_key(settings.public_key_file), settings.issuer)

@@ -12,15 +12,21 @@ from pathlib import Path
 
 from sqlalchemy import Boolean, Integer, String, Text, delete, event, func, select, union, update
 from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from ucloud_orchestrator.models.job import Job, JobStatus, JobUpdate
 from ucloud_orchestrator.models.provider_api import Charge
+from ucloud_orchestrator.process.migrations import Migrations
+
+DATABASE_FILE = "provider.sqlite"
+"""Its name in the provider's data directory."""
+MIGRATIONS = Migrations(Path(__file__).parent / "migrations")
 
 
 class Table(DeclarativeBase):
-    """The base of the tables."""
+    """The base of the tables. Every change of them is a migration in `migrations/versions`."""
 
 
 class JobRow(Table):
@@ -88,6 +94,10 @@ class DueCharge(Table):
     document: Mapped[str] = mapped_column(Text)
 
 
+class MigrationError(Exception):
+    """The tables of the provider cannot be brought to this release; a retry cannot help."""
+
+
 class JobAlreadyTerminated(Exception):
     """The job was terminated before it was created."""
 
@@ -108,13 +118,26 @@ class JobDatabase:
     def __init__(self, file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         _close_to_others(file)
+        self._file = file
         self._engine = create_async_engine(f"sqlite+aiosqlite:///{file}")
         event.listen(self._engine.sync_engine, "connect", _prepare)
 
     async def open(self) -> None:
-        """Make the tables, unless they are there."""
-        async with self._engine.begin() as connection:
-            await connection.run_sync(Table.metadata.create_all)
+        """Migrate the tables to this release. Raises `MigrationError`."""
+        try:
+            newer = await MIGRATIONS.is_newer(self._engine)
+            if not newer:
+                await MIGRATIONS.upgrade(self._engine)
+        except SQLAlchemyError as error:
+            raise MigrationError(
+                f"The tables of the provider's database {self._file} cannot be migrated to "
+                f"revision {MIGRATIONS.revisions()[-1]}: {getattr(error, 'orig', None) or error}."
+            ) from error
+        if newer:
+            raise MigrationError(
+                f"The provider's database {self._file} was migrated by a newer release: start "
+                "that one."
+            )
 
     async def close(self) -> None:
         """Close the connections."""

@@ -1,13 +1,5 @@
-"""Alembic's entry: run the migrations on the connection that `store.schema` hands over."""
+"""Alembic's entry."""
 
-from alembic import context
+from ucloud_orchestrator.process.migrations import run_environment
 
-from ucloud_orchestrator.store.tables import Table
-
-context.configure(
-    connection=context.config.attributes["connection"],
-    target_metadata=Table.metadata,
-    render_as_batch=True,
-)
-with context.begin_transaction():
-    context.run_migrations()
+run_environment()

@@ -1,15 +1,66 @@
-"""What is held for live jobs, and the ledger."""
+"""Create the tables of the store."""
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "0001"
+down_revision = None
 branch_labels = None
 depends_on = None
 
+TABLES = (
+    "finished_jobs",
+    "job_updates",
+    "live_jobs",
+    "withdrawn_jobs",
+    "bindings",
+    "wallets",
+    "movements",
+    "reservations",
+    "charges",
+    "provider_products",
+)
+
 
 def upgrade() -> None:
+    _create_archive()
+    _create_claims()
+    _create_ledger()
+    _create_products()
+
+
+def downgrade() -> None:
+    for table in reversed(TABLES):
+        op.drop_table(table)
+
+
+def _create_archive() -> None:
+    op.create_table(
+        "finished_jobs",
+        sa.Column("id", sa.String(64), nullable=False),
+        sa.Column("created_by", sa.String(255), nullable=False),
+        sa.Column("project", sa.String(255), nullable=True),
+        sa.Column("provider", sa.String(255), nullable=False),
+        sa.Column("application", sa.String(511), nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("ended_at", sa.BigInteger(), nullable=False),
+        sa.Column("document", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_finished_jobs"),
+    )
+    op.create_index("ix_finished_jobs_created_by_id", "finished_jobs", ["created_by", "id"])
+    op.create_index("ix_finished_jobs_project_id", "finished_jobs", ["project", "id"])
+    op.create_index("ix_finished_jobs_provider_id", "finished_jobs", ["provider", "id"])
+    op.create_table(
+        "job_updates",
+        sa.Column("job_id", sa.String(64), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("document", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("job_id", "position", name="pk_job_updates"),
+    )
+
+
+def _create_claims() -> None:
     op.create_table(
         "live_jobs",
         sa.Column("id", sa.String(64), nullable=False),
@@ -18,6 +69,7 @@ def upgrade() -> None:
         sa.Column("sole_fingerprint", sa.String(64), nullable=True),
         sa.Column("provider", sa.String(255), nullable=False),
         sa.Column("document", sa.Text(), nullable=False),
+        sa.Column("submitted_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_live_jobs"),
         sa.UniqueConstraint("sole_fingerprint", name="uq_live_jobs_sole_fingerprint"),
     )
@@ -32,6 +84,17 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["job_id"], ["live_jobs.id"], name="fk_bindings_job_id"),
     )
     op.create_index("ix_bindings_job_id", "bindings", ["job_id"])
+    op.create_table(
+        "withdrawn_jobs",
+        sa.Column("id", sa.String(64), nullable=False),
+        sa.Column("taken_by", sa.String(255), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", "taken_by", name="pk_withdrawn_jobs"),
+    )
+    op.create_index("ix_withdrawn_jobs_at", "withdrawn_jobs", ["at"])
+
+
+def _create_ledger() -> None:
     op.create_table(
         "wallets",
         sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
@@ -95,6 +158,11 @@ def upgrade() -> None:
     )
 
 
-def downgrade() -> None:
-    for table in ("charges", "reservations", "movements", "wallets", "bindings", "live_jobs"):
-        op.drop_table(table)
+def _create_products() -> None:
+    op.create_table(
+        "provider_products",
+        sa.Column("provider", sa.String(255), nullable=False),
+        sa.Column("document", sa.Text(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("provider", name="pk_provider_products"),
+    )
