@@ -18,16 +18,9 @@ from hypothesis import strategies as st
 from tests.bad_input.payloads import json_values, tries
 from tests.provider.provider_process import Reports, Served
 from ucloud_orchestrator.models.session import SessionType
-from ucloud_orchestrator.provider.auth.authentication import (
-    LEEWAY,
-    Authentication,
-    NotAuthenticated,
-)
-from ucloud_orchestrator.provider.auth.session_tokens import (
-    InvalidSessionToken,
-    Session,
-    SessionTokens,
-)
+from ucloud_orchestrator.provider.auth.authentication import LEEWAY, Authentication
+from ucloud_orchestrator.provider.auth.session_tokens import Session, SessionTokens
+from ucloud_orchestrator.provider.errors import InvalidSessionToken, NotAuthenticated
 
 pytestmark = pytest.mark.long
 

@@ -18,7 +18,8 @@ from tests.provider.provider_process import shell
 from tests.waiting import eventually
 from ucloud_orchestrator.models import Job, JobState, JobUpdate
 from ucloud_orchestrator.models.provider_api import Charge
-from ucloud_orchestrator.provider.jobs.database import JobAlreadyTerminated, JobDatabase
+from ucloud_orchestrator.provider.errors import JobAlreadyTerminated
+from ucloud_orchestrator.provider.jobs.database import JobDatabase
 
 
 @pytest.fixture

@@ -15,13 +15,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect
 
-from ucloud_orchestrator.provider.jobs.database import (
-    DATABASE_FILE,
-    MIGRATIONS,
-    JobDatabase,
-    MigrationError,
-    Table,
-)
+from ucloud_orchestrator.provider.errors import MigrationError
+from ucloud_orchestrator.provider.jobs.database import DATABASE_FILE, MIGRATIONS, JobDatabase, Table
 from ucloud_orchestrator.setup import make_keys
 
 

@@ -29,9 +29,10 @@ from tests.provider.network_fixtures import (
 from tests.provider.provider_process import Reports, Served, ServedApart, serving, shell
 from tests.waiting import eventually
 from ucloud_orchestrator.models import Job, JobState
+from ucloud_orchestrator.provider.errors import NetworkNotFound
 from ucloud_orchestrator.provider.jobs.database import JobDatabase
 from ucloud_orchestrator.provider.network import namespaces
-from ucloud_orchestrator.provider.network.networks import NetworkNotFound, Networks
+from ucloud_orchestrator.provider.network.networks import Networks
 from ucloud_orchestrator.temporal.names import new_job_id
 
 __all__ = ["networked"]

@@ -11,7 +11,7 @@ import pytest
 from tests.provider.provider_process import Reports, Served, ServedApart, shell
 from tests.waiting import eventually
 from ucloud_orchestrator.provider.__main__ import STOP_MARGIN, STOP_TIMEOUT
-from ucloud_orchestrator.provider.executors.base import TransientExecutorError
+from ucloud_orchestrator.provider.errors import TransientExecutorError
 from ucloud_orchestrator.provider.executors.slurm import commands
 from ucloud_orchestrator.provider.jobs.database import JobDatabase
 from ucloud_orchestrator.provider.jobs.orphans import OrphanCollector

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from ucloud_orchestrator.models.job import JobState
+from ucloud_orchestrator.provider.errors import UnknownSlurmState
 from ucloud_orchestrator.provider.executors.slurm.commands import SlurmJob, position
 from ucloud_orchestrator.provider.executors.slurm.states import (
     MEANINGS,
     SlurmPhase,
-    UnknownSlurmState,
     meaning_of,
     table,
 )

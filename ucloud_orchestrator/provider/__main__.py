@@ -21,7 +21,8 @@ from ucloud_orchestrator.process.logging import configure
 from ucloud_orchestrator.process.settings import SettingsError
 from ucloud_orchestrator.process.shutdown import ShutdownWatchdog
 from ucloud_orchestrator.provider.api.server import create_server
-from ucloud_orchestrator.provider.jobs.database import DATABASE_FILE, JobDatabase, MigrationError
+from ucloud_orchestrator.provider.errors import ComputeProviderError, MigrationError
+from ucloud_orchestrator.provider.jobs.database import DATABASE_FILE, JobDatabase
 from ucloud_orchestrator.provider.settings import ProviderSettings
 from ucloud_orchestrator.temporal import tracing
 from ucloud_orchestrator.temporal.connection import connection_settings
@@ -113,7 +114,7 @@ def main() -> int:
     except MigrationError as error:
         log.error("%s", error)
         return 2
-    except (OSError, ValueError, tracing.TracingUnavailable) as error:
+    except (OSError, ValueError, ComputeProviderError, tracing.TracingUnavailable) as error:
         log.error("%s", error)
         return 3
     finally:

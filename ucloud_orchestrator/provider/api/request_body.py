@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 from ucloud_orchestrator.models.base import ApiModel, field_path
 from ucloud_orchestrator.models.errors import MAXIMUM_SENTENCE, truncate
 from ucloud_orchestrator.models.provider_api import ProviderError, job_ids
+from ucloud_orchestrator.provider.errors import InvalidJobId
 from ucloud_orchestrator.temporal.names import is_job_id
 
 MAXIMUM_MISTAKES = 20
@@ -34,10 +35,6 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": ProviderError, "description": reason} for status, reason in _REASONS.items()
 }
 """What every call may answer beside its 200, for the OpenAPI document."""
-
-
-class InvalidJobId(Exception):
-    """An id that no job can have: it would be the name of a folder."""
 
 
 def bounded_route(maximum: int) -> type[APIRoute]:

@@ -35,26 +35,24 @@ from ucloud_orchestrator.models.session import SessionItem, SessionType
 from ucloud_orchestrator.provider.api.monitoring import serve_monitoring
 from ucloud_orchestrator.provider.api.request_body import (
     REFUSALS,
-    InvalidJobId,
     bounded_route,
     ids_in,
     on_bad_id,
     on_http,
     on_invalid,
 )
-from ucloud_orchestrator.provider.auth.authentication import (
-    Authentication,
-    NotAuthenticated,
-    read_public_key,
-)
+from ucloud_orchestrator.provider.auth.authentication import Authentication, read_public_key
 from ucloud_orchestrator.provider.auth.session_tokens import SessionTokens
-from ucloud_orchestrator.provider.executors.base import ExecutorError, TransientExecutorError
-from ucloud_orchestrator.provider.files.drives import InvalidPath
-from ucloud_orchestrator.provider.jobs.database import (
-    DATABASE_FILE,
+from ucloud_orchestrator.provider.errors import (
+    ExecutorError,
+    InvalidJobId,
+    InvalidPath,
     JobAlreadyTerminated,
-    JobDatabase,
+    NotAuthenticated,
+    RequestRejected,
+    SessionNotSupported,
 )
+from ucloud_orchestrator.provider.jobs.database import DATABASE_FILE, JobDatabase
 from ucloud_orchestrator.provider.jobs.orphans import OpenJobs, OrphanCollector
 from ucloud_orchestrator.provider.jobs.preparation import resolved
 from ucloud_orchestrator.provider.jobs.reconciler import Runner
@@ -63,20 +61,11 @@ from ucloud_orchestrator.provider.network.networks import peers_of
 from ucloud_orchestrator.provider.sessions.log_files import stream
 from ucloud_orchestrator.provider.sessions.logs import LogSessions
 from ucloud_orchestrator.provider.sessions.pages import Assets
-from ucloud_orchestrator.provider.sessions.sessions import SessionNotSupported, Sessions
+from ucloud_orchestrator.provider.sessions.sessions import Sessions
 from ucloud_orchestrator.provider.sessions.web import WebSessions
 from ucloud_orchestrator.provider.sessions.websocket import received_text, truncate_close_reason
 from ucloud_orchestrator.provider.settings import ProviderSettings
 from ucloud_orchestrator.temporal import tracing
-
-
-class RequestRejected(Exception):
-    """The request is refused for good."""
-
-    def __init__(self, why: str, status: int = 400, code: ErrorCode | None = None) -> None:
-        super().__init__(why)
-        self.status = status
-        self.code = code
 
 
 def create_server(
@@ -112,7 +101,6 @@ def create_server(
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http)
     app.add_exception_handler(InvalidJobId, on_bad_id)
-    app.add_exception_handler(TransientExecutorError, _on_executor)
     app.add_exception_handler(ExecutorError, _on_executor)
 
     @app.middleware("http")
@@ -404,6 +392,5 @@ async def _on_refused(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _on_executor(_: Request, error: Exception) -> JSONResponse:
-    return JSONResponse(
-        {"why": str(error)}, 503 if isinstance(error, TransientExecutorError) else 400
-    )
+    assert isinstance(error, ExecutorError)
+    return JSONResponse({"why": str(error)}, 503 if error.is_transient else 400)

@@ -7,6 +7,8 @@ from pathlib import Path
 import jwt
 from jwt.algorithms import RSAAlgorithm
 
+from ucloud_orchestrator.provider.errors import NotAuthenticated
+
 ALGORITHM = "RS256"
 SUBJECT = "_UCloud"
 ROLE = "SERVICE"
@@ -18,12 +20,6 @@ UNREADABLE = (jwt.InvalidTokenError, RecursionError, OverflowError)
 """What PyJWT raises for tokens that are wrong: also for one whose header is nested a thousand deep,
 which it reads before it looks at the signature, and for numbers without end.
 """
-
-
-class NotAuthenticated(Exception):
-    """The request is not signed by the orchestrator; the text says what is wrong, for the caller's
-    log.
-    """
 
 
 def read_public_key(file: Path) -> str:

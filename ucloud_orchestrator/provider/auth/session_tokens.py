@@ -18,21 +18,12 @@ import jwt
 
 from ucloud_orchestrator.models.session import SessionType
 from ucloud_orchestrator.provider.auth.authentication import UNREADABLE
+from ucloud_orchestrator.provider.errors import InvalidSessionToken
 
 ALGORITHM = "HS256"
 AUDIENCE = "ucloud-session"
 LIFETIME = 300
 """Seconds, unless the settings say otherwise."""
-
-
-class InvalidSessionToken(Exception):
-    """The token does not open what was asked for; `is_known` tells a wrong token from one for
-    something else.
-    """
-
-    def __init__(self, why: str, is_known: bool = False) -> None:
-        super().__init__(why)
-        self.is_known = is_known
 
 
 @dataclass(frozen=True)

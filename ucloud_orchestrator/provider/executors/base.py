@@ -16,17 +16,6 @@ from ucloud_orchestrator.provider.executors.replica import ReplicaStatus
 from ucloud_orchestrator.provider.sandbox.exec import ExecTarget
 
 
-class TransientExecutorError(Exception):
-    """The executor could not do what it was asked for now; a repeat may succeed.
-
-    The text is for the user.
-    """
-
-
-class ExecutorError(Exception):
-    """The executor will not do what it was asked for. The text is for the user."""
-
-
 @dataclass(frozen=True)
 class ReplicaStart:
     """What is to run as the replica of a rank: what the starter opens and becomes, and where its

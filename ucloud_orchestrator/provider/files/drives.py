@@ -9,10 +9,7 @@ from pathlib import Path
 from ucloud_orchestrator.models.job import Job
 from ucloud_orchestrator.models.parameter_values import FileValue
 from ucloud_orchestrator.models.paths import OutsideDrive, resolve_inside, split
-
-
-class InvalidPath(ValueError):
-    """The path names nothing that a job may use; the text says why."""
+from ucloud_orchestrator.provider.errors import InvalidPath
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,10 @@ import stat
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
+from ucloud_orchestrator.provider.errors import OutputError
 from ucloud_orchestrator.provider.sandbox import launcher
 
 log = logging.getLogger(__name__)
-
-
-class OutputError(ValueError):
-    """The job's output folder is not what it should be; the text says why."""
 
 
 def make_folder(drive: Path, inside: str) -> Path:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 from ucloud_orchestrator.models.job import Job, JobState, JobUpdate
 from ucloud_orchestrator.models.parameter_values import FileValue
+from ucloud_orchestrator.provider.errors import OutputError
 from ucloud_orchestrator.provider.executors.base import JobObservation
 from ucloud_orchestrator.provider.executors.replica import Phase, ReplicaStatus
 from ucloud_orchestrator.provider.files import output_files
-from ucloud_orchestrator.provider.files.output_files import OutputError
 from ucloud_orchestrator.provider.jobs.database import JobRecord
 from ucloud_orchestrator.provider.jobs.directories import JobFolders
 from ucloud_orchestrator.provider.jobs.preparation import resolved

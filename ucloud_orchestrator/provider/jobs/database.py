@@ -19,6 +19,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from ucloud_orchestrator.models.job import Job, JobStatus, JobUpdate
 from ucloud_orchestrator.models.provider_api import Charge
 from ucloud_orchestrator.process.migrations import Migrations
+from ucloud_orchestrator.provider.errors import JobAlreadyTerminated, MigrationError
 
 DATABASE_FILE = "provider.sqlite"
 """Its name in the provider's data directory."""
@@ -92,14 +93,6 @@ class DueCharge(Table):
     number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
     job_id: Mapped[str] = mapped_column(String, index=True)
     document: Mapped[str] = mapped_column(Text)
-
-
-class MigrationError(Exception):
-    """The tables of the provider cannot be brought to this release; a retry cannot help."""
-
-
-class JobAlreadyTerminated(Exception):
-    """The job was terminated before it was created."""
 
 
 @dataclass(frozen=True)

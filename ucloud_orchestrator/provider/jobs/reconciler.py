@@ -19,11 +19,8 @@ from pathlib import Path
 from ucloud_orchestrator.models.job import Job, JobState, JobUpdate
 from ucloud_orchestrator.models.product import ProductReference
 from ucloud_orchestrator.process.logging import job_log_context
-from ucloud_orchestrator.provider.executors.base import (
-    Executor,
-    JobObservation,
-    TransientExecutorError,
-)
+from ucloud_orchestrator.provider.errors import TransientExecutorError
+from ucloud_orchestrator.provider.executors.base import Executor, JobObservation
 from ucloud_orchestrator.provider.executors.local import LocalExecutor
 from ucloud_orchestrator.provider.executors.replica import Phase
 from ucloud_orchestrator.provider.executors.slurm.executor import SlurmExecutor

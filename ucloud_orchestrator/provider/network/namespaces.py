@@ -26,6 +26,7 @@ from pathlib import Path
 
 import psutil
 
+from ucloud_orchestrator.provider.errors import NetworkError
 from ucloud_orchestrator.provider.sandbox import bubblewrap
 
 log = logging.getLogger(__name__)
@@ -54,10 +55,6 @@ NAME_SERVER = SLIRP_NETWORK[3]
 TIMEOUT = 20.0
 """Seconds that a command on namespaces may take; all need milliseconds."""
 _PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
-
-
-class NetworkError(RuntimeError):
-    """A network could not be made; the text says what the machine answered."""
 
 
 @cache

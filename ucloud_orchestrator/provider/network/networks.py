@@ -26,6 +26,7 @@ import psutil
 
 from ucloud_orchestrator.models.job import Job
 from ucloud_orchestrator.models.parameter_values import PeerValue
+from ucloud_orchestrator.provider.errors import NetworkNotFound
 from ucloud_orchestrator.provider.network import etc_hosts, namespaces, port_forwarder
 from ucloud_orchestrator.provider.network.endpoint import Endpoint
 from ucloud_orchestrator.provider.sandbox import bubblewrap
@@ -36,10 +37,6 @@ log = logging.getLogger(__name__)
 LOOPBACK = "127.0.0.1"
 FORWARDER_TIMEOUT = 20.0
 """Seconds that a forwarder may take to listen; it needs a tenth of one."""
-
-
-class NetworkNotFound(ValueError):
-    """A job or a replica that was to be reached has no network here; the text says which."""
 
 
 @dataclass(frozen=True)

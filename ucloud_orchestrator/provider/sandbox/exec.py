@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import psutil
 
+from ucloud_orchestrator.provider.errors import ExecError
 from ucloud_orchestrator.provider.sandbox import bubblewrap
 
 NAMESPACES = {
@@ -35,10 +36,6 @@ class ExecTarget:
 
     arguments: Callable[[Sequence[str], Mapping[str, str]], list[str]]
     wrapper: int | None = None
-
-
-class ExecError(Exception):
-    """The replica has no running program that could be joined."""
 
 
 def exec_command(wrapper: int, command: Sequence[str], more: Mapping[str, str]) -> list[str]:

@@ -24,11 +24,8 @@ from ucloud_orchestrator.models.base import error_messages
 from ucloud_orchestrator.models.provider_api import FollowMessage, LogsRequest, LogStream
 from ucloud_orchestrator.models.session import LogsSession, SessionItem, SessionType
 from ucloud_orchestrator.process.logging import job_log_context
-from ucloud_orchestrator.provider.auth.session_tokens import (
-    InvalidSessionToken,
-    Session,
-    SessionTokens,
-)
+from ucloud_orchestrator.provider.auth.session_tokens import Session, SessionTokens
+from ucloud_orchestrator.provider.errors import InvalidSessionToken
 from ucloud_orchestrator.provider.jobs.database import JobRecord
 from ucloud_orchestrator.provider.jobs.metrics import ProviderMetrics
 from ucloud_orchestrator.provider.sessions.log_files import Selection, message, pieces

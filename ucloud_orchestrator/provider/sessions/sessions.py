@@ -15,7 +15,6 @@ from starlette.datastructures import QueryParams
 from starlette.responses import Response
 
 from ucloud_orchestrator.models.application import Application
-from ucloud_orchestrator.models.errors import ErrorCode
 from ucloud_orchestrator.models.job import Job
 from ucloud_orchestrator.models.session import (
     OpenSession,
@@ -26,15 +25,17 @@ from ucloud_orchestrator.models.session import (
     WebSession,
 )
 from ucloud_orchestrator.process.logging import job_log_context
-from ucloud_orchestrator.provider.auth.session_tokens import (
+from ucloud_orchestrator.provider.auth.session_tokens import Session, SessionTokens
+from ucloud_orchestrator.provider.errors import (
+    ExecError,
     InvalidSessionToken,
-    Session,
-    SessionTokens,
+    NetworkNotFound,
+    SessionNotSupported,
 )
 from ucloud_orchestrator.provider.jobs.metrics import ProviderMetrics
 from ucloud_orchestrator.provider.jobs.preparation import resolved
 from ucloud_orchestrator.provider.network.endpoint import Endpoint
-from ucloud_orchestrator.provider.sandbox.exec import ExecError, ExecTarget
+from ucloud_orchestrator.provider.sandbox.exec import ExecTarget
 from ucloud_orchestrator.provider.sessions.pages import desktop_page, terminal_page
 from ucloud_orchestrator.provider.sessions.shell import serve_shell
 from ucloud_orchestrator.provider.sessions.vnc import serve_desktop
@@ -43,12 +44,6 @@ from ucloud_orchestrator.provider.sessions.web import WebSessions
 log = logging.getLogger(__name__)
 
 UNAUTHENTICATED, FORBIDDEN, CONFLICT, UNAVAILABLE = 401, 403, 409, 503
-
-
-class SessionNotSupported(Exception):
-    """The application has nothing of the kind that was asked for."""
-
-    code = ErrorCode.FEATURE_NOT_SUPPORTED_BY_PROVIDER
 
 
 class Running(Protocol):
@@ -171,7 +166,7 @@ class Sessions:
                     endpoint = await self._reach(session.job_id, session.rank, application.vnc.port)
                     await serve_desktop(socket, endpoint)
                     await socket.close()
-                except (OSError, ValueError) as error:
+                except (OSError, ValueError, NetworkNotFound) as error:
                     log.info(
                         "The desktop of job %s did not answer: %s",
                         session.job_id,

@@ -21,11 +21,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ucloud_orchestrator.models.job import Job
 from ucloud_orchestrator.models.session import SessionType
 from ucloud_orchestrator.process.logging import job_log_context
-from ucloud_orchestrator.provider.auth.session_tokens import (
-    InvalidSessionToken,
-    Session,
-    SessionTokens,
-)
+from ucloud_orchestrator.provider.auth.session_tokens import Session, SessionTokens
+from ucloud_orchestrator.provider.errors import AccessDenied, InvalidSessionToken, NetworkNotFound
 from ucloud_orchestrator.provider.jobs.metrics import ProviderMetrics
 from ucloud_orchestrator.provider.jobs.preparation import resolved
 from ucloud_orchestrator.provider.network.endpoint import Endpoint
@@ -64,14 +61,6 @@ class RunningJobs(Protocol):
 
     def job_at(self, host: str) -> str | None:
         """The id of the job whose public link has that domain."""
-
-
-class AccessDenied(Exception):
-    """The request is not passed on."""
-
-    def __init__(self, status: int, why: str) -> None:
-        super().__init__(why)
-        self.status = status
 
 
 class WebSessions:
@@ -165,7 +154,7 @@ class WebSessions:
             return RedirectResponse(f"{place.prefix}/", 307)
         try:
             endpoint = await self._reach(place.job_id, place.rank, application.web.port)
-        except ValueError as error:
+        except NetworkNotFound as error:
             raise AccessDenied(GONE, str(error)) from error
         forward = proxy_http if scope["type"] == "http" else proxy_websocket
         with job_log_context(place.job_id), self._figures.session(SessionType.WEB):

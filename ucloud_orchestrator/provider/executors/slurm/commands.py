@@ -9,7 +9,7 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ucloud_orchestrator.provider.executors.base import ExecutorError, TransientExecutorError
+from ucloud_orchestrator.provider.errors import ExecutorError, TransientExecutorError
 from ucloud_orchestrator.provider.executors.slurm.states import (
     SlurmPhase,
     SlurmStateMapping,

@@ -20,12 +20,8 @@ from pathlib import Path
 import psij
 
 from ucloud_orchestrator.models.job import Job, JobState, JobUpdate
-from ucloud_orchestrator.provider.executors.base import (
-    ExecutorError,
-    JobObservation,
-    ReplicaStart,
-    TransientExecutorError,
-)
+from ucloud_orchestrator.provider.errors import ExecError, ExecutorError, TransientExecutorError
+from ucloud_orchestrator.provider.executors.base import JobObservation, ReplicaStart
 from ucloud_orchestrator.provider.executors.replica import Phase, ReplicaStatus
 from ucloud_orchestrator.provider.executors.slurm import commands, peers, scripts, submission
 from ucloud_orchestrator.provider.executors.slurm.commands import NAME, SlurmJob
@@ -33,7 +29,7 @@ from ucloud_orchestrator.provider.executors.slurm.queue import SlurmQueue
 from ucloud_orchestrator.provider.executors.slurm.states import SlurmPhase
 from ucloud_orchestrator.provider.executors.slurm.submission import SlurmSubmitter
 from ucloud_orchestrator.provider.sandbox import bubblewrap
-from ucloud_orchestrator.provider.sandbox.exec import ExecError, ExecTarget
+from ucloud_orchestrator.provider.sandbox.exec import ExecTarget
 from ucloud_orchestrator.provider.settings import SlurmOptions
 
 SUBMISSION_TIMEOUT = 15.0

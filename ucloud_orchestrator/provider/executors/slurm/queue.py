@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from ucloud_orchestrator.provider.executors.base import TransientExecutorError
+from ucloud_orchestrator.provider.errors import TransientExecutorError
 from ucloud_orchestrator.provider.executors.slurm import commands
 from ucloud_orchestrator.provider.executors.slurm.commands import SlurmJob
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from ucloud_orchestrator.models.job import JobState
+from ucloud_orchestrator.provider.errors import UnknownSlurmState
 
 
 class SlurmPhase(Enum):
@@ -31,10 +32,6 @@ class SlurmStateMapping:
     course: SlurmPhase
     text: str
     end: JobState | None = None
-
-
-class UnknownSlurmState(ValueError):
-    """Slurm used a word that is not in the table."""
 
 
 MEANINGS = {
