@@ -20,7 +20,8 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from tests.bad_input.payloads import almost, attempts, tries
-from tests.provider.provider_process import Served, shell
+from tests.builders import shell_job
+from tests.provider.provider_process import Served
 from ucloud_orchestrator.models.provider_api import ProviderError
 
 pytestmark = pytest.mark.long
@@ -49,7 +50,7 @@ def headers(served: Served) -> dict[str, str]:
 
 
 def item_of(call: str) -> dict[str, Any]:
-    job = shell("true")
+    job = shell_job("true")
     return {
         "extend": {"job": job, "requestedTime": {"hours": 1}},
         "suspend": {"job": job},
@@ -120,6 +121,6 @@ async def test_bytes_that_are_no_json_are_refused_with_a_reason(served: Served) 
         kinds = st.sampled_from(
             [None, "application/json", "text/plain", "application/json; charset=utf-16", "x"]
         )
-        good = json.dumps({"items": [shell("true")]}).encode()
+        good = json.dumps({"items": [shell_job("true")]}).encode()
         cut = st.integers(0, len(good) - 1).map(lambda length: good[:length])
         await attempts(st.tuples(st.binary(max_size=200) | cut, kinds), check, EXAMPLES)

@@ -17,7 +17,8 @@ import httpx
 import psutil
 import pytest
 
-from tests.provider.provider_process import Reports, Served, shell
+from tests.builders import shell_job
+from tests.provider.provider_process import Reports, Served
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.long
@@ -79,14 +80,14 @@ async def test_the_bound_is_for_whom_we_know_and_strangers_are_refused_first(
 
 BODIES = {
     "nested lists": b"[" * DEEP + b"]" * DEEP,
-    "nested in a job": json.dumps({"items": [shell("true") | {"x": 0}]})
+    "nested in a job": json.dumps({"items": [shell_job("true") | {"x": 0}]})
     .encode()
     .replace(b'"x": 0', b'"x": ' + b"[" * DEEP),
     "a million digits": b'{"items": [{"createdAt": ' + b"9" * 10**6 + b"}]}",
     "not a number": b'{"items": [{"createdAt": NaN}]}',
-    "half a character": json.dumps({"items": [shell("\ud800")]}).encode(),
-    "packed": gzip.compress(json.dumps({"items": [shell("true")]}).encode()),
-    "UTF-16": json.dumps({"items": [shell("true")]}).encode("utf-16"),
+    "half a character": json.dumps({"items": [shell_job("\ud800")]}).encode(),
+    "packed": gzip.compress(json.dumps({"items": [shell_job("true")]}).encode()),
+    "UTF-16": json.dumps({"items": [shell_job("true")]}).encode("utf-16"),
 }
 
 
@@ -104,7 +105,7 @@ async def test_a_body_that_cannot_be_read_is_a_400(
 async def test_an_id_that_is_no_name_of_a_folder_is_refused_by_every_call(
     served: Served, job_id: str
 ) -> None:
-    job = shell("true") | {"id": job_id}
+    job = shell_job("true") | {"id": job_id}
     items: dict[str, Any] = {
         "": job,
         "terminate": job,
@@ -133,14 +134,14 @@ async def test_an_id_that_is_no_name_of_a_folder_is_refused_by_every_call(
     ],
 )
 async def test_a_file_outside_of_its_drive_is_refused(served: Served, path: str) -> None:
-    job = shell("true", resources=[{"type": "file", "path": path}])
+    job = shell_job("true", resources=[{"type": "file", "path": path}])
     answer = await served.call("", job)
     assert answer.status_code == 400
     assert answer.json()["why"]
 
 
 async def test_an_extension_beyond_all_bounds_is_refused(served: Served) -> None:
-    job = shell("sleep 60", timeAllocation={"hours": 876_000})
+    job = shell_job("sleep 60", timeAllocation={"hours": 876_000})
     assert (await served.call("", job)).status_code == 200
     answer = await served.call("extend", {"job": job, "requestedTime": {"hours": 1}})
     assert (answer.status_code, answer.json()) == (
@@ -207,7 +208,7 @@ async def test_two_thousand_refusals_leave_the_memory_where_it_was(
         "content-type": "application/json",
     }
     large = b'{"items": [' + b"[" * (LIMIT // 10)
-    job = shell("true") | {"id": "../x"}
+    job = shell_job("true") | {"id": "../x"}
     wrong = [{"items": [job]}, {"items": [1] * 300}, {"items": [{"id": "a" * 100_000}]}]
     requests: list[tuple[str, bytes, dict[str, str]]] = [
         ("terminate", large, headers),

@@ -15,7 +15,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.bad_input.payloads import almost, attempts, json_values
-from tests.provider.provider_process import Served, shell
+from tests.builders import shell_job
+from tests.provider.provider_process import Served
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.long
@@ -42,7 +43,7 @@ BAD_MESSAGES: dict[str, str | bytes] = {
 
 @pytest.fixture(scope="module")
 async def job(served: Served) -> AsyncIterator[dict[str, Any]]:
-    running = shell("echo out; sleep 600")
+    running = shell_job("echo out; sleep 600")
     assert (await served.call("", running)).status_code == 200
     await eventually(lambda: served.still_runs(running))
     yield running

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any, cast
 
 from client import JobClient
-from tests.provider.provider_process import shell
+from tests.builders import shell_job
 from tests.waiting import eventually
 from ucloud_orchestrator.cli.follow import follow_job
 from ucloud_orchestrator.models.job import Job
@@ -24,7 +24,7 @@ class Writing:
         self.read = 0
 
     async def retrieve(self, _job_id: str) -> Job:
-        return Job.model_validate(shell("yes"))
+        return Job.model_validate(shell_job("yes"))
 
     async def follow(self, job_id: str) -> AsyncIterator[Job]:
         yield await self.retrieve(job_id)

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from tests.provider.provider_process import shell
+from tests.builders import shell_job
 from ucloud_orchestrator.cli.output import job_table, ledger_table
 from ucloud_orchestrator.models import Job
 from ucloud_orchestrator.models.accounting import Account, Movement
@@ -33,5 +33,5 @@ def test_brackets_are_no_markup(text: str) -> None:
         note=text,
     )
     assert text in shown(ledger_table([movement]))
-    job = Job.model_validate(shell("true") | {"updates": [{"timestamp": 1, "status": text}]})
+    job = Job.model_validate(shell_job("true") | {"updates": [{"timestamp": 1, "status": text}]})
     assert text in shown(job_table(job))

@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,13 +20,13 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
+from tests.builders import resolved_product, shell_job
 from tests.conftest import SERVER_TIMEOUT, TEMPORAL_BINARY
 from tests.contract.orchestrator import (
     TASK_QUEUE,
-    Orchestrator,
+    ContractOrchestrator,
     ProviderUnderTest,
     RecordedJob,
-    shell,
 )
 from ucloud_orchestrator.setup import make_keys
 
@@ -129,9 +130,9 @@ async def our_provider(folder: Path, temporal: str) -> AsyncIterator[ProviderUnd
 @pytest.fixture(scope="session")
 def orchestrator(
     request: pytest.FixtureRequest, provider_under_test: ProviderUnderTest, listening: Client
-) -> Orchestrator:
+) -> ContractOrchestrator:
     """The suite's side of the protocol."""
-    return Orchestrator(
+    return ContractOrchestrator(
         provider_under_test, listening, request.config.getoption("contract_patience")
     )
 
@@ -145,14 +146,33 @@ def job(provider_under_test: ProviderUnderTest, product: str) -> Callable[..., d
 def jobs_on(provider: ProviderUnderTest, product: str) -> Callable[..., dict[str, Any]]:
     """Makes jobs that run scripts on a product of a provider."""
 
-    def made(script: str, **changes: Any) -> dict[str, Any]:
-        return shell(provider.id, product, script, **changes)
+    product_id, _, category = product.partition("/")
+    reference = {"id": product_id, "category": category, "provider": provider.id}
+    asked = {
+        "product": reference,
+        "parameters": {},
+        "resources": [],
+        "timeAllocation": {"hours": 0, "minutes": 10, "seconds": 0},
+    }
+
+    def made(script: str, price: int = 0, **changes: Any) -> dict[str, Any]:
+        """Build a job that costs that many credits a minute."""
+        priced = resolved_product(
+            reference,
+            pricePerUnit=price,
+            unitOfPrice="CREDITS_PER_MINUTE",
+            freeToUse=price == 0,
+            cpu=1,
+            memoryInGigs=1,
+        )
+        job = shell_job(script, status={"resolvedProduct": priced}, **asked | changes)
+        return job | {"createdAt": int(time.time() * 1000), "updates": []}
 
     return made
 
 
 @pytest.fixture
-async def support(orchestrator: Orchestrator, product: str) -> dict[str, Any]:
+async def support(orchestrator: ContractOrchestrator, product: str) -> dict[str, Any]:
     """What the provider says that can be done with programs on the product."""
     for entry in (await orchestrator.get("retrieveProducts")).json()["responses"]:
         if f"{entry['product']['id']}/{entry['product']['category']}" == product:

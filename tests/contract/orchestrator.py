@@ -25,8 +25,6 @@ from temporalio import workflow
 from temporalio.client import Client
 from websockets.asyncio.client import connect as connect_websocket
 
-from ucloud_orchestrator.temporal.names import new_job_id
-
 TASK_QUEUE = "contract"
 TIMEOUT = 40.0
 """Seconds within which a provider has to report; a site whose queue is slower sets
@@ -98,7 +96,7 @@ class ProviderUnderTest:
 
 
 @dataclass
-class Orchestrator:
+class ContractOrchestrator:
     """Calls one provider, and hears it."""
 
     provider: ProviderUnderTest
@@ -264,54 +262,3 @@ class Orchestrator:
                 for name in texts if message["rank"] == rank else ():
                     texts[name] += message.get(name) or ""
         return texts
-
-
-def shell(
-    provider: str, product: str, script: str, price: int = 0, **changes: Any
-) -> dict[str, Any]:
-    """A job that runs a script of `sh` on a product, given as `id/category`, for that many credits
-    a minute.
-    """
-    product_id, _, category = product.partition("/")
-    described = {"title": "Contract", "version": "1", "authors": [], "description": ""}
-    application = described | {
-        "name": "contract-shell",
-        "tool": {"name": "contract-tool", "version": "1"},
-        "invocation": ["sh", "-c", script],
-        "parameters": {},
-        "allowMultiNode": True,
-    }
-    tool = described | {
-        "name": "contract-tool",
-        "backend": "NATIVE",
-        "defaultMaxTime": {"hours": 1},
-    }
-    specification = {
-        "application": {"name": "contract-shell", "version": "1"},
-        "product": {"id": product_id, "category": category, "provider": provider},
-        "replicas": 1,
-        "parameters": {},
-        "resources": [],
-        "timeAllocation": {"hours": 0, "minutes": 10, "seconds": 0},
-    }
-    described_product = {
-        "name": product_id,
-        "category": {"name": category, "provider": provider},
-        "pricePerUnit": price,
-        "unitOfPrice": "CREDITS_PER_MINUTE",
-        "freeToUse": price == 0,
-        "cpu": 1,
-        "memoryInGigs": 1,
-    }
-    return {
-        "id": new_job_id(),
-        "owner": {"createdBy": "contract"},
-        "createdAt": int(time.time() * 1000),
-        "updates": [],
-        "specification": specification | changes,
-        "status": {
-            "state": "IN_QUEUE",
-            "resolvedApplication": {"application": application, "tool": tool},
-            "resolvedProduct": described_product,
-        },
-    }

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.orchestrator import Orchestrator
+from tests.contract.orchestrator import ContractOrchestrator
 from ucloud_orchestrator.models.provider_api import ProductsResponse, Utilization
 
 Make = Callable[..., dict[str, Any]]
@@ -31,7 +31,7 @@ def refused(status: int) -> bool:
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("call", ["", "terminate", "verify"])
 async def test_a_malformed_body_is_refused_and_told_why(
-    orchestrator: Orchestrator, call: str, body: str
+    orchestrator: ContractOrchestrator, call: str, body: str
 ) -> None:
     answer = await orchestrator.send(
         "POST",
@@ -49,7 +49,7 @@ async def test_a_malformed_body_is_refused_and_told_why(
 
 
 @pytest.mark.core
-async def test_an_unknown_product_is_refused(orchestrator: Orchestrator, job: Make) -> None:
+async def test_an_unknown_product_is_refused(orchestrator: ContractOrchestrator, job: Make) -> None:
     made = job("true")
     made["specification"]["product"]["id"] = "no-such-product"
     answer = await orchestrator.post("", made)
@@ -60,7 +60,7 @@ async def test_an_unknown_product_is_refused(orchestrator: Orchestrator, job: Ma
 
 
 @pytest.mark.core
-async def test_unknown_fields_are_tolerated(orchestrator: Orchestrator, job: Make) -> None:
+async def test_unknown_fields_are_tolerated(orchestrator: ContractOrchestrator, job: Make) -> None:
     made = job("true") | {"fromTheFuture": {"more": [1]}}
     made["specification"]["fromTheFuture"] = True
     await orchestrator.end_of(await orchestrator.created(made))
@@ -68,7 +68,7 @@ async def test_unknown_fields_are_tolerated(orchestrator: Orchestrator, job: Mak
 
 @pytest.mark.core
 async def test_products_are_named_with_their_support(
-    orchestrator: Orchestrator, product: str
+    orchestrator: ContractOrchestrator, product: str
 ) -> None:
     answer = await orchestrator.get("retrieveProducts")
     assert answer.is_success, f"`retrieveProducts` must succeed; it got {answer.status_code}."
@@ -86,7 +86,7 @@ async def test_products_are_named_with_their_support(
     )
 
 
-async def test_utilization_has_capacity_use_and_queue(orchestrator: Orchestrator) -> None:
+async def test_utilization_has_capacity_use_and_queue(orchestrator: ContractOrchestrator) -> None:
     answer = await orchestrator.get("retrieveUtilization")
     assert answer.is_success, f"`retrieveUtilization` must succeed; it got {answer.status_code}."
     try:

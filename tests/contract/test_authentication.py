@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from tests.contract.orchestrator import Orchestrator
+from tests.contract.orchestrator import ContractOrchestrator
 
 pytestmark = pytest.mark.core
 
@@ -20,7 +20,7 @@ def _foreign_key() -> str:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
-TOKENS: dict[str, Callable[[Orchestrator], str]] = {
+TOKENS: dict[str, Callable[[ContractOrchestrator], str]] = {
     "that is signed with another key": lambda o: o.token(_foreign_key()),
     "of the algorithm none": lambda o: jwt.encode(o.claims(), None, algorithm="none"),
     "of HS256 with the public key as its secret": lambda o: o.confused_token(),
@@ -37,7 +37,7 @@ TOKENS: dict[str, Callable[[Orchestrator], str]] = {
 }
 
 
-async def test_a_request_of_the_orchestrator_is_served(orchestrator: Orchestrator) -> None:
+async def test_a_request_of_the_orchestrator_is_served(orchestrator: ContractOrchestrator) -> None:
     answer = await orchestrator.get("retrieveProducts")
     assert answer.is_success, (
         f"A request with the orchestrator's token must be served; it got {answer.status_code}."
@@ -45,7 +45,7 @@ async def test_a_request_of_the_orchestrator_is_served(orchestrator: Orchestrato
 
 
 @pytest.mark.parametrize("token", TOKENS)
-async def test_a_wrong_token_is_refused(orchestrator: Orchestrator, token: str) -> None:
+async def test_a_wrong_token_is_refused(orchestrator: ContractOrchestrator, token: str) -> None:
     authorization = f"Bearer {TOKENS[token](orchestrator)}"
     for method, call in (("GET", "retrieveProducts"), ("POST", "terminate")):
         answer = await orchestrator.send(method, call, authorization=authorization)
@@ -57,7 +57,7 @@ async def test_a_wrong_token_is_refused(orchestrator: Orchestrator, token: str) 
 
 @pytest.mark.parametrize("authorization", [None, "", "Basic YWxpY2U6"])
 async def test_a_request_without_a_token_is_refused(
-    orchestrator: Orchestrator, authorization: str | None
+    orchestrator: ContractOrchestrator, authorization: str | None
 ) -> None:
     answer = await orchestrator.send("GET", "retrieveProducts", authorization=authorization)
     assert answer.status_code in {401, 403}, (

@@ -26,7 +26,7 @@ from tests.contract import (
     test_sessions,
 )
 from tests.contract.conftest import DEFAULT_PRODUCT, jobs_on
-from tests.contract.orchestrator import Orchestrator, ProviderUnderTest
+from tests.contract.orchestrator import ContractOrchestrator, ProviderUnderTest
 from tests.waiting import eventually
 from ucloud_orchestrator.setup import make_keys
 
@@ -38,7 +38,7 @@ SHORT = 3.0
 """Seconds to wait for a report that will not come."""
 
 Make = Callable[..., dict[str, Any]]
-Case = Callable[[Orchestrator, Make], Awaitable[None]]
+Case = Callable[[ContractOrchestrator, Make], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -90,13 +90,13 @@ def sessions(identifier: str, rank: str) -> str:
     )
 
 
-def each_rank(orchestrator: Orchestrator, job: Make) -> Awaitable[None]:
+def each_rank(orchestrator: ContractOrchestrator, job: Make) -> Awaitable[None]:
     return test_sessions.test_a_terminal_is_opened_on_each_rank(
         orchestrator, job, {"terminal": True}
     )
 
 
-def use(orchestrator: Orchestrator, job: Make) -> Awaitable[None]:
+def use(orchestrator: ContractOrchestrator, job: Make) -> Awaitable[None]:
     return test_charges.test_use_is_charged_once_and_before_the_end(orchestrator, job, 2)
 
 
@@ -311,7 +311,7 @@ async def test_a_provider_that_breaks_the_protocol_is_caught(
     )
     async with served(source.replace(broken.old, broken.new, 1)) as url:
         provider = ProviderUnderTest(url, "local", (tmp_path / "local.private.pem").read_text())
-        orchestrator = Orchestrator(provider, listening, broken.timeout)
+        orchestrator = ContractOrchestrator(provider, listening, broken.timeout)
         with pytest.raises((AssertionError, pytest.fail.Exception)) as failed:
             await broken.case(orchestrator, jobs_on(provider, DEFAULT_PRODUCT))
     assert broken.sentence in str(failed.value)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.orchestrator import Orchestrator
+from tests.contract.orchestrator import ContractOrchestrator
 from tests.contract.test_jobs import settled
 
 Make = Callable[..., dict[str, Any]]
@@ -24,7 +24,9 @@ def _costs(request: pytest.FixtureRequest) -> None:
         pytest.skip("The provider's products cost nothing.")
 
 
-async def charged_once(orchestrator: Orchestrator, job: dict[str, Any], began: float) -> None:
+async def charged_once(
+    orchestrator: ContractOrchestrator, job: dict[str, Any], began: float
+) -> None:
     """Hold an ended job against what was charged for it since it was created."""
     charges = await orchestrator.charges(job)
     late = [charge["chargeId"] for charge in charges if charge["isLate"]]
@@ -46,7 +48,7 @@ async def charged_once(orchestrator: Orchestrator, job: dict[str, Any], began: f
 
 @pytest.mark.parametrize("replicas", [1, 2])
 async def test_use_is_charged_once_and_before_the_end(
-    orchestrator: Orchestrator, job: Make, replicas: int
+    orchestrator: ContractOrchestrator, job: Make, replicas: int
 ) -> None:
     began = time.monotonic()
     made = await orchestrator.created(job("sleep 1", price=1, replicas=replicas))
@@ -56,7 +58,7 @@ async def test_use_is_charged_once_and_before_the_end(
 
 
 async def test_a_job_that_is_terminated_is_charged_for_its_use(
-    orchestrator: Orchestrator, job: Make
+    orchestrator: ContractOrchestrator, job: Make
 ) -> None:
     began = time.monotonic()
     made = await orchestrator.created(job("sleep 300", price=1))
@@ -68,7 +70,7 @@ async def test_a_job_that_is_terminated_is_charged_for_its_use(
     await charged_once(orchestrator, made, began)
 
 
-async def test_a_free_product_is_not_charged(orchestrator: Orchestrator, job: Make) -> None:
+async def test_a_free_product_is_not_charged(orchestrator: ContractOrchestrator, job: Make) -> None:
     made = await orchestrator.created(job("sleep 1"))
     await orchestrator.end_of(made)
     await settled(orchestrator, job)
@@ -77,7 +79,7 @@ async def test_a_free_product_is_not_charged(orchestrator: Orchestrator, job: Ma
 
 
 async def test_a_job_whose_credits_are_used_up_is_stopped(
-    orchestrator: Orchestrator, job: Make
+    orchestrator: ContractOrchestrator, job: Make
 ) -> None:
     made = await orchestrator.created(job("sleep 300", price=1), has_credits=False)
     await orchestrator.running(made)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.orchestrator import TERMINAL, Orchestrator
+from tests.contract.orchestrator import TERMINAL, ContractOrchestrator
 
 Make = Callable[..., dict[str, Any]]
 
@@ -33,7 +33,7 @@ MISTAKES = {
 }
 
 
-async def settled(orchestrator: Orchestrator, job: Make) -> None:
+async def settled(orchestrator: ContractOrchestrator, job: Make) -> None:
     """Run another job to its end: what the provider had to say before has been said."""
     await orchestrator.end_of(await orchestrator.created(job("true")))
 
@@ -44,7 +44,7 @@ def numbers(update: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.core
-async def test_a_job_runs_and_then_ends_once(orchestrator: Orchestrator, job: Make) -> None:
+async def test_a_job_runs_and_then_ends_once(orchestrator: ContractOrchestrator, job: Make) -> None:
     made = await orchestrator.created(job("true"))
     end = await orchestrator.end_of(made)
     assert end["state"] == "SUCCESS", (
@@ -67,7 +67,7 @@ async def test_a_job_runs_and_then_ends_once(orchestrator: Orchestrator, job: Ma
 
 @pytest.mark.core
 async def test_an_exit_code_is_told_and_is_no_failure(
-    orchestrator: Orchestrator, job: Make
+    orchestrator: ContractOrchestrator, job: Make
 ) -> None:
     end = await orchestrator.end_of(await orchestrator.created(job("exit 3")))
     assert end["state"] == "SUCCESS", (
@@ -79,7 +79,9 @@ async def test_an_exit_code_is_told_and_is_no_failure(
 
 
 @pytest.mark.core
-async def test_each_job_hears_of_itself_alone(orchestrator: Orchestrator, job: Make) -> None:
+async def test_each_job_hears_of_itself_alone(
+    orchestrator: ContractOrchestrator, job: Make
+) -> None:
     short, long = (
         await orchestrator.created(job("exit 3")),
         await orchestrator.created(job("sleep 300")),
@@ -99,7 +101,7 @@ async def test_each_job_hears_of_itself_alone(orchestrator: Orchestrator, job: M
 
 
 @pytest.mark.core
-async def test_create_answers_for_each_job(orchestrator: Orchestrator, job: Make) -> None:
+async def test_create_answers_for_each_job(orchestrator: ContractOrchestrator, job: Make) -> None:
     made = [await orchestrator.listen(job("true")) for _ in range(2)]
     answer = await orchestrator.post("", *made)
     assert answer.is_success, f"A batch of good jobs must be taken; it got {answer.status_code}."
@@ -113,7 +115,7 @@ async def test_create_answers_for_each_job(orchestrator: Orchestrator, job: Make
 
 @pytest.mark.core
 async def test_a_repeated_create_starts_nothing(
-    orchestrator: Orchestrator, job: Make, support: dict[str, Any]
+    orchestrator: ContractOrchestrator, job: Make, support: dict[str, Any]
 ) -> None:
     made = await orchestrator.created(job("echo once; sleep 1"))
     for moment in ("while it runs", "after its end"):
@@ -135,7 +137,9 @@ async def test_a_repeated_create_starts_nothing(
 
 
 @pytest.mark.core
-async def test_a_batch_with_a_bad_job_is_not_taken(orchestrator: Orchestrator, job: Make) -> None:
+async def test_a_batch_with_a_bad_job_is_not_taken(
+    orchestrator: ContractOrchestrator, job: Make
+) -> None:
     good, bad = await orchestrator.listen(job("true")), job("true")
     bad["specification"]["product"]["id"] = "no-such-product"
     answer = await orchestrator.post("", good, bad)
@@ -151,7 +155,7 @@ async def test_a_batch_with_a_bad_job_is_not_taken(orchestrator: Orchestrator, j
 
 
 @pytest.mark.core
-async def test_terminate_ends_a_running_job(orchestrator: Orchestrator, job: Make) -> None:
+async def test_terminate_ends_a_running_job(orchestrator: ContractOrchestrator, job: Make) -> None:
     made = await orchestrator.created(job("sleep 300"))
     await orchestrator.running(made)
     for moment in ("of a running job", "of an ended job"):
@@ -169,7 +173,9 @@ async def test_terminate_ends_a_running_job(orchestrator: Orchestrator, job: Mak
 
 
 @pytest.mark.core
-async def test_terminate_of_an_unknown_job_succeeds(orchestrator: Orchestrator, job: Make) -> None:
+async def test_terminate_of_an_unknown_job_succeeds(
+    orchestrator: ContractOrchestrator, job: Make
+) -> None:
     answer = await orchestrator.post("terminate", await orchestrator.listen(job("true")))
     assert answer.is_success, (
         f"`terminate` of an unknown job is no error; it got {answer.status_code}."
@@ -178,7 +184,7 @@ async def test_terminate_of_an_unknown_job_succeeds(orchestrator: Orchestrator, 
 
 @pytest.mark.core
 async def test_a_job_that_was_terminated_before_is_never_started(
-    orchestrator: Orchestrator, job: Make
+    orchestrator: ContractOrchestrator, job: Make
 ) -> None:
     made = await orchestrator.listen(job("sleep 300"))
     await orchestrator.post("terminate", made)
@@ -191,7 +197,7 @@ async def test_a_job_that_was_terminated_before_is_never_started(
 
 
 @pytest.mark.core
-async def test_verify_ends_what_is_unknown(orchestrator: Orchestrator, job: Make) -> None:
+async def test_verify_ends_what_is_unknown(orchestrator: ContractOrchestrator, job: Make) -> None:
     made = await orchestrator.listen(job("true"))
     answer = await orchestrator.post("verify", made)
     assert answer.is_success, (
@@ -206,7 +212,7 @@ async def test_verify_ends_what_is_unknown(orchestrator: Orchestrator, job: Make
 
 
 @pytest.mark.core
-async def test_verify_leaves_what_runs(orchestrator: Orchestrator, job: Make) -> None:
+async def test_verify_leaves_what_runs(orchestrator: ContractOrchestrator, job: Make) -> None:
     made = await orchestrator.created(job("sleep 300"))
     await orchestrator.running(made)
     await orchestrator.post("verify", made)
@@ -218,7 +224,9 @@ async def test_verify_leaves_what_runs(orchestrator: Orchestrator, job: Make) ->
     )
 
 
-async def test_a_job_finds_its_folder_and_its_files(orchestrator: Orchestrator, job: Make) -> None:
+async def test_a_job_finds_its_folder_and_its_files(
+    orchestrator: ContractOrchestrator, job: Make
+) -> None:
     made = job("")
     made["status"]["resolvedApplication"]["application"]["invocation"][2] = LAYOUT.replace(
         "{id}", made["id"]
@@ -232,7 +240,7 @@ async def test_a_job_finds_its_folder_and_its_files(orchestrator: Orchestrator, 
 
 
 async def test_an_extended_job_goes_on(
-    orchestrator: Orchestrator, job: Make, support: dict[str, Any]
+    orchestrator: ContractOrchestrator, job: Make, support: dict[str, Any]
 ) -> None:
     if not support.get("timeExtension"):
         pytest.skip("The product does not support `timeExtension`.")
@@ -250,7 +258,7 @@ async def test_an_extended_job_goes_on(
 
 
 async def test_a_job_is_suspended_and_goes_on(
-    orchestrator: Orchestrator, job: Make, support: dict[str, Any]
+    orchestrator: ContractOrchestrator, job: Make, support: dict[str, Any]
 ) -> None:
     if not support.get("suspension"):
         pytest.skip("The product does not support `suspension`.")
@@ -277,7 +285,7 @@ async def test_a_job_is_suspended_and_goes_on(
 
 
 async def test_follow_gives_the_whole_output(
-    orchestrator: Orchestrator, job: Make, support: dict[str, Any]
+    orchestrator: ContractOrchestrator, job: Make, support: dict[str, Any]
 ) -> None:
     if not support.get("logs"):
         pytest.skip("The product does not support `logs`.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tests.contract.orchestrator import Orchestrator
+from tests.contract.orchestrator import ContractOrchestrator
 from tests.contract.test_jobs import numbers, settled
 
 Make = Callable[..., dict[str, Any]]
@@ -44,7 +44,7 @@ MISTAKES = {
 
 
 async def test_replicas_find_their_ranks_and_each_other(
-    orchestrator: Orchestrator, job: Make, support: dict[str, Any]
+    orchestrator: ContractOrchestrator, job: Make, support: dict[str, Any]
 ) -> None:
     made = job("", replicas=3)
     made["status"]["resolvedApplication"]["application"]["invocation"][2] = LAYOUT.replace(
@@ -64,7 +64,7 @@ async def test_replicas_find_their_ranks_and_each_other(
 
 
 async def test_a_job_runs_when_all_replicas_do_and_ends_once(
-    orchestrator: Orchestrator, job: Make
+    orchestrator: ContractOrchestrator, job: Make
 ) -> None:
     made = await orchestrator.created(job("sleep 1", replicas=2))
     await orchestrator.end_of(made)
@@ -75,7 +75,9 @@ async def test_a_job_runs_when_all_replicas_do_and_ends_once(
     )
 
 
-async def test_a_replica_that_fails_ends_the_job(orchestrator: Orchestrator, job: Make) -> None:
+async def test_a_replica_that_fails_ends_the_job(
+    orchestrator: ContractOrchestrator, job: Make
+) -> None:
     made = await orchestrator.created(
         job('test "$(cat /etc/ucloud/rank.txt)" = 0 || exit 3; sleep 300', replicas=2)
     )

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from websockets.asyncio.client import connect as connect_websocket
 
-from tests.contract.orchestrator import Orchestrator
+from tests.contract.orchestrator import ContractOrchestrator
 from ucloud_orchestrator.models.session import (
     OPEN_SESSION,
     OpenSession,
@@ -23,7 +23,7 @@ from ucloud_orchestrator.models.session import (
 Make = Callable[..., dict[str, Any]]
 
 
-async def opened(orchestrator: Orchestrator, *items: dict[str, Any]) -> list[OpenSession]:
+async def opened(orchestrator: ContractOrchestrator, *items: dict[str, Any]) -> list[OpenSession]:
     """The sessions that were asked for, one for each item."""
     answer = await orchestrator.post("interactiveSession", *items)
     assert answer.is_success, (
@@ -52,7 +52,7 @@ def session(job: dict[str, Any], kind: str, rank: int = 0) -> dict[str, Any]:
     return {"job": job, "rank": rank, "sessionType": kind}
 
 
-async def refused(orchestrator: Orchestrator, item: dict[str, Any], what: str) -> None:
+async def refused(orchestrator: ContractOrchestrator, item: dict[str, Any], what: str) -> None:
     answer = await orchestrator.post("interactiveSession", item)
     assert 400 <= answer.status_code < 500, (
         f"A session of {what} must be refused with 4xx; it got {answer.text}."
@@ -61,7 +61,7 @@ async def refused(orchestrator: Orchestrator, item: dict[str, Any], what: str) -
 
 
 async def test_a_terminal_is_opened_on_each_rank(
-    orchestrator: Orchestrator, job: Make, support: dict[str, Any]
+    orchestrator: ContractOrchestrator, job: Make, support: dict[str, Any]
 ) -> None:
     if not support.get("terminal"):
         pytest.skip("The product does not support `terminal`.")
@@ -89,7 +89,7 @@ async def test_a_terminal_is_opened_on_each_rank(
 
 
 async def test_an_unknown_job_has_no_session(
-    orchestrator: Orchestrator, job: Make, support: dict[str, Any]
+    orchestrator: ContractOrchestrator, job: Make, support: dict[str, Any]
 ) -> None:
     kinds = [name for name in ("terminal", "web", "vnc") if support.get(name)]
     if not kinds:
@@ -99,7 +99,7 @@ async def test_an_unknown_job_has_no_session(
 
 
 async def test_a_web_application_has_an_address(
-    orchestrator: Orchestrator, job: Make, support: dict[str, Any]
+    orchestrator: ContractOrchestrator, job: Make, support: dict[str, Any]
 ) -> None:
     if not support.get("web"):
         pytest.skip("The product does not support `web`.")
@@ -121,7 +121,7 @@ async def test_a_web_application_has_an_address(
 
 
 async def test_a_desktop_has_a_websocket(
-    orchestrator: Orchestrator, job: Make, support: dict[str, Any]
+    orchestrator: ContractOrchestrator, job: Make, support: dict[str, Any]
 ) -> None:
     if not support.get("vnc"):
         pytest.skip("The product does not support `vnc`.")

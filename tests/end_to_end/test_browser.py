@@ -10,8 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.builders import shell_job
 from tests.end_to_end.chromium import Chromium, chromium
-from tests.provider.provider_process import Served, shell
+from tests.provider.provider_process import Served
 from tests.provider.web_jobs import (
     free_port,
     opened_with_proof,
@@ -62,7 +63,7 @@ def page_of(session: OpenSession) -> str:
 async def test_a_command_is_typed_in_a_terminal_and_its_output_read(
     provider: Served, browser: Chromium
 ) -> None:
-    job = shell("exec sleep 300")
+    job = shell_job("exec sleep 300")
     await start(provider, job)
     page = page_of(await opened_with_proof(provider, job, "SHELL"))
     await browser.go(page)

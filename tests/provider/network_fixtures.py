@@ -14,7 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.provider.provider_process import Reports, Served, serving, shell
+from tests.builders import shell_job
+from tests.provider.provider_process import Reports, Served, serving
 from tests.waiting import eventually
 from ucloud_orchestrator.provider.network import namespaces
 
@@ -55,13 +56,13 @@ for target in sys.argv[1:]:
 
 
 def listening(replicas: int = 1, **changes: Any) -> dict[str, Any]:
-    return shell(f"{PYTHON} -c {shlex.quote(LISTEN)}", replicas, **changes)
+    return shell_job(f"{PYTHON} -c {shlex.quote(LISTEN)}", replicas, **changes)
 
 
 def connecting(
     *targets: str, replicas: int = 1, before: str = "", **changes: Any
 ) -> dict[str, Any]:
-    return shell(
+    return shell_job(
         f"{before}{PYTHON} -c {shlex.quote(CONNECT)} {' '.join(targets)}", replicas, **changes
     )
 
@@ -86,7 +87,9 @@ async def networked(tmp_path: Path) -> AsyncIterator[Served]:
 
 async def stop_all(served: Served) -> None:
     ids = [entry.name for entry in jobs_folder(served).iterdir()]
-    await served.call("terminate", *({"id": name} | shell("true") | {"id": name} for name in ids))
+    await served.call(
+        "terminate", *({"id": name} | shell_job("true") | {"id": name} for name in ids)
+    )
     await eventually(lambda: left_over(served) == [])
 
 

@@ -28,7 +28,6 @@ from ucloud_orchestrator.provider.api.server import create_server
 from ucloud_orchestrator.provider.sandbox import bubblewrap
 from ucloud_orchestrator.provider.settings import ProviderSettings
 from ucloud_orchestrator.setup import make_keys
-from ucloud_orchestrator.temporal.names import new_job_id
 
 sandboxed = pytest.mark.skipif(
     not bubblewrap.is_available() and os.environ.get("CI") != "true",
@@ -237,45 +236,3 @@ async def kill_wrapper_of(served: Served, job: dict[str, Any]) -> None:
     processes = await eventually(with_sleep)
     wrapper.kill()
     await eventually(lambda: not any(process.is_running() for process in processes))
-
-
-def shell(script: str, replicas: int = 1, **changes: Any) -> dict[str, Any]:
-    """A job that runs a script of `sh`."""
-    application = {
-        "title": "t",
-        "name": "a",
-        "version": "1",
-        "authors": [],
-        "description": "",
-        "tool": {"name": "t", "version": "1"},
-        "invocation": ["sh", "-c", script],
-        "allowMultiNode": True,
-        "parameters": {
-            "input": {"type": "input_file", "optional": True},
-            "more": {"type": "input_file", "optional": True},
-        },
-    }
-    tool = {
-        "title": "t",
-        "name": "t",
-        "version": "1",
-        "authors": [],
-        "backend": "NATIVE",
-        "defaultMaxTime": {"hours": 1},
-    }
-    specification = {
-        "application": {"name": "a", "version": "1"},
-        "product": {"id": "cpu-1", "category": "cpu", "provider": "local"},
-        "replicas": replicas,
-        "timeAllocation": {"hours": 1},
-    }
-    return {
-        "id": new_job_id(),
-        "owner": {"createdBy": "alice"},
-        "createdAt": 1,
-        "specification": specification | changes,
-        "status": {
-            "state": "IN_QUEUE",
-            "resolvedApplication": {"application": application, "tool": tool},
-        },
-    }

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.provider.provider_process import Reports, Served, serving, shell
+from tests.builders import shell_job
+from tests.provider.provider_process import Reports, Served, serving
 from tests.waiting import eventually
 from ucloud_orchestrator.models import Job, JobState
 from ucloud_orchestrator.models.provider_api import Charge
@@ -25,7 +26,7 @@ def paid(job: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
 
 async def test_a_job_is_charged_before_its_end_is_reported(provider: Served) -> None:
-    job, free = paid(shell("true", replicas=2)), shell("true")
+    job, free = paid(shell_job("true", replicas=2)), shell_job("true")
     provider.reports.is_down = True
     await provider.call("", job, free)
     await eventually(lambda: not (provider.folder / "provider" / "jobs" / job["id"]).exists())
@@ -39,7 +40,7 @@ async def test_a_job_without_credits_is_stopped(tmp_path: Path) -> None:
     served = Served(tmp_path, Reports())
     served.settings = served.settings.model_copy(update={"charge_interval": 0.5})
     served.reports.is_broke = True
-    job = paid(shell("sleep 300"))
+    job = paid(shell_job("sleep 300"))
     async with serving(served):
         await served.call("", job)
         await served.end_of(job)
@@ -53,7 +54,7 @@ async def test_what_ended_while_the_provider_was_away_is_charged_until_its_end(
 ) -> None:
     served = Served(tmp_path, Reports())
     job = paid(
-        shell("while [ ! -e /work/go ]; do sleep 0.05; done"), unitOfPrice="CREDITS_PER_MINUTE"
+        shell_job("while [ ! -e /work/go ]; do sleep 0.05; done"), unitOfPrice="CREDITS_PER_MINUTE"
     )
     folder = tmp_path / "provider" / "jobs" / job["id"]
     async with serving(served):
@@ -85,7 +86,7 @@ async def test_a_job_that_ends_during_the_look_that_started_it_is_charged(
         await charge(runner, job, until, interval)
 
     monkeypatch.setattr(Runner, "_charge", late)
-    job = paid(shell("true"))
+    job = paid(shell_job("true"))
     answer = (await provider.call("", job)).json()["responses"][0]
     await provider.end_of(job)
     updates = [*(answer.get("updates") or []), *provider.reports.taken[job["id"]]]

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.provider.provider_process import Reports, Served, sandboxed, serving, shell
+from tests.builders import shell_job
+from tests.provider.provider_process import Reports, Served, sandboxed, serving
 from tests.waiting import eventually
 from ucloud_orchestrator.models import JobState
 from ucloud_orchestrator.provider.files import output_files
@@ -67,7 +68,7 @@ async def test_a_read_only_input_cannot_be_made_writable(provider: Served) -> No
     script += (
         "unshare -rm sh -c 'mount -o remount,bind,rw /work/in; echo changed > /work/in/file'; true"
     )
-    job = shell(script, parameters={"input": given})
+    job = shell_job(script, parameters={"input": given})
     await ended(provider, job)
     assert (provider.folder / "drive" / "in" / "file").read_text() == "given"
     assert kept(provider, job) == {}
@@ -79,14 +80,14 @@ async def test_globs_choose_files_and_folders(provider: Served) -> None:
         "results/b.txt other/c d.txt e; "
     )
     script += "do echo $f > $f; done"
-    job = with_globs(shell(script), "out", "results/*.csv", "*.txt")
+    job = with_globs(shell_job(script), "out", "results/*.csv", "*.txt")
     await ended(provider, job)
     expected = ["out/deep/a", "results/b.csv", "d.txt"]
     assert kept(provider, job) == {name: f"{name}\n" for name in expected}
 
 
 async def test_names_may_hold_anything(provider: Served) -> None:
-    job = shell(
+    job = shell_job(
         "echo 1 > 'two\nlines'; echo 2 > ' * [a] '; echo 3 > -rf; mkdir 'a\nfolder'; echo 4 > "
         "'a\nfolder/x'"
     )
@@ -96,7 +97,7 @@ async def test_names_may_hold_anything(provider: Served) -> None:
 
 
 async def test_a_file_that_is_named_like_a_log_is_kept_beside_it(provider: Served) -> None:
-    job = shell("echo mine > stdout-0.txt; echo log")
+    job = shell_job("echo mine > stdout-0.txt; echo log")
     await ended(provider, job)
     assert provider.output(job, "stdout-0.txt") == "log\n"
     assert provider.output(job, "stdout-0.txt (1)") == "mine\n"
@@ -110,7 +111,9 @@ async def test_links_are_kept_as_links_and_never_followed(provider: Served) -> N
         f"ln -s {secret} folder; ln -s {secret}/key key; ln -s / root; mkdir d; ln -s "
         f"{secret} d/folder; ln -s . loop"
     )
-    job = with_globs(shell(script), "*", "folder/*", "d/folder/*", "root/etc/passwd", "loop/loop/*")
+    job = with_globs(
+        shell_job(script), "*", "folder/*", "d/folder/*", "root/etc/passwd", "loop/loop/*"
+    )
     await ended(provider, job)
     expected = {
         "folder": str(secret),
@@ -132,7 +135,7 @@ async def test_a_mounted_folder_is_never_moved_or_emptied(provider: Served) -> N
         "echo new > result/new; rm -rf result; ln -s /data result; ln -s result other; echo "
         "new > result/new"
     )
-    job = with_globs(shell(script, parameters={"input": given}), "*", "result/*", "other/*")
+    job = with_globs(shell_job(script, parameters={"input": given}), "*", "result/*", "other/*")
     (mounted / "before").chmod(0o644)
     await ended(provider, job)
     # What the job itself did with its writable folder stays; the provider did nothing to it.
@@ -150,7 +153,7 @@ async def test_files_of_a_job_end_with_it(provider: Served, end: str) -> None:
         "cancel": "echo ready; sleep 300",
         "no start": "true",
     }[end]
-    job = with_globs(shell(closed + script), "nothing")
+    job = with_globs(shell_job(closed + script), "nothing")
     if end == "no start":
         # A link in the place of the output folder: where it leads, nothing may be written.
         elsewhere = provider.folder / "elsewhere"
@@ -170,7 +173,7 @@ async def test_files_of_a_job_end_with_it(provider: Served, end: str) -> None:
 
 
 async def test_a_log_is_not_written_through_a_link(provider: Served) -> None:
-    job = shell("echo harm")
+    job = shell_job("echo harm")
     victim = provider.folder / "victim"
     victim.write_text("whole")
     output_folder(provider, job).mkdir(parents=True)
@@ -180,14 +183,14 @@ async def test_a_log_is_not_written_through_a_link(provider: Served) -> None:
 
 
 async def test_closed_folders_are_kept_too(provider: Served) -> None:
-    job = shell("mkdir out; echo x > out/x; chmod 500 out")
+    job = shell_job("mkdir out; echo x > out/x; chmod 500 out")
     await ended(provider, job)
     assert kept(provider, job) == {"out/x": "x\n"}
 
 
 async def test_a_crash_in_the_middle_of_the_end_is_made_good(tmp_path: Path) -> None:
     served = Served(tmp_path, Reports())
-    half, over = shell("echo 1 > one; echo 2 > two; echo ready; sleep 2"), shell("true")
+    half, over = shell_job("echo 1 > one; echo 2 > two; echo ready; sleep 2"), shell_job("true")
     async with serving(served):
         await served.call("", over)
         await served.end_of(over)
@@ -207,7 +210,7 @@ async def test_a_crash_in_the_middle_of_the_end_is_made_good(tmp_path: Path) -> 
 
 async def test_a_job_whose_files_make_trouble_holds_up_no_other(provider: Served) -> None:
     name = "n" * 255
-    job, other = shell(f"echo 1 > {name}; echo 2 > good; sleep 1"), shell("sleep 1.5")
+    job, other = shell_job(f"echo 1 > {name}; echo 2 > good; sleep 1"), shell_job("sleep 1.5")
     await provider.call("", job)
     await eventually(lambda: output_folder(provider, job).is_dir())
     (output_folder(provider, job) / name).write_text("taken")  # a number makes the name too long
@@ -220,7 +223,7 @@ async def test_a_job_whose_files_make_trouble_holds_up_no_other(provider: Served
 async def test_a_path_that_ends_in_a_dot_is_refused(provider: Served) -> None:
     (provider.folder / "drive" / "folder").mkdir()
     given = {"type": "file", "path": "/data/folder/."}
-    answer = await provider.call("", shell("true", parameters={"input": given}))
+    answer = await provider.call("", shell_job("true", parameters={"input": given}))
     assert answer.status_code == 400
 
 
@@ -255,7 +258,7 @@ def test_output_never_goes_where_another_job_puts_a_link_meanwhile(tmp_path: Pat
 
 
 async def test_the_files_of_jobs_are_closed_to_other_users(provider: Served) -> None:
-    job = shell("sleep 300")
+    job = shell_job("sleep 300")
     await provider.call("", job)
     await eventually(lambda: provider.still_runs(job))
     assert stat.S_IMODE((provider.folder / "provider" / "jobs").stat().st_mode) == 0o700

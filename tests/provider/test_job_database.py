@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event
 
-from tests.provider.provider_process import shell
+from tests.builders import shell_job
 from tests.waiting import eventually
 from ucloud_orchestrator.models import Job, JobState, JobUpdate
 from ucloud_orchestrator.models.provider_api import Charge
@@ -32,7 +32,7 @@ async def ledger(tmp_path: Path) -> AsyncIterator[JobDatabase]:
 
 @pytest.fixture
 def job() -> Job:
-    return Job.model_validate(shell("true"))
+    return Job.model_validate(shell_job("true"))
 
 
 async def test_a_terminate_beside_a_create_is_not_lost(

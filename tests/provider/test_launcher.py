@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.provider.provider_process import Served, sandboxed, shell
+from tests.builders import shell_job
+from tests.provider.provider_process import Served, sandboxed
 from ucloud_orchestrator.models import Job, JobState
 from ucloud_orchestrator.provider.executors.replica import STARTER
 from ucloud_orchestrator.provider.files import output_files
@@ -38,7 +39,7 @@ class Checked:
         self.logs = [
             output_files.make_log(output / name) for name in ("stdout-0.txt", "stderr-0.txt")
         ]
-        job = Job.model_validate(shell(script, resources=list(inputs)))
+        job = Job.model_validate(shell_job(script, resources=list(inputs)))
         room = bubblewrap.SandboxSpec(
             work=folder / "work",
             ucloud=folder / "ucloud",
@@ -116,7 +117,7 @@ def test_a_link_in_the_place_of_a_log_is_not_followed(tmp_path: Path, place: str
 
 
 async def test_a_pipe_in_the_place_of_a_log_holds_up_nobody(provider: Served) -> None:
-    job, other = shell("echo never"), shell("echo once")
+    job, other = shell_job("echo never"), shell_job("echo once")
     folder = provider.folder / "provider" / "drives" / "home" / "Jobs" / job["id"]
     os.makedirs(folder)
     os.mkfifo(folder / "stdout-0.txt")
@@ -131,7 +132,7 @@ async def test_a_pipe_in_the_place_of_a_log_holds_up_nobody(provider: Served) ->
 @sandboxed
 async def test_a_program_gets_nothing_from_the_starter(provider: Served) -> None:
     (provider.folder / "drive" / "in").mkdir()
-    job = shell(
+    job = shell_job(
         "for p in 1 self; do ls /proc/$p/fd; done; grep SigIgn /proc/self/status",
         resources=[given("/data/in")],
     )
@@ -151,7 +152,7 @@ async def test_a_job_may_have_more_inputs_than_a_process_may_open_files(provider
     for number in range(1100):
         (provider.folder / "drive" / f"in{number}").mkdir()
         inputs.append(given(f"/data/in{number}"))
-    job = shell("ls | wc -l", resources=inputs)
+    job = shell_job("ls | wc -l", resources=inputs)
     resource.setrlimit(resource.RLIMIT_NOFILE, (1024, limits[1]))
     try:
         await provider.call("", job)

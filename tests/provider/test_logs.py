@@ -18,7 +18,8 @@ from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
-from tests.provider.provider_process import Served, shell
+from tests.builders import shell_job
+from tests.provider.provider_process import Served
 from tests.waiting import eventually
 from ucloud_orchestrator.models.provider_api import LogStream
 from ucloud_orchestrator.models.session import SessionType
@@ -74,7 +75,7 @@ async def everything(provider: Served, job: dict[str, Any], **request: Any) -> H
 
 
 async def test_logs_give_what_was_written_and_what_comes_with_positions(provider: Served) -> None:
-    job = shell(
+    job = shell_job(
         'echo before; while [ ! -e "$UCLOUD_JOB_ID" ]; do sleep 0.1; done; echo æ; echo no >&2',
         replicas=2,
     )
@@ -96,7 +97,7 @@ async def test_logs_give_what_was_written_and_what_comes_with_positions(provider
 
 
 async def test_logs_stay_whole_after_the_end_and_can_be_selected(provider: Served) -> None:
-    job = shell("echo out; echo wrong >&2", replicas=2)
+    job = shell_job("echo out; echo wrong >&2", replicas=2)
     await provider.call("", job)
     await provider.end_of(job)
     assert len((await everything(provider, job)).text) == 4
@@ -111,7 +112,7 @@ async def test_logs_stay_whole_after_the_end_and_can_be_selected(provider: Serve
 
 
 async def test_a_reader_who_does_not_follow_gets_what_there_is(provider: Served) -> None:
-    job = shell("echo now; sleep 300")
+    job = shell_job("echo now; sleep 300")
     await provider.call("", job)
     await eventually(lambda: len(provider.processes_of(job)) > 1)
     await eventually(lambda: provider.output(job, "stdout-0.txt") == "now\n")
@@ -121,7 +122,7 @@ async def test_a_reader_who_does_not_follow_gets_what_there_is(provider: Served)
 
 
 async def test_a_reader_goes_on_where_he_was(provider: Served) -> None:
-    job = shell("seq 100000; echo ende >&2")
+    job = shell_job("seq 100000; echo ende >&2")
     await provider.call("", job)
     await provider.end_of(job)
     first = Heard()
@@ -216,7 +217,7 @@ async def test_nothing_but_the_logs_is_read(tmp_path: Path, trick: str) -> None:
 
 
 async def test_a_log_session_needs_its_own_token_once(provider: Served) -> None:
-    job = shell("echo out")
+    job = shell_job("echo out")
     await provider.call("", job)
     await provider.end_of(job)
     base = f"{provider.url.replace('http', 'ws')}/ucloud/local/sessions/logs"
@@ -241,7 +242,7 @@ async def test_a_log_session_needs_its_own_token_once(provider: Served) -> None:
 
 async def test_a_job_that_is_not_known_has_no_logs(provider: Served) -> None:
     answer = await provider.call(
-        "interactiveSession", {"job": shell("true"), "rank": 0, "sessionType": "LOGS"}
+        "interactiveSession", {"job": shell_job("true"), "rank": 0, "sessionType": "LOGS"}
     )
     assert answer.status_code == 404
     assert "is not known here" in answer.json()["why"]
@@ -251,7 +252,7 @@ async def test_a_job_that_is_not_known_has_no_logs(provider: Served) -> None:
     "request_", ["no JSON", "[]", '{"positions": {"0.stdout": -1}}', '{"stream": "stdin"}']
 )
 async def test_a_bad_request_closes_the_session(provider: Served, request_: str) -> None:
-    job = shell("echo out")
+    job = shell_job("echo out")
     await provider.call("", job)
     await provider.end_of(job)
     async with connect_websocket(await address(provider, job)) as socket:
@@ -267,7 +268,7 @@ async def test_a_reader_who_reads_nothing_costs_no_memory_and_holds_up_nobody(
     provider: Served,
 ) -> None:
     size = 64 * MEGABYTE
-    job = shell(f"head -c {size} /dev/zero | tr '\\0' x", replicas=1)
+    job = shell_job(f"head -c {size} /dev/zero | tr '\\0' x", replicas=1)
     await provider.call("", job)
     process = psutil.Process()  # provider and readers are in this one
     async with reading(provider, job):  # and never a `recv`

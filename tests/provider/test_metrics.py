@@ -15,7 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import ValidationError
 from websockets.asyncio.client import connect
 
-from tests.provider.provider_process import Reports, Served, serving, shell
+from tests.builders import shell_job
+from tests.provider.provider_process import Reports, Served, serving
 from tests.waiting import eventually
 from ucloud_orchestrator.cli.supervisor import free_port
 from ucloud_orchestrator.process.logging import configure
@@ -45,7 +46,7 @@ async def figures(served: Served) -> dict[tuple[str, str], float]:
 
 
 async def test_starts_and_ends_are_counted_by_kind(watched: Served) -> None:
-    ending, stopped = [shell("true"), shell("exit 3")], shell("sleep 300")
+    ending, stopped = [shell_job("true"), shell_job("exit 3")], shell_job("sleep 300")
     for job in (*ending, stopped):
         assert (await watched.call("", job)).status_code == 200
     for job in ending:
@@ -74,7 +75,7 @@ async def test_starts_and_ends_are_counted_by_kind(watched: Served) -> None:
 
 async def test_reports_that_nobody_takes_are_seen_until_they_are_taken(watched: Served) -> None:
     watched.reports.is_down = True
-    job = shell("true")
+    job = shell_job("true")
     assert (await watched.call("", job)).status_code == 200
 
     async def waiting() -> bool:
@@ -97,7 +98,7 @@ async def test_reports_that_nobody_takes_are_seen_until_they_are_taken(watched: 
 
 
 async def test_open_sessions_are_counted(watched: Served) -> None:
-    job = shell("sleep 300")
+    job = shell_job("sleep 300")
     assert (await watched.call("", job)).status_code == 200
     await eventually(lambda: watched.still_runs(job))
     item = {"job": job, "rank": 0, "sessionType": "LOGS"}
@@ -155,7 +156,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
 
 
 async def test_every_line_about_a_job_has_its_id(log: io.StringIO, watched: Served) -> None:
-    jobs = [shell("true"), shell("exit 1")]
+    jobs = [shell_job("true"), shell_job("exit 1")]
     for job in jobs:
         assert (await watched.call("", job)).status_code == 200
     for job in jobs:

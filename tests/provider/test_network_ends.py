@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.builders import shell_job
 from tests.provider.network_fixtures import (
     answers,
     connecting,
@@ -26,7 +27,7 @@ from tests.provider.network_fixtures import (
     with_python,
     written,
 )
-from tests.provider.provider_process import Reports, Served, ServedApart, serving, shell
+from tests.provider.provider_process import Reports, Served, ServedApart, serving
 from tests.waiting import eventually
 from ucloud_orchestrator.models import Job, JobState
 from ucloud_orchestrator.provider.errors import NetworkNotFound
@@ -71,8 +72,8 @@ async def test_nothing_is_left_of_jobs_that_ended_without_the_provider(tmp_path:
     asking = [
         connecting("db:5000", before=until, resources=[peer("db", database)]) for _ in range(4)
     ]
-    long = shell("echo up; sleep 300", replicas=2)
-    failing, missing = shell(f"{until}exit 3", replicas=2), shell("no-such-program")
+    long = shell_job("echo up; sleep 300", replicas=2)
+    failing, missing = shell_job(f"{until}exit 3", replicas=2), shell_job("no-such-program")
     await served.call("", *asking, failing, long, missing)
     ranks = [
         *((job, 0) for job in asking),
@@ -113,7 +114,7 @@ async def test_a_replica_whose_network_was_killed_before_it_began_does_not_begin
     tmp_path: Path,
 ) -> None:
     served = with_python(Served(tmp_path, Reports()))
-    job = Job.model_validate(shell("true"))
+    job = Job.model_validate(shell_job("true"))
     networks = Networks(served.settings)
     await networks.begin(job)
     ((_, holder),) = held_by(served)
@@ -141,7 +142,7 @@ async def test_a_peer_that_ends_is_refused_at_once(networked: Served) -> None:
 @separate
 async def test_a_peer_that_ended_before_the_start_ends_the_job(tmp_path: Path) -> None:
     served = with_python(Served(tmp_path, Reports()))
-    job = shell("true", resources=[peer("db", {"id": new_job_id()})])
+    job = shell_job("true", resources=[peer("db", {"id": new_job_id()})])
     ledger = JobDatabase(served.settings.data_dir / "provider.sqlite")
     await ledger.open()
     await ledger.take([Job.model_validate(job)])

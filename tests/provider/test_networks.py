@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.builders import shell_job
 from tests.provider.network_fixtures import (
     LISTEN,
     PYTHON,
@@ -27,7 +28,7 @@ from tests.provider.network_fixtures import (
     stop_all,
     with_python,
 )
-from tests.provider.provider_process import Reports, Served, serving, shell
+from tests.provider.provider_process import Reports, Served, serving
 from tests.waiting import eventually
 from ucloud_orchestrator.models import JobState
 from ucloud_orchestrator.provider.network import namespaces
@@ -119,7 +120,7 @@ async def test_a_provider_with_a_thousand_open_files_makes_networks(networked: S
     try:
         while not taken or taken[-1] < 1024:
             taken.append(os.open("/dev/null", os.O_RDONLY))
-        job = shell("true")
+        job = shell_job("true")
         await networked.call("", job)
         assert (await networked.end_of(job)).state is JobState.SUCCESS
     finally:
@@ -168,11 +169,11 @@ async def test_replicas_reach_each_other_on_the_same_port(networked: Served) -> 
 
 
 async def test_a_peer_that_does_not_run_here_is_refused(networked: Served) -> None:
-    ended, foreign = shell("true"), shell("true")
+    ended, foreign = shell_job("true"), shell_job("true")
     await networked.call("", ended)
     await networked.end_of(ended)
     for other in (ended, foreign):
-        answer = await networked.call("", shell("true", resources=[peer("db", other)]))
+        answer = await networked.call("", shell_job("true", resources=[peer("db", other)]))
         assert answer.status_code == 400
         assert (
             answer.json()["why"]

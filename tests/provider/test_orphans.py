@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.provider.provider_process import Reports, Served, shell
+from tests.builders import shell_job
+from tests.provider.provider_process import Reports, Served
 from tests.waiting import eventually
 from ucloud_orchestrator.models import Job, JobState
 from ucloud_orchestrator.provider.jobs.database import JobDatabase
@@ -21,7 +22,7 @@ class Watched:
         self.ledger = JobDatabase(folder / "provider.sqlite")
         self.register = Reports()
         self.steward = OrphanCollector(self.ledger, "local", 900, lambda: None, self.register)
-        self.job = Job.model_validate(shell("true"))
+        self.job = Job.model_validate(shell_job("true"))
 
     async def is_stopped(self) -> bool:
         taken = await self.ledger.find(self.job.id)
@@ -87,7 +88,7 @@ async def test_nothing_is_stopped_while_nobody_answers(watched: Watched) -> None
 async def test_a_check_of_the_orchestrator_leaves_no_process_without_an_owner(
     provider: Served,
 ) -> None:
-    owned, unowned = shell("sleep 600"), shell("sleep 600")
+    owned, unowned = shell_job("sleep 600"), shell_job("sleep 600")
     provider.reports.jobs.add(owned["id"])
     await provider.call("", owned, unowned)
     await eventually(lambda: provider.processes_of(owned) and provider.processes_of(unowned))

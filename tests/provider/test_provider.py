@@ -15,6 +15,7 @@ import psutil
 import pytest
 from websockets.asyncio.client import connect as connect_websocket
 
+from tests.builders import shell_job
 from tests.provider.provider_process import (
     Reports,
     Served,
@@ -22,7 +23,6 @@ from tests.provider.provider_process import (
     kill_wrapper_of,
     sandboxed,
     serving,
-    shell,
 )
 from tests.waiting import eventually
 from ucloud_orchestrator.models import JobState, JobUpdate
@@ -34,7 +34,7 @@ from ucloud_orchestrator.provider.jobs.reconciler import ANSWER_TIMEOUT, START_A
 
 
 async def test_a_job_runs_and_is_reported(provider: Served) -> None:
-    job = shell("echo out; echo err >&2; echo kept > result.txt; pwd")
+    job = shell_job("echo out; echo err >&2; echo kept > result.txt; pwd")
     answer = await provider.call("", job)
     assert answer.json()["responses"][0]["id"] == job["id"]
     end = await provider.end_of(job)
@@ -46,7 +46,7 @@ async def test_a_job_runs_and_is_reported(provider: Served) -> None:
 
 
 async def test_a_repeat_does_not_start_it_twice(provider: Served) -> None:
-    job = shell("echo once")
+    job = shell_job("echo once")
     answers = await asyncio.gather(*(provider.call("", job) for _ in range(10)))
     assert {answer.status_code for answer in answers} == {200}
     await provider.end_of(job)
@@ -64,7 +64,7 @@ async def test_news_that_are_noted_when_the_answer_is_due_are_in_the_answer(
         await note(ledger, job_id, now, report)
 
     monkeypatch.setattr(JobDatabase, "note_running", slowly)
-    job = shell("sleep 300")
+    job = shell_job("sleep 300")
     answer = (await provider.call("", job)).json()["responses"][0]
     told = [update["state"] for update in answer.get("updates") or []]
     await eventually(lambda: told or provider.reports.taken.get(job["id"]))
@@ -75,8 +75,8 @@ async def test_news_that_are_noted_when_the_answer_is_due_are_in_the_answer(
 
 async def test_a_batch_is_taken_as_a_whole_or_not(provider: Served) -> None:
     good, bad = (
-        shell("true"),
-        shell("true", product={"id": "no", "category": "cpu", "provider": "local"}),
+        shell_job("true"),
+        shell_job("true", product={"id": "no", "category": "cpu", "provider": "local"}),
     )
     answer = await provider.call("", good, bad)
     assert answer.status_code == 400
@@ -90,7 +90,7 @@ async def test_a_batch_is_taken_as_a_whole_or_not(provider: Served) -> None:
 
 
 async def test_terminate_ends_the_whole_tree(provider: Served) -> None:
-    job = shell("trap '' TERM; sleep 300 & sleep 300 & sleep 300")
+    job = shell_job("trap '' TERM; sleep 300 & sleep 300 & sleep 300")
     await provider.call("", job)
     await eventually(lambda: len(provider.processes_of(job)) > 1)
     processes = [
@@ -106,14 +106,14 @@ async def test_terminate_ends_the_whole_tree(provider: Served) -> None:
 
 
 async def test_a_job_that_was_terminated_before_is_never_started(provider: Served) -> None:
-    job = shell("echo never")
+    job = shell_job("echo never")
     assert (await provider.call("terminate", job)).status_code == 200
     assert (await provider.call("", job)).status_code == 409
     assert not (provider.folder / "provider" / "drives" / "home" / "Jobs" / job["id"]).exists()
 
 
 async def test_replicas_and_their_files(provider: Served) -> None:
-    job = shell(
+    job = shell_job(
         "cd /etc/ucloud; cat rank.txt cores.txt number_of_nodes.txt job_id.txt; ls; cat node-*.txt",
         replicas=3,
     )
@@ -127,7 +127,7 @@ async def test_replicas_and_their_files(provider: Served) -> None:
 
 
 async def test_a_replica_that_fails_ends_the_job(provider: Served) -> None:
-    job = shell('[ "$(cat /etc/ucloud/rank.txt)" = 1 ] && exit 3; sleep 300', replicas=3)
+    job = shell_job('[ "$(cat /etc/ucloud/rank.txt)" = 1 ] && exit 3; sleep 300', replicas=3)
     await provider.call("", job)
     end = await provider.end_of(job)
     assert end.state is JobState.SUCCESS
@@ -139,7 +139,9 @@ async def test_a_replica_that_fails_ends_the_job(provider: Served) -> None:
 async def test_a_read_only_input_stays_as_it_is(provider: Served) -> None:
     (provider.folder / "drive" / "in.txt").write_text("given\n")
     given = {"type": "file", "path": "/data/in.txt", "readOnly": True}
-    job = shell("cat in.txt; echo changed > in.txt || echo refused", parameters={"input": given})
+    job = shell_job(
+        "cat in.txt; echo changed > in.txt || echo refused", parameters={"input": given}
+    )
     await provider.call("", job)
     await provider.end_of(job)
     assert provider.output(job, "stdout-0.txt") == "given\nrefused\n"
@@ -155,7 +157,7 @@ async def test_a_path_never_leaves_its_drive(provider: Served, path: str) -> Non
     (provider.folder / "drive" / "link").symlink_to("/etc")
     (provider.folder / "drive" / "hosts").symlink_to("/etc/hosts")
     answer = await provider.call(
-        "", shell("true", parameters={"input": {"type": "file", "path": path}})
+        "", shell_job("true", parameters={"input": {"type": "file", "path": path}})
     )
     assert answer.status_code == 400
     assert "drive" in answer.json()["why"] or "There is no file" in answer.json()["why"]
@@ -164,13 +166,13 @@ async def test_a_path_never_leaves_its_drive(provider: Served, path: str) -> Non
 async def test_a_path_with_dots_is_refused(provider: Served) -> None:
     path = "/data/../../etc/passwd"
     answer = await provider.call(
-        "", shell("true", parameters={"input": {"type": "file", "path": path}})
+        "", shell_job("true", parameters={"input": {"type": "file", "path": path}})
     )
     assert (answer.status_code, ".." in answer.json()["why"]) == (400, True)
 
 
 async def test_the_sandbox_hides_the_machine(provider: Served) -> None:
-    job = shell(
+    job = shell_job(
         f"ls {provider.folder} /root /home; ls -d /proc/[0-9]* | wc -l; id -u; touch /usr/x "
         "/etc/x || true"
     )
@@ -183,7 +185,7 @@ async def test_the_sandbox_hides_the_machine(provider: Served) -> None:
 
 @sandboxed
 async def test_jobs_have_the_machines_certificates_and_none_of_its_keys(provider: Served) -> None:
-    job = shell("ls -A /etc/ssl; ls -A /etc/ssl/certs >&2")
+    job = shell_job("ls -A /etc/ssl; ls -A /etc/ssl/certs >&2")
     await provider.call("", job)
     await provider.end_of(job)
     public = {"ca-bundle.pem", "cert.pem", "certs", "openssl.cnf"}
@@ -196,7 +198,7 @@ async def test_jobs_have_the_machines_certificates_and_none_of_its_keys(provider
 
 
 async def test_suspend_and_unsuspend(provider: Served) -> None:
-    job = shell("i=0; while true; do i=$((i+1)); echo $i; sleep 0.05; done")
+    job = shell_job("i=0; while true; do i=$((i+1)); echo $i; sleep 0.05; done")
     await provider.call("", job)
     await eventually(lambda: len(provider.output(job, "stdout-0.txt")) > 10)
     assert (await provider.call("suspend", {"job": job})).status_code == 200
@@ -213,7 +215,7 @@ async def test_suspend_and_unsuspend(provider: Served) -> None:
 
 
 async def test_an_extension_may_be_repeated(provider: Served) -> None:
-    job = shell("sleep 300")
+    job = shell_job("sleep 300")
     await provider.call("", job)
     for _ in range(2):
         answer = await provider.call("extend", {"job": job, "requestedTime": {"hours": 2}})
@@ -224,7 +226,7 @@ async def test_an_extension_may_be_repeated(provider: Served) -> None:
 
 async def test_reports_wait_until_they_are_taken(provider: Served) -> None:
     provider.reports.is_down = True
-    jobs = [shell("true"), shell("true")]
+    jobs = [shell_job("true"), shell_job("true")]
     await provider.call("", *jobs)
     await eventually(
         lambda: (provider.folder / "provider/drives/home/Jobs" / jobs[1]["id"]).exists()
@@ -237,7 +239,11 @@ async def test_reports_wait_until_they_are_taken(provider: Served) -> None:
 
 async def test_a_restart_finds_jobs_alive_and_dead(tmp_path: Path) -> None:
     served = Served(tmp_path, Reports())
-    quick, slow, lost = shell("sleep 1; exit 7"), shell("sleep 3; echo done"), shell("sleep 300")
+    quick, slow, lost = (
+        shell_job("sleep 1; exit 7"),
+        shell_job("sleep 3; echo done"),
+        shell_job("sleep 300"),
+    )
     async with serving(served):
         await served.call("", quick, slow, lost)
         await eventually(
@@ -255,7 +261,7 @@ async def test_a_restart_finds_jobs_alive_and_dead(tmp_path: Path) -> None:
 
 
 async def test_a_job_outlives_a_provider_that_is_killed(tmp_path: Path) -> None:
-    served, job = Served(tmp_path, Reports()), shell("echo begun; sleep 3; echo done; exit 7")
+    served, job = Served(tmp_path, Reports()), shell_job("echo begun; sleep 3; echo done; exit 7")
     apart = ServedApart(served)
     await served.call("", job)
     await eventually(lambda: "begun" in served.output(job, "stdout-0.txt"))
@@ -267,7 +273,7 @@ async def test_a_job_outlives_a_provider_that_is_killed(tmp_path: Path) -> None:
 
 @sandboxed
 async def test_a_program_does_not_outlive_its_wrapper(provider: Served) -> None:
-    job = shell("trap '' TERM HUP; sleep 301 & sleep 302")
+    job = shell_job("trap '' TERM HUP; sleep 301 & sleep 302")
     await provider.call("", job)
     await kill_wrapper_of(provider, job)
     assert (await provider.end_of(job)).state is JobState.FAILURE
@@ -279,13 +285,13 @@ async def test_a_running_job_needs_its_input_no_more_when_the_provider_starts_ag
     served = Served(tmp_path, Reports())
     (tmp_path / "drive" / "in.txt").write_text("given")
     given = {"type": "file", "path": "/data/in.txt"}
-    job = shell("while [ ! -e /work/go ]; do sleep 0.05; done", parameters={"input": given})
+    job = shell_job("while [ ! -e /work/go ]; do sleep 0.05; done", parameters={"input": given})
     async with serving(served):
         await served.call("", job)
         await eventually(lambda: served.still_runs(job))
     (tmp_path / "drive" / "in.txt").unlink()
     async with serving(served):
-        other = shell("true")
+        other = shell_job("true")
         await served.call("", other)
         await served.end_of(other)
         assert served.reports.ended(job["id"]) is None
@@ -306,7 +312,7 @@ async def test_a_job_that_starts_only_in_part_leaves_no_process(
             raise psij.SubmitException("Cannot allocate memory")
         return start(started, *arguments)
 
-    job = shell("echo ready; sleep 300", replicas=2)
+    job = shell_job("echo ready; sleep 300", replicas=2)
     monkeypatch.setattr(Replica, "start", start_but_one)
     await provider.call("", job)
     end = await provider.end_of(job)
@@ -324,7 +330,7 @@ async def test_a_replica_whose_wrapper_does_not_begin_is_started_again_a_few_tim
     monkeypatch.setattr(
         replica, "WRAPPER", f'case "$1" in *-{rank}) {tries};; esac\n{replica.WRAPPER}'
     )
-    job = shell("echo once", replicas=2)
+    job = shell_job("echo once", replicas=2)
     await provider.call("", job)
     end = await provider.end_of(job)
     if failures < START_ATTEMPTS:
@@ -346,7 +352,7 @@ async def test_replicas_that_end_before_rank_0_has_begun_leave_it_its_network(
         'mkdir "$control/started" || exit 0\n',
     )
     monkeypatch.setattr(replica, "WRAPPER", replica.WRAPPER.replace(begins, slow + begins + slow))
-    job = shell("echo once", replicas=3)
+    job = shell_job("echo once", replicas=3)
     await provider.call("", job)
     assert (
         await provider.end_of(job)
@@ -355,7 +361,7 @@ async def test_replicas_that_end_before_rank_0_has_begun_leave_it_its_network(
 
 
 async def test_more_replicas_than_one_machine_can_hold_are_refused(provider: Served) -> None:
-    answer = await provider.call("", shell("true", replicas=MAXIMUM_REPLICAS + 1))
+    answer = await provider.call("", shell_job("true", replicas=MAXIMUM_REPLICAS + 1))
     assert answer.status_code == 400
     assert answer.json()["why"] == "A job of cpu-1/cpu@local has 64 replicas at most."
 
@@ -364,7 +370,7 @@ async def test_a_repeat_is_the_same_job_also_when_it_would_be_refused_by_now(
     provider: Served,
 ) -> None:
     (provider.folder / "drive" / "in.txt").write_text("given")
-    job = shell(
+    job = shell_job(
         "echo begun; sleep 300", parameters={"input": {"type": "file", "path": "/data/in.txt"}}
     )
     await provider.call("", job)
@@ -385,7 +391,7 @@ async def test_products_and_utilization(provider: Served) -> None:
 
 
 async def test_follow_gives_what_was_written_and_what_comes(provider: Served) -> None:
-    job = shell("echo before; sleep 1; echo after; echo wrong >&2", replicas=2)
+    job = shell_job("echo before; sleep 1; echo after; echo wrong >&2", replicas=2)
     await provider.call("", job)
     await eventually(lambda: provider.output(job, "stdout-1.txt") == "before\n")
     url = f"{provider.url.replace('http', 'ws')}/ucloud/local/jobs/follow"

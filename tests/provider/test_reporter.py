@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.provider.provider_process import Reports, Served, serving, shell
+from tests.builders import shell_job
+from tests.provider.provider_process import Reports, Served, serving
 from tests.provider.test_charging import paid
 from tests.waiting import eventually
 from ucloud_orchestrator.models import JobState, JobUpdate
@@ -47,14 +48,14 @@ async def test_a_job_whose_charges_are_not_taken_holds_up_no_other(
 ) -> None:
     monkeypatch.setattr(reporter, "TIMEOUT", 1.0)
     reports = OneStuck(stuck)
-    served, job = Served(tmp_path, reports), paid(shell("true"))
+    served, job = Served(tmp_path, reports), paid(shell_job("true"))
     reports.stuck_job = job["id"]
     async with serving(served):
         await served.call("", job)
         # The fourth attempt in vain is followed by a pause of four seconds.
         await eventually(lambda: reports.attempts == 4)
         for _ in range(2):
-            other = paid(shell("true"))
+            other = paid(shell_job("true"))
             await served.call("", other)
             assert await eventually(lambda other=other: reports.ended(other["id"]), 3)
         assert reports.ended(job["id"]) is None
@@ -75,7 +76,7 @@ async def test_the_reports_of_a_job_keep_their_order_over_attempts_in_vain(tmp_p
             await super().update(job_id, updates)
 
     reports = Failing()
-    served, job = Served(tmp_path, reports), shell("sleep 300")
+    served, job = Served(tmp_path, reports), shell_job("sleep 300")
     async with serving(served):
         await served.call("", job)
         await eventually(lambda: served.still_runs(job))

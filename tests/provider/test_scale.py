@@ -8,7 +8,8 @@ import gc
 import psutil
 import pytest
 
-from tests.provider.provider_process import Served, shell
+from tests.builders import shell_job
+from tests.provider.provider_process import Served
 from tests.waiting import eventually
 from ucloud_orchestrator.models import JobState
 
@@ -22,7 +23,7 @@ async def live_through(provider: Served, count: int) -> None:
     """Start jobs all at once, see each of them end, and see that nothing of them runs or lies
     about.
     """
-    jobs = [shell("echo $UCLOUD_JOB_ID; sleep 3") for _ in range(count)]
+    jobs = [shell_job("echo $UCLOUD_JOB_ID; sleep 3") for _ in range(count)]
     answers = await asyncio.gather(*(provider.call("", job) for job in jobs))
     assert {answer.status_code for answer in answers} == {200}
     for job in jobs:

@@ -9,7 +9,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.provider.provider_process import Served, sandboxed, shell
+from tests.builders import shell_job
+from tests.provider.provider_process import Served, sandboxed
 from tests.provider.test_shells import opened, running, terminal
 from tests.waiting import eventually
 
@@ -52,7 +53,7 @@ def secret(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_no_process_that_a_job_sees_has_the_providers_environment(
     provider: Served, secret: None
 ) -> None:
-    job = shell(looking("once"))
+    job = shell_job(looking("once"))
     await provider.call("", job)
     await provider.end_of(job)
     said = provider.output(job, "stdout-0.txt")

@@ -19,14 +19,15 @@ from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from tests.provider.provider_process import Served, shell
+from tests.builders import shell_job
+from tests.provider.provider_process import Served
 from tests.waiting import eventually
 from ucloud_orchestrator.models.session import SessionType
 from ucloud_orchestrator.provider.auth.session_tokens import Session, SessionTokens
 
 
 async def running(provider: Served, script: str = "sleep 300", **changes: Any) -> dict[str, Any]:
-    job = shell(script, **changes)
+    job = shell_job(script, **changes)
     await provider.call("", job)
     await eventually(lambda: len(provider.processes_of(job)) > 1)
 
@@ -243,7 +244,9 @@ async def test_tokens_open_one_thing_once(provider: Served) -> None:
     assert await status(session["sessionIdentifier"]) == 101
     assert await status(session["sessionIdentifier"]) == 401
     assert (
-        await provider.call("interactiveSession", {"job": shell("true"), "sessionType": "SHELL"})
+        await provider.call(
+            "interactiveSession", {"job": shell_job("true"), "sessionType": "SHELL"}
+        )
     ).status_code == 404
 
 

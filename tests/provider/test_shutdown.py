@@ -8,7 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.provider.provider_process import Reports, Served, ServedApart, shell
+from tests.builders import shell_job
+from tests.provider.provider_process import Reports, Served, ServedApart
 from tests.waiting import eventually
 from ucloud_orchestrator.provider.__main__ import STOP_MARGIN, STOP_TIMEOUT
 from ucloud_orchestrator.provider.errors import TransientExecutorError
@@ -89,7 +90,7 @@ async def test_a_provider_ends_while_slurm_takes_a_job_for_ever(
         (commands / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(commands), prepend=":")
     apart = ServedApart(served)
-    await served.call("", shell("true"))
+    await served.call("", shell_job("true"))
     await eventually(lambda: asked.exists() and asked.read_text().endswith("\n"))
     assert await asyncio.to_thread(apart.terminate, STOP_TIMEOUT + STOP_MARGIN + 20) == 0
     psutil.Process(int(asked.read_text())).kill()

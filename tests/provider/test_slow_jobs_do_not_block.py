@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.provider.provider_process import Reports, Served, serving, shell
+from tests.builders import shell_job
+from tests.provider.provider_process import Reports, Served, serving
 from tests.waiting import eventually
 from ucloud_orchestrator.models import JobState
 from ucloud_orchestrator.provider.executors.local import LocalExecutor
@@ -52,7 +53,7 @@ def block() -> Iterator[Block]:
 async def test_a_job_with_many_files_holds_up_no_other(
     provider: Served, block: Block, monkeypatch: pytest.MonkeyPatch, module: ModuleType, step: str
 ) -> None:
-    job, other, third = shell("true"), shell("sleep 300"), shell("true")
+    job, other, third = shell_job("true"), shell_job("sleep 300"), shell_job("true")
     block.job_id = job["id"]
     monkeypatch.setattr(module, step, block.before(getattr(module, step)))
     await provider.call("", other)
@@ -72,7 +73,7 @@ async def test_a_job_with_many_files_holds_up_no_other(
 async def test_a_terminate_during_a_long_start_is_kept(
     provider: Served, block: Block, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = shell("sleep 300")
+    job = shell_job("sleep 300")
     block.job_id = job["id"]
     monkeypatch.setattr(bubblewrap, "prepare_work", block.before(bubblewrap.prepare_work))
     await provider.call("", job)
@@ -86,7 +87,7 @@ async def test_a_terminate_during_a_long_start_is_kept(
 async def test_a_provider_stops_while_files_are_deleted(
     tmp_path: Path, block: Block, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    served, job = Served(tmp_path, Reports()), shell("true")
+    served, job = Served(tmp_path, Reports()), shell_job("true")
     block.job_id = job["id"]
     with monkeypatch.context() as patch:
         patch.setattr(output_files, "delete", block.before(output_files.delete))
@@ -102,7 +103,7 @@ async def test_a_provider_stops_while_files_are_deleted(
 async def test_a_look_that_fails_again_and_again_is_told_once(
     provider: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    job, attempts = shell("true"), []
+    job, attempts = shell_job("true"), []
     standing = LocalExecutor.standing
 
     def failing(executor: LocalExecutor, asked: Any) -> Any:
@@ -126,7 +127,7 @@ async def test_jobs_run_where_what_others_left_cannot_be_deleted(
         raise OSError("Stale file handle")
 
     monkeypatch.setattr(Networks, "sweep", fail)
-    served, job = Served(tmp_path, Reports()), shell("true")
+    served, job = Served(tmp_path, Reports()), shell_job("true")
     async with serving(served):
         await served.call("", job)
         assert (await served.end_of(job)).state is JobState.SUCCESS

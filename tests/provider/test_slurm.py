@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.provider.provider_process import Served, shell
+from tests.builders import shell_job
+from tests.provider.provider_process import Served
 from tests.provider.slurm_provider import cluster, slurm
 from tests.provider.test_secrets import SECRET, looking, with_secret
 from tests.provider.test_shells import terminal
@@ -94,7 +95,7 @@ def names(cluster: Cluster, job: dict[str, Any]) -> list[str]:
 
 
 async def test_a_batch_job_ends_with_its_exit_code(slurm: Served) -> None:
-    job = shell("echo out; echo err >&2; echo kept > result.txt; exit 3")
+    job = shell_job("echo out; echo err >&2; echo kept > result.txt; exit 3")
     await slurm.call("", job)
     assert await ended(slurm, job) == (JobState.SUCCESS, "The job has finished with exit code 3.")
     assert (slurm.output(job, "stdout-0.txt"), slurm.output(job, "stderr-0.txt")) == (
@@ -109,7 +110,7 @@ async def test_a_batch_job_ends_with_its_exit_code(slurm: Served) -> None:
 
 
 async def test_three_replicas_on_three_nodes_meet_over_tcp(slurm: Served) -> None:
-    job = shell(f"echo $UCLOUD_RANK; python3 - <<'END'\n{MEETING}\nEND", replicas=3)
+    job = shell_job(f"echo $UCLOUD_RANK; python3 - <<'END'\n{MEETING}\nEND", replicas=3)
     await slurm.call("", job)
     state, text = await ended(slurm, job)
     assert (state, text) == (
@@ -121,7 +122,7 @@ async def test_three_replicas_on_three_nodes_meet_over_tcp(slurm: Served) -> Non
 
 
 async def test_a_replica_that_fails_ends_the_job_and_is_named(slurm: Served) -> None:
-    job = shell('[ "$(cat /etc/ucloud/rank.txt)" = 1 ] && exit 3; sleep 300', replicas=3)
+    job = shell_job('[ "$(cat /etc/ucloud/rank.txt)" = 1 ] && exit 3; sleep 300', replicas=3)
     await slurm.call("", job)
     state, text = await ended(slurm, job)
     assert state is JobState.SUCCESS
@@ -131,7 +132,7 @@ async def test_a_replica_that_fails_ends_the_job_and_is_named(slurm: Served) -> 
 
 
 async def test_ten_creates_start_it_once(slurm: Served, cluster: Cluster) -> None:
-    job = shell("echo once")
+    job = shell_job("echo once")
     await asyncio.gather(*(slurm.call("", job) for _ in range(10)))
     await ended(slurm, job)
     assert slurm.output(job, "stdout-0.txt") == "once\n"
@@ -139,7 +140,7 @@ async def test_ten_creates_start_it_once(slurm: Served, cluster: Cluster) -> Non
 
 
 async def test_a_cancel_leaves_no_process(slurm: Served) -> None:
-    job = shell("trap '' TERM; sleep 300 & sleep 300", replicas=2)
+    job = shell_job("trap '' TERM; sleep 300 & sleep 300", replicas=2)
     await running(slurm, job)
     await eventually(lambda: len(slurm.processes_of(job)) > 1)
     await slurm.call("terminate", job)
@@ -148,7 +149,7 @@ async def test_a_cancel_leaves_no_process(slurm: Served) -> None:
 
 
 async def test_a_program_is_asked_to_end_before_it_is_killed(slurm: Served) -> None:
-    job = shell("trap 'echo asked; exit 0' TERM; echo ready; while true; do sleep 0.1; done")
+    job = shell_job("trap 'echo asked; exit 0' TERM; echo ready; while true; do sleep 0.1; done")
     await running(slurm, job)
     await eventually(lambda: "ready" in slurm.output(job, "stdout-0.txt"))
     await slurm.call("terminate", job)
@@ -157,7 +158,7 @@ async def test_a_program_is_asked_to_end_before_it_is_killed(slurm: Served) -> N
 
 
 async def test_suspension_holds_the_program(slurm: Served, cluster: Cluster) -> None:
-    job = shell("i=0; while true; do i=$((i+1)); echo $i; sleep 0.05; done")
+    job = shell_job("i=0; while true; do i=$((i+1)); echo $i; sleep 0.05; done")
     await running(slurm, job)
     await eventually(lambda: len(slurm.output(job, "stdout-0.txt")) > 10)
     assert (await slurm.call("suspend", {"job": job})).status_code == 200
@@ -175,7 +176,7 @@ async def test_suspension_holds_the_program(slurm: Served, cluster: Cluster) -> 
 
 
 async def test_an_extension_is_an_extension_in_slurm(slurm: Served, cluster: Cluster) -> None:
-    job = shell("sleep 300")
+    job = shell_job("sleep 300")
     await running(slurm, job)
     for _ in range(2):
         answer = await slurm.call("extend", {"job": job, "requestedTime": {"hours": 2}})
@@ -187,7 +188,7 @@ async def test_an_extension_is_an_extension_in_slurm(slurm: Served, cluster: Clu
 
 
 async def test_a_job_that_waits_says_why_and_may_be_cancelled(slurm: Served) -> None:
-    first, second = shell("sleep 300", replicas=4), shell("echo never", replicas=4)
+    first, second = shell_job("sleep 300", replicas=4), shell_job("echo never", replicas=4)
     slurm_options = slurm.settings.executors[0].slurm
     slurm_options.cores = 8
     await running(slurm, first)
@@ -207,7 +208,7 @@ async def test_a_job_that_waits_says_why_and_may_be_cancelled(slurm: Served) -> 
 
 
 async def test_the_name_of_anothers_job_is_no_news_of_ours(slurm: Served, cluster: Cluster) -> None:
-    job, later = shell("sleep 300"), shell("true")
+    job, later = shell_job("sleep 300"), shell_job("true")
     await running(slurm, job)
     (number,) = cluster.run("squeue", f"--name=ucloud-{job['id']}", "-h", "-o", "%i").split()
     lies = f"x\n{number}|COMPLETED|main|1|0|ucloud-{job['id']}|None|\nbroken"
@@ -232,7 +233,7 @@ async def test_the_name_of_anothers_job_is_no_news_of_ours(slurm: Served, cluste
 async def test_a_cancel_by_an_administrator_is_said_to_be_one(
     slurm: Served, cluster: Cluster
 ) -> None:
-    job = shell("sleep 300")
+    job = shell_job("sleep 300")
     await running(slurm, job)
     cluster.run("scancel", f"--name=ucloud-{job['id']}")
     state, text = await ended(slurm, job)
@@ -243,7 +244,7 @@ async def test_a_cancel_by_an_administrator_is_said_to_be_one(
 async def test_a_job_for_a_controller_that_is_down_waits_for_it(
     slurm: Served, cluster: Cluster
 ) -> None:
-    job = shell("echo once")
+    job = shell_job("echo once")
     cluster.stop_controller()
     assert (await slurm.call("", job)).status_code == 200
     cluster.start_controller()
@@ -252,7 +253,7 @@ async def test_a_job_for_a_controller_that_is_down_waits_for_it(
 
 
 async def test_a_command_enters_a_replica_on_its_node(slurm: Served, cluster: Cluster) -> None:
-    job = shell("sleep 300", replicas=2)
+    job = shell_job("sleep 300", replicas=2)
     await running(slurm, job)
     await eventually(lambda: len(slurm.processes_of(job)) > 1)
     runner = Runner(slurm.settings, JobDatabase(slurm.folder / "unused.sqlite"))
@@ -297,7 +298,8 @@ async def test_links_that_come_while_a_job_waits_are_not_followed(
         folder.mkdir()
     slurm.settings.executors[0].slurm.cores = 8
     first, second, third = (
-        shell(script, replicas=4) for script in ("sleep 300", "echo harm > in/file", "echo harm")
+        shell_job(script, replicas=4)
+        for script in ("sleep 300", "echo harm > in/file", "echo harm")
     )
     second["specification"]["resources"] = [{"type": "file", "path": "/data/in"}]
     await running(slurm, first)
@@ -337,7 +339,7 @@ def test_what_is_outside_of_its_sandbox_yet_is_not_entered(tmp_path: Path) -> No
 
 
 async def test_a_terminal_on_a_node(slurm: Served, cluster: Cluster) -> None:
-    job = shell("sleep 300", replicas=2)
+    job = shell_job("sleep 300", replicas=2)
     await running(slurm, job)
     async with terminal((await session_in(slurm, job, 1))["url"], 100, 30) as screen:
         await screen.type("echo rank-$(cat /etc/ucloud/rank.txt)-$UCLOUD_RANK in $PWD; stty size\n")
@@ -364,7 +366,7 @@ async def test_nothing_of_a_job_has_the_providers_environment(
     slurm: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TEMPORAL_API_KEY", SECRET)
-    job = shell(looking() + "; sleep 300")
+    job = shell_job(looking() + "; sleep 300")
     await running(slurm, job)
     await eventually(lambda: "looks" in slurm.output(job, "stdout-0.txt"))
     for _ in range(3):

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.builders import shell_job
 from tests.provider.provider_process import (
     Reports,
     Served,
     ServedApart,
     kill_wrapper_of,
     serving,
-    shell,
 )
 from tests.provider.slurm_provider import cluster, slurm, slurm_served
 from tests.provider.test_charging import paid
@@ -40,7 +40,10 @@ def _whole(cluster: Cluster) -> Iterator[None]:
 async def test_a_provider_killed_under_a_running_job_finds_it_again(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    served, job = slurm_served(tmp_path, Reports()), shell("echo begun; sleep 6; echo done; exit 7")
+    served, job = (
+        slurm_served(tmp_path, Reports()),
+        shell_job("echo begun; sleep 6; echo done; exit 7"),
+    )
     apart = ServedApart(served)
     await served.call("", job)
     await eventually(lambda: len(served.processes_of(job)) > 1, 40)
@@ -58,7 +61,7 @@ async def test_a_running_job_needs_its_input_no_more(cluster: Cluster, tmp_path:
     served = slurm_served(tmp_path, Reports())
     (tmp_path / "drive" / "in.txt").write_text("given")
     given = {"type": "file", "path": "/data/in.txt"}
-    job = shell(
+    job = shell_job(
         "echo begun; while [ ! -e /work/go ]; do sleep 0.1; done; exit 7",
         parameters={"input": given},
     )
@@ -79,7 +82,7 @@ async def test_a_running_job_needs_its_input_no_more(cluster: Cluster, tmp_path:
 async def test_a_job_that_ended_while_the_provider_was_dead_is_told(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    served, job = slurm_served(tmp_path, Reports()), shell("sleep 2; exit 7")
+    served, job = slurm_served(tmp_path, Reports()), shell_job("sleep 2; exit 7")
     apart = ServedApart(served)
     await served.call("", job)
     await eventually(lambda: len(served.processes_of(job)) > 1, 40)
@@ -94,7 +97,7 @@ async def test_a_job_that_ended_while_the_provider_was_dead_is_told(
 
 
 async def test_a_provider_killed_at_once_submits_once(cluster: Cluster, tmp_path: Path) -> None:
-    served, job = slurm_served(tmp_path, Reports()), shell("echo once; sleep 1", replicas=4)
+    served, job = slurm_served(tmp_path, Reports()), shell_job("echo once; sleep 1", replicas=4)
     apart = ServedApart(served)
     await served.call("", job)
     await eventually(
@@ -113,7 +116,7 @@ async def test_a_provider_killed_at_once_submits_once(cluster: Cluster, tmp_path
 async def test_a_provider_killed_while_its_job_waits_finds_it_in_the_queue(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    served, job = slurm_served(tmp_path, Reports()), shell("echo once")
+    served, job = slurm_served(tmp_path, Reports()), shell_job("echo once")
     for node in NODES:
         cluster.run("scontrol", "update", f"NodeName={node}", "State=DRAIN", "Reason=test")
     apart = ServedApart(served)
@@ -133,12 +136,12 @@ async def test_a_provider_killed_while_its_job_waits_finds_it_in_the_queue(
 async def test_a_peer_that_ended_before_the_job_could_start_is_named(
     slurm: Served, cluster: Cluster
 ) -> None:
-    database = shell("sleep 300")
+    database = shell_job("sleep 300")
     await running(slurm, database)
     for node in NODES:
         cluster.run("scontrol", "update", f"NodeName={node}", "State=DRAIN", "Reason=test")
     peer = {"type": "peer", "hostname": "database", "jobId": database["id"]}
-    web = shell("echo never", resources=[peer])
+    web = shell_job("echo never", resources=[peer])
     await slurm.call("", web)
     await eventually(lambda: names(cluster, web), 40)
     await slurm.call("terminate", database)
@@ -154,7 +157,7 @@ async def test_a_peer_that_ended_before_the_job_could_start_is_named(
 
 
 async def test_a_node_that_fails_is_named_as_the_reason(slurm: Served, cluster: Cluster) -> None:
-    job = shell("sleep 300", replicas=4)
+    job = shell_job("sleep 300", replicas=4)
     await running(slurm, job)
     cluster.kill("n2")
     state, text = await ended(slurm, job)
@@ -171,7 +174,7 @@ def begin_an_hour_earlier(database: Path) -> None:
 async def test_a_requeued_job_waits_and_runs_again(cluster: Cluster, tmp_path: Path) -> None:
     served = slurm_served(tmp_path, Reports())
     served.settings.executors[0].slurm.requeue = True
-    job = shell(
+    job = shell_job(
         "echo begun >> /work/begun; if [ $(wc -l < /work/begun) -gt 1 ]; then exit 4; fi; sleep 300"
     )
     job = paid(job, unitOfPrice="CREDITS_PER_MINUTE")
@@ -194,7 +197,7 @@ async def test_a_requeued_job_waits_and_runs_again(cluster: Cluster, tmp_path: P
 
 
 async def test_a_program_does_not_outlive_its_wrapper(slurm: Served) -> None:
-    job = shell("trap '' TERM HUP; (sleep 301 &); sleep 302")
+    job = shell_job("trap '' TERM HUP; (sleep 301 &); sleep 302")
     await running(slurm, job)
     await kill_wrapper_of(slurm, job)
     assert (await ended(slurm, job))[0] is JobState.FAILURE
@@ -204,7 +207,7 @@ async def test_a_program_does_not_outlive_its_wrapper(slurm: Served) -> None:
 async def test_a_controller_killed_and_started_again_changes_nothing(
     slurm: Served, cluster: Cluster
 ) -> None:
-    job = shell("echo begun; sleep 8; exit 5")
+    job = shell_job("echo begun; sleep 8; exit 5")
     await running(slurm, job)
     cluster.kill("slurmctld")
     await eventually(lambda: not slurm.processes_of(job), 60)

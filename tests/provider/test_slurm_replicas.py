@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.provider.provider_process import shell
+from tests.builders import shell_job
 from ucloud_orchestrator.models.job import Job
 from ucloud_orchestrator.provider.executors.replica import Phase
 from ucloud_orchestrator.provider.executors.slurm.commands import SlurmJob
@@ -18,7 +18,7 @@ from ucloud_orchestrator.provider.settings import SlurmOptions
 
 @pytest.fixture
 def job() -> Job:
-    return Job.model_validate(shell("sleep 300"))
+    return Job.model_validate(shell_job("sleep 300"))
 
 
 @pytest.fixture

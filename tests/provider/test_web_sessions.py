@@ -14,7 +14,8 @@ import pytest
 from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from tests.provider.provider_process import Served, shell
+from tests.builders import shell_job
+from tests.provider.provider_process import Served
 from tests.provider.web_jobs import (
     Browser,
     opened,
@@ -289,7 +290,7 @@ async def test_an_answer_that_breaks_off_is_not_taken_for_a_whole(
 async def test_an_application_that_does_not_listen_yet_is_waited_for(
     provider: Served, browser: Browser
 ) -> None:
-    job = shell("while ! test -e go; do sleep 0.1; done; exec sleep 300")
+    job = shell_job("while ! test -e go; do sleep 0.1; done; exec sleep 300")
     job["status"]["resolvedApplication"]["application"]["web"] = {"port": 8731}
     await start(provider, job)
     address = (await opened(provider, job, "WEB"))["redirectClientTo"]
@@ -327,7 +328,7 @@ async def test_a_session_ends_with_its_job(provider: Served, browser: Browser) -
 
 
 async def test_an_application_without_web_pages_has_no_web_session(provider: Served) -> None:
-    job = shell("exec sleep 300")
+    job = shell_job("exec sleep 300")
     await start(provider, job)
     for kind in ("WEB", "VNC"):
         answer = await provider.call(

@@ -17,7 +17,8 @@ from typing import Any
 
 import httpx
 
-from tests.provider.provider_process import Reports, Served, serving, shell
+from tests.builders import shell_job
+from tests.provider.provider_process import Reports, Served, serving
 from tests.waiting import eventually
 from ucloud_orchestrator.models.session import (
     OPEN_SESSION,
@@ -80,7 +81,7 @@ def python_job(command: str, replicas: int = 1, **application: Any) -> dict[str,
         f"export PYTHON={PYTHON} PYTHONPATH=/work/{PACKAGES.name} PYTHONDONTWRITEBYTECODE=1; "
         f"{command}"
     )
-    job = shell(script, replicas, parameters=files)
+    job = shell_job(script, replicas, parameters=files)
     job["status"]["resolvedApplication"]["application"] |= application
     return job
 
