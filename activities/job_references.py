@@ -11,10 +11,10 @@ from temporalio.service import RPCError, RPCStatusCode
 from ucloud_orchestrator.catalog import Catalog
 from ucloud_orchestrator.models.claims import fields_and_values
 from ucloud_orchestrator.models.job import Job, JobOwner, JobSpecification
-from ucloud_orchestrator.models.parameter_values import PeerValue
-from ucloud_orchestrator.models.paths import OutsideDrive, resolve_inside, split
+from ucloud_orchestrator.models.parameter_values import PeerValue, split_path
 from ucloud_orchestrator.models.resource_verification import FileKind, JobReferences
 from ucloud_orchestrator.models.workspace import Drive
+from ucloud_orchestrator.process.paths import OutsideDrive, resolve_inside
 from ucloud_orchestrator.temporal.names import QUERY_JOB
 
 FindPeer = Callable[[str], Awaitable[Job | None]]
@@ -49,7 +49,7 @@ def catalog_references(
         links=catalog.links,
         addresses=catalog.addresses,
         peers=peers or {},
-        kind_of=_kind_of,
+        file_kind=_file_kind,
     )
 
 
@@ -68,11 +68,11 @@ async def find_live_job(client: Client, job_id: str) -> Job | None:
         raise
 
 
-def _kind_of(drive: Drive, path: str) -> FileKind:
+def _file_kind(drive: Drive, path: str) -> FileKind:
     if drive.folder is None or not drive.folder.is_dir():
         return FileKind.UNKNOWN
     try:
-        found = resolve_inside(drive.folder, split(path)[1])
+        found = resolve_inside(drive.folder, split_path(path)[1])
     except (FileNotFoundError, OutsideDrive):
         return FileKind.MISSING
     return FileKind.DIRECTORY if found.is_dir() else FileKind.FILE

@@ -16,7 +16,7 @@ from client.errors import (
     map_errors,
 )
 from client.sources import ArchivedJobs, JobFilter, LiveJobs, with_updates
-from ucloud_orchestrator.models.access import for_reader
+from ucloud_orchestrator.models.access import restrict_to_reader
 from ucloud_orchestrator.models.errors import ErrorCode
 from ucloud_orchestrator.models.job import Job, JobOwner, Permission
 
@@ -78,7 +78,7 @@ class JobReader:
         username = self._connection.actor.username
         is_own = job.owner == JobOwner(created_by=username)
         memberships = [] if is_own else await self._connection.memberships()
-        job = for_reader(job, username, memberships)
+        job = restrict_to_reader(job, username, memberships)
         if not _has(job, Permission.READ):
             raise JobNotFound(job.id)
         return job

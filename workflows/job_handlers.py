@@ -46,7 +46,7 @@ with workflow.unsafe.imports_passed_through():
         UpdateMessage,
     )
     from ucloud_orchestrator.models.session import OPEN_SESSION, OpenSessionRequest
-    from ucloud_orchestrator.models.update_paging import ANSWERED_UPDATE_BYTES, page_of
+    from ucloud_orchestrator.models.update_paging import PAGE_BYTES, page_of
     from ucloud_orchestrator.temporal.names import provider_task_queue
 
 
@@ -124,7 +124,7 @@ class JobHandlers(WorkflowState):
 
         These come from the `position` of the first among all updates that the job ever got.
         """
-        if position <= 0 and self._json_bytes <= ANSWERED_UPDATE_BYTES:
+        if position <= 0 and self._json_bytes <= PAGE_BYTES:
             return self._job.to_wire()
         return page_of(
             self._job, position, [json_size(update) for update in self._job.updates]

@@ -1,4 +1,4 @@
-"""From invocation and parameters to arguments: a table of cases."""
+"""Build arguments from invocation and parameters: a table of cases."""
 
 from __future__ import annotations
 
@@ -218,13 +218,15 @@ CASES: list[tuple[list[Any], dict[str, Any], list[str]]] = [
 
 
 @pytest.mark.parametrize(("invocation", "given", "expected"), CASES, ids=range(len(CASES)))
-def test_arguments(invocation: list[Any], given: dict[str, Any], expected: list[str]) -> None:
+def test_arguments_of_an_invocation(
+    invocation: list[Any], given: dict[str, Any], expected: list[str]
+) -> None:
     assert len(CASES) >= 60
     assert build_command_line(application(invocation), values(given), LICENSES) == expected
 
 
 @pytest.mark.parametrize(("invocation", "given", "expected"), CASES, ids=range(len(CASES)))
-def test_nothing_is_interpreted_on_the_way_to_a_process(
+def test_arguments_reach_a_process_unchanged(
     invocation: list[Any], given: dict[str, Any], expected: list[str]
 ) -> None:
     arguments = build_command_line(application(invocation), values(given), LICENSES)
@@ -233,7 +235,7 @@ def test_nothing_is_interpreted_on_the_way_to_a_process(
     assert received == (expected or [""])  # printf itself prints its format once without arguments
 
 
-def test_environment() -> None:
+def test_environment_variables_join_their_arguments() -> None:
     app = application(
         ["x"],
         {

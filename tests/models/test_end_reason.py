@@ -1,4 +1,4 @@
-"""Why a job ended, for figures."""
+"""The reason for the end of a job, as a label for metrics."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ POOR_CANCELING = JobUpdate(
         (JobState.SUCCESS, [POOR_CANCELING], "no_credits"),
     ],
 )
-def test_the_reason_of_an_end(state: JobState, updates: list[JobUpdate], reason: str) -> None:
+def test_end_reason_by_state_and_updates(
+    state: JobState, updates: list[JobUpdate], reason: str
+) -> None:
     end = JobUpdate(timestamp=3, state=state, status="The job has finished.")
     job = Job.model_validate(
         {

@@ -1,4 +1,4 @@
-"""Each rule about what a job may use has a job that breaks only it."""
+"""Access of a job to its resources: for each rule a job that breaks only this rule."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ucloud_orchestrator.models import (
     JobState,
     JobStatus,
 )
-from ucloud_orchestrator.models.access import for_reader, job_permissions
+from ucloud_orchestrator.models.access import job_permissions, restrict_to_reader
 from ucloud_orchestrator.models.job import Permission, ResourceAclEntry, UserEntity
 from ucloud_orchestrator.models.resource_verification import (
     FileKind,
@@ -94,43 +94,45 @@ def live_job(owner: JobOwner, state: JobState, *for_alice: Permission) -> Job:
     )
 
 
-def surroundings(memberships: list[Membership] | None = None) -> JobReferences:
-    drives = [
-        Drive.model_validate({"id": "mine"} | OF_ALICE),
-        Drive.model_validate(
-            {"id": "shared", "provider": "local", "owner": {"user": "bob"}}
-            | {"acl": [{"entity": {"type": "user", "username": "alice"}, "permissions": ["READ"]}]}
-        ),
-        Drive.model_validate({"id": "bobs", "provider": "local", "owner": {"user": "bob"}}),
-        Drive.model_validate({"id": "far", "provider": "other", "owner": {"user": "alice"}}),
-        Drive.model_validate({"id": "ocean", "acl": [GROUP_MAY_READ]} | OF_OCEAN),
-    ]
-    links = [
-        PublicLink.model_validate({"id": "link", "domain": "a.example"} | OF_ALICE),
-        PublicLink.model_validate({"id": "ocean-link", "domain": "o.example"} | OF_OCEAN),
-        PublicLink.model_validate(
-            {"id": "far-link", "domain": "f.example"} | OF_ALICE | {"provider": "other"}
-        ),
-    ]
-    addresses = [
-        PublicIp.model_validate({"id": "ip", "address": "192.0.2.1"} | OF_ALICE),
-        PublicIp.model_validate(
-            {"id": "far-ip", "address": "192.0.2.2"} | OF_ALICE | {"provider": "other"}
-        ),
-    ]
-    licenses = [
-        License.model_validate({"id": "license", "address": "l", "port": 1} | OF_ALICE),
-        License.model_validate(
-            {"id": "far-license", "address": "l", "port": 1} | OF_ALICE | {"provider": "other"}
-        ),
-        License.model_validate({"id": "ocean-license", "address": "l", "port": 1} | OF_OCEAN),
-    ]
+DRIVES = [
+    Drive.model_validate({"id": "mine"} | OF_ALICE),
+    Drive.model_validate(
+        {"id": "shared", "provider": "local", "owner": {"user": "bob"}}
+        | {"acl": [{"entity": {"type": "user", "username": "alice"}, "permissions": ["READ"]}]}
+    ),
+    Drive.model_validate({"id": "bobs", "provider": "local", "owner": {"user": "bob"}}),
+    Drive.model_validate({"id": "far", "provider": "other", "owner": {"user": "alice"}}),
+    Drive.model_validate({"id": "ocean", "acl": [GROUP_MAY_READ]} | OF_OCEAN),
+]
+LINKS = [
+    PublicLink.model_validate({"id": "link", "domain": "a.example"} | OF_ALICE),
+    PublicLink.model_validate({"id": "ocean-link", "domain": "o.example"} | OF_OCEAN),
+    PublicLink.model_validate(
+        {"id": "far-link", "domain": "f.example"} | OF_ALICE | {"provider": "other"}
+    ),
+]
+ADDRESSES = [
+    PublicIp.model_validate({"id": "ip", "address": "192.0.2.1"} | OF_ALICE),
+    PublicIp.model_validate(
+        {"id": "far-ip", "address": "192.0.2.2"} | OF_ALICE | {"provider": "other"}
+    ),
+]
+LICENSES = [
+    License.model_validate({"id": "license", "address": "l", "port": 1} | OF_ALICE),
+    License.model_validate(
+        {"id": "far-license", "address": "l", "port": 1} | OF_ALICE | {"provider": "other"}
+    ),
+    License.model_validate({"id": "ocean-license", "address": "l", "port": 1} | OF_OCEAN),
+]
+
+
+def references(memberships: list[Membership] | None = None) -> JobReferences:
     return JobReferences(
         memberships=memberships or [],
-        drives={drive.id: drive for drive in drives},
-        links={link.id: link for link in links},
-        addresses={address.id: address for address in addresses},
-        licenses={license_.id: license_ for license_ in licenses},
+        drives={drive.id: drive for drive in DRIVES},
+        links={link.id: link for link in LINKS},
+        addresses={address.id: address for address in ADDRESSES},
+        licenses={license_.id: license_ for license_ in LICENSES},
         peers={
             "running": live_job(ALICE, JobState.RUNNING),
             "queued": live_job(ALICE, JobState.IN_QUEUE),
@@ -143,7 +145,7 @@ def surroundings(memberships: list[Membership] | None = None) -> JobReferences:
                 JobOwner(created_by="carol", project="ocean"), JobState.RUNNING, Permission.READ
             ),
         },
-        kind_of=lambda drive, path: (
+        file_kind=lambda drive, path: (
             FileKind.UNKNOWN
             if drive.id == "ocean"
             else FILES.get(path.rstrip("/"), FileKind.MISSING)
@@ -159,7 +161,7 @@ def peer(job_id: str) -> dict[str, Any]:
     return {"type": "peer", "hostname": "database", "jobId": job_id}
 
 
-def test_a_job_that_keeps_every_rule() -> None:
+def test_a_valid_job_has_no_findings() -> None:
     job = specification(
         [
             {"type": "ingress", "id": "link"},
@@ -171,7 +173,7 @@ def test_a_job_that_keeps_every_rule() -> None:
         folder=file("/mine/folder/"),
         license={"type": "license_server", "id": "license"},
     )
-    assert verify_resources(ALICE, job, application(), surroundings()) == []
+    assert verify_resources(ALICE, job, application(), references()) == []
 
 
 CANNOT = "You cannot use the {}: it does not exist, or not for user alice."
@@ -257,27 +259,27 @@ BROKEN: list[tuple[JobSpecification, str, str]] = [
 @pytest.mark.parametrize(
     ("job", "field", "sentence"), BROKEN, ids=[sentence for _, _, sentence in BROKEN]
 )
-def test_a_job_that_breaks_one_rule(job: JobSpecification, field: str, sentence: str) -> None:
-    found = verify_resources(ALICE, job, application(), surroundings())
-    assert [(finding.field, finding.message) for finding in found] == [(field, sentence)]
+def test_each_broken_rule_has_one_finding(job: JobSpecification, field: str, sentence: str) -> None:
+    findings = verify_resources(ALICE, job, application(), references())
+    assert [(finding.field, finding.message) for finding in findings] == [(field, sentence)]
 
 
 @pytest.mark.parametrize(
     ("resource", "word"),
     [({"type": "ingress", "id": "link"}, "public links"), ({"type": "network", "id": "ip"}, "IP")],
 )
-def test_links_and_addresses_only_where_the_application_takes_them(
+def test_links_and_addresses_need_an_application_that_allows_them(
     resource: dict[str, Any], word: str
 ) -> None:
     plain = application(allowPublicLink=False, allowPublicIp=False)
-    found = verify_resources(ALICE, specification([resource]), plain, surroundings())
-    assert len(found) == 1
-    assert word in found[0].message
+    findings = verify_resources(ALICE, specification([resource]), plain, references())
+    assert len(findings) == 1
+    assert word in findings[0].message
 
 
-def test_a_stranger_has_no_jobs_in_a_project() -> None:
-    found = verify_resources(IN_OCEAN, specification(), application(), surroundings())
-    assert [(finding.code, finding.field) for finding in found] == [
+def test_only_members_start_jobs_in_a_project() -> None:
+    findings = verify_resources(IN_OCEAN, specification(), application(), references())
+    assert [(finding.code, finding.field) for finding in findings] == [
         (ErrorCode.FORBIDDEN, "project")
     ]
 
@@ -291,51 +293,51 @@ def test_a_stranger_has_no_jobs_in_a_project() -> None:
         ("USER", ["readers"], False, True),
     ],
 )
-def test_what_a_project_has_is_for_its_admins_and_by_its_lists(
+def test_project_resources_need_an_admin_or_an_entry(
     role: str, groups: list[str], may_use_link: bool, may_read: bool
 ) -> None:
-    around = surroundings(
+    member = references(
         [Membership.model_validate({"project": "ocean", "role": role, "groups": groups})]
     )
     link = specification([{"type": "ingress", "id": "ocean-link"}])
-    assert (verify_resources(IN_OCEAN, link, application(), around) == []) == may_use_link
+    assert (verify_resources(IN_OCEAN, link, application(), member) == []) == may_use_link
     reading = specification(file=file("/ocean/file"))
-    assert (verify_resources(IN_OCEAN, reading, application(), around) == []) == may_read
+    assert (verify_resources(IN_OCEAN, reading, application(), member) == []) == may_read
 
 
 def test_a_personal_link_is_not_for_a_project() -> None:
-    around = surroundings([Membership.model_validate({"project": "ocean", "role": "PI"})])
+    member = references([Membership.model_validate({"project": "ocean", "role": "PI"})])
     link = specification([{"type": "ingress", "id": "link"}])
-    assert len(verify_resources(IN_OCEAN, link, application(), around)) == 1
+    assert len(verify_resources(IN_OCEAN, link, application(), member)) == 1
 
 
-def test_files_are_read_only_where_their_owner_may_not_write() -> None:
+def test_files_without_write_permission_are_read_only() -> None:
     job = specification([file("/shared/file")], file=file("/mine/file"))
-    forced = with_forced_read_only(ALICE, job, surroundings()).to_wire()
+    forced = with_forced_read_only(ALICE, job, references()).to_wire()
     assert forced["resources"][0]["readOnly"] is True
     assert forced["parameters"]["file"]["readOnly"] is False
 
 
-def test_a_job_that_had_a_file_for_writing_must_be_able_to_write() -> None:
+def test_a_job_with_a_writable_file_needs_write_permission() -> None:
     written, read = (
         specification([file("/shared/file")]),
         specification([file("/shared/file", readOnly=True)]),
     )
-    assert verify_resources(ALICE, written, application(), surroundings()) == []
-    assert [one.message for one in lost_access_findings(ALICE, written, surroundings())] == [
+    assert verify_resources(ALICE, written, application(), references()) == []
+    assert [finding.message for finding in lost_access_findings(ALICE, written, references())] == [
         CANNOT.format("file /shared/file")
     ]
-    assert lost_access_findings(ALICE, read, surroundings()) == []
+    assert lost_access_findings(ALICE, read, references()) == []
 
 
 @pytest.mark.parametrize(
     ("job_id", "may_connect"), [("carols", False), ("shown", False), ("shared", True)]
 )
-def test_a_peer_is_a_job_that_one_may_change(job_id: str, may_connect: bool) -> None:
-    member = surroundings([Membership.model_validate({"project": "ocean", "role": "USER"})])
-    found = verify_resources(IN_OCEAN, specification([peer(job_id)]), application(), member)
-    assert (found == []) == may_connect
-    administrator = surroundings([Membership.model_validate({"project": "ocean", "role": "ADMIN"})])
+def test_a_peer_needs_edit_permission(job_id: str, may_connect: bool) -> None:
+    member = references([Membership.model_validate({"project": "ocean", "role": "USER"})])
+    findings = verify_resources(IN_OCEAN, specification([peer(job_id)]), application(), member)
+    assert (findings == []) == may_connect
+    administrator = references([Membership.model_validate({"project": "ocean", "role": "ADMIN"})])
     assert (
         verify_resources(IN_OCEAN, specification([peer(job_id)]), application(), administrator)
         == []
@@ -373,7 +375,7 @@ BOB_MAY_EDIT = {"entity": {"type": "user", "username": "bob"}, "permissions": ["
         ("dave", [], job_of(IN_OCEAN, [GROUP_MAY_READ]), ""),
     ],
 )
-def test_who_may_do_what_with_a_job(
+def test_job_permissions(
     username: str, memberships: list[Membership], job: Job, expected: str
 ) -> None:
     assert job_permissions(username, memberships, job) == {
@@ -381,12 +383,12 @@ def test_who_may_do_what_with_a_job(
     }
 
 
-def test_only_an_admin_reads_the_access_list() -> None:
+def test_only_an_admin_gets_the_access_list() -> None:
     job = job_of(ALICE, [BOB_MAY_EDIT])
-    seen = for_reader(job, "bob", []).to_wire()
-    assert seen["permissions"] == {"myself": ["READ", "EDIT"], "others": []}
-    assert "acl" not in seen
-    assert len(for_reader(job, "alice", []).to_wire()["permissions"]["others"]) == 1
+    restricted = restrict_to_reader(job, "bob", []).to_wire()
+    assert restricted["permissions"] == {"myself": ["READ", "EDIT"], "others": []}
+    assert "acl" not in restricted
+    assert len(restrict_to_reader(job, "alice", []).to_wire()["permissions"]["others"]) == 1
 
 
 @pytest.mark.parametrize(
@@ -397,6 +399,6 @@ def test_only_an_admin_reads_the_access_list() -> None:
         ({"groups": {"g": ["stranger"]}}, "stranger"),
     ],
 )
-def test_a_project_is_sound(change: dict[str, Any], word: str) -> None:
+def test_an_invalid_project_is_rejected(change: dict[str, Any], word: str) -> None:
     with pytest.raises(ValueError, match=word):
         Project.model_validate({"id": "p", "members": [{"username": "a", "role": "PI"}]} | change)

@@ -1,6 +1,4 @@
-"""Each rule of verification is broken alone, and one job that breaks many gets a sentence for
-each.
-"""
+"""Verification of specifications: each rule is broken alone, and several at once."""
 
 from __future__ import annotations
 
@@ -69,7 +67,7 @@ def fields(
     return [finding.field for finding in findings]
 
 
-def test_a_good_job_has_no_findings() -> None:
+def test_a_valid_job_has_no_findings() -> None:
     assert fields() == []
 
 
@@ -87,7 +85,7 @@ def test_a_good_job_has_no_findings() -> None:
         ("input", {"type": "text", "value": "/home/x"}),
     ],
 )
-def test_a_bad_parameter_is_named(name: str, value: dict[str, Any]) -> None:
+def test_an_invalid_parameter_has_a_finding(name: str, value: dict[str, Any]) -> None:
     assert fields(parameters={name: value}) == [f"parameters.{name}"]
 
 
@@ -96,7 +94,7 @@ def test_an_option_may_be_given_by_value_or_name(choice: str) -> None:
     assert fields(parameters={"choice": {"type": "text", "value": choice}}) == []
 
 
-def test_a_missing_parameter_is_named() -> None:
+def test_a_missing_parameter_has_a_finding() -> None:
     specification = JobSpecification.model_validate(GOOD | {"parameters": {}})
     findings = verify(
         specification, Application.model_validate(APPLICATION), TOOL, PRODUCT, SUPPORT
@@ -109,7 +107,7 @@ def test_replicas_need_a_multi_node_application() -> None:
     assert fields(APPLICATION | {"allowMultiNode": True}, replicas=2) == []
 
 
-def test_extra_mounts_need_the_applications_consent() -> None:
+def test_extra_mounts_need_an_application_that_allows_them() -> None:
     mount = [{"type": "file", "path": "/home/data"}]
     assert fields(resources=mount) == ["resources"]
     assert fields(APPLICATION | {"allowAdditionalMounts": True}, resources=mount) == []
@@ -118,13 +116,13 @@ def test_extra_mounts_need_the_applications_consent() -> None:
     )
 
 
-def test_extra_peers_need_the_applications_consent() -> None:
+def test_extra_peers_need_an_application_that_allows_them() -> None:
     peer = [{"type": "peer", "hostname": "db", "jobId": "1"}]
     assert fields(resources=peer) == []
     assert fields(APPLICATION | {"allowAdditionalPeers": False}, resources=peer) == ["resources"]
 
 
-def test_peers_need_a_product_that_connects_jobs() -> None:
+def test_peers_need_a_product_that_supports_them() -> None:
     peer = {"type": "peer", "hostname": "db", "jobId": "1"}
     without = ComputeSupport.model_validate({"native": {"enabled": True}})
     assert fields(support=without) == []
@@ -135,12 +133,12 @@ def test_peers_need_a_product_that_connects_jobs() -> None:
     assert fields(application, without, parameters={"database": peer}) == ["product"]
 
 
-def test_peers_need_their_own_host_names() -> None:
+def test_host_names_of_peers_are_unique() -> None:
     peers = [{"type": "peer", "hostname": "db", "jobId": job_id} for job_id in "12"]
     assert fields(resources=peers) == ["resources"]
 
 
-def test_files_need_their_own_names() -> None:
+def test_names_of_files_are_unique() -> None:
     application = APPLICATION | {"allowAdditionalMounts": True}
     parameter = {"input": {"type": "file", "path": "/home/a/data"}}
     assert fields(
@@ -148,7 +146,7 @@ def test_files_need_their_own_names() -> None:
     ) == ["resources"]
 
 
-def test_a_plain_value_is_no_resource() -> None:
+def test_a_plain_value_is_not_a_resource() -> None:
     assert fields(resources=[{"type": "text", "value": "x"}]) == ["resources[0]"]
 
 
@@ -163,7 +161,7 @@ def test_the_product_must_run_the_tool() -> None:
     ]
 
 
-def test_what_is_not_in_the_catalog() -> None:
+def test_unknown_catalog_entries_have_findings() -> None:
     specification = JobSpecification.model_validate(GOOD)
     assert [finding.field for finding in verify(specification, None, None, None, None)] == [
         "application",
@@ -171,7 +169,7 @@ def test_what_is_not_in_the_catalog() -> None:
     ]
 
 
-def test_many_mistakes_are_told_at_once() -> None:
+def test_all_mistakes_are_found_at_once() -> None:
     found = fields(
         support=ComputeSupport(),
         replicas=3,

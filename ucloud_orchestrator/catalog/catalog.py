@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import Field
 
 from ucloud_orchestrator.models.application import Application, Tool
-from ucloud_orchestrator.models.base import ApiModel, on_one_line
+from ucloud_orchestrator.models.base import ApiModel, escape_unprintable
 from ucloud_orchestrator.models.errors import MAXIMUM_SENTENCE
 from ucloud_orchestrator.models.job import NameAndVersion
 from ucloud_orchestrator.models.product import ComputeSupport, Product, ProductReference
@@ -41,7 +41,7 @@ class Problem:
     severity: Severity = Severity.ERROR
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "message", on_one_line(self.message, MAXIMUM_SENTENCE))
+        object.__setattr__(self, "message", escape_unprintable(self.message, MAXIMUM_SENTENCE))
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}: {self.severity}: {self.message}"

@@ -20,7 +20,7 @@ from ucloud_orchestrator.models.application import (
     VariableInvocation,
 )
 from ucloud_orchestrator.models.base import ApiModel
-from ucloud_orchestrator.models.defaults import UnreadableDefault, default_of
+from ucloud_orchestrator.models.defaults import InvalidDefault, parse_default
 from ucloud_orchestrator.models.workspace import Resource
 
 Mistake = tuple[Location, str]
@@ -99,7 +99,7 @@ def _parameter_mistakes(name: str, parameter: ApplicationParameter) -> Iterator[
     ):
         yield location, f"the parameter {name!r} has a min above its max."
     try:
-        default_of(parameter)
-    except UnreadableDefault as error:
+        parse_default(parameter)
+    except InvalidDefault as error:
         message = f"the default of the parameter {name!r} cannot be used: {error}."
         yield (*location, "defaultValue"), message

@@ -1,4 +1,7 @@
-"""The types that everybody shares, with their wire form, and the pure rules over them."""
+"""Types with their wire form, and pure rules over them.
+
+Every package may import it. It imports nothing of ours, does no I/O and writes no logs.
+"""
 
 from ucloud_orchestrator.models.application import (
     Application,

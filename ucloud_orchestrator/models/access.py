@@ -1,9 +1,8 @@
-"""Who may do what with what belongs to a workspace; from UCloud's documentation of resources and
-projects.
+"""Permissions on jobs and resources, from UCloud's documentation of resources and projects.
 
-The owner of a personal workspace, and the PI and the administrators of a project, may do
-everything. Everybody else may do what the access list says: entries for himself, and for the groups
-of projects that he is in.
+The owner of a personal workspace, and the PI and the administrators of a project, have all
+permissions. Other users have those of the access list: of their own entries, and of the entries
+for their groups.
 """
 
 from __future__ import annotations
@@ -20,41 +19,41 @@ from ucloud_orchestrator.models.job import (
 )
 from ucloud_orchestrator.models.workspace import Membership, ProjectRole, Resource, Workspace
 
-ALL = frozenset(Permission)
+ALL_PERMISSIONS = frozenset(Permission)
 _IMPLIED = {
     Permission.READ: frozenset({Permission.READ}),
     Permission.EDIT: frozenset({Permission.READ, Permission.EDIT}),
-    Permission.ADMIN: ALL,
+    Permission.ADMIN: ALL_PERMISSIONS,
 }
 
 
 def job_permissions(
     username: str, memberships: Sequence[Membership], job: Job
 ) -> frozenset[Permission]:
-    """What a user may do with a job.
+    """Return the user's permissions on a job.
 
-    Who started it may do everything, as long as he is in its project.
+    The user who started it has all of them while they are a member of its project.
     """
     workspace = Workspace.of(job.owner)
-    is_inside = workspace.project is None or any(
-        one.project == workspace.project for one in memberships
+    is_member = workspace.project is None or any(
+        membership.project == workspace.project for membership in memberships
     )
-    if job.owner.created_by == username and is_inside:
-        return ALL
+    if job.owner.created_by == username and is_member:
+        return ALL_PERMISSIONS
     return _permissions(username, memberships, workspace, job.acl or [])
 
 
 def resource_permissions(
     username: str, memberships: Sequence[Membership], resource: Resource
 ) -> frozenset[Permission]:
-    """What a user may do with a drive, a license, a public link or an IP address."""
-    return _permissions(username, memberships, resource.owner, resource.acl) | _all_of(
+    """Return the user's permissions on a drive, a license, a public link or an IP address."""
+    return _permissions(username, memberships, resource.owner, resource.acl) | _expand(
         resource.public
     )
 
 
-def for_reader(job: Job, username: str, memberships: Sequence[Membership]) -> Job:
-    """The job with what its reader may do with it, and what others may if he may know that."""
+def restrict_to_reader(job: Job, username: str, memberships: Sequence[Membership]) -> Job:
+    """Set the reader's permissions in the job; only an admin keeps the access list."""
     mine = job_permissions(username, memberships, job)
     others = (job.acl or []) if Permission.ADMIN in mine else []
     return job.model_copy(
@@ -75,23 +74,27 @@ def _permissions(
 ) -> frozenset[Permission]:
     if owner is not None:
         if owner.user == username:
-            return ALL
-        role = next(
-            (one.role for one in memberships if owner.project and one.project == owner.project),
-            None,
-        )
-        if role in {ProjectRole.PI, ProjectRole.ADMIN}:
-            return ALL
-    groups = {(one.project, group) for one in memberships for group in one.groups}
+            return ALL_PERMISSIONS
+        roles = {
+            membership.role
+            for membership in memberships
+            if owner.project and membership.project == owner.project
+        }
+        if roles & {ProjectRole.PI, ProjectRole.ADMIN}:
+            return ALL_PERMISSIONS
+    groups = {
+        (membership.project, group) for membership in memberships for group in membership.groups
+    }
     granted: frozenset[Permission] = frozenset()
     for entry in acl:
         match entry.entity:
             case UserEntity(username=name) if name == username:
-                granted |= _all_of(entry.permissions)
+                granted |= _expand(entry.permissions)
             case ProjectGroupEntity(project_id=project, group=group) if (project, group) in groups:
-                granted |= _all_of(entry.permissions)
+                granted |= _expand(entry.permissions)
     return granted
 
 
-def _all_of(permissions: Iterable[Permission]) -> frozenset[Permission]:
+def _expand(permissions: Iterable[Permission]) -> frozenset[Permission]:
+    """Add the permissions that each of these implies."""
     return frozenset().union(*(_IMPLIED[permission] for permission in permissions))

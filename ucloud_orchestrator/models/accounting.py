@@ -1,4 +1,4 @@
-"""Wallets, what is held of them for live jobs, and the ledger of all movements.
+"""Wallets, the ledger of their movements, and the price of a job.
 
 Amounts are whole credits.
 """
@@ -14,13 +14,11 @@ from ucloud_orchestrator.models.product import ProductCategory, UnitOfPrice
 from ucloud_orchestrator.models.workspace import Workspace
 
 MAXIMUM_AMOUNT = 2**63 - 1
-"""What the databases keep in one column."""
+"""The largest value of a BIGINT column."""
 
 
 class Wallet(ApiModel):
-    """What is left for one product category: `available` to be used, `reserved` for live jobs, and
-    `spent`.
-    """
+    """The credits of one workspace for one product category; `reserved` is for live jobs."""
 
     owner: Workspace
     category: ProductCategory
@@ -30,20 +28,17 @@ class Wallet(ApiModel):
 
 
 class Account(StrEnum):
-    """Where credits are.
-
-    Every movement takes them from one account of a wallet and puts them into another.
-    """
+    """The accounts of a wallet. Every movement transfers credits between two of them."""
 
     GRANTED = "GRANTED"
-    """The other side of what was ever granted, so that all accounts together are zero."""
+    """The contra account of all grants, so that the accounts of a wallet sum to zero."""
     AVAILABLE = "AVAILABLE"
     RESERVED = "RESERVED"
     SPENT = "SPENT"
 
 
 class Movement(ApiModel):
-    """One line of the ledger; `at` is in milliseconds since the epoch."""
+    """An entry of the ledger; `at` is in milliseconds since the epoch."""
 
     category: ProductCategory
     source: Account
@@ -56,7 +51,7 @@ class Movement(ApiModel):
 
 
 class Price(ApiModel):
-    """What a job's time costs, frozen when it is admitted."""
+    """The price of a job, frozen at admission. `milliseconds` is the reserved time."""
 
     category: ProductCategory
     price_per_unit: int
@@ -66,12 +61,10 @@ class Price(ApiModel):
 
 
 class ChargeResult(ApiModel):
-    """What became of charges: those that the wallet could not pay, those that were known, and the
-    whole bill so far.
-    """
+    """The result of charges: ids not covered by the wallet, duplicate ids, and the total bill."""
 
     insufficient_funds: list[str] = Field(default_factory=list)
     duplicate_charges: list[str] = Field(default_factory=list)
     credits_charged: int = 0
-    newly_charged: int | None = None
-    """What these charges added to the bill; None in the histories of older releases."""
+    newly_charged: int = 0
+    """Credits that these charges added to the bill."""

@@ -1,4 +1,4 @@
-"""Applications and tools: which parameters a job may take, and how they become a command line.
+"""Applications and tools: the parameters of a job, and the invocation that uses them.
 
 From UCloud's documentation of applications (`application: v1`, `tool: v1`).
 """
@@ -18,14 +18,14 @@ from ucloud_orchestrator.models.product import BackendSupport, ComputeSupport
 
 
 class ToolBackend(StrEnum):
-    """How a tool's programs are run."""
+    """The kind of runtime of a tool."""
 
     DOCKER = "DOCKER"
     VIRTUAL_MACHINE = "VIRTUAL_MACHINE"
     NATIVE = "NATIVE"
 
     def support_in(self, support: ComputeSupport) -> BackendSupport:
-        """What a provider can do for tools of this backend."""
+        """Return the features that the provider supports for tools of this backend."""
         return {
             ToolBackend.DOCKER: support.docker,
             ToolBackend.VIRTUAL_MACHINE: support.virtual_machine,
@@ -34,7 +34,7 @@ class ToolBackend(StrEnum):
 
 
 class Tool(ApiModel):
-    """What an application is run with."""
+    """The runtime environment of an application, such as a container image."""
 
     title: str
     name: str = Field(min_length=1, max_length=255)
@@ -51,17 +51,16 @@ class Tool(ApiModel):
 
     @field_validator("backend", mode="before")
     @classmethod
-    def _old_name(cls, backend: Any) -> Any:
+    def _accept_udocker(cls, backend: Any) -> Any:
         return ToolBackend.DOCKER if backend == "UDOCKER" else backend
 
     @property
     def reference(self) -> NameAndVersion:
-        """Its name and version."""
         return NameAndVersion(name=self.name, version=self.version)
 
 
 class ApplicationType(StrEnum):
-    """How a user meets the running application."""
+    """The user interface of a running application."""
 
     BATCH = "BATCH"
     WEB = "WEB"
@@ -69,7 +68,7 @@ class ApplicationType(StrEnum):
 
 
 class ApplicationParameter(ApiModel):
-    """Any parameter of an application. Reading one gives the class that its `type` names."""
+    """A parameter of an application. Validation returns the subclass that `type` names."""
 
     model_config = ConfigDict(defer_build=True)
 
@@ -87,19 +86,19 @@ class ApplicationParameter(ApiModel):
 
 
 class FileParameter(ApplicationParameter):
-    """A file, or a folder, that the job reads or writes."""
+    """A file or a folder that the job reads or writes."""
 
     type: Literal["input_file", "input_directory"]
 
 
 class TextParameter(ApplicationParameter):
-    """A text, on one line or on several."""
+    """A text of one or several lines."""
 
     type: Literal["text", "textarea"]
 
 
 class NumberParameter(ApplicationParameter):
-    """A whole or decimal number inside bounds."""
+    """An integer or a decimal number inside bounds."""
 
     type: Literal["integer", "floating_point"]
     min: Decimal | None = None
@@ -109,7 +108,7 @@ class NumberParameter(ApplicationParameter):
 
 
 class BooleanParameter(ApplicationParameter):
-    """A yes or no, and the words that the program knows them by."""
+    """A boolean, and the arguments for true and false."""
 
     type: Literal["boolean"]
     true_value: str = "true"
@@ -117,14 +116,14 @@ class BooleanParameter(ApplicationParameter):
 
 
 class EnumerationOption(ApiModel):
-    """A choice: the name that people see and the value that the program gets."""
+    """An option: `name` for users, `value` for the program."""
 
     name: str
     value: str
 
 
 class EnumerationParameter(ApplicationParameter):
-    """One choice of several."""
+    """One of several options."""
 
     type: Literal["enumeration"]
     options: list[EnumerationOption] = Field(min_length=1)
@@ -138,7 +137,7 @@ class PeerParameter(ApplicationParameter):
 
 
 class LicenseServerParameter(ApplicationParameter):
-    """A license whose product has one of the tags."""
+    """A license server whose product has one of the tags."""
 
     type: Literal["license_server"]
     tagged: list[str] = Field(default_factory=list)
@@ -167,14 +166,14 @@ ApplicationParameter.model_rebuild(force=True)
 
 
 class WordInvocation(ApiModel):
-    """A word of the command line, as it is. On the wire it is the bare text."""
+    """A literal argument. On the wire it may be the bare text."""
 
     type: Literal["word"] = "word"
     word: str
 
 
 class VariableInvocation(ApiModel):
-    """The values of some parameters, with what stands before and after them."""
+    """The values of parameters, with prefixes and suffixes."""
 
     type: Literal["var"] = "var"
     vars: list[str] = Field(min_length=1)
@@ -187,12 +186,12 @@ class VariableInvocation(ApiModel):
 
     @field_validator("vars", mode="before")
     @classmethod
-    def _one_or_several(cls, names: Any) -> Any:
+    def _accept_one_name(cls, names: Any) -> Any:
         return [names] if isinstance(names, str) else names
 
 
 class FlagInvocation(ApiModel):
-    """A word that stands there if a boolean parameter is true."""
+    """An argument that is there if a boolean parameter is true."""
 
     type: Literal["flag"] = "flag"
     var: str
@@ -212,7 +211,7 @@ InvocationParameter = Annotated[
 ]
 
 
-def _words_as_models(item: Any) -> Any:
+def _invocation_of(item: Any) -> Any:
     if isinstance(item, bool):
         return {"type": "word", "word": str(item).lower()}
     if isinstance(item, (str, int, float)):
@@ -221,7 +220,7 @@ def _words_as_models(item: Any) -> Any:
 
 
 class ContainerDescription(ApiModel):
-    """How the program is started inside its sandbox."""
+    """Options of the container that runs the program."""
 
     change_working_directory: bool = True
     run_as_root: bool = False
@@ -229,20 +228,20 @@ class ContainerDescription(ApiModel):
 
 
 class VncDescription(ApiModel):
-    """Where a VNC application's desktop is."""
+    """The VNC server of an application."""
 
     password: str | None = None
     port: int = Field(default=5900, ge=1, le=65535)
 
 
 class WebDescription(ApiModel):
-    """Where a web application listens."""
+    """The port of a web application."""
 
     port: int = Field(default=80, ge=1, le=65535)
 
 
 class SshMode(StrEnum):
-    """Whether a job may be reached by SSH."""
+    """SSH access to a job."""
 
     OPTIONAL = "OPTIONAL"
     MANDATORY = "MANDATORY"
@@ -285,33 +284,30 @@ class Application(ApiModel):
 
     @field_validator("invocation", mode="before")
     @classmethod
-    def _words(cls, items: Any) -> Any:
-        return [_words_as_models(item) for item in items] if isinstance(items, list) else items
+    def _accept_bare_arguments(cls, items: Any) -> Any:
+        return [_invocation_of(item) for item in items] if isinstance(items, list) else items
 
     @field_validator("environment", mode="before")
     @classmethod
-    def _environment_words(cls, items: Any) -> Any:
+    def _accept_bare_values(cls, items: Any) -> Any:
         return (
-            {name: _words_as_models(item) for name, item in items.items()}
+            {name: _invocation_of(item) for name, item in items.items()}
             if isinstance(items, dict)
             else items
         )
 
     @field_validator("environment", "parameters", "container", mode="before")
     @classmethod
-    def _nothing(cls, value: Any) -> Any:
+    def _accept_null(cls, value: Any) -> Any:
         return {} if value is None else value
 
     @property
     def reference(self) -> NameAndVersion:
-        """Its name and version."""
         return NameAndVersion(name=self.name, version=self.version)
 
     @property
-    def takes_additional_mounts(self) -> bool:
-        """Whether a job may mount files that no parameter asks for: by default only interactive
-        applications.
-        """
+    def accepts_additional_mounts(self) -> bool:
+        """Check if files besides the parameters' may be mounted; BATCH rejects them by default."""
         if self.allow_additional_mounts is not None:
             return self.allow_additional_mounts
         return self.application_type is not ApplicationType.BATCH

@@ -1,4 +1,4 @@
-"""The base of every model that crosses a process border, and how its mistakes become sentences."""
+"""The base of models that are sent between processes, and messages for its validation errors."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from pydantic.alias_generators import to_camel
 MAXIMUM_PATH = 120
 MAXIMUM_TEXT = 300
 MAXIMUM_SHOWN = 60
-"""Characters of the parts of a sentence; what is wrong may be of any size."""
+"""Characters of the parts of a message; an invalid value may be of any size."""
 
 
 class ApiModel(BaseModel):
     """A model whose JSON names are camelCase and whose Python names are snake_case.
 
-    Unknown fields are tolerated, because a newer UCloud or provider may send more than we know. A
-    user's own file is read with `extra="forbid"` instead (see `cli.job_file`), so that a
-    misspelt field is told to its author.
+    Unknown fields are ignored: a newer UCloud or provider may send more. A user's own file is
+    validated with `extra="forbid"` instead (`cli.job_file`), so that a misspelt field is an error.
     """
 
     model_config = ConfigDict(
@@ -27,20 +26,19 @@ class ApiModel(BaseModel):
     )
 
     def to_wire(self) -> dict[str, Any]:
-        """The JSON form: camelCase names, plain values, fields without a value left out."""
+        """Return the JSON form: camelCase names, plain values, no fields that are None."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 def error_messages(error: ValidationError, document: Any = None) -> list[str]:
-    """One sentence for each wrong field of a validation error, which names the field the way its
-    author wrote it.
+    """Return a sentence for each invalid field, with the path that the field has in the document.
 
-    `document` is what was read; with it, the tags that pydantic puts into the location of a union
-    are left out.
+    pydantic adds the tag of a union to a location. Tags are dropped if `document`, the input, is
+    given.
     """
     return [
-        _sentence(
-            _written_location(detail["loc"], document),
+        _message(
+            _document_location(detail["loc"], document),
             detail["type"],
             detail["msg"],
             detail.get("input"),
@@ -50,7 +48,7 @@ def error_messages(error: ValidationError, document: Any = None) -> list[str]:
 
 
 def field_path(location: Iterable[int | str]) -> str:
-    """`("resources", 1, "path")` as `resources[1].path`."""
+    """Format a location: `("resources", 1, "path")` is `resources[1].path`."""
     path = ""
     for part in location:
         if isinstance(part, int):
@@ -60,22 +58,20 @@ def field_path(location: Iterable[int | str]) -> str:
     return path
 
 
-def _sentence(location: list[int | str], kind: str, message: str, given: Any) -> str:
-    where = on_one_line(field_path(location), MAXIMUM_PATH) or "the document"
+def _message(location: list[int | str], kind: str, message: str, given: Any) -> str:
+    where = escape_unprintable(field_path(location), MAXIMUM_PATH) or "the document"
     if kind == "missing":
         return f"{where} is missing."
     if kind == "extra_forbidden":
         return f"{where} is not a known field."
-    text = on_one_line(message.removeprefix("Value error, "), MAXIMUM_TEXT).rstrip(".")
+    text = escape_unprintable(message.removeprefix("Value error, "), MAXIMUM_TEXT).rstrip(".")
     text = text[:1].lower() + text[1:]
-    shown = _shown(given)
+    shown = _quote(given)
     return f"{where}: {text}." if shown is None else f"{where}: {text}, but {shown} was given."
 
 
-def _shown(given: Any) -> str | None:
-    """What was given, if it is short; what is not may be larger than memory once it is written
-    down.
-    """
+def _quote(given: Any) -> str | None:
+    """Return the `repr` of a short value, None for a long one: a `repr` may exceed memory."""
     if isinstance(given, int):
         is_short = given.bit_length() < MAXIMUM_SHOWN * 3
     elif isinstance(given, (str, bytes)):
@@ -86,27 +82,25 @@ def _shown(given: Any) -> str | None:
     return shown if shown is not None and len(shown) <= MAXIMUM_SHOWN else None
 
 
-def on_one_line(text: str, length: int) -> str:
-    """At most that many characters, none of which moves a cursor: what a file says of itself goes
-    to a terminal.
-    """
+def escape_unprintable(text: str, length: int) -> str:
+    """Truncate, and escape what a terminal would interpret: line breaks and control sequences."""
     cut = text if len(text) <= length else f"{text[:length]}…"
     return "".join(
         character if character.isprintable() else ascii(character)[1:-1] for character in cut
     )
 
 
-def _written_location(location: Iterable[int | str], document: Any) -> list[int | str]:
+def _document_location(location: Iterable[int | str], document: Any) -> list[int | str]:
     parts = list(location)
-    written: list[int | str] = []
+    path: list[int | str] = []
     for index, part in enumerate(parts):
         is_last = index == len(parts) - 1
         if isinstance(document, dict):
             if part in document:
                 document = document[part]
             elif not is_last:
-                continue  # the tag of a union: no such key was written
+                continue  # the tag of a union
         elif isinstance(document, list) and isinstance(part, int) and part < len(document):
             document = document[part]
-        written.append(part)
-    return written
+        path.append(part)
+    return path

@@ -1,4 +1,4 @@
-"""What a job needs held for as long as it lives."""
+"""The exclusive resources and credits that a live job claims."""
 
 from __future__ import annotations
 
@@ -23,25 +23,23 @@ from ucloud_orchestrator.models.parameter_values import (
 
 
 class Claim(ApiModel):
-    """What one job takes when it is admitted. `price` is None for what is free."""
+    """The claim of one job. `price` is None for a free product."""
 
     job_id: str
     claimed_by: str
-    """The workflow that takes it, so that its repeat can be told from another that uses the same
-    id.
-    """
+    """The id of the claiming workflow: a repeat by the same workflow is not a conflict."""
     owner: JobOwner
     specification: JobSpecification
     fingerprint: str
     allows_duplicates: bool
     bindings: list[tuple[str, str]]
-    """The kind (`ingress` or `network`) and the id of each public link and IP address."""
+    """(type, id) of each public link and IP address; the type is `ingress` or `network`."""
     fields: list[str]
-    """Where in the specification each of the bindings stands."""
+    """The path of each binding in the specification, such as `resources[0]`."""
     price: Price | None = None
 
     def field_of(self, kind: str, resource_id: str) -> str:
-        """Where in the specification a binding stands."""
+        """Return the path of a binding in the specification."""
         return self.fields[self.bindings.index((kind, resource_id))]
 
 
@@ -52,11 +50,11 @@ def claim_of(
     price: Price | None,
     claimed_by: str | None = None,
 ) -> Claim:
-    """What a job with a complete specification needs.
+    """Derive the claim of a job from its complete specification.
 
-    Its own workflow takes it, unless it is in a batch.
+    `claimed_by` is the workflow of its batch; without it, the job's own workflow.
     """
-    bound = {
+    bindings = {
         (value.type, value.id): field
         for field, value in fields_and_values(specification)
         if isinstance(value, IngressValue | NetworkValue)
@@ -68,8 +66,8 @@ def claim_of(
         specification=specification,
         fingerprint=fingerprint(owner, specification),
         allows_duplicates=specification.allow_duplicate_job,
-        bindings=list(bound),
-        fields=list(bound.values()),
+        bindings=list(bindings),
+        fields=list(bindings.values()),
         price=price,
     )
 
@@ -86,15 +84,15 @@ def job_of(claim: Claim, state: JobState, created_at: int) -> Job:
 
 
 def fingerprint(owner: JobOwner, specification: JobSpecification) -> str:
-    """The same for two jobs of one owner that ask for the same."""
-    asked = specification.to_wire()
-    asked.pop("allowDuplicateJob", None)
-    text = json.dumps([owner.to_wire(), asked], sort_keys=True, separators=(",", ":"))
+    """Hash owner and specification: two duplicate jobs have the same fingerprint."""
+    document = specification.to_wire()
+    document.pop("allowDuplicateJob", None)
+    text = json.dumps([owner.to_wire(), document], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def fields_and_values(specification: JobSpecification) -> Iterator[tuple[str, AppParameterValue]]:
-    """Every value of a specification, and where it stands."""
+    """Iterate over (path, value) of the parameters and resources of a specification."""
     for name, value in specification.parameters.items():
         yield f"parameters.{name}", value
     for index, value in enumerate(specification.resources):

@@ -1,8 +1,7 @@
-"""From an application's invocation and a job's parameters to an argument list and environment
-variables.
+"""Build a job's arguments and environment variables from its application's invocation.
 
-The rules are those of UCloud's documentation of applications ("Invocation"). An argument list never
-passes through a shell, so a value is one argument whatever it holds.
+The rules are from UCloud's documentation of applications ("Invocation"). Arguments never pass
+through a shell, so a value is always one argument.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from ucloud_orchestrator.models.application import (
     VariableInvocation,
     WordInvocation,
 )
-from ucloud_orchestrator.models.defaults import default_of
+from ucloud_orchestrator.models.defaults import parse_default
 from ucloud_orchestrator.models.parameter_values import (
     AppParameterValue,
     BlockStorageValue,
@@ -37,42 +36,40 @@ from ucloud_orchestrator.models.parameter_values import (
 )
 
 WORK_FOLDER = "/work"
-"""Where a job finds its files."""
+"""The mount point of a job's files."""
 
-_NOTHING: Mapping[str, str] = {}
+_EMPTY: Mapping[str, str] = {}
 
 
 def build_command_line(
     application: Application,
     parameters: Mapping[str, AppParameterValue],
-    licenses: Mapping[str, str] = _NOTHING,
+    licenses: Mapping[str, str] = _EMPTY,
 ) -> list[str]:
-    """The arguments of the program, its name first.
+    """Return the program's name and its arguments.
 
-    A parameter without a value falls back to its default. `licenses` gives `address:port/key` for a
-    license's id. Raises `UnreadableDefault` if a default does not fit its parameter.
+    A parameter without a value has its default. `licenses` maps a license's id to
+    `address:port/key`. Raises `InvalidDefault`.
     """
     values = _values(application, parameters)
     arguments: list[str] = []
     for item in application.invocation:
-        if not isinstance(
-            item, EnvironmentInvocation
-        ):  # only `environment` may read the environment
-            arguments += _arguments(item, application, values, _NOTHING, licenses)
+        # Only `environment` may read the environment.
+        if not isinstance(item, EnvironmentInvocation):
+            arguments += _arguments(item, application, values, _EMPTY, licenses)
     return arguments
 
 
 def build_environment(
     application: Application,
     parameters: Mapping[str, AppParameterValue],
-    environ: Mapping[str, str] = _NOTHING,
-    licenses: Mapping[str, str] = _NOTHING,
+    environ: Mapping[str, str] = _EMPTY,
+    licenses: Mapping[str, str] = _EMPTY,
 ) -> dict[str, str]:
-    """The environment variables that the application asks for, each with its arguments joined by
-    one space.
+    """Return the application's environment variables; arguments of one are joined by a space.
 
-    `environ` is the job's environment, from which an item of type `env` takes its value. Raises
-    `UnreadableDefault`.
+    An item of type `env` has its value from `environ`, the job's environment. Raises
+    `InvalidDefault`.
     """
     values = _values(application, parameters)
     return {
@@ -86,7 +83,7 @@ def _values(
 ) -> dict[str, AppParameterValue]:
     values = {}
     for name, parameter in application.parameters.items():
-        value = parameters.get(name) or default_of(parameter)
+        value = parameters.get(name) or parse_default(parameter)
         if value is not None:
             values[name] = value
     return values
@@ -109,7 +106,7 @@ def _arguments(
             return [environ[name]] if name in environ else []
         case VariableInvocation():
             texts = [
-                value_text(values[name], application.parameters[name], licenses)
+                format_value(values[name], application.parameters[name], licenses)
                 for name in item.vars
                 if name in values
             ]
@@ -125,19 +122,19 @@ def _with_affixes(item: VariableInvocation, texts: list[str]) -> list[str]:
             text, before = prefix + text, []
         if item.is_suffix_variable_part_of_arg:
             text, after = text + suffix, []
-        # The value itself stays even if it is empty; only an absent affix vanishes.
+        # An empty value is an argument, an empty affix is not.
         arguments += [*filter(None, before), text, *filter(None, after)]
     arguments.append(item.suffix_global.strip())
     first = 0 if arguments[0] else 1
     return arguments[first:] if arguments[-1] else arguments[first:-1]
 
 
-def value_text(
+def format_value(
     value: AppParameterValue,
     parameter: ApplicationParameter,
-    licenses: Mapping[str, str] = _NOTHING,
+    licenses: Mapping[str, str] = _EMPTY,
 ) -> str:
-    """How a value stands in the command line; numbers in full, never with an exponent."""
+    """Format a value as an argument; numbers in full, never with an exponent."""
     match value:
         case TextValue(value=text):
             if isinstance(parameter, EnumerationParameter):
@@ -149,16 +146,16 @@ def value_text(
             return str(number)
         case FloatingPointValue(value=decimal):
             return format(decimal, "f")
-        case BooleanValue(value=answer):
+        case BooleanValue(value=is_true):
             if isinstance(parameter, BooleanParameter):
-                return parameter.true_value if answer else parameter.false_value
-            return str(answer).lower()
+                return parameter.true_value if is_true else parameter.false_value
+            return str(is_true).lower()
         case FileValue(path=path):
             return f"{WORK_FOLDER}/{basename(path.rstrip('/'))}"
         case PeerValue(hostname=hostname):
             return hostname
         case LicenseServerValue(id=license_id):
             return licenses.get(license_id, license_id)
-        case IngressValue(id=bound_id) | NetworkValue(id=bound_id) | BlockStorageValue(id=bound_id):
-            return bound_id
+        case IngressValue(id=id_) | NetworkValue(id=id_) | BlockStorageValue(id=id_):
+            return id_
     raise TypeError(f"a value of type {value.type} has no text")

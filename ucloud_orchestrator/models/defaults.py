@@ -1,4 +1,4 @@
-"""The default of an application's parameter, as the value that a user could have given."""
+"""Parse the default of an application's parameter into a parameter value."""
 
 from __future__ import annotations
 
@@ -24,46 +24,43 @@ VALUE_TYPES = {
     "ingress": "ingress",
     "network_ip": "network",
 }
-"""Which type of value each type of parameter takes."""
+"""The type of value for each type of parameter."""
 
-WITHOUT_DEFAULT = frozenset(
+TYPES_WITHOUT_DEFAULT = frozenset(
     {"input_file", "input_directory", "peer", "license_server", "ingress", "network_ip"}
 )
-"""Parameters that name something of the user's own, so that no application can choose it for him.
-"""
+"""Types that refer to resources of a user, which an application cannot choose."""
 
 
-class UnreadableDefault(ValueError):
-    """The application's author gave a default that its parameter cannot take."""
+class InvalidDefault(ValueError):
+    """The default does not fit its parameter: a mistake in the catalog."""
 
 
-def default_of(parameter: ApplicationParameter) -> AppParameterValue | None:
-    """The parameter's default, which is written bare or as `{type, value}`.
+def parse_default(parameter: ApplicationParameter) -> AppParameterValue | None:
+    """Parse the default, given as a bare value or as `{type, value}`.
 
-    Raises `UnreadableDefault`.
+    Raises `InvalidDefault`.
     """
-    written = parameter.default_value
-    if written is None:
+    default = parameter.default_value
+    if default is None:
         return None
-    if parameter.type in WITHOUT_DEFAULT:
-        raise UnreadableDefault(f"a parameter of type {parameter.type} cannot have a default")
-    bare = written.get("value") if isinstance(written, dict) else written
-    document = {"type": VALUE_TYPES[parameter.type], "value": _converted(parameter.type, bare)}
+    if parameter.type in TYPES_WITHOUT_DEFAULT:
+        raise InvalidDefault(f"a parameter of type {parameter.type} cannot have a default")
+    bare = default.get("value") if isinstance(default, dict) else default
+    document = {"type": VALUE_TYPES[parameter.type], "value": _convert(parameter.type, bare)}
     try:
         value = AppParameterValue.model_validate(document)
     except ValidationError as error:
-        raise UnreadableDefault(" ".join(error_messages(error, document))) from error
+        raise InvalidDefault(" ".join(error_messages(error, document))) from error
     if isinstance(parameter, EnumerationParameter):
         choices = {text for option in parameter.options for text in (option.name, option.value)}
         if document["value"] not in choices:
-            raise UnreadableDefault(f"{document['value']!r} is none of its options")
+            raise InvalidDefault(f"{document['value']!r} is none of its options")
     return value
 
 
-def _converted(parameter_type: str, bare: Any) -> Any:
-    """YAML scalars as the parameter means them: the catalog keeps the text of numbers as it was
-    written.
-    """
+def _convert(parameter_type: str, bare: Any) -> Any:
+    """Convert a scalar to the parameter's type: the catalog has numbers and booleans as text."""
     if parameter_type in {"text", "textarea", "enumeration"}:
         return str(bare)
     if isinstance(bare, str) and parameter_type == "integer":

@@ -1,4 +1,4 @@
-"""Why a job ended, in a word for figures: what its updates say to people in sentences."""
+"""The reason for the end of a job, as a label for metrics."""
 
 from __future__ import annotations
 
@@ -7,26 +7,24 @@ from enum import StrEnum
 from ucloud_orchestrator.models.job import Job, JobState
 
 NO_CREDITS = "(No more credits)"
-"""How UCloud's own texts end for a job whose wallet is empty."""
+"""The end of UCloud's own messages for a job whose wallet is empty."""
 
 
 class EndReason(StrEnum):
-    """The few kinds of ends that operators tell apart."""
+    """The reasons that operators distinguish."""
 
     ENDED = "ended"
     """The program ended, whatever its exit code."""
     CANCELLED = "cancelled"
-    """By somebody, or because its owner lost access to what it used."""
+    """By a user or an operator, or because the owner lost access to a resource."""
     NO_CREDITS = "no_credits"
     OUT_OF_TIME = "out_of_time"
     FAILED = "failed"
-    """The scheduler, the hardware or the provider."""
+    """A fault of the scheduler, the hardware or the provider."""
 
 
 def end_reason(job: Job) -> EndReason:
-    """Why it ended, by its state and the updates that it still carries (the newest 64 KiB at
-    least).
-    """
+    """Derive the reason from the job's state and updates; the newest 64 KiB of them suffice."""
     if any(
         (update.status or "").endswith((NO_CREDITS, f"{NO_CREDITS}.")) for update in job.updates
     ):

@@ -1,4 +1,4 @@
-"""What can be wrong with a request, in words that a program and a person can use."""
+"""Error codes for programs, findings for users, and the limits of their size."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ucloud_orchestrator.models.base import ApiModel
 
 
 class ErrorCode(StrEnum):
-    """The public codes of refusal."""
+    """The public codes of rejection."""
 
     VERIFICATION_FAILED = "VERIFICATION_FAILED"
     DUPLICATE_JOB = "DUPLICATE_JOB"
@@ -23,9 +23,7 @@ class ErrorCode(StrEnum):
 
 
 class Finding(ApiModel):
-    """One thing that is wrong with a request: where (a path such as `parameters.input`), and a
-    whole sentence.
-    """
+    """A mistake in a request: the path of the field, such as `parameters.input`, and a sentence."""
 
     field: str
     message: str
@@ -34,18 +32,16 @@ class Finding(ApiModel):
 
 MAXIMUM_FINDINGS = 50
 MAXIMUM_SENTENCE = 500
-"""Characters. What is told travels in Temporal's messages, which have bounds."""
+"""Characters of a field or message: findings are sent in Temporal's failures, which are bounded."""
 
 
 def truncate(text: str, length: int = MAXIMUM_SENTENCE) -> str:
-    """The text, cut to that many characters."""
+    """Truncate the text to that many characters."""
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def truncate_findings(findings: Sequence[Finding]) -> list[Finding]:
-    """What is told of many findings: the first of them, each cut to a sensible length, and how many
-    more there are.
-    """
+    """Truncate the list and each finding; a last finding has the number of those left out."""
     first = [
         finding.model_copy(
             update={"field": truncate(finding.field), "message": truncate(finding.message)}

@@ -1,5 +1,4 @@
-"""The Job and its parts, as in the seed of UCloud's compute orchestrator ("Job",
-"JobSpecification", ...).
+"""The Job and its parts, from UCloud's documentation of the compute orchestrator.
 
 Times are integer milliseconds since the Unix epoch.
 """
@@ -21,38 +20,32 @@ MILLISECONDS_PER_SECOND = 1000
 MAXIMUM_NAME_LENGTH = 200
 MAXIMUM_REPLICAS = 10_000
 MAXIMUM_HOURS = 876_000
-"""A hundred years: any deadline has a date, and any price fits into a database."""
+"""A hundred years: every deadline is a valid date, every price fits into a BIGINT."""
 MAXIMUM_FOLDER_LENGTH = 4096
 _NAME = re.compile(r"^[\w -]+$")
 
 
 class JobState(StrEnum):
-    """Where a job is in its life.
-
-    The moves between the states are the table of `workflows.lifecycle`.
-    """
+    """The states of a job. The table of transitions is `workflows.lifecycle`."""
 
     IN_QUEUE = "IN_QUEUE"
-    """The provider has it; not all replicas run. Set at acceptance, or by the provider (a requeue).
-    """
+    """Submitted; not all replicas run. Set at acceptance, or by the provider (a requeue)."""
     RUNNING = "RUNNING"
-    """All replicas run. Set by the provider; logs and interactive sessions are available."""
+    """All replicas run; interactive sessions are available. Set by the provider."""
     SUSPENDED = "SUSPENDED"
-    """The provider holds it without running it. The time allocation goes on."""
+    """Stopped by a user, to be resumed. Set by the provider. The time allocation goes on."""
     CANCELING = "CANCELING"
-    """A cancel was asked for; the provider is stopping it. Set by the orchestrator."""
+    """Cancellation was requested; the provider is stopping the job. Set by the orchestrator."""
     SUCCESS = "SUCCESS"
-    """It ended without a fault of UCloud, the provider or the scheduler, whatever the program's
-    exit code was.
-    """
+    """Ended without a fault of UCloud, provider or scheduler, with any exit code."""
     FAILURE = "FAILURE"
-    """The scheduler, the hardware or the provider failed."""
+    """The scheduler, the hardware or the provider failed. Set by the provider."""
     EXPIRED = "EXPIRED"
-    """It was stopped because its time allocation ran out."""
+    """Stopped because the time allocation ran out."""
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the job has ended; nothing leaves such a state."""
+        """Check if the job has ended. No transition leaves a terminal state."""
         return self in TERMINAL_STATES
 
 
@@ -60,7 +53,7 @@ TERMINAL_STATES = frozenset({JobState.SUCCESS, JobState.FAILURE, JobState.EXPIRE
 
 
 class SimpleDuration(ApiModel):
-    """A length of time as UCloud writes it."""
+    """A duration as UCloud writes it."""
 
     hours: int = Field(default=0, ge=0, le=MAXIMUM_HOURS)
     minutes: int = Field(default=0, ge=0, le=59)
@@ -68,19 +61,18 @@ class SimpleDuration(ApiModel):
 
     @property
     def milliseconds(self) -> int:
-        """The whole length in milliseconds."""
         return ((self.hours * 60 + self.minutes) * 60 + self.seconds) * MILLISECONDS_PER_SECOND
 
     @classmethod
     def from_milliseconds(cls, milliseconds: int) -> SimpleDuration:
-        """The length, rounded down to whole seconds."""
+        """Create a duration, rounded down to whole seconds."""
         minutes, seconds = divmod(milliseconds // MILLISECONDS_PER_SECOND, 60)
         hours, minutes = divmod(minutes, 60)
         return cls(hours=hours, minutes=minutes, seconds=seconds)
 
 
 class NameAndVersion(ApiModel):
-    """What identifies an application or a tool."""
+    """The identity of an application or a tool."""
 
     name: str = Field(min_length=1, max_length=255)
     version: str = Field(min_length=1, max_length=255)
@@ -101,7 +93,7 @@ JobName = Annotated[str, AfterValidator(_check_name)]
 
 
 class JobSpecification(ApiModel):
-    """What a user asks for."""
+    """The request of a user for a job."""
 
     application: NameAndVersion
     product: ProductReference
@@ -133,17 +125,14 @@ class JobSpecification(ApiModel):
 
 
 class JobOwner(ApiModel):
-    """Who started the job, and for which project.
-
-    Without a project it belongs to the personal workspace.
-    """
+    """The user who started the job, and its project; None is the personal workspace."""
 
     created_by: str = Field(min_length=1)
     project: str | None = None
 
 
 class JobUpdate(ApiModel):
-    """A change that the provider reports, and what is kept of it in the job.
+    """A change that the provider reports, or its record in the job.
 
     `expected_state` and `expected_different_state` are guards: an update whose guard does not hold
     is ignored. `new_time_allocation` is the whole allocation in milliseconds.
@@ -159,14 +148,14 @@ class JobUpdate(ApiModel):
 
 
 class JobBilling(ApiModel):
-    """What the job has cost, in credits, and the price that was frozen when it was created."""
+    """The cost of the job so far, in credits, and its price, frozen at admission."""
 
     credits_charged: int = 0
     price_per_unit: int = 0
 
 
 class JobStatus(ApiModel):
-    """A summary of where the job is now."""
+    """The current state of the job, and the catalog entries that it was admitted with."""
 
     state: JobState
     started_at: int | None = None
@@ -175,19 +164,19 @@ class JobStatus(ApiModel):
     resolved_product: Any = None
     resolved_support: Any = None
     resolved_licenses: dict[str, str] | None = None
-    """For the provider alone: what each license is in the command line. It may be a secret."""
+    """For the provider alone: the argument of each license. It may be a secret."""
     resolved_links: dict[str, str] | None = None
     """For the provider alone: the domain of each public link that is bound to the job."""
 
 
 class JobOutput(ApiModel):
-    """Where the job's results are."""
+    """The location of the job's output files."""
 
     output_folder: str | None = None
 
 
 class Permission(StrEnum):
-    """What somebody may do with a job."""
+    """The permissions of a user or group on a resource."""
 
     READ = "READ"
     EDIT = "EDIT"
@@ -195,7 +184,7 @@ class Permission(StrEnum):
 
 
 class AclEntity(ApiModel):
-    """Whom an entry of the access list is for: a user, or a group of a project."""
+    """The grantee of an access list entry: a user, or a group of a project."""
 
     model_config = ConfigDict(defer_build=True)
 
@@ -228,26 +217,25 @@ AclEntity.model_rebuild(force=True)
 
 
 class ResourceAclEntry(ApiModel):
-    """One line of a job's access list."""
+    """An entry of an access list."""
 
     entity: AclEntity
     permissions: list[Permission]
 
 
 class ResourcePermissions(ApiModel):
-    """What the reader himself may do, and, if he may know it, what others may."""
+    """The reader's permissions; `others` is the access list, for admins only."""
 
     myself: list[Permission] = Field(default_factory=list)
     others: list[ResourceAclEntry] = Field(default_factory=list)
 
 
 class Job(ApiModel):
-    """A unit of computation, from the request to its end.
+    """A unit of computation.
 
-    `updates` is ordered, oldest first. A very chatty job keeps its oldest updates in the store:
-    `omitted_updates` says how many are not in `updates`. `JobClient.retrieve` puts them back.
-    `withheld_updates` says for how many of the newest an answer of the workflow had no room; they
-    are asked for with their position (`models.answers`).
+    `updates` is ordered, oldest first. `omitted_updates` is the number of older updates that were
+    offloaded to the store; `JobClient.retrieve` adds them. `withheld_updates` is the number of
+    newer updates that are on the next pages (`models.update_paging`).
     """
 
     id: str

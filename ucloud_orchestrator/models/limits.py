@@ -1,6 +1,4 @@
-"""How large what a user sends may be: Temporal ends a workflow whose payloads exceed 2 MB, or 4 MB
-in one task.
-"""
+"""Size limits of requests, below Temporal's: 2 MB for one payload, 4 MB for one workflow task."""
 
 from __future__ import annotations
 
@@ -10,26 +8,24 @@ from ucloud_orchestrator.models.errors import ErrorCode, Finding
 from ucloud_orchestrator.models.job import JobSpecification
 
 MAXIMUM_SPECIFICATION_BYTES = 256 * 1024
-"""For one job: each request to its provider has all of it, and ten may go out in one task (decision
-0013).
-"""
+"""Limit for one job: up to ten requests to its provider carry it in one task (decision 0013)."""
 MAXIMUM_BATCH_BYTES = 1024 * 1024
-"""For all jobs of a batch together; it leaves room for what is put around them."""
+"""Limit for all jobs of a batch together, with a margin for the fields around them."""
 
 
 def size_findings(specifications: Sequence[JobSpecification]) -> list[Finding]:
-    """A finding if a specification is too large for a job, or all are for one message."""
+    """Find a specification that is too large for a job, or a list too large for one message."""
     sizes = [
-        len(one.model_dump_json(by_alias=True, exclude_none=True).encode())
-        for one in specifications
+        len(specification.model_dump_json(by_alias=True, exclude_none=True).encode())
+        for specification in specifications
     ]
-    for what, size, maximum in (
+    for subject, size, maximum in (
         ("job", max(sizes, default=0), MAXIMUM_SPECIFICATION_BYTES),
         ("request", sum(sizes), MAXIMUM_BATCH_BYTES),
     ):
         if size > maximum:
             message = (
-                f"The {what} has {size} bytes, and at most {maximum} are possible; put data "
+                f"The {subject} has {size} bytes, and at most {maximum} are possible; put data "
                 "into files."
             )
             return [

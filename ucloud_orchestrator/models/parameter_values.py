@@ -1,7 +1,6 @@
-"""The values that a user gives to an application's parameters, and the resources that he attaches
-to a job.
+"""The values of an application's parameters, and the resources that are attached to a job.
 
-The table of types is in UCloud's documentation of parameters ("AppParameterValue").
+The types are from UCloud's documentation of parameters ("AppParameterValue").
 """
 
 from __future__ import annotations
@@ -25,9 +24,7 @@ from ucloud_orchestrator.models.base import ApiModel
 
 MAXIMUM_HOSTNAME_LENGTH = 250
 MAXIMUM_DIGITS = 4300
-"""Of a number: what Python, and with it every reader of JSON that we have, turns from digits into a
-number.
-"""
+"""Digits of a number: Python's own limit of `int()`, and thereby that of our JSON readers."""
 _TOO_LARGE = 10**MAXIMUM_DIGITS
 _HOSTNAME = re.compile(
     r"^[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?)*$"
@@ -35,10 +32,7 @@ _HOSTNAME = re.compile(
 
 
 class AppParameterValue(ApiModel):
-    """Any parameter value.
-
-    Reading one gives the class that its `type` names, such as `TextValue`.
-    """
+    """A parameter value. Validation returns the subclass that `type` names."""
 
     model_config = ConfigDict(defer_build=True)
 
@@ -49,6 +43,12 @@ class AppParameterValue(ApiModel):
         if cls is AppParameterValue:
             return handler.generate_schema(_AnyValue)
         return handler(source)
+
+
+def split_path(path: str) -> tuple[str, str]:
+    """Split `/<drive>/some/file` into the drive's id and the path inside it."""
+    drive, _, inside = path.strip("/").partition("/")
+    return drive, inside
 
 
 class FileValue(AppParameterValue):
@@ -69,21 +69,21 @@ class FileValue(AppParameterValue):
 
 
 class BooleanValue(AppParameterValue):
-    """A yes or no."""
+    """A boolean."""
 
     type: Literal["boolean"] = "boolean"
     value: StrictBool
 
 
 class TextValue(AppParameterValue):
-    """Any text; also the choice made in an enumeration."""
+    """A text, or the option of an enumeration."""
 
     type: Literal["text"] = "text"
     value: str
 
 
 class IntegerValue(AppParameterValue):
-    """A whole number of any size that can be written down: at most 4300 digits."""
+    """An integer of at most 4300 digits."""
 
     type: Literal["integer"] = "integer"
     value: StrictInt
@@ -97,7 +97,7 @@ class IntegerValue(AppParameterValue):
 
 
 class FloatingPointValue(AppParameterValue):
-    """A decimal number, kept exactly. A number that JSON readers would round travels as text."""
+    """An exact decimal number. In JSON it is a text if a float would round it."""
 
     type: Literal["floating_point"] = "floating_point"
     value: Decimal
@@ -105,7 +105,7 @@ class FloatingPointValue(AppParameterValue):
     @field_validator("value")
     @classmethod
     def _check_size(cls, value: Decimal) -> Decimal:
-        # It is written in full in a command line.
+        # An argument has all digits, without an exponent.
         if len(value.as_tuple().digits) > MAXIMUM_DIGITS or abs(value.adjusted()) > MAXIMUM_DIGITS:
             raise ValueError(
                 f"may have {MAXIMUM_DIGITS} digits at most, also when it is written without an "
@@ -135,7 +135,7 @@ class PeerValue(AppParameterValue):
 
 
 class LicenseServerValue(AppParameterValue):
-    """A license that the workspace owns; shared by any number of jobs."""
+    """A license of the workspace; any number of jobs may use it."""
 
     type: Literal["license_server"] = "license_server"
     id: str
@@ -149,14 +149,14 @@ class BlockStorageValue(AppParameterValue):
 
 
 class NetworkValue(AppParameterValue):
-    """A public IP address, held by one job at a time."""
+    """A public IP address, claimed by one job at a time."""
 
     type: Literal["network"] = "network"
     id: str
 
 
 class IngressValue(AppParameterValue):
-    """A public link, held by one job at a time."""
+    """A public link, claimed by one job at a time."""
 
     type: Literal["ingress"] = "ingress"
     id: str
@@ -179,6 +179,6 @@ _AnyValue = Annotated[
 ]
 
 RESOURCE_TYPES = frozenset({"file", "peer", "block_storage", "network", "ingress"})
-"""The types that may be attached as a resource, next to the parameters."""
+"""The types that may be attached as a resource."""
 
 AppParameterValue.model_rebuild(force=True)

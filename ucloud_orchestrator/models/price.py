@@ -1,7 +1,6 @@
-"""What a job costs: whole credits, from the price of its product.
+"""Compute the price of a job in whole credits.
 
-From UCloud's documentation of accounting: the price of a unit, times the units (begun ones count),
-times the replicas.
+From UCloud's documentation of accounting: price per unit * started units * replicas.
 """
 
 from __future__ import annotations
@@ -13,18 +12,16 @@ _MILLISECONDS = {"MINUTE": _MINUTE, "HOUR": 60 * _MINUTE, "DAY": 24 * 60 * _MINU
 
 
 def unit_milliseconds(unit: UnitOfPrice) -> int | None:
-    """How long one unit of the price is; None for a product that is paid once, however long it is
-    used.
-    """
+    """Return the duration of one unit; None for a product with a price for any duration."""
     return _MILLISECONDS.get(unit.value.rpartition("_PER_")[2])
 
 
 def units_of(unit: UnitOfPrice, milliseconds: int) -> int:
-    """How many units of the price a time costs; a begun unit is a whole one."""
-    length = unit_milliseconds(unit)
-    return 1 if length is None else -(-milliseconds // length)
+    """Count the units of a time, rounded up."""
+    duration = unit_milliseconds(unit)
+    return 1 if duration is None else -(-milliseconds // duration)
 
 
 def price_of(price_per_unit: int, unit: UnitOfPrice, milliseconds: int, replicas: int) -> int:
-    """The price of a whole time allocation, in credits."""
+    """Compute the price of a time allocation, in credits."""
     return price_per_unit * units_of(unit, milliseconds) * replicas

@@ -1,6 +1,4 @@
-"""Products: the machines that a provider offers, what they cost, and what the provider can do with
-jobs on them.
-"""
+"""Products: a provider's machine types, their prices, and the features supported on them."""
 
 from __future__ import annotations
 
@@ -12,7 +10,7 @@ from ucloud_orchestrator.models.base import ApiModel
 
 
 class ProductReference(ApiModel):
-    """What identifies a product: its name, its category, and the provider that has it."""
+    """The identity of a product: its name, its category and its provider."""
 
     id: str = Field(min_length=1)
     category: str = Field(min_length=1)
@@ -23,7 +21,7 @@ class ProductReference(ApiModel):
 
 
 class UnitOfPrice(StrEnum):
-    """What `price_per_unit` is the price of."""
+    """The unit that `price_per_unit` is for."""
 
     CREDITS_PER_MINUTE = "CREDITS_PER_MINUTE"
     CREDITS_PER_HOUR = "CREDITS_PER_HOUR"
@@ -35,14 +33,14 @@ class UnitOfPrice(StrEnum):
 
 
 class ProductCategory(ApiModel):
-    """A group of products that one wallet pays for."""
+    """A group of products paid from one wallet."""
 
     name: str = Field(min_length=1, max_length=255)
     provider: str = Field(min_length=1, max_length=255)
 
 
 class Product(ApiModel):
-    """A machine that a job can run on. Prices are whole credits; memory is in gibibytes."""
+    """A machine type. Prices are whole credits; memory is in gibibytes."""
 
     name: str = Field(min_length=1)
     category: ProductCategory
@@ -56,17 +54,13 @@ class Product(ApiModel):
 
     @property
     def reference(self) -> ProductReference:
-        """The name under which jobs ask for it."""
         return ProductReference(
             id=self.name, category=self.category.name, provider=self.category.provider
         )
 
 
 class BackendSupport(ApiModel):
-    """What the provider can do with jobs of one kind of tool.
-
-    A feature that is not mentioned is not supported.
-    """
+    """The features that the provider supports for one tool backend; all are off by default."""
 
     enabled: bool = False
     web: bool = False
@@ -80,7 +74,7 @@ class BackendSupport(ApiModel):
 
 
 class ComputeSupport(ApiModel):
-    """What the provider can do with a product, for each backend of a tool."""
+    """The features that the provider supports for a product, by tool backend."""
 
     docker: BackendSupport = BackendSupport()
     virtual_machine: BackendSupport = BackendSupport()
@@ -88,7 +82,7 @@ class ComputeSupport(ApiModel):
 
 
 class ProductSupport(ApiModel):
-    """A product together with what its provider can do with it."""
+    """A product and the features that its provider supports for it."""
 
     product: ProductReference
     support: ComputeSupport

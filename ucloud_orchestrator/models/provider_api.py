@@ -1,5 +1,4 @@
-"""The provider protocol: bodies of the HTTP calls to a provider, and of a provider's messages to a
-job.
+"""The provider protocol: bodies of HTTP calls to a provider, and of its messages to a job.
 
 From UCloud's documentation of the compute provider API.
 """
@@ -18,41 +17,38 @@ from ucloud_orchestrator.models.product import ProductSupport
 
 Item = TypeVar("Item")
 MAXIMUM_UNITS = 2**31 - 1
-"""More minutes than four thousand years have, and more replicas than there are computers."""
+"""The largest 32-bit integer: in minutes, four thousand years."""
 MAXIMUM_UPDATES = 1000
-"""Of one message to a job: all are applied in one workflow task, which Temporal gives two seconds.
-"""
+"""Updates of one message: all are applied in one workflow task, which has two seconds."""
 MAXIMUM_POSITIONS = 20_000
-"""Two streams for each of ten thousand replicas."""
+"""Two streams for each of 10,000 replicas."""
 
 
 class LogStream(StrEnum):
-    """What a replica writes to."""
+    """The output streams of a replica."""
 
     STDOUT = "stdout"
     STDERR = "stderr"
 
 
 class BulkRequest(ApiModel, Generic[Item]):
-    """A body with many items."""
+    """A request with many items."""
 
     items: Annotated[list[Item], FailFast()] = Field(min_length=1)
-    """A million mistakes would be a million sentences, so the first wrong item is the last that is
-    looked at.
-    """
+    """Validation stops at the first invalid item, which bounds the size of the error."""
 
 
 class BulkResponse(ApiModel, Generic[Item]):
-    """The answer: one response for each item, in order."""
+    """A response with one entry per item, in the order of the request."""
 
     responses: list[Item]
 
 
 class CreateResponse(ApiModel):
-    """The answer to `create`: the provider's own name for a job.
+    """The response to `create`: the provider's own id for a job.
 
-    `updates` is ours, not UCloud's: a provider that has started the job at once may say so here
-    instead of in a message of its own. Nobody has to give it or to read it.
+    `updates` is ours, not UCloud's, and optional: a provider that starts a job at once may report
+    it here, which saves a message.
     """
 
     id: str | None = Field(default=None, max_length=255)
@@ -60,22 +56,20 @@ class CreateResponse(ApiModel):
 
 
 class JobReference(ApiModel):
-    """The item of the calls that need the job alone: suspend, unsuspend."""
+    """The item of `suspend` and `unsuspend`."""
 
     job: Job
 
 
 class ExtendItem(ApiModel):
-    """The item of `extend`: `job` carries the allocation as it was before, so that a repeat can be
-    told.
-    """
+    """The item of `extend`. `job` has the old allocation, so that a repeat can be detected."""
 
     job: Job
     requested_time: SimpleDuration
 
 
 class ProductsResponse(ApiModel):
-    """The answer of `retrieveProducts`."""
+    """The response to `retrieveProducts`."""
 
     responses: list[ProductSupport]
 
@@ -88,14 +82,14 @@ class CpuAndMemory(ApiModel):
 
 
 class QueueStatus(ApiModel):
-    """How many jobs run and wait."""
+    """The numbers of running and waiting jobs."""
 
     running: int
     pending: int
 
 
 class Utilization(ApiModel):
-    """The answer of `retrieveUtilization`."""
+    """The response to `retrieveUtilization`."""
 
     capacity: CpuAndMemory
     used_capacity: CpuAndMemory
@@ -103,7 +97,7 @@ class Utilization(ApiModel):
 
 
 class ProviderError(ApiModel):
-    """The body of a refusal."""
+    """The body of an error response."""
 
     why: str
     error_code: str | None = None
@@ -118,11 +112,10 @@ class UpdateMessage(ApiModel):
 
 
 class FollowMessage(ApiModel):
-    """A message of the `follow` WebSocket. A negative rank is a control message, not output of the
-    job.
+    """A message of the `follow` WebSocket. A negative rank is a control message, not output.
 
-    `position` and `ended` are ours, not UCloud's, and sent to sessions of type `LOGS` only. Such a
-    message has either `stdout` or `stderr`.
+    `position` and `ended` are ours, not UCloud's, for sessions of type `LOGS` only. Such a message
+    has either `stdout` or `stderr`.
     """
 
     stream_id: str
@@ -130,15 +123,13 @@ class FollowMessage(ApiModel):
     stdout: str | None = None
     stderr: str | None = None
     position: int | None = None
-    """Bytes of that rank's stream up to the end of this text: where a later session goes on."""
+    """The offset in the stream, in bytes, after this text. A later session can resume there."""
     ended: bool | None = None
-    """In the last message, which has no text: all that there is to come has been sent."""
+    """True in the last message, which has no text."""
 
 
 class FollowRequest(ApiModel):
-    """What the orchestrator sends on the `follow` WebSocket: `init` with a job, then `cancel` with
-    the stream's id.
-    """
+    """A request on the `follow` WebSocket: `init` with a job, or `cancel` with a stream's id."""
 
     type: str
     job: Job | None = None
@@ -150,15 +141,13 @@ class LogsRequest(ApiModel):
 
     type: Literal["init"] = "init"
     positions: dict[str, NonNegativeInt] = Field(default={}, max_length=MAXIMUM_POSITIONS)
-    """Where to begin, in bytes, by `<rank>.stdout` and `<rank>.stderr`; what is not named begins at
-    0.
-    """
+    """Start offsets in bytes, by `<rank>.stdout` and `<rank>.stderr`; the default is 0."""
     rank: int | None = Field(default=None, ge=0)
-    """This rank alone."""
+    """Only this rank."""
     stream: LogStream | None = None
-    """This stream alone."""
+    """Only this stream."""
     follow: bool = True
-    """Whether to wait for more until the job has ended."""
+    """Wait for more output until the job has ended."""
 
 
 class Charge(ApiModel):
@@ -180,21 +169,19 @@ class ChargeMessage(ApiModel):
 
 
 class ChargeId(ApiModel):
-    """The id of a charge, as UCloud writes ids in answers."""
+    """The id of a charge in a response."""
 
     id: str
 
 
 class ChargeAnswer(ApiModel):
-    """The answer to `charge`: which charges the wallet could not pay, and which had been counted
-    before.
-    """
+    """The result of `charge`: charges not covered by the wallet, and duplicates."""
 
     insufficient_funds: list[ChargeId]
     duplicate_charges: list[ChargeId]
 
 
 def job_ids(items: Sequence[ApiModel]) -> list[str]:
-    """The ids of the jobs that a bulk request is about."""
+    """Return the ids of the jobs of a bulk request."""
     jobs = (item if isinstance(item, Job) else getattr(item, "job", None) for item in items)
     return [job.id for job in jobs if isinstance(job, Job)]

@@ -1,7 +1,6 @@
-"""Whether a job may use what it names: files, other jobs, links, addresses, licenses, and its
-project.
+"""Verify a job's access to its files, peers, public links, addresses, licenses and project.
 
-What one may not see does not exist, so the sentences do not tell the two apart.
+A message does not distinguish between a resource without permission and one that does not exist.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ from ucloud_orchestrator.models.parameter_values import (
     LicenseServerValue,
     NetworkValue,
     PeerValue,
+    split_path,
 )
-from ucloud_orchestrator.models.paths import split
 from ucloud_orchestrator.models.workspace import (
     Drive,
     License,
@@ -36,10 +35,7 @@ from ucloud_orchestrator.models.workspace import (
 
 
 class FileKind(StrEnum):
-    """What a path leads to.
-
-    UNKNOWN: only the provider can see the drive, and decides when it gets the job.
-    """
+    """The kind of file at a path. UNKNOWN: only the provider can access the drive."""
 
     FILE = "file"
     DIRECTORY = "folder"
@@ -47,12 +43,12 @@ class FileKind(StrEnum):
     UNKNOWN = "unknown"
 
 
-_WANTED = {"input_file": FileKind.FILE, "input_directory": FileKind.DIRECTORY}
+_EXPECTED_KINDS = {"input_file": FileKind.FILE, "input_directory": FileKind.DIRECTORY}
 
 
 @dataclass(frozen=True)
 class JobReferences:
-    """Everything around a job that its values may name, by their ids."""
+    """Everything that the values of a job may refer to, by id."""
 
     memberships: Sequence[Membership] = ()
     drives: Mapping[str, Drive] = field(default_factory=dict)
@@ -60,180 +56,187 @@ class JobReferences:
     links: Mapping[str, PublicLink] = field(default_factory=dict)
     addresses: Mapping[str, PublicIp] = field(default_factory=dict)
     peers: Mapping[str, Job] = field(default_factory=dict)
-    kind_of: Callable[[Drive, str], FileKind] = lambda _drive, _path: FileKind.UNKNOWN
+    file_kind: Callable[[Drive, str], FileKind] = lambda _drive, _path: FileKind.UNKNOWN
 
 
 def verify_resources(
     owner: JobOwner,
     specification: JobSpecification,
     application: Application | None,
-    surroundings: JobReferences,
+    references: JobReferences,
 ) -> list[Finding]:
-    """Everything that the job names and may not use, or not in that way."""
-    findings = access_findings(owner, specification, surroundings)
+    """Find references of the job without permission, or of the wrong kind."""
+    findings = access_findings(owner, specification, references)
     parameters = application.parameters if application else {}
-    for where, value in fields_and_values(specification):
-        parameter = parameters.get(where.removeprefix("parameters."))
-        if isinstance(value, FileValue) and not any(finding.field == where for finding in findings):
-            findings += _file_findings(where, value, parameter, surroundings)
+    for path, value in fields_and_values(specification):
+        parameter = parameters.get(path.removeprefix("parameters."))
+        if isinstance(value, FileValue) and not any(finding.field == path for finding in findings):
+            findings += _file_findings(path, value, parameter, references)
         if isinstance(value, PeerValue):
-            findings += _peer_findings(where, value, owner, surroundings)
-        if application is not None and where.startswith("resources"):
-            findings += _kind_findings(where, value, application)
+            findings += _peer_findings(path, value, owner, references)
+        if application is not None and path.startswith("resources"):
+            findings += _kind_findings(path, value, application)
     return findings
 
 
 def lost_access_findings(
-    owner: JobOwner, specification: JobSpecification, surroundings: JobReferences
+    owner: JobOwner, specification: JobSpecification, references: JobReferences
 ) -> list[Finding]:
-    """What the owner of a live job may not use any more, or not in the way in which the job got
-    it.
-    """
-    return access_findings(owner, specification, surroundings, Permission.EDIT)
+    """Find references of a live job for which its owner has lost permission."""
+    return access_findings(owner, specification, references, Permission.EDIT)
 
 
 def access_findings(
     owner: JobOwner,
     specification: JobSpecification,
-    surroundings: JobReferences,
-    for_writing: Permission = Permission.READ,
+    references: JobReferences,
+    write_permission: Permission = Permission.READ,
 ) -> list[Finding]:
-    """What the owner may not use. `for_writing` is what he needs for a file that is not marked as
-    read-only.
+    """Find references for which the owner lacks permission.
 
-    A new job gets such a file read-only (`with_forced_read_only`); one that runs has it for
-    writing.
+    `write_permission` is needed for a file that is not read-only. For a new job READ suffices: it
+    has the file read-only then (`with_forced_read_only`). A running job may be writing to it.
     """
     if owner.project is not None and all(
-        one.project != owner.project for one in surroundings.memberships
+        membership.project != owner.project for membership in references.memberships
     ):
         message = f"{owner.created_by} is not a member of a project {owner.project}."
         return [Finding(field="project", message=message, code=ErrorCode.FORBIDDEN)]
     findings: list[Finding] = []
-    for where, value in fields_and_values(specification):
+    for path, value in fields_and_values(specification):
         needed = (
-            for_writing if isinstance(value, FileValue) and not value.read_only else Permission.READ
+            write_permission
+            if isinstance(value, FileValue) and not value.read_only
+            else Permission.READ
         )
-        findings += _access_findings(
-            where, value, needed, owner, specification.product.provider, surroundings
+        findings += _value_findings(
+            path, value, needed, owner, specification.product.provider, references
         )
     return findings
 
 
 def with_forced_read_only(
-    owner: JobOwner, specification: JobSpecification, surroundings: JobReferences
+    owner: JobOwner, specification: JobSpecification, references: JobReferences
 ) -> JobSpecification:
-    """The specification with every file read-only that its owner may not write."""
+    """Make every file read-only for which the owner lacks the permission to write."""
 
-    def forced(value: AppParameterValue) -> AppParameterValue:
+    def force(value: AppParameterValue) -> AppParameterValue:
         if not isinstance(value, FileValue) or value.read_only:
             return value
-        drive = surroundings.drives.get(split(value.path)[0])
-        if drive is None or Permission.EDIT in _permissions(owner, drive, surroundings):
+        drive = references.drives.get(split_path(value.path)[0])
+        if drive is None or Permission.EDIT in _permissions(owner, drive, references):
             return value
         return value.model_copy(update={"read_only": True})
 
     return specification.model_copy(
         update={
-            "parameters": {name: forced(value) for name, value in specification.parameters.items()},
-            "resources": [forced(value) for value in specification.resources],
+            "parameters": {name: force(value) for name, value in specification.parameters.items()},
+            "resources": [force(value) for value in specification.resources],
         }
     )
 
 
-def _access_findings(
-    where: str,
+def _value_findings(
+    path: str,
     value: AppParameterValue,
     needed: Permission,
     owner: JobOwner,
     provider: str,
-    surroundings: JobReferences,
+    references: JobReferences,
 ) -> Iterator[Finding]:
-    found: Resource | None
+    resource: Resource | None
     match value:
-        case FileValue(path=path):
-            found, name = surroundings.drives.get(split(path)[0]), f"file {path}"
+        case FileValue(path=file):
+            resource, name = references.drives.get(split_path(file)[0]), f"file {file}"
         case IngressValue(id=id_):
-            found, name, needed = surroundings.links.get(id_), f"public link {id_}", Permission.EDIT
+            resource, name, needed = (
+                references.links.get(id_),
+                f"public link {id_}",
+                Permission.EDIT,
+            )
         case NetworkValue(id=id_):
-            found, name, needed = (
-                surroundings.addresses.get(id_),
+            resource, name, needed = (
+                references.addresses.get(id_),
                 f"public IP address {id_}",
                 Permission.EDIT,
             )
         case LicenseServerValue(id=id_):
-            found, name = surroundings.licenses.get(id_), f"license {id_}"
+            resource, name = references.licenses.get(id_), f"license {id_}"
         case _:
             return
-    if found is None or needed not in _permissions(owner, found, surroundings):
+    if resource is None or needed not in _permissions(owner, resource, references):
         yield Finding(
-            field=where,
+            field=path,
             message=f"You cannot use the {name}: it does not exist, or not for "
             f"{Workspace.of(owner)}.",
             code=ErrorCode.NOT_FOUND,
         )
-    elif found.provider != provider:
+    elif resource.provider != provider:
         yield Finding(
-            field=where,
-            message=f"The {name} is provided by {found.provider}, and the job by {provider}.",
+            field=path,
+            message=f"The {name} is provided by {resource.provider}, and the job by {provider}.",
         )
 
 
 def _permissions(
-    owner: JobOwner, resource: Resource, surroundings: JobReferences
+    owner: JobOwner, resource: Resource, references: JobReferences
 ) -> frozenset[Permission]:
-    """What the job's owner may do with a resource in the workspace that he acts for."""
+    """Return the owner's permissions on a resource, in the workspace of the job."""
     workspace = Workspace.of(owner)
-    belongs_elsewhere = resource.owner is not None and resource.owner != workspace
-    if belongs_elsewhere and not isinstance(resource, Drive):
+    is_foreign = resource.owner is not None and resource.owner != workspace
+    if is_foreign and not isinstance(resource, Drive):
         return resource_permissions(
             owner.created_by, [], resource.model_copy(update={"owner": None, "acl": []})
         )
-    return resource_permissions(owner.created_by, surroundings.memberships, resource)
+    return resource_permissions(owner.created_by, references.memberships, resource)
 
 
 def _file_findings(
-    where: str,
+    path: str,
     value: FileValue,
     parameter: ApplicationParameter | None,
-    surroundings: JobReferences,
+    references: JobReferences,
 ) -> Iterator[Finding]:
-    drive = surroundings.drives[split(value.path)[0]]
-    kind = surroundings.kind_of(drive, value.path)
+    drive = references.drives[split_path(value.path)[0]]
+    kind = references.file_kind(drive, value.path)
     if kind is FileKind.MISSING:
         yield Finding(
-            field=where, message=f"There is no file {value.path}.", code=ErrorCode.NOT_FOUND
+            field=path, message=f"There is no file {value.path}.", code=ErrorCode.NOT_FOUND
         )
-    wanted = _WANTED.get(parameter.type if parameter else "")
-    if wanted is not None and kind in {FileKind.FILE, FileKind.DIRECTORY} and kind is not wanted:
+    expected = _EXPECTED_KINDS.get(parameter.type if parameter else "")
+    if (
+        expected is not None
+        and kind in {FileKind.FILE, FileKind.DIRECTORY}
+        and kind is not expected
+    ):
         yield Finding(
-            field=where, message=f"{value.path} is a {kind}, and {where} takes a {wanted}."
+            field=path, message=f"{value.path} is a {kind}, and {path} takes a {expected}."
         )
 
 
 def _peer_findings(
-    where: str, value: PeerValue, owner: JobOwner, surroundings: JobReferences
+    path: str, value: PeerValue, owner: JobOwner, references: JobReferences
 ) -> Iterator[Finding]:
-    peer = surroundings.peers.get(value.job_id)
+    peer = references.peers.get(value.job_id)
     if (
         peer is None
         or Workspace.of(peer.owner) != Workspace.of(owner)
-        or Permission.EDIT not in job_permissions(owner.created_by, surroundings.memberships, peer)
+        or Permission.EDIT not in job_permissions(owner.created_by, references.memberships, peer)
     ):
         message = f"There is no job {value.job_id} for the peer {value.hostname}."
-        yield Finding(field=where, message=message, code=ErrorCode.NOT_FOUND)
+        yield Finding(field=path, message=message, code=ErrorCode.NOT_FOUND)
     elif peer.status.state is not JobState.RUNNING:
         message = (
             f"The peer {value.hostname} (job {value.job_id}) is in state "
             f"{peer.status.state}; it must be RUNNING."
         )
-        yield Finding(field=where, message=message)
+        yield Finding(field=path, message=message)
 
 
 def _kind_findings(
-    where: str, value: AppParameterValue, application: Application
+    path: str, value: AppParameterValue, application: Application
 ) -> Iterator[Finding]:
     if isinstance(value, IngressValue) and not application.allow_public_link:
-        yield Finding(field=where, message=f"{application.reference} takes no public links.")
+        yield Finding(field=path, message=f"{application.reference} takes no public links.")
     if isinstance(value, NetworkValue) and not application.allow_public_ip:
-        yield Finding(field=where, message=f"{application.reference} takes no public IP addresses.")
+        yield Finding(field=path, message=f"{application.reference} takes no public IP addresses.")

@@ -1,7 +1,6 @@
-"""Interactive sessions: what a user asks for, and where the provider says that it can be had.
+"""Interactive sessions: requests, and the addresses that the provider returns for them.
 
-The three kinds of UCloud's provider protocol, and `LOGS`, which is ours: the output of a job, read
-from its provider with a token of the same kind.
+Three types are of UCloud's provider protocol. `LOGS`, the output of a job, is ours.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from ucloud_orchestrator.models.job import Job
 
 
 class SessionType(StrEnum):
-    """What a session is for."""
+    """The type of a session."""
 
     SHELL = "SHELL"
     """A terminal in a replica."""
@@ -27,13 +26,11 @@ class SessionType(StrEnum):
     VNC = "VNC"
     """The desktop of a replica."""
     LOGS = "LOGS"
-    """What all replicas write to standard output and error; also after the job has ended."""
+    """The standard output and error of all replicas; also after the job has ended."""
 
 
 Challenge = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-"""The SHA-256 of a secret that only the client has; the session is opened with that secret (RFC
-7636, "PKCE").
-"""
+"""The SHA-256 of the client's verifier, a secret that opens the session (RFC 7636, "PKCE")."""
 
 
 class OpenSessionRequest(ApiModel):
@@ -53,23 +50,23 @@ class SessionItem(ApiModel):
     challenge: Challenge | None = None
 
 
-class AnySession(ApiModel):
-    """What all sessions have."""
+class BaseSession(ApiModel):
+    """The fields of all sessions."""
 
     job_id: str
     rank: int = 0
     needs_verifier: bool = Field(default=False, exclude_if=lambda needs: not needs)
-    """Ours: whether its addresses want the secret of the challenge as the query parameter
-    `verifier` too, so that who reads this answer in a workflow's history can open nothing with it.
+    """Ours: the addresses also need the query parameter `verifier`, the secret of the challenge.
+
+    A reader of the workflow's history can then not open the session.
     """
 
 
-class ShellSession(AnySession):
-    """A terminal: `session_identifier` is the token with which the provider's shell WebSocket is
-    opened.
+class ShellSession(BaseSession):
+    """A terminal: `session_identifier` is the token for the provider's shell WebSocket.
 
-    Ours, not UCloud's: `url`, the WebSocket's whole address with the token, so that nothing has to
-    be put together, and `page`, a page of the provider that shows the terminal in a browser.
+    Ours, not UCloud's: `url`, the complete address of the WebSocket with the token, and `page`, a
+    page of the provider with the terminal.
     """
 
     type: Literal["shell"] = "shell"
@@ -78,18 +75,17 @@ class ShellSession(AnySession):
     page: str | None = None
 
 
-class WebSession(AnySession):
-    """An address to be opened in a browser; it carries the token."""
+class WebSession(BaseSession):
+    """A web application: an address for a browser, with the token."""
 
     type: Literal["web"] = "web"
     redirect_client_to: str
 
 
-class VncSession(AnySession):
-    """A desktop: the WebSocket that speaks VNC (as noVNC does), with its token, and VNC's own
-    password.
+class VncSession(BaseSession):
+    """A desktop: a WebSocket for VNC (as noVNC uses), with the token, and VNC's own password.
 
-    `page` is ours, not UCloud's: a page of the provider that shows the desktop in a browser.
+    `page` is ours, not UCloud's: a page of the provider with the desktop.
     """
 
     type: Literal["vnc"] = "vnc"
@@ -98,8 +94,8 @@ class VncSession(AnySession):
     page: str | None = None
 
 
-class LogsSession(AnySession):
-    """The WebSocket of a job's output with its token; it sends `FollowMessage`s."""
+class LogsSession(BaseSession):
+    """The output of a job: a WebSocket that sends `FollowMessage`s, with the token."""
 
     type: Literal["logs"] = "logs"
     url: str
@@ -108,13 +104,13 @@ class LogsSession(AnySession):
 OpenSession = Annotated[
     ShellSession | WebSession | VncSession | LogsSession, Field(discriminator="type")
 ]
-"""What a provider answers to `interactiveSession`."""
+"""A response of a provider to `interactiveSession`."""
 
 OPEN_SESSION: TypeAdapter[OpenSession] = TypeAdapter(OpenSession)
-"""Reads any of them."""
+"""The validator of `OpenSession`."""
 
 
-Session = TypeVar("Session", bound=AnySession)
+Session = TypeVar("Session", bound=BaseSession)
 
 
 def challenge_of(verifier: str) -> str:

@@ -1,6 +1,4 @@
-"""The answers of a job's workflow, page by page: there is not always room for all updates in one
-(decision 0013).
-"""
+"""Page through the updates of a job: one query result cannot hold all (decision 0013)."""
 
 from __future__ import annotations
 
@@ -10,20 +8,19 @@ from typing import Any
 
 from ucloud_orchestrator.models.job import Job, JobUpdate
 
-ANSWERED_UPDATE_BYTES = 768 * 1024
-"""What of the updates one answer has, as JSON."""
+PAGE_BYTES = 768 * 1024
+"""The size of the updates of one page, as JSON."""
 
 
 def page_of(job: Job, position: int, sizes: Sequence[int]) -> Job:
-    """The job with as many of its updates as there is room for, from the given position among all
-    that it ever got.
+    """Return the job with one page of its updates, from `position` among all that it ever had.
 
-    `sizes` are those of its updates, in bytes. Whoever asks for a position gets one update at
-    least, however large.
+    `sizes` are those of its updates, in bytes. A page after the first holds at least one update,
+    even if that exceeds the limit.
     """
     start = min(max(0, position - job.omitted_updates), len(job.updates))
-    room = sum(1 for used in accumulate(sizes[start:]) if used <= ANSWERED_UPDATE_BYTES)
-    end = start + max(room, 1 if position else 0)
+    count = sum(1 for used in accumulate(sizes[start:]) if used <= PAGE_BYTES)
+    end = start + max(count, 1 if position else 0)
     return job.model_copy(
         update={
             "updates": job.updates[start:end],
@@ -34,26 +31,26 @@ def page_of(job: Job, position: int, sizes: Sequence[int]) -> Job:
 
 
 async def query_all_pages(query: Callable[..., Awaitable[Any]]) -> Job:
-    """The job with all updates that its workflow holds.
+    """Return the job with all updates in its workflow.
 
-    `query` asks the workflow, with the arguments in `args`.
+    `query` queries the workflow; `args` is its keyword argument for the query's arguments.
     """
 
-    async def ask(position: int) -> Job:
-        # Workers of the release before take no position, and need none.
-        return Job.model_validate(await query(args=[position] if position else []))
+    async def query_page(position: int) -> Job:
+        return Job.model_validate(await query(args=[position]))
 
-    job = await ask(0)
+    job = await query_page(0)
     while job.withheld_updates:
         updates: list[JobUpdate] = job.updates
         position = job.omitted_updates + len(updates)
-        more = await ask(position)
-        if more.omitted_updates == position:
-            more = more.model_copy(
+        page = await query_page(position)
+        if page.omitted_updates == position:
+            page = page.model_copy(
                 update={
-                    "updates": [*updates, *more.updates],
+                    "updates": [*updates, *page.updates],
                     "omitted_updates": job.omitted_updates,
                 }
             )
-        job = more  # else what came before has moved to the store meanwhile
+        # Else the updates of the pages before were offloaded to the store in the meantime.
+        job = page
     return job

@@ -1,7 +1,7 @@
-"""Whether a job's specification fits its application, tool and product: every finding at once.
+"""Verify a job's specification against its application, tool and product.
 
-The rules are those of UCloud's documentation of applications and jobs. What needs a database or a
-file system (funds, owners, files, bound resources) is not decided here.
+The rules are from UCloud's documentation of applications and jobs. `resource_verification` and
+the store verify what needs a file system or a database: files, owners, claims and funds.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ucloud_orchestrator.models.application import (
     SshMode,
     Tool,
 )
-from ucloud_orchestrator.models.defaults import VALUE_TYPES, UnreadableDefault, default_of
+from ucloud_orchestrator.models.defaults import VALUE_TYPES, InvalidDefault, parse_default
 from ucloud_orchestrator.models.errors import ErrorCode, Finding
 from ucloud_orchestrator.models.job import JobSpecification
 from ucloud_orchestrator.models.parameter_values import (
@@ -40,10 +40,10 @@ def verify(
     product: Product | None,
     support: ComputeSupport | None,
 ) -> list[Finding]:
-    """Everything that is wrong with a job, each with the field and a sentence; empty if nothing is.
+    """Find all mistakes of a specification.
 
-    `application`, `tool`, `product` and `support` are what the catalog has under the names that the
-    job gives, or None.
+    `application`, `tool`, `product` and `support` are the catalog's entries that the job refers
+    to; None if there is no such entry.
     """
     return [
         *_catalog_findings(specification, application, tool, product, support),
@@ -55,13 +55,13 @@ def verify(
 def complete(
     specification: JobSpecification, application: Application, tool: Tool
 ) -> JobSpecification:
-    """The specification with defaults filled in: parameters, and the tool's time allocation.
+    """Fill in the defaults of the parameters and of the time allocation.
 
-    Raises `UnreadableDefault` if the application's author made a mistake.
+    Raises `InvalidDefault`.
     """
     parameters = dict(specification.parameters)
     for name, parameter in application.parameters.items():
-        if name not in parameters and (default := default_of(parameter)) is not None:
+        if name not in parameters and (default := parse_default(parameter)) is not None:
             parameters[name] = default
     return specification.model_copy(
         update={
@@ -149,7 +149,7 @@ def _application_findings(
             f"{application.reference} runs with 1 replica, not {specification.replicas}.",
         )
     mounts = [value for value in specification.resources if isinstance(value, FileValue)]
-    if mounts and not application.takes_additional_mounts:
+    if mounts and not application.accepts_additional_mounts:
         yield _finding(
             "resources", f"{application.reference} takes no files besides its parameters."
         )
@@ -176,8 +176,8 @@ def _parameter_findings(
     field, value = f"parameters.{name}", values.get(name)
     if value is None:
         try:
-            default = default_of(parameter)
-        except UnreadableDefault as error:
+            default = parse_default(parameter)
+        except InvalidDefault as error:
             yield _finding(
                 field,
                 f"The default of the parameter {name!r} cannot be used: {error}; give a value.",
@@ -212,9 +212,9 @@ def _parameter_findings(
     if isinstance(parameter, EnumerationParameter) and isinstance(value, TextValue):
         choices = {text for option in parameter.options for text in (option.name, option.value)}
         if value.value not in choices:
-            known = ", ".join(repr(option.value) for option in parameter.options)
+            options = ", ".join(repr(option.value) for option in parameter.options)
             yield _finding(
-                field, f"The parameter {name!r} must be one of {known}, not {value.value!r}."
+                field, f"The parameter {name!r} must be one of {options}, not {value.value!r}."
             )
 
 

@@ -1,6 +1,4 @@
-"""Workspaces and what belongs to them: projects with their members, drives, licenses, public links
-and IP addresses.
-"""
+"""Workspaces, projects and their members, and the resources of workspaces."""
 
 from __future__ import annotations
 
@@ -14,20 +12,20 @@ from ucloud_orchestrator.models.job import JobOwner, Permission, ResourceAclEntr
 
 
 class Workspace(ApiModel):
-    """A user's personal workspace, or a project: what owns jobs, wallets and everything else."""
+    """A project, or the personal workspace of a user. It owns jobs, wallets and resources."""
 
     user: str | None = Field(default=None, min_length=1, max_length=255)
     project: str | None = Field(default=None, min_length=1, max_length=255)
 
     @model_validator(mode="after")
-    def _is_one(self) -> Workspace:
+    def _check_one_owner(self) -> Workspace:
         if (self.user is None) == (self.project is None):
             raise ValueError("needs either a user or a project")
         return self
 
     @classmethod
     def of(cls, owner: JobOwner) -> Workspace:
-        """The workspace of a job: its project, or else that of the user who started it."""
+        """Return the workspace of a job: its project, or its user's personal workspace."""
         return cls(project=owner.project) if owner.project else cls(user=owner.created_by)
 
     def __str__(self) -> str:
@@ -35,10 +33,7 @@ class Workspace(ApiModel):
 
 
 class ProjectRole(StrEnum):
-    """What a member is in a project.
-
-    The PI and the administrators may do everything with what the project has.
-    """
+    """The role of a project's member. PI and ADMIN have all permissions on its resources."""
 
     PI = "PI"
     ADMIN = "ADMIN"
@@ -53,7 +48,7 @@ class ProjectMember(ApiModel):
 
 
 class Project(ApiModel):
-    """A project; `groups` are the usernames of each group."""
+    """A project; `groups` maps a group to its usernames."""
 
     id: str = Field(min_length=1, max_length=255)
     title: str = ""
@@ -61,26 +56,28 @@ class Project(ApiModel):
     groups: dict[str, list[str]] = Field(default_factory=dict)
 
     def role_of(self, username: str) -> ProjectRole | None:
-        """The user's role; None if he is no member."""
+        """Return the user's role; None if they are not a member."""
         return next((member.role for member in self.members if member.username == username), None)
 
     @model_validator(mode="after")
-    def _has_one_pi(self) -> Project:
+    def _check_members(self) -> Project:
         names = [member.username for member in self.members]
         if len(set(names)) < len(names):
             raise ValueError("has a member twice")
         if sum(member.role is ProjectRole.PI for member in self.members) != 1:
             raise ValueError("needs exactly one member with the role PI")
-        strangers = sorted({name for group in self.groups.values() for name in group} - set(names))
-        if strangers:
+        non_members = sorted(
+            {name for group in self.groups.values() for name in group} - set(names)
+        )
+        if non_members:
             raise ValueError(
-                f"has groups with users who are not its members: {', '.join(strangers)}"
+                f"has groups with users who are not its members: {', '.join(non_members)}"
             )
         return self
 
 
 class Membership(ApiModel):
-    """What a user is in one project: his role, and the groups that he is in."""
+    """The role and the groups of a user in one project."""
 
     project: str
     role: ProjectRole
@@ -88,10 +85,7 @@ class Membership(ApiModel):
 
 
 class Resource(ApiModel):
-    """Something at a provider that belongs to a workspace.
-
-    `public` is what everybody may do with it.
-    """
+    """A resource of a workspace at a provider; `public` are the permissions of all users."""
 
     id: str = Field(min_length=1, max_length=255)
     title: str = ""
@@ -102,27 +96,21 @@ class Resource(ApiModel):
 
 
 class Drive(Resource):
-    """Files.
-
-    `folder` is where a worker on the same machine finds them; without it only the provider looks.
-    """
+    """A drive with files; `folder` is its path on the worker's machine, if it is there."""
 
     id: str = Field(min_length=1, max_length=255, pattern=r"^[^/]+$")
     folder: Path | None = None
 
     @field_validator("id")
     @classmethod
-    def _is_a_name(cls, drive_id: str) -> str:
+    def _check_id(cls, drive_id: str) -> str:
         if drive_id in {".", ".."} or not drive_id.isprintable():
             raise ValueError("must be the name of a folder")
         return drive_id
 
 
 class License(Resource):
-    """A license server.
-
-    In a command line it is `address:port/key`, or `address:port` without a key.
-    """
+    """A license server."""
 
     address: str = Field(min_length=1)
     port: int = Field(ge=1, le=65535)
@@ -130,7 +118,7 @@ class License(Resource):
 
     @property
     def text(self) -> str:
-        """What stands in the command line of a job."""
+        """Format the argument of a job: `address:port/key`, or `address:port` without a key."""
         key = f"/{self.key.get_secret_value()}" if self.key else ""
         return f"{self.address}:{self.port}{key}"
 
@@ -142,6 +130,6 @@ class PublicLink(Resource):
 
 
 class PublicIp(Resource):
-    """An IP address that is one job's own."""
+    """A public IP address of one job."""
 
     address: str = Field(min_length=1)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ucloud_orchestrator.models.job import Job
-from ucloud_orchestrator.models.parameter_values import FileValue
-from ucloud_orchestrator.models.paths import OutsideDrive, resolve_inside, split
+from ucloud_orchestrator.models.parameter_values import FileValue, split_path
+from ucloud_orchestrator.process.paths import OutsideDrive, resolve_inside
 from ucloud_orchestrator.provider.errors import InvalidPath
 
 
@@ -34,7 +34,7 @@ class Drives:
 
         Links are followed first, so one that leads out of the drive is refused.
         """
-        drive, inside = split(path)
+        drive, inside = split_path(path)
         folder = self._folders.get(drive)
         if folder is None:
             raise InvalidPath(f"There is no drive {drive!r} for {path}.")
@@ -57,6 +57,6 @@ class Drives:
             if name in mounts:
                 raise InvalidPath(f"Two files are named {name!r}.")
             source = self.resolve(value.path)
-            drive = self._folders[split(value.path)[0]]
+            drive = self._folders[split_path(value.path)[0]]
             mounts[name] = Mount(drive, str(source.relative_to(drive)), value.read_only)
         return mounts
