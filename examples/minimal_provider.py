@@ -1,4 +1,4 @@
-"""A minimal provider: jobs are processes of this machine, unprotected, and forgotten when it stops.
+"""A minimal provider: jobs are processes of this machine without a sandbox or a database.
 
 `python examples/minimal_provider.py PORT PUBLIC_KEY_FILE`, with `TEMPORAL_ADDRESS` in the
 environment.
@@ -23,16 +23,14 @@ from ucloud_orchestrator.models.provider_api import BulkRequest
 ID, PRODUCT = "local", {"id": "cpu-1", "category": "cpu", "provider": "local"}
 port, public_key = int(sys.argv[1]), Path(sys.argv[2]).read_text()
 app = FastAPI()
-jobs: dict[str, asyncio.Task[None] | None] = {}  # None: terminated before it came
+jobs: dict[str, asyncio.Task[None] | None] = {}  # None: terminated before it was created
 
 
 @app.middleware("http")
 async def authenticate(request: Request, proceed: Any) -> Any:
     try:
-        token, required = (
-            request.headers.get("authorization", "").removeprefix("Bearer "),
-            ["iat", "exp", "iss", "sub"],
-        )
+        token = request.headers.get("authorization", "").removeprefix("Bearer ")
+        required = ["iat", "exp", "iss", "sub"]
         claims = jwt.decode(
             token, public_key, ["RS256"], {"require": required}, issuer="cloud.sdu.dk"
         )
@@ -44,7 +42,7 @@ async def authenticate(request: Request, proceed: Any) -> Any:
 
 @app.exception_handler(RequestValidationError)
 @app.exception_handler(ValueError)
-async def refuse(_: Request, error: Exception) -> JSONResponse:
+async def reject(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"why": str(error)}, 400)
 
 
@@ -78,7 +76,7 @@ async def run(job: Job, command: list[str]) -> None:
 @app.post(f"/ucloud/{ID}/jobs/")
 async def create(request: BulkRequest[Job]) -> Any:
     commands = {}
-    for job in request.items:  # all are checked before one is started
+    for job in request.items:  # check all jobs before one is started
         if job.specification.product.model_dump(by_alias=True) != PRODUCT:
             raise ValueError("There is no such product here.")
         commands[job.id] = build_command_line(

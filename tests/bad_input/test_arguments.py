@@ -1,6 +1,4 @@
-"""Names and arguments of every kind, given to the command line with a whole orchestrator behind
-it.
-"""
+"""Give invalid names and arguments to the command line of a running orchestrator."""
 
 from __future__ import annotations
 
@@ -47,12 +45,12 @@ HARMLESS = [
 ]
 
 
-async def told(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> tuple[int, str]:
+async def run_command(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> tuple[int, str]:
     code = await asyncio.to_thread(run, arguments)
     return code, capsys.readouterr().err
 
 
-async def test_bad_arguments_are_refused_in_sentences(
+async def test_invalid_arguments_are_rejected_in_sentences(
     orchestrator: Orchestrator,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -61,19 +59,19 @@ async def test_bad_arguments_are_refused_in_sentences(
     monkeypatch.setenv("TEMPORAL_ADDRESS", orchestrator.temporal.service_client.config.target_host)
     monkeypatch.setenv("UCLOUD_USER", "alice")
     for arguments in ARGUMENTS:
-        code, text = await told(capsys, arguments)
+        code, text = await run_command(capsys, arguments)
         assert (code, bool(text), "Traceback" in text) == (2, True, False), (arguments, code, text)
     for arguments in HARMLESS:
-        assert await told(capsys, arguments) == (0, ""), arguments
+        assert await run_command(capsys, arguments) == (0, ""), arguments
     document = orchestrator.specification().to_wire()
     for name in ("../../etc/passwd", LONG):
         file = tmp_path / "job.yaml"
         file.write_text(
             yaml.safe_dump(document | {"application": {"name": name[:255], "version": "1"}})
         )
-        code, text = await told(capsys, ["submit", str(file)])
+        code, text = await run_command(capsys, ["submit", str(file)])
         assert (code, text.startswith("There is no application")) == (2, True), text
-        code, text = await told(capsys, ["submit", str(file), "--user", name + "x" * 300])
+        code, text = await run_command(capsys, ["submit", str(file), "--user", name + "x" * 300])
         assert code == 2, text
     assert orchestrator.provider.calls == []
 
@@ -81,7 +79,7 @@ async def test_bad_arguments_are_refused_in_sentences(
 @pytest.mark.parametrize(
     "job_id", ["../../etc/passwd", "a/b", ".", "a\nb", "é", "a" * 65, " "], ids=ascii
 )
-async def test_an_id_that_is_no_name_of_a_folder_is_refused_at_admission(
+async def test_an_invalid_job_id_is_rejected_at_admission(
     orchestrator: Orchestrator, job_id: str
 ) -> None:
     with pytest.raises(JobRejected, match="id must be"):

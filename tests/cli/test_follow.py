@@ -1,4 +1,4 @@
-"""Following a job ends when it is told to, also while the job writes without a pause."""
+"""Cancel `follow_job` while a job writes as fast as it can."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from ucloud_orchestrator.models.job import Job
 from ucloud_orchestrator.models.provider_api import FollowMessage
 
 
-class Writing:
-    """A client whose job never ends and writes as fast as it is read, as no real job does
-    reliably.
+class EndlessWriter:
+    """A client whose job never ends and writes as fast as it is read.
+
+    No real job does so reliably.
     """
 
     def __init__(self) -> None:
@@ -36,12 +37,12 @@ class Writing:
             yield FollowMessage(stream_id="s", rank=0, stdout="y\n")
 
 
-async def test_a_cancel_while_a_job_writes_without_a_pause() -> None:
-    for moment in range(20):
-        client = Writing()
+async def test_follow_can_be_cancelled_while_a_job_writes() -> None:
+    for loop_turns in range(20):
+        client = EndlessWriter()
         following = asyncio.create_task(follow_job(cast(JobClient, client), "id", as_json=False))
         await eventually(lambda client=client: client.read > 100)  # type: ignore[misc]
-        for _ in range(moment):
+        for _ in range(loop_turns):
             await asyncio.sleep(0)
         following.cancel()
         async with asyncio.timeout(10):

@@ -1,4 +1,4 @@
-"""Tables show what people wrote as they wrote it."""
+"""Render users' texts verbatim in tables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ucloud_orchestrator.models.product import ProductCategory
 TEXTS = ["[ticket 12] refund", "refund [/x]", r"\[/x]", "[bold]no[/bold]", r"C:\[x]\\"]
 
 
-def shown(table: Table) -> str:
+def render(table: Table) -> str:
     console = Console(width=1000, soft_wrap=True)
     with console.capture() as capture:
         console.print(table)
@@ -23,7 +23,7 @@ def shown(table: Table) -> str:
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_brackets_are_no_markup(text: str) -> None:
+def test_brackets_are_not_markup(text: str) -> None:
     movement = Movement(
         at=1,
         category=ProductCategory(name="cpu", provider="local"),
@@ -32,6 +32,6 @@ def test_brackets_are_no_markup(text: str) -> None:
         target=Account.AVAILABLE,
         note=text,
     )
-    assert text in shown(ledger_table([movement]))
+    assert text in render(ledger_table([movement]))
     job = Job.model_validate(shell_job("true") | {"updates": [{"timestamp": 1, "status": text}]})
-    assert text in shown(job_table(job))
+    assert text in render(job_table(job))

@@ -1,4 +1,4 @@
-"""What Temporal's errors become for a caller."""
+"""Map Temporal's errors to the client's."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def failure(
 
 
 def not_ready() -> RPCError:
-    """As the server gave it while a worker was killed again and again."""
+    """The server's error while a worker is killed again and again."""
     detail = Detail()
     detail.Pack(WorkflowNotReadyFailure())
     return failure(RPCStatusCode.FAILED_PRECONDITION, "Workflow Task in failed state.", [detail])
 
 
 def not_ready_to_create() -> RPCError:
-    """The same for an update-with-start, whose first part, the start, was not the reason."""
+    """The same for an update-with-start, whose start was not the reason."""
     detail, both = Detail(), Detail()
     detail.Pack(WorkflowNotReadyFailure())
     status = MultiOperationExecutionFailure.OperationStatus
@@ -45,7 +45,7 @@ def not_ready_to_create() -> RPCError:
 
 
 def no_namespace() -> RPCError:
-    """As the server gives it to every call, also to those about one job."""
+    """The server's error for every call, also for calls about one job."""
     detail = Detail()
     detail.Pack(NamespaceNotFoundFailure(namespace="nowhere"))
     return failure(RPCStatusCode.NOT_FOUND, "Namespace nowhere is not found.", [detail])
@@ -68,14 +68,16 @@ def no_namespace() -> RPCError:
         (failure(RPCStatusCode.PERMISSION_DENIED), OrchestratorError),
     ],
 )
-def test_an_error_of_temporal(error: Exception, expected: type[OrchestratorError]) -> None:
+def test_a_temporal_error_maps_to_one_of_the_client(
+    error: Exception, expected: type[OrchestratorError]
+) -> None:
     with pytest.raises(OrchestratorError) as raised, map_errors():
         raise error
     assert type(raised.value) is expected
 
 
-def test_an_answer_that_the_server_breaks_off_is_no_cancel_of_ours() -> None:
+def test_an_answer_cut_off_by_the_server_is_not_a_cancellation() -> None:
     with pytest.raises(Unreachable), map_errors():
-        raise asyncio.CancelledError from failure(RPCStatusCode.CANCELLED)  # so the SDK does it
+        raise asyncio.CancelledError from failure(RPCStatusCode.CANCELLED)  # as the SDK does
     with pytest.raises(asyncio.CancelledError), map_errors():
         raise asyncio.CancelledError

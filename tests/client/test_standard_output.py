@@ -1,4 +1,4 @@
-"""Standard output belongs to what programs read there."""
+"""Keep log lines away from standard output, which programs read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SPECIFICATION = JobSpecification.model_validate(
 )
 
 
-async def test_warnings_of_the_sdk_are_logged_and_not_printed(
+async def test_sdk_warnings_are_logged_and_not_printed(
     environment: WorkflowEnvironment,
     capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,

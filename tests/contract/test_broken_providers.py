@@ -67,7 +67,7 @@ def charging(
     price: str = "",
 ) -> str:
     """Lines of the example that charge, beside those that are there."""
-    lines = ["from models.protocol import Charge"]
+    lines = ["from ucloud_orchestrator.models.provider_api import Charge"]
     lines += [f"charge = Charge(charge_id='one', units={units}, periods={periods})"]
     call = "await (await ProviderClient.connect(ID)).charge(job.id, [charge])"
     lines += [call if price else f"if job.status.resolved_product['pricePerUnit']: {call}"]

@@ -1,4 +1,4 @@
-"""`make demo`: example jobs through every real part on this machine, and what becomes of them."""
+"""Runs the example jobs in a stack of its own: `make demo`."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ JOB_FILES = ("word-count.yaml", "replicas.yaml", "exit-3.yaml", CANCELLED)
 
 
 def run_demo(as_json: bool) -> int:
-    """Run the demonstration; returns 0 if every job ended as it should, else 1."""
+    """Run the demonstration; return 0 if every job ended as expected, otherwise 1."""
     folder = Path(tempfile.mkdtemp(prefix="ucloud-demo-"))
     with running_stack(folder, EXAMPLES / "catalog", Ports(0, 0, 0)) as stack:
         if not as_json:
             typer.echo(f"The stack runs: Temporal Web UI at {stack.ui_url}, data in {folder}.")
         results = asyncio.run(_run_jobs(stack, as_json))
-    failed = [name for name, is_right in results.items() if not is_right]
+    failed = [name for name, is_expected in results.items() if not is_expected]
     if as_json:
         output.print_json({"folder": str(folder), "results": results})
     else:
@@ -54,25 +54,25 @@ async def _run_jobs(stack: Stack, as_json: bool) -> dict[str, bool]:
                 f"{stack.ui_url}/namespaces/default/workflows/{job.id}"
             )
         job = await _watch(client, job.id, name == CANCELLED, as_json)
-        results[name] = _is_right(name, job, stack)
+        results[name] = _is_expected(name, job, stack)
         if not as_json:
-            _show_output(job, stack)
+            _print_output(job, stack)
     return results
 
 
 async def _watch(client: JobClient, job_id: str, cancels: bool, as_json: bool) -> Job:
-    told = 0
+    printed = 0
     async for job in client.follow(job_id):
-        for update in job.updates[told:]:
+        for update in job.updates[printed:]:
             if not as_json:
                 typer.echo(f"  {output.update_line(update)}")
-        told = len(job.updates)
+        printed = len(job.updates)
         if cancels and job.status.state is JobState.RUNNING:
             await client.cancel(job_id, "the demonstration cancels this one")
     return await client.wait(job_id)
 
 
-def _is_right(name: str, job: Job, stack: Stack) -> bool:
+def _is_expected(name: str, job: Job, stack: Stack) -> bool:
     if job.status.state is not JobState.SUCCESS:
         return False
     if name == CANCELLED:
@@ -82,13 +82,11 @@ def _is_right(name: str, job: Job, stack: Stack) -> bool:
         "replicas.yaml": "stdout-2.txt",
         "exit-3.yaml": "stdout-0.txt",
     }[name]
-    said_code = "code 3" in (job.updates[-1].status or "")
-    return (_output_folder(job, stack) / expected).is_file() and said_code == (
-        name == "exit-3.yaml"
-    )
+    has_code = "code 3" in (job.updates[-1].status or "")
+    return (_output_folder(job, stack) / expected).is_file() and has_code == (name == "exit-3.yaml")
 
 
-def _show_output(job: Job, stack: Stack) -> None:
+def _print_output(job: Job, stack: Stack) -> None:
     for file in sorted(_output_folder(job, stack).iterdir()):
         text = file.read_text(errors="replace").rstrip()
         if text:

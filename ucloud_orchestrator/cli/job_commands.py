@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from client import JobClient, JobFilter
 from ucloud_orchestrator.cli import output
+from ucloud_orchestrator.cli.exit_codes import REJECTED
 from ucloud_orchestrator.cli.follow import follow_job
 from ucloud_orchestrator.cli.job_file import InvalidJobFile, read_job_file
 from ucloud_orchestrator.cli.settings import DEFAULT_DATA_DIR, DataDir, Json, Project, User, connect
 from ucloud_orchestrator.models.job import MAXIMUM_HOURS, Job, JobState, SimpleDuration
-
-REFUSED = 2
 
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
 
@@ -49,7 +49,7 @@ def submit(
     except InvalidJobFile as error:
         for sentence in error.sentences:
             typer.echo(sentence, err=True)
-        return REFUSED
+        return REJECTED
 
     async def work() -> int:
         client = await connect(data_dir, user, project)
@@ -118,18 +118,18 @@ def show(
 
 def cancel(
     job_id: JobId,
-    reason: Annotated[str, typer.Option(help="Why; the job's updates will say it.")] = "",
+    reason: Annotated[str, typer.Option(help="The reason, for the job's updates.")] = "",
     as_json: Json = False,
     user: User = None,
     project: Project = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Ask for the end of a job."""
+    """Cancel a job."""
 
     async def work(client: JobClient) -> None:
         await client.cancel(job_id, reason)
 
-    _act(work, job_id, "is being cancelled", as_json, user, project, data_dir)
+    _run_on_job(work, job_id, "is being cancelled", as_json, user, project, data_dir)
 
 
 def extend(
@@ -148,7 +148,7 @@ def extend(
     async def work(client: JobClient) -> None:
         await client.extend(job_id, more)
 
-    _act(work, job_id, "has more time", as_json, user, project, data_dir)
+    _run_on_job(work, job_id, "has more time", as_json, user, project, data_dir)
 
 
 def suspend(
@@ -158,12 +158,12 @@ def suspend(
     project: Project = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Have the provider hold a job; its time allocation goes on."""
+    """Suspend a job at its provider; its time allocation goes on."""
 
     async def work(client: JobClient) -> None:
         await client.suspend(job_id)
 
-    _act(work, job_id, "is being suspended", as_json, user, project, data_dir)
+    _run_on_job(work, job_id, "is being suspended", as_json, user, project, data_dir)
 
 
 def resume(
@@ -173,16 +173,16 @@ def resume(
     project: Project = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Let a suspended job go on."""
+    """Resume a suspended job."""
 
     async def work(client: JobClient) -> None:
         await client.unsuspend(job_id)
 
-    _act(work, job_id, "is being resumed", as_json, user, project, data_dir)
+    _run_on_job(work, job_id, "is being resumed", as_json, user, project, data_dir)
 
 
-def _act(
-    work: Any,
+def _run_on_job(
+    work: Callable[[JobClient], Awaitable[None]],
     job_id: str,
     done: str,
     as_json: bool,

@@ -1,4 +1,4 @@
-"""The commands that show what a job writes."""
+"""The commands that show a job's output."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def logs(
     project: Project = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Print what a job has written, each stream to the same one here; lines of several replicas
-    carry their rank.
+    """Print the output of a job; standard error stays apart, and lines of replicas get their
+    rank.
     """
     stream = None if stdout == stderr else LogStream.STDOUT if stdout else LogStream.STDERR
 

@@ -1,4 +1,4 @@
-"""The entry of the command line, and the one place where a process of ours ends."""
+"""The entry point of the command line."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ from ucloud_orchestrator.cli import (
     stack_commands,
     wallet_commands,
 )
+from ucloud_orchestrator.cli.exit_codes import INTERRUPTED, REJECTED, UNREACHABLE
 from ucloud_orchestrator.models.base import error_messages
 from ucloud_orchestrator.temporal import tracing
 from ucloud_orchestrator.temporal.runtime import LOGGER, make_runtime
-
-REFUSED, UNREACHABLE = 2, 3
 
 app = typer.Typer(
     name="ucloud-orchestrator",
@@ -41,53 +40,52 @@ wallet_commands.add_to(app)
 
 
 def run(arguments: list[str] | None = None) -> int:
-    """Run one command; returns its exit code. Errors are one sentence each on standard error."""
+    """Run one command and return its exit code. Errors are sentences on standard error."""
     try:
         result = app(arguments, standalone_mode=False)
-    except typer.Exit as leaving:
-        return leaving.exit_code
+    except typer.Exit as error:
+        return error.exit_code
     except TyperException as error:
         sys.stderr.write(f"{error.format_message()}\n")
-        return REFUSED
+        return REJECTED
     except typer.Abort:
-        return 130
+        return INTERRUPTED
     except RequestRefused as error:
         for sentence in [finding.message for finding in error.findings] or [str(error)]:
             sys.stderr.write(f"{sentence}\n")
-        return REFUSED
+        return REJECTED
     except Unreachable as error:
         sys.stderr.write(f"{error}\n")
         return UNREACHABLE
     except OrchestratorError as error:
         sys.stderr.write(f"{error}\n")
-        return REFUSED
+        return REJECTED
     except ValidationError as error:
         sys.stderr.writelines(f"{sentence}\n" for sentence in error_messages(error))
-        return REFUSED
+        return REJECTED
     except UnicodeError:
         sys.stderr.write("An argument or setting has bytes that are no text in UTF-8.\n")
-        return REFUSED
+        return REJECTED
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     return result if isinstance(result, int) else 0
 
 
 def main() -> None:
-    """Run one command and leave the process.
+    """Run one command and exit without the interpreter's shutdown.
 
-    The Temporal SDK aborts about one short-lived process in ten while the interpreter shuts down (sdk-python issue
-    300), so all is flushed here and the interpreter's shutdown is left out.
+    During that shutdown the Temporal SDK aborts about one short-lived process in ten (sdk-python
+    issue 300).
     """
-    logging.getLogger(LOGGER).setLevel(
-        logging.ERROR
-    )  # a command says itself that Temporal does not answer
+    # Commands report an unreachable Temporal in their own sentence.
+    logging.getLogger(LOGGER).setLevel(logging.ERROR)
     Runtime.set_default(make_runtime())
     try:
         tracing.start("ucloud-client")
         code = run()
     except tracing.TracingUnavailable as error:
         sys.stderr.write(f"{error}\n")
-        code = REFUSED
+        code = REJECTED
     tracing.stop()
     sys.stdout.flush()
     sys.stderr.flush()

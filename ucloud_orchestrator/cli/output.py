@@ -1,4 +1,4 @@
-"""How jobs look on a terminal."""
+"""Renders jobs and wallets for a terminal, or as JSON."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ COLOURS = {
 
 
 def print_json(value: Any) -> None:
-    """One line of JSON on standard output."""
+    """Print one line of JSON."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
 
 
 def wallets_table(wallets: Iterable[Wallet]) -> Table:
-    """A row for each wallet."""
+    """Render wallets, a row for each."""
     table = Table("category", "available", "reserved", "spent", box=None, header_style="bold")
     for wallet in wallets:
         amounts = map(str, (wallet.available, wallet.reserved, wallet.spent))
@@ -41,26 +41,26 @@ def wallets_table(wallets: Iterable[Wallet]) -> Table:
 
 
 def ledger_table(movements: Iterable[Movement]) -> Table:
-    """A row for each movement."""
+    """Render movements of credits, a row for each."""
     table = Table(
         "time", "category", "credits", "from", "to", "job", "note", box=None, header_style="bold"
     )
-    for line in movements:
-        category = f"{line.category.name}@{line.category.provider}"
-        accounts = (line.source.lower(), line.target.lower())
+    for movement in movements:
+        category = f"{movement.category.name}@{movement.category.provider}"
+        accounts = (movement.source.lower(), movement.target.lower())
         table.add_row(
-            time_text(line.at),
+            time_text(movement.at),
             category,
-            str(line.amount),
+            str(movement.amount),
             *accounts,
-            line.job_id or "",
-            escape(line.note or ""),
+            movement.job_id or "",
+            escape(movement.note or ""),
         )
     return table
 
 
 def jobs_table(jobs: Iterable[Job]) -> Table:
-    """A row for each job."""
+    """Render jobs, a row for each."""
     table = Table(
         "id", "state", "application", "product", "name", "created", box=None, header_style="bold"
     )
@@ -78,7 +78,7 @@ def jobs_table(jobs: Iterable[Job]) -> Table:
 
 
 def job_table(job: Job) -> Table:
-    """Everything about one job."""
+    """Render one job with its updates."""
     specification = job.specification
     project = f" in {job.owner.project}" if job.owner.project else ""
     rows = {
@@ -104,29 +104,29 @@ def job_table(job: Job) -> Table:
 
 
 def update_line(update: JobUpdate) -> str:
-    """A state change or a text, with its time."""
+    """Render an update with its time."""
     return f"{time_text(update.timestamp)}  {update_text(update)}"
 
 
 def update_text(update: JobUpdate) -> str:
-    """A state change or a text."""
+    """Render an update."""
     return "  ".join(
         part for part in (update.state and f"{update.state:<9}", update.status) if part
     )
 
 
 def state_text(state: JobState) -> str:
-    """The state in its colour."""
+    """Render a state in its colour."""
     return f"[{COLOURS[state]}]{state}[/]"
 
 
 def time_text(milliseconds: int | None) -> str:
-    """Local time."""
+    """Render a time in the local time zone; empty for None."""
     if milliseconds is None:
         return ""
     return datetime.fromtimestamp(milliseconds / 1000).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def console() -> Console:
-    """Standard output; ids are never cut, so that they can be copied from a pipe too."""
+    """Return a console for standard output that never cuts ids."""
     return Console(soft_wrap=True, highlight=False)

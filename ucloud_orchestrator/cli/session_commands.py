@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ucloud_orchestrator.cli import output
+from ucloud_orchestrator.cli.exit_codes import REJECTED
 from ucloud_orchestrator.cli.job_commands import JobId
 from ucloud_orchestrator.cli.settings import DEFAULT_DATA_DIR, DataDir, Json, Project, User, connect
 from ucloud_orchestrator.cli.terminal import attach
@@ -20,11 +21,9 @@ from ucloud_orchestrator.models.session import (
     WebSession,
 )
 
-UNUSABLE = 2
-
 
 class SessionKind(StrEnum):
-    """What can be opened."""
+    """The kinds of interactive sessions."""
 
     SHELL = "shell"
     WEB = "web"
@@ -55,12 +54,12 @@ def open_session(
         if as_json:
             output.print_json(session.to_wire())
             return 0
-        return await _use(session)
+        return await _present(session)
 
     return asyncio.run(work())
 
 
-async def _use(session: OpenSession) -> int:
+async def _present(session: OpenSession) -> int:
     match session:
         case ShellSession(url=str(url)):
             return await attach(url)
@@ -73,5 +72,5 @@ async def _use(session: OpenSession) -> int:
                 "The provider gives terminals in its own way only; --json shows its answer.",
                 err=True,
             )
-            return UNUSABLE
+            return REJECTED
     return 0

