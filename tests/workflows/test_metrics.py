@@ -64,7 +64,7 @@ async def scraped(orchestrator: Orchestrator) -> AsyncIterator[Scraped]:
     client = await Client.connect(target, data_converter=pydantic_data_converter, runtime=runtime)
     worker = orchestrator.new_worker(client)
     running = asyncio.create_task(worker.run())
-    yield Scraped(worker.gauges(runtime.metric_meter), port)
+    yield Scraped(worker.metrics(runtime.metric_meter), port)
     worker.stop()
     await running
 

@@ -5,17 +5,31 @@ now.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+
+from ucloud_orchestrator.process.http import serve_http
+
+log = logging.getLogger(__name__)
 
 TIMEOUT = 5.0
 """Seconds that one check may take."""
 
 Check = Callable[[], Awaitable[object]]
 """Looks whether something that the process needs answers; raises if it does not."""
+
+
+@contextlib.asynccontextmanager
+async def serve_health(host: str, port: int, checks: Mapping[str, Check]) -> AsyncIterator[None]:
+    """Serve `/healthz` and `/readyz` at an address. Raises `OSError`."""
+    async with serve_http(host, port, health_routes(checks)) as port:
+        log.info("Serving health checks at http://%s:%d/healthz and /readyz.", host, port)
+        yield
 
 
 def health_routes(checks: Mapping[str, Check]) -> list[Route]:

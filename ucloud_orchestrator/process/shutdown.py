@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import os
+import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
+from types import FrameType
 
 log = logging.getLogger(__name__)
 
@@ -52,3 +57,17 @@ class ShutdownWatchdog:
         )
         sys.stdout.flush()
         logging.shutdown()
+
+
+def handle_stop_signals(watchdog: ShutdownWatchdog, stop: Callable[[], None]) -> None:
+    """On SIGTERM or SIGINT, begin the watchdog, and call `stop` in the running loop."""
+    loop = asyncio.get_running_loop()
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        watchdog.begin()
+        with contextlib.suppress(RuntimeError):  # the loop may be closed already
+            loop.call_soon_threadsafe(stop)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Not `loop.add_signal_handler`: the watchdog must begin even if the loop hangs.
+        signal.signal(number, handle)
