@@ -1,6 +1,4 @@
-"""Settings: the environment goes before the file, and every mistake is told by its name and without
-its value.
-"""
+"""Settings: the environment overrides the file; an error names a setting, not its value."""
 
 from __future__ import annotations
 
@@ -23,7 +21,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "worker.toml"
 
 
-def test_the_environment_goes_before_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_overrides_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file.write_text('issuer = "file"\noperators = ["anna"]\n')
     monkeypatch.setenv("UCLOUD_ISSUER", "environment")
     settings = WorkerSettings.read()
@@ -46,7 +44,9 @@ def test_the_environment_goes_before_the_file(file: Path, monkeypatch: pytest.Mo
         ),
     ],
 )
-def test_a_mistake_in_the_file_is_told(file: Path, text: str | None, sentence: str) -> None:
+def test_an_error_names_the_setting_in_the_file(
+    file: Path, text: str | None, sentence: str
+) -> None:
     if text is not None:
         file.write_text(text)
     with pytest.raises(SettingsError, match=f"^{sentence}$"):
@@ -95,7 +95,7 @@ def test_a_mistake_in_the_file_is_told(file: Path, text: str | None, sentence: s
         ),
     ],
 )
-def test_a_mistake_in_the_environment_is_told(
+def test_an_error_names_the_variable_without_its_value(
     kind: type[WorkerSettings],
     variable: str,
     value: str,
@@ -117,7 +117,7 @@ def test_a_mistake_in_the_environment_is_told(
         ("ucloud_orchestrator.temporal.codec_server", "UCLOUD_CODEC_PORT"),
     ],
 )
-def test_a_process_ends_with_the_sentence(
+def test_a_process_exits_with_the_error(
     module: str, variable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, "none")
@@ -129,7 +129,7 @@ def test_a_process_ends_with_the_sentence(
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_provider_without_the_public_key_says_what_makes_it(
+def test_a_missing_public_key_error_names_setup(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("UCLOUD_PROVIDER_PUBLIC_KEY_FILE", str(tmp_path / "local.public.pem"))
@@ -148,7 +148,7 @@ def test_a_provider_without_the_public_key_says_what_makes_it(
     )
 
 
-def test_the_level_of_the_log_may_be_written_small(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_level_is_case_insensitive(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UCLOUD_PROVIDER_LOG_LEVEL", "debug")
     assert ProviderSettings.read().log_level == "DEBUG"
 
@@ -160,7 +160,7 @@ def test_the_level_of_the_log_may_be_written_small(monkeypatch: pytest.MonkeyPat
         ("ucloud_orchestrator.temporal.codec_server", "UCLOUD_CODEC_PUBLIC_KEY_FILE"),
     ],
 )
-def test_a_key_file_without_a_key_is_told_at_the_start(
+def test_an_invalid_key_file_is_an_error_at_start(
     module: str, variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key, keys = tmp_path / "key.pem", tmp_path / "encryption.keys"

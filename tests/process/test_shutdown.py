@@ -1,6 +1,4 @@
-"""A process that was asked to stop is gone in bounded time, whatever it does and whoever holds it
-up.
-"""
+"""A process ends in bounded time after it was asked to stop."""
 
 from __future__ import annotations
 
@@ -37,10 +35,10 @@ asyncio.run(hang())
         "while True: pass",
         "time.sleep(600)",
         "await asyncio.sleep(600)",
-        "while True: logging.warning('Nobody reads this.')",
+        "while True: logging.warning('The pipe is full.')",
     ],
 )
-def test_a_deadline_ends_a_process_that_hangs(hang: str) -> None:
+def test_the_watchdog_ends_a_process_that_hangs(hang: str) -> None:
     command = [sys.executable, "-c", HANGING.format(hang=hang)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -52,7 +50,7 @@ def test_a_deadline_ends_a_process_that_hangs(hang: str) -> None:
         assert process.wait(20) == 7
 
 
-def test_the_codec_server_does_not_wait_for_a_request_that_never_comes(
+def test_the_codec_server_does_not_wait_for_unfinished_requests(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "keys").write_text(f"first {base64.b64encode(bytes(32)).decode()}\n")
@@ -66,7 +64,7 @@ def test_the_codec_server_does_not_wait_for_a_request_that_never_comes(
     ) as process:
         assert process.stderr is not None
         while "Uvicorn running" not in (line := process.stderr.readline()):
-            assert line, "it did not start"
+            assert line, "The server did not start."
         with socket.create_connection(("127.0.0.1", port)) as client:
             client.sendall(b"POST /decode HTTP/1.1\r\nHost: codec\r\nContent-Length: 100\r\n\r\n{")
             process.send_signal(signal.SIGTERM)

@@ -1,3 +1,4 @@
-"""What every process of ours has: readable logs, and answers to those who ask whether it is
-well.
+"""The parts of any process of ours: settings, logging, health checks, HTTP, shutdown, migrations.
+
+Every package but `models` may import it. It imports nothing of ours.
 """

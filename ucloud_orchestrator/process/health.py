@@ -1,6 +1,4 @@
-"""`/healthz` and `/readyz` over HTTP: whether a process lives, and whether it can do its work
-now.
-"""
+"""The health checks of a process: `/healthz` for liveness, `/readyz` for readiness."""
 
 from __future__ import annotations
 
@@ -18,10 +16,10 @@ from ucloud_orchestrator.process.http import serve_http
 log = logging.getLogger(__name__)
 
 TIMEOUT = 5.0
-"""Seconds that one check may take."""
+"""Seconds for one check."""
 
 Check = Callable[[], Awaitable[object]]
-"""Looks whether something that the process needs answers; raises if it does not."""
+"""Checks a dependency of the process; raises if it is not available."""
 
 
 @contextlib.asynccontextmanager
@@ -33,23 +31,26 @@ async def serve_health(host: str, port: int, checks: Mapping[str, Check]) -> Asy
 
 
 def health_routes(checks: Mapping[str, Check]) -> list[Route]:
-    """The two addresses. `/readyz` is 503 while a check fails, and names it."""
+    """Return the routes. `/readyz` is 503 while a check fails, and has the error of each."""
 
     async def alive(_: Request) -> JSONResponse:
         return JSONResponse({"status": "alive"})
 
     async def ready(_: Request) -> JSONResponse:
-        answers = await asyncio.gather(*(_answer(check) for check in checks.values()))
-        said = dict(zip(checks, answers, strict=True))
-        is_ready = all(answer == "ok" for answer in answers)
+        results = await asyncio.gather(*(_run_check(check) for check in checks.values()))
+        is_ready = all(result == "ok" for result in results)
         return JSONResponse(
-            {"status": "ready" if is_ready else "not ready", **said}, 200 if is_ready else 503
+            {
+                "status": "ready" if is_ready else "not ready",
+                **dict(zip(checks, results, strict=True)),
+            },
+            200 if is_ready else 503,
         )
 
     return [Route("/healthz", alive), Route("/readyz", ready)]
 
 
-async def _answer(check: Check) -> str:
+async def _run_check(check: Check) -> str:
     try:
         async with asyncio.timeout(TIMEOUT) as limit:
             await check()

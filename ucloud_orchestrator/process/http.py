@@ -1,4 +1,4 @@
-"""A few addresses over HTTP beside the work of a process, for those who watch it."""
+"""Serve metrics and health checks over HTTP, beside the work of a process."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 STOP_TIMEOUT = 1
-"""Seconds that answers under way get at the end."""
+"""Seconds for responses under way at shutdown."""
 
 
 @contextlib.asynccontextmanager
 async def serve_http(host: str, port: int, routes: Sequence[Route]) -> AsyncIterator[int]:
-    """Serve these meanwhile; gives the port, which is a free one if 0 was asked for.
+    """Serve these routes while the context is entered; yields the port. Port 0 is a free one.
 
     Raises `OSError`.
     """
@@ -28,13 +28,13 @@ async def serve_http(host: str, port: int, routes: Sequence[Route]) -> AsyncIter
         timeout_graceful_shutdown=STOP_TIMEOUT,
     )
     server = uvicorn.Server(config)
-    task = asyncio.create_task(server._serve())  # the signals are the process's own
-    while not server.started and not task.done():  # noqa: ASYNC110 - uvicorn has no event for it
+    task = asyncio.create_task(server._serve())  # without uvicorn's signal handlers
+    while not server.started and not task.done():  # noqa: ASYNC110 - uvicorn has no event for this
         await asyncio.sleep(0.02)
     if not server.started:
-        with contextlib.suppress(SystemExit):  # uvicorn's own way to say it
+        with contextlib.suppress(SystemExit):  # uvicorn calls sys.exit
             await task
-        raise OSError(f"{host}:{port} could not be opened for those who watch this process.")
+        raise OSError(f"{host}:{port} could not be opened for metrics and health checks.")
     try:
         yield server.servers[0].sockets[0].getsockname()[1]
     finally:

@@ -1,6 +1,4 @@
-"""Logs on standard error: lines for people, or JSON for collectors; each names the job that it is
-about.
-"""
+"""Logging to standard error as text or JSON. Each record has the id of its job."""
 
 from __future__ import annotations
 
@@ -16,12 +14,12 @@ from pythonjsonlogger.json import JsonFormatter
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 _job: ContextVar[str | None] = ContextVar("job", default=None)
-# At INFO these tell addresses, and those of sessions have tokens in them.
+# At INFO these log URLs, and the URLs of sessions have tokens.
 _QUIET = dict.fromkeys(("httpx", "uvicorn.access", "uvicorn.error"), logging.WARNING)
 
 
 def configure(level: LogLevel, log_format: LogFormat) -> None:
-    """Let everything that this process logs go to standard error in that format."""
+    """Configure all loggers of this process."""
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_JobIdFilter())
     if log_format == "json":
@@ -37,7 +35,7 @@ def configure(level: LogLevel, log_format: LogFormat) -> None:
 
 @contextlib.contextmanager
 def job_log_context(job_id: str) -> Iterator[None]:
-    """Meanwhile every line that this task logs is about that job."""
+    """Set the job's id on every record that this task logs inside the context."""
     token = _job.set(job_id)
     try:
         yield
@@ -46,7 +44,7 @@ def job_log_context(job_id: str) -> Iterator[None]:
 
 
 class _JobIdFilter(logging.Filter):
-    """Puts the job's id on every record: from `job_log_context`, or from Temporal's own context."""
+    """Sets the job's id on a record: from `job_log_context`, or from Temporal's context."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         job = _job.get()
@@ -59,10 +57,10 @@ class _JobIdFilter(logging.Filter):
 
 
 class _TextFormatter(logging.Formatter):
-    """Lines that end with the job's id, unless they tell it themselves."""
+    """Appends the job's id to a line that does not have it."""
 
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - its name in the base class
-        """The line, without what an exception adds below it."""
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the base class's name
+        """Format the line, without a traceback."""
         line = super().formatMessage(record)
         job = getattr(record, "job", None)
         return f"{line} [{job}]" if job and str(job) not in line else line

@@ -1,6 +1,4 @@
-"""How a process reads its settings: environment variables first, then one TOML file; mistakes are
-told in sentences.
-"""
+"""Read the settings of a process: environment variables first, then one TOML file."""
 
 from __future__ import annotations
 
@@ -18,16 +16,14 @@ from ucloud_orchestrator.process.logging import LogFormat, LogLevel
 
 
 class SettingsError(ValueError):
-    """Settings cannot be used; each line of the text is a sentence that names one, and none shows a
-    value.
-    """
+    """Invalid settings. Each line of the text is a sentence about one; none has its value."""
 
 
 class ProcessSettings(BaseSettings):
     """The base of the settings of a process."""
 
     file_variable: ClassVar[str]
-    """The environment variable that names the TOML file."""
+    """The environment variable with the path of the TOML file."""
 
     @classmethod
     def settings_customise_sources(
@@ -38,7 +34,7 @@ class ProcessSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment first, then the file."""
+        """Give the environment precedence over the file."""
         sources = [init_settings, env_settings]
         if file := os.environ.get(cls.file_variable):
             sources.append(TomlConfigSettingsSource(settings_cls, file))
@@ -46,31 +42,31 @@ class ProcessSettings(BaseSettings):
 
     @classmethod
     def read(cls) -> Self:
-        """The settings of this process. Raises `SettingsError`."""
+        """Read the settings of this process. Raises `SettingsError`."""
         cls._check_file()
         try:
             return cls()
         except ValidationError as error:
             raise SettingsError(
                 "\n".join(
-                    f"{cls._written(*detail['loc'])} is wrong: {_reason(detail['msg'])}."
+                    f"{cls._describe(*detail['loc'])} is wrong: {_reason(detail['msg'])}."
                     for detail in error.errors()
                 )
             ) from error
         except SourceError as error:
             wrong_fields = [name for name in cls.model_fields if f'"{name}"' in str(error)]
             raise SettingsError(
-                f"{cls._written(*wrong_fields)} is wrong: it must be written as JSON."
+                f"{cls._describe(*wrong_fields)} is wrong: it must be written as JSON."
             ) from error
 
     @classmethod
     def variable(cls, field: str) -> str:
-        """The environment variable of a field."""
+        """Return the environment variable of a field."""
         return f"{cls.model_config.get('env_prefix', '')}{field}".upper()
 
     @classmethod
-    def _written(cls, field: int | str = "", *within: int | str) -> str:
-        """A setting as it was written: in the environment, or in the file."""
+    def _describe(cls, field: int | str = "", *within: int | str) -> str:
+        """Name a setting by its source: the environment variable, or the key in the file."""
         variable = cls.variable(str(field))
         path = "".join(f".{part}" for part in within)
         if variable in os.environ:
@@ -79,14 +75,12 @@ class ProcessSettings(BaseSettings):
 
     @classmethod
     def _check_file(cls) -> None:
-        """That the file can be read and knows no setting that does not exist: the library would
-        pass over both.
-        """
+        """Reject a missing file and unknown keys, which pydantic-settings would ignore."""
         file = os.environ.get(cls.file_variable)
         if not file:
             return
         try:
-            written = tomllib.loads(Path(file).read_text())
+            document = tomllib.loads(Path(file).read_text())
         except OSError as error:
             reason = error.strerror or "it is no file"
             raise SettingsError(
@@ -96,7 +90,7 @@ class ProcessSettings(BaseSettings):
             raise SettingsError(
                 f"{cls.file_variable} names {file}, which is not TOML: {error}."
             ) from error
-        if unknown := sorted(written.keys() - cls.model_fields.keys()):
+        if unknown := sorted(document.keys() - cls.model_fields.keys()):
             raise SettingsError(
                 f"There is no setting {', '.join(unknown)}, which stands in {file}."
             )
@@ -107,13 +101,13 @@ def _upper(value: Any) -> Any:
 
 
 class MonitoredSettings(ProcessSettings):
-    """What every process has that is watched: figures, health checks and logs."""
+    """The settings of every monitored process: metrics, health checks and logging."""
 
     metrics_address: str | None = None
-    """Where Prometheus finds the figures, such as `127.0.0.1:9464`; without it there are none."""
+    """The address that Prometheus scrapes, such as `127.0.0.1:9464`; None: no metrics."""
     health_host: str = "127.0.0.1"
     health_port: int | None = Field(default=None, ge=0, le=65535)
-    """Where `/healthz` and `/readyz` answer; without it nowhere."""
+    """The port of `/healthz` and `/readyz`; None: no health checks."""
     log_level: Annotated[LogLevel, BeforeValidator(_upper)] = "INFO"
     log_format: LogFormat = "text"
 
@@ -126,7 +120,7 @@ class MonitoredSettings(ProcessSettings):
 
 
 def host_and_port(address: str) -> tuple[str, int]:
-    """The parts of `host:port`. Raises `ValueError`."""
+    """Split `host:port`. Raises `ValueError`."""
     parts = urlsplit(f"//{address}")
     if parts.hostname is None or parts.port is None:
         raise ValueError(f"{address!r} is no address: it must be host:port, such as 127.0.0.1:9464")

@@ -1,4 +1,4 @@
-"""A process that is asked to stop ends in bounded time, whatever it still does."""
+"""End a process in bounded time after it was asked to stop."""
 
 from __future__ import annotations
 
@@ -16,42 +16,42 @@ from types import FrameType
 log = logging.getLogger(__name__)
 
 FINAL_LOG_TIMEOUT = 1.0
-"""Seconds that the last word in the log may take."""
+"""Seconds for the last log message."""
 
 
 class ShutdownWatchdog:
-    """Ends this process so many seconds after `begin`, unless it has ended by itself.
+    """Ends this process a number of seconds after `begin`, unless it has ended before.
 
-    For processes that lose nothing when they are killed. A thread of its own, so that it also holds
-    for an event loop that hangs; but Python must come to run the handler of the signal.
+    For processes that lose nothing when they are killed. It runs in a thread, so it also ends a
+    process whose event loop hangs. Only a signal handler that Python cannot run prevents it.
     """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._code: int | None = None
-        # Unlike a lock, a pipe may be used in the handler of a signal.
-        self._begun, self._begin = os.pipe()
-        threading.Thread(target=self._wait, name="deadline", daemon=True).start()
+        # Unlike a lock, a pipe is safe in a signal handler.
+        self._reader, self._writer = os.pipe()
+        threading.Thread(target=self._wait, name="shutdown-watchdog", daemon=True).start()
 
     def begin(self, code: int = 0) -> None:
-        """Count from now, and end with this exit code; only the first call counts.
+        """Start the countdown; the process ends with this exit code. Idempotent.
 
-        May be called by a signal.
+        Safe in a signal handler.
         """
         if self._code is None:
             self._code = code
-            os.write(self._begin, b".")
+            os.write(self._writer, b".")
 
     def _wait(self) -> None:
-        os.read(self._begun, 1)
+        os.read(self._reader, 1)
         time.sleep(self._seconds)
-        # What hangs may hold the locks of the log.
-        telling = threading.Thread(target=self._report_progress, daemon=True)
-        telling.start()
-        telling.join(FINAL_LOG_TIMEOUT)
+        # A thread that hangs may hold the locks of the logging handlers.
+        last_message = threading.Thread(target=self._log_end, daemon=True)
+        last_message.start()
+        last_message.join(FINAL_LOG_TIMEOUT)
         os._exit(self._code or 0)
 
-    def _report_progress(self) -> None:
+    def _log_end(self) -> None:
         log.warning(
             "The process ends after %.0f s with work under way, which is done again.", self._seconds
         )

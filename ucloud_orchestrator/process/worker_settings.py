@@ -27,28 +27,24 @@ class WorkerSettings(MonitoredSettings):
     keys_dir: Path = Path(".ucloud/keys")
     """Holds `<provider>.private.pem` for each provider; its public half goes to the provider."""
     provider_addresses: dict[str, str] = Field(default_factory=dict)
-    """Addresses that take the place of those in the catalog, by the provider's id."""
+    """Addresses by provider id; they override those of the catalog."""
     issuer: str = "cloud.sdu.dk"
-    """Who signs the requests to providers, as their tokens say."""
+    """The issuer of the tokens in requests to providers."""
     operators: list[str] = Field(default_factory=list)
-    """Who may grant credits, by username."""
+    """The usernames that may grant credits."""
     monitor_interval: float = Field(default=900.0, gt=0)
-    """Seconds between two checks of a provider's live jobs; `setup` puts it into the schedules."""
+    """Seconds between two checks of a provider's live jobs; `setup` sets it in the schedules."""
     retention_days: int | None = Field(default=None, ge=1, le=36500)
-    """How long Temporal keeps workflows that have ended; `setup` sets it.
+    """The retention of closed workflows in Temporal's namespace; `setup` sets it.
 
-    Without it a namespace that `setup` makes has 30 days, and one that is there keeps its own.
+    None: 30 days for a new namespace, no change for an existing one.
     """
     compatible_with: str | None = Field(default=None, pattern=r"^\d+\.\d+$")
-    """A release, such as `0.3`, that runs beside this one or may come back: nothing is begun that
-    it does not know.
-    """
+    """An older release, such as `0.5`, that also runs, or may again: newer patches stay inactive."""
     stop_timeout: float = Field(default=20.0, ge=0)
-    """Seconds that calls may take to finish after SIGTERM; below the 30 s after which systemd and
-    Kubernetes kill.
-    """
+    """Seconds for calls to finish after SIGTERM; below the 30 s of systemd and Kubernetes."""
     max_cached_workflows: int = Field(default=1000, ge=0)
-    """Jobs that need no replay for their next task.
+    """Workflows in the worker's cache, which need no replay for their next task.
 
-    With less than two, tasks may run out of time and are repeated.
+    With fewer than two, tasks may time out and are repeated.
     """
