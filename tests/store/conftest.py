@@ -1,4 +1,4 @@
-"""A database of each kind, with its tables."""
+"""Fixtures for both databases."""
 
 from __future__ import annotations
 

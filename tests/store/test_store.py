@@ -1,4 +1,4 @@
-"""The archive, and the migrations against the models."""
+"""The archive, the migrations, and the errors of the connection."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ async def test_migrations_go_up_and_down_and_match_the_models(empty_engine: Asyn
 async def test_migrations_only_add_what_the_former_release_can_ignore(
     empty_engine: AsyncEngine,
 ) -> None:
-    """So that it goes on beside a newer one, and after a roll back."""
+    """It must work beside the newer one, and after a rollback."""
     before: dict[str, dict[str, Any]] = {}
     for revision in MIGRATIONS.revisions():
         await upgrade(empty_engine, revision)
@@ -86,28 +86,28 @@ async def test_migrations_only_add_what_the_former_release_can_ignore(
             after = await connection.run_sync(tables)
         for table, columns in before.items():
             assert columns.items() <= after[table].items(), (
-                f"{revision} takes away from {table}, or changes it"
+                f"{revision} drops or changes columns of {table}"
             )
             for name in after[table].keys() - columns.keys():
-                _, may_be_left_out = after[table][name]
-                assert may_be_left_out, (
-                    f"{revision}: who does not know {table}.{name} cannot insert a row"
+                _, is_optional = after[table][name]
+                assert is_optional, (
+                    f"{revision}: an older release cannot insert without {table}.{name}"
                 )
         before = after
 
 
 def tables(connection: Connection) -> dict[str, dict[str, tuple[str, bool]]]:
-    """Each table's columns: the type, and whether a row may be inserted without it."""
-    found = inspect(connection)
+    """Return for each table's columns the type, and whether an insert may omit it."""
+    inspector = inspect(connection)
     return {
         table: {
             column["name"]: (
                 str(column["type"]),
                 column["nullable"] or column["default"] is not None,
             )
-            for column in found.get_columns(table)
+            for column in inspector.get_columns(table)
         }
-        for table in found.get_table_names()
+        for table in inspector.get_table_names()
     }
 
 
@@ -129,13 +129,15 @@ async def test_tables_of_a_newer_release_are_left_alone(engine: AsyncEngine) -> 
 
 async def test_a_job_is_archived_once_with_all_updates(engine: AsyncEngine) -> None:
     archive = Archive(engine)
-    whole = job("1", count=5000)
-    await archive.add_updates("1", 0, whole.updates[:4000])
-    await archive.add_updates("1", 2000, whole.updates[2000:4500])
-    carried = whole.model_copy(update={"updates": whole.updates[4500:], "omitted_updates": 4500})
+    complete = job("1", count=5000)
+    await archive.add_updates("1", 0, complete.updates[:4000])
+    await archive.add_updates("1", 2000, complete.updates[2000:4500])
+    carried = complete.model_copy(
+        update={"updates": complete.updates[4500:], "omitted_updates": 4500}
+    )
     for _ in range(2):
         await ClaimStore(engine).settle(carried)
-    assert await archive.retrieve("1") == whole
+    assert await archive.retrieve("1") == complete
     assert await archive.retrieve("2") is None
 
 

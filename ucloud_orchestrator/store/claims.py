@@ -60,7 +60,7 @@ class ClaimStore:
     async def find_claim(self, job_id: str, claimed_by: str) -> Claim | None:
         """Return what that workflow has claimed for a live job."""
         statement = select(LiveJob.document).where(
-            LiveJob.id == job_id, LiveJob.taken_by == claimed_by
+            LiveJob.id == job_id, LiveJob.claimed_by == claimed_by
         )
         async with self._engine.connect() as connection:
             document = await connection.scalar(statement)
@@ -75,9 +75,11 @@ class ClaimStore:
         async with write_transaction(self._engine) as connection:
             await advisory_lock(connection, job_ids)
             for job_id in job_ids:
-                row = {"id": job_id, "taken_by": claimed_by, "at": now}
+                row = {"id": job_id, "claimed_by": claimed_by, "at": now}
                 await connection.execute(insert_or_ignore(connection, WithdrawnJob).values(row))
-            own = select(LiveJob.id).where(LiveJob.id.in_(job_ids), LiveJob.taken_by == claimed_by)
+            own = select(LiveJob.id).where(
+                LiveJob.id.in_(job_ids), LiveJob.claimed_by == claimed_by
+            )
             released = list((await connection.scalars(own)).all())
             await _release(connection, released)
             await connection.execute(
@@ -141,7 +143,9 @@ async def _exists(connection: AsyncConnection, claim: Claim) -> bool:
         raise StoreRejected(
             ErrorCode.DUPLICATE_JOB, f"A job with the id {claim.job_id} has already ended."
         )
-    claimed_by = await connection.scalar(select(LiveJob.taken_by).where(LiveJob.id == claim.job_id))
+    claimed_by = await connection.scalar(
+        select(LiveJob.claimed_by).where(LiveJob.id == claim.job_id)
+    )
     if claimed_by not in {None, claim.claimed_by}:
         raise StoreRejected(
             ErrorCode.DUPLICATE_JOB, f"The id {claim.job_id} is taken by another job."
@@ -152,7 +156,7 @@ async def _exists(connection: AsyncConnection, claim: Claim) -> bool:
 async def _find_tombstones(connection: AsyncConnection, claims: Iterable[Claim]) -> list[Finding]:
     findings = []
     for claim in claims:
-        same = (WithdrawnJob.id == claim.job_id, WithdrawnJob.taken_by == claim.claimed_by)
+        same = (WithdrawnJob.id == claim.job_id, WithdrawnJob.claimed_by == claim.claimed_by)
         if await connection.scalar(select(WithdrawnJob.id).where(*same)):
             message = f"A job with the id {claim.job_id} was refused before."
             findings.append(Finding(field="id", message=message, code=ErrorCode.DUPLICATE_JOB))
@@ -164,14 +168,14 @@ async def _insert_live_jobs(connection: AsyncConnection, claims: Iterable[Claim]
     for claim in sorted(claims, key=lambda claim: claim.fingerprint):
         row = {
             "id": claim.job_id,
-            "taken_by": claim.claimed_by,
+            "claimed_by": claim.claimed_by,
             "fingerprint": claim.fingerprint,
             "provider": claim.specification.product.provider,
             "document": claim.model_dump_json(by_alias=True, exclude_none=True),
         }
-        sole = None if claim.allows_duplicates else claim.fingerprint
+        unique = None if claim.allows_duplicates else claim.fingerprint
         insert = insert_or_ignore(connection, LiveJob)
-        inserted = await connection.execute(insert.values(row | {"sole_fingerprint": sole}))
+        inserted = await connection.execute(insert.values(row | {"unique_fingerprint": unique}))
         if not inserted.rowcount:
             # A duplicate: it is rejected, but further findings need its row.
             await connection.execute(insert.values(row))
@@ -251,7 +255,7 @@ async def _reserve(
         "job_id": job_id,
         "wallet_id": wallet,
         "amount": amount,
-        "covered": price.milliseconds,
+        "milliseconds": price.milliseconds,
         "price_per_unit": price.price_per_unit,
         "unit_of_price": price.unit_of_price.value,
         "replicas": price.replicas,

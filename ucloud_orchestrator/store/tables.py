@@ -1,6 +1,6 @@
-"""The tables.
+"""The tables. A change of them needs a migration in `migrations/versions`.
 
-Every change of them is a migration in `ucloud_orchestrator/store/migrations/versions`.
+A `document` is the JSON of a model. Times are in milliseconds since the epoch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
 class Table(DeclarativeBase):
-    """The base of all tables, with names for constraints that are the same on every database."""
+    """The base of all tables: constraints have the same names on every database."""
 
     metadata = MetaData(
         naming_convention={
@@ -34,10 +34,7 @@ class Table(DeclarativeBase):
 
 
 class FinishedJob(Table):
-    """A job that has ended.
-
-    `document` is its `Job` as on the wire, without its updates; times are milliseconds.
-    """
+    """A job that has ended. `document`: its `Job` without updates."""
 
     __tablename__ = "finished_jobs"
 
@@ -59,7 +56,7 @@ class FinishedJob(Table):
 
 
 class ArchivedUpdate(Table):
-    """An update of a job: of a finished one, or one that a live job no longer carries."""
+    """An update of a finished job, or one that was offloaded from a live job."""
 
     __tablename__ = "job_updates"
 
@@ -69,39 +66,35 @@ class ArchivedUpdate(Table):
 
 
 class LiveJob(Table):
-    """A job that was admitted and has not ended: nothing is held for any other.
+    """A job that was admitted and has not ended. `document`: its `Claim`.
 
-    `fingerprint` tells jobs that ask for the same; `sole_fingerprint` is set unless such jobs are
-    allowed. `document` is the `Claim` as it was taken. `submitted_at` is when its provider answered
-    that it has it (milliseconds since the epoch); it is empty until then, and for jobs from before
-    there was this column.
+    Jobs with equal requests have the same `fingerprint`. `unique_fingerprint` is the same value,
+    or NULL if duplicates are allowed. `submitted_at` is when the provider acknowledged the job.
     """
 
     __tablename__ = "live_jobs"
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
-    taken_by: Mapped[str] = mapped_column(String(255))
+    claimed_by: Mapped[str] = mapped_column(String(255))
     fingerprint: Mapped[str] = mapped_column(String(64), index=True)
-    sole_fingerprint: Mapped[str | None] = mapped_column(String(64), unique=True)
+    unique_fingerprint: Mapped[str | None] = mapped_column(String(64), unique=True)
     provider: Mapped[str] = mapped_column(String(255), index=True)
     document: Mapped[str] = mapped_column(Text)
     submitted_at: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class WithdrawnJob(Table):
-    """An admission that was undone: an attempt of it that was only slow must not take anything
-    afterwards.
-    """
+    """A tombstone: the admission of this job by this workflow was withdrawn."""
 
     __tablename__ = "withdrawn_jobs"
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
-    taken_by: Mapped[str] = mapped_column(String(255), primary_key=True)
+    claimed_by: Mapped[str] = mapped_column(String(255), primary_key=True)
     at: Mapped[int] = mapped_column(BigInteger, index=True)
 
 
 class Binding(Table):
-    """A public link or IP address, and the live job that holds it."""
+    """A public link (`ingress`) or IP address (`network`), and the live job that claims it."""
 
     __tablename__ = "bindings"
 
@@ -111,9 +104,7 @@ class Binding(Table):
 
 
 class WalletRow(Table):
-    """A wallet: the sums of its movements, kept beside them so that one row can be checked and
-    changed at once.
-    """
+    """A wallet. The accounts are the sums of its ledger entries, for compare-and-set."""
 
     __tablename__ = "wallets"
 
@@ -132,7 +123,7 @@ class WalletRow(Table):
 
 
 class MovementRow(Table):
-    """A line of the ledger. Lines are only ever added."""
+    """A ledger entry. Entries are never changed or deleted."""
 
     __tablename__ = "movements"
 
@@ -152,8 +143,9 @@ class MovementRow(Table):
 
 
 class Reservation(Table):
-    """What is held of a wallet for a live job: `covered` milliseconds at its frozen price, less
-    what was charged.
+    """The credits of a wallet that are reserved for a live job.
+
+    `amount` is the price of `milliseconds`, frozen at admission, less what was charged.
     """
 
     __tablename__ = "reservations"
@@ -161,7 +153,7 @@ class Reservation(Table):
     job_id: Mapped[str] = mapped_column(ForeignKey("live_jobs.id"), primary_key=True)
     wallet_id: Mapped[int] = mapped_column(ForeignKey("wallets.id"), index=True)
     amount: Mapped[int] = mapped_column(BigInteger)
-    covered: Mapped[int] = mapped_column(BigInteger)
+    milliseconds: Mapped[int] = mapped_column(BigInteger)
     price_per_unit: Mapped[int] = mapped_column(BigInteger)
     unit_of_price: Mapped[str] = mapped_column(String(32))
     replicas: Mapped[int] = mapped_column(Integer)
@@ -170,7 +162,7 @@ class Reservation(Table):
 
 
 class ChargeRow(Table):
-    """A charge that was counted. It stays after the job's end."""
+    """A recorded charge. It stays after the job's end."""
 
     __tablename__ = "charges"
 
@@ -180,9 +172,7 @@ class ChargeRow(Table):
 
 
 class ProviderProducts(Table):
-    """What a provider last answered to `retrieveProducts`, and when (milliseconds since the
-    epoch).
-    """
+    """A provider's last answer to `retrieveProducts`, and when it came."""
 
     __tablename__ = "provider_products"
 

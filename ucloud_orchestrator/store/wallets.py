@@ -169,7 +169,7 @@ class Wallets:
             await connection.execute(
                 update(Reservation)
                 .where(Reservation.job_id == job_id)
-                .values(amount=Reservation.amount + change, covered=milliseconds)
+                .values(amount=Reservation.amount + change, milliseconds=milliseconds)
             )
 
 
@@ -208,7 +208,7 @@ def _price_change(reservation: Reservation, milliseconds: int) -> int:
     unit = UnitOfPrice(reservation.unit_of_price)
     before, after = (
         price_of(reservation.price_per_unit, unit, time, reservation.replicas)
-        for time in (reservation.covered, milliseconds)
+        for time in (reservation.milliseconds, milliseconds)
     )
     return after - before
 

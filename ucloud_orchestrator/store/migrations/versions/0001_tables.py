@@ -64,14 +64,14 @@ def _create_claims() -> None:
     op.create_table(
         "live_jobs",
         sa.Column("id", sa.String(64), nullable=False),
-        sa.Column("taken_by", sa.String(255), nullable=False),
+        sa.Column("claimed_by", sa.String(255), nullable=False),
         sa.Column("fingerprint", sa.String(64), nullable=False),
-        sa.Column("sole_fingerprint", sa.String(64), nullable=True),
+        sa.Column("unique_fingerprint", sa.String(64), nullable=True),
         sa.Column("provider", sa.String(255), nullable=False),
         sa.Column("document", sa.Text(), nullable=False),
         sa.Column("submitted_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_live_jobs"),
-        sa.UniqueConstraint("sole_fingerprint", name="uq_live_jobs_sole_fingerprint"),
+        sa.UniqueConstraint("unique_fingerprint", name="uq_live_jobs_unique_fingerprint"),
     )
     op.create_index("ix_live_jobs_fingerprint", "live_jobs", ["fingerprint"])
     op.create_index("ix_live_jobs_provider", "live_jobs", ["provider"])
@@ -87,9 +87,9 @@ def _create_claims() -> None:
     op.create_table(
         "withdrawn_jobs",
         sa.Column("id", sa.String(64), nullable=False),
-        sa.Column("taken_by", sa.String(255), nullable=False),
+        sa.Column("claimed_by", sa.String(255), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("id", "taken_by", name="pk_withdrawn_jobs"),
+        sa.PrimaryKeyConstraint("id", "claimed_by", name="pk_withdrawn_jobs"),
     )
     op.create_index("ix_withdrawn_jobs_at", "withdrawn_jobs", ["at"])
 
@@ -139,7 +139,7 @@ def _create_ledger() -> None:
         sa.Column("job_id", sa.String(64), nullable=False),
         sa.Column("wallet_id", sa.Integer(), nullable=False),
         sa.Column("amount", sa.BigInteger(), nullable=False),
-        sa.Column("covered", sa.BigInteger(), nullable=False),
+        sa.Column("milliseconds", sa.BigInteger(), nullable=False),
         sa.Column("price_per_unit", sa.BigInteger(), nullable=False),
         sa.Column("unit_of_price", sa.String(32), nullable=False),
         sa.Column("replicas", sa.Integer(), nullable=False),
