@@ -5,6 +5,11 @@
 
 from __future__ import annotations
 
+from ucloud_orchestrator.process.extras import require_extra
+
+if __name__ == "__main__":
+    require_extra("worker")
+
 import asyncio
 import contextlib
 import json

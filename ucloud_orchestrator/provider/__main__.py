@@ -5,6 +5,11 @@ Jobs go on meanwhile, and are found again at the next start.
 
 from __future__ import annotations
 
+from ucloud_orchestrator.process.extras import require_extra
+
+if __name__ == "__main__":
+    require_extra("provider")
+
 import asyncio
 import json
 import logging

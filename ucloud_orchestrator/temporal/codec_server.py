@@ -9,6 +9,11 @@ read every job, so it asks for a token of the organisation's own sign-on if
 
 from __future__ import annotations
 
+from ucloud_orchestrator.process.extras import require_extra
+
+if __name__ == "__main__":
+    require_extra("codec-server")
+
 import contextlib
 import logging
 import os
