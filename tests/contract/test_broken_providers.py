@@ -80,14 +80,10 @@ def sessions(identifier: str, rank: str) -> str:
         f'{{"type": "shell", "sessionIdentifier": {identifier}, "jobId": i["job"]["id"], '
         f'"rank": {rank}}}'
     )
-    route = (
-        '@app.post(f"/ucloud/{ID}/jobs/interactiveSession")\nasync def open_session(request: '
-        "Request) -> Any:\n"
-    )
-    return (
-        f'{route}    return {{"responses": [{session} for i in (await '
-        'request.json())["items"]]}}\n\n\n'
-    )
+    route = '@app.post(f"/ucloud/{ID}/jobs/interactiveSession")\n'
+    function = "async def open_session(request: Request) -> Any:\n"
+    answer = f'{{"responses": [{session} for i in (await request.json())["items"]]}}'
+    return f"{route}{function}    return {answer}\n\n\n"
 
 
 def each_rank(orchestrator: ContractOrchestrator, job: Make) -> Awaitable[None]:
