@@ -30,6 +30,7 @@ from temporalio.runtime import PrometheusConfig, Runtime
 from temporalio.service import RPCError
 from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunner, Worker
 
+import workflows
 from activities.access_check import AccessCheckActivities
 from activities.accounting import AccountingActivities, WalletActivities
 from activities.admission import AdmissionActivities
@@ -68,7 +69,7 @@ from ucloud_orchestrator.temporal.encryption_keys import EncryptionKeyError
 from ucloud_orchestrator.temporal.names import TASK_QUEUE, provider_task_queue
 from ucloud_orchestrator.temporal.runtime import make_runtime
 from ucloud_orchestrator.temporal.worker_group import WorkerGroup
-from workflows import JobBatchWorkflow, JobWorkflow, ProviderCheckWorkflow, versioning
+from workflows import versioning
 from workflows.argument_interceptor import DropSurplusArguments
 
 log = logging.getLogger("worker")
@@ -155,7 +156,7 @@ class JobWorker:
         worker = Worker(
             self._client,
             task_queue=TASK_QUEUE,
-            workflows=[JobWorkflow, JobBatchWorkflow, ProviderCheckWorkflow],
+            workflows=workflows.WORKFLOWS,
             activities=self._job_activities(),
             interceptors=[DropSurplusArguments()],
             workflow_runner=UnsandboxedWorkflowRunner(),  # see decision 0011

@@ -1,65 +1,72 @@
-"""A copy of this release with a change of the workflow `Job`, and of the tables, as the next one
-may bring.
+"""The worker of a later release: one more step in the workflow `Job`, behind a patch.
+
+`python -m tests.next_release` takes the arguments and settings of `python -m worker`.
 """
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
+import logging
+import os
+import sys
+from datetime import timedelta
+from typing import Any
 
-from ucloud_orchestrator.store.schema import MIGRATIONS
+from temporalio import workflow
 
-ROOT = Path(__file__).parent.parent
-COPIED = ("activities", "client", "tests", "ucloud_orchestrator", "workflows")
-PATCH = "of-the-next-release"
+import worker
+import workflows
+from ucloud_orchestrator.models.messages import JobRequest
+from ucloud_orchestrator.temporal.names import WORKFLOW
+from workflows import JobBatchWorkflow, JobWorkflow, ProviderCheckWorkflow, versioning
+
+PATCH = "wait-after-extension"
 RELEASE = "99.0"
-"""What brings the patch."""
-
-PLACE = """        self._accepted = True
-        self._show()
-"""
-CHANGE = 'await workflow.sleep(timedelta(milliseconds=1), summary="Of the next release")\n'
-TABLE_END = '}\n"""What the code asks'
-MIGRATION = """
-import sqlalchemy as sa
-from alembic import op
-
-revision = "next"
-down_revision = "{head}"
 
 
-def upgrade() -> None:
-    op.add_column("finished_jobs", sa.Column("of_the_next_release", sa.Text(), nullable=True))
+@workflow.defn(name=WORKFLOW)
+class UnguardedJobWorkflow(JobWorkflow):
+    """The new step without a patch: a mistake that stops running jobs."""
+
+    @workflow.init
+    def __init__(self, request: JobRequest) -> None:
+        super().__init__(request)
+
+    @workflow.run
+    async def run(self, request: JobRequest) -> dict[str, str]:
+        return await super().run(request)
+
+    @workflow.update
+    async def extend(self, request: Any = None) -> dict[str, Any]:
+        status = await super().extend(request)
+        if self._has_new_step():
+            await workflow.sleep(timedelta(milliseconds=1), summary="Of the next release")
+        return status
+
+    def _has_new_step(self) -> bool:
+        return True
 
 
-def downgrade() -> None:
-    op.drop_column("finished_jobs", "of_the_next_release")
-"""
+@workflow.defn(name=WORKFLOW)
+class NextJobWorkflow(UnguardedJobWorkflow):
+    """The new step as a release has to bring it."""
+
+    @workflow.init
+    def __init__(self, request: JobRequest) -> None:
+        super().__init__(request)
+
+    @workflow.run
+    async def run(self, request: JobRequest) -> dict[str, str]:
+        return await super().run(request)
+
+    def _has_new_step(self) -> bool:
+        return workflow.patched(PATCH)
 
 
-def copy(folder: Path, is_guarded: bool = True) -> Path:
-    """The folder of the next release; unless it is guarded, its change breaks every job that has
-    begun before.
-    """
-    for room in COPIED:
-        shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in ("worker.py", "pyproject.toml"):
-        shutil.copy(ROOT / file, folder)
-    guard = f'        if workflow.patched("{PATCH}"):\n            ' if is_guarded else "        "
-    _replace(folder / "workflows" / "job.py", PLACE, PLACE + guard + CHANGE)
-    _replace(
-        folder / "workflows" / "versioning.py",
-        TABLE_END,
-        f'    "{PATCH}": "{RELEASE}",\n{TABLE_END}',
-    )
-    head = MIGRATIONS.revisions()[-1]
-    (folder / "ucloud_orchestrator" / "store" / "migrations" / "versions" / "next.py").write_text(
-        MIGRATION.format(head=head)
-    )
-    return folder
+WORKFLOWS = (NextJobWorkflow, JobBatchWorkflow, ProviderCheckWorkflow)
 
-
-def _replace(file: Path, old: str, new: str) -> None:
-    text = file.read_text()
-    assert text.count(old) == 1, f"{file} has changed"
-    file.write_text(text.replace(old, new))
+if __name__ == "__main__":
+    workflows.WORKFLOWS = WORKFLOWS
+    versioning.PATCHES[PATCH] = RELEASE
+    code = worker.main(sys.argv[1:])
+    logging.shutdown()
+    os._exit(code)  # decision 0006

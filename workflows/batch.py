@@ -104,10 +104,9 @@ class JobBatchWorkflow:
                 if was_cancelled or reason is None:
                     raise
                 was_cancelled = True  # a batch is handed over or undone, never left in between
-                if workflow.patched("cancel-a-batch"):
-                    self._cancelled = "Its batch was cancelled" + (
-                        f": {truncate(reason)}" if reason else "."
-                    )
+                self._cancelled = "Its batch was cancelled" + (
+                    f": {truncate(reason)}" if reason else "."
+                )
         story.result()
         self._is_decided = True
         await workflow.wait_condition(workflow.all_handlers_finished)
@@ -217,10 +216,9 @@ class JobBatchWorkflow:
         An id that is taken refuses the batch.
         """
         children: list[Child | None] = []
-        is_large = len(jobs) > CHILD_START_BATCH and workflow.patched("children-in-slices")
-        at_once = CHILD_START_BATCH if is_large else len(jobs)
-        for first in range(0, len(jobs), at_once):
-            children += await asyncio.gather(*map(self._start_one, jobs[first : first + at_once]))
+        for first in range(0, len(jobs), CHILD_START_BATCH):
+            at_once = jobs[first : first + CHILD_START_BATCH]
+            children += await asyncio.gather(*map(self._start_one, at_once))
         return children
 
     async def _start_one(self, job: Job) -> Child | None:
@@ -302,11 +300,7 @@ class JobBatchWorkflow:
                 return None
             # A last attempt that went wrong by itself is not made again, as it was broken off;
             # nobody has said no.
-            if not (
-                is_broken_off
-                and not is_refusal(error)
-                and workflow.patched("broken-off-is-no-refusal")
-            ):
+            if not is_broken_off or is_refusal(error):
                 self._refusal = as_refusal(error)
             return None
 

@@ -20,7 +20,7 @@ from temporalio.workflow import ActivityCancellationType
 from workflows import display, lifecycle, timeouts
 from workflows.errors import as_refusal, refusal_of
 from workflows.job_handlers import JobHandlers
-from workflows.job_state import CARRIED_UPDATE_BYTES, HELD_UPDATE_BYTES, now, size
+from workflows.job_state import CARRIED_UPDATE_BYTES, json_size, now
 
 with workflow.unsafe.imports_passed_through():
     from activities.admission import AdmissionActivities
@@ -108,9 +108,7 @@ class JobWorkflow(JobHandlers):
         self._job = self._job.model_copy(update={"billing": billing})
         await workflow.wait_condition(lambda: self._batch_outcome is not None or self._is_over)
         if self._batch_outcome is None:
-            may_wait = not workflow.patched("leave-the-batch") or await self._leave(
-                self._batch.batch_id
-            )
+            may_wait = await self._leave(self._batch.batch_id)
             await workflow.wait_condition(lambda: self._batch_outcome is not None or not may_wait)
         if self._batch_outcome is None:
             return True
@@ -195,10 +193,7 @@ class JobWorkflow(JobHandlers):
                 # A lost answer is unknown, never "no": the cleanup finds the job at the provider by
                 # its id.
                 return True
-            if not workflow.patched("refusal-after-withdrawal"):
-                self._refusal = as_refusal(error)
-            if workflow.patched("refusal-after-stop"):
-                await self._terminate()  # an attempt before the refused one may have got through
+            await self._terminate()  # an attempt before the rejected one may have got through
             await self._withdraw()
             self._refusal = as_refusal(error)  # whoever hears of it finds nothing held any more
             return False
@@ -232,11 +227,7 @@ class JobWorkflow(JobHandlers):
             return True
         text = "Your job was stopped because its time allocation ran out."
         self._set_job(lifecycle.pass_deadline(self._job, text, now()))
-        if (
-            await self._terminate()
-            and self._job.billing.price_per_unit
-            and workflow.patched("last-word-before-bill")
-        ):
+        if await self._terminate() and self._job.billing.price_per_unit:
             await self._wait_for_final_report()
         return False
 
@@ -296,7 +287,7 @@ class JobWorkflow(JobHandlers):
 
     async def _settle(self) -> None:
         """Release what the job held and archive it, exactly once in effect."""
-        if self._holds_too_much and workflow.patched("spill-before-the-end"):
+        if self._holds_too_much:
             await self._offload_updates()
         self._settling = True
         async with self._accounts:  # a charge that is under way still counts
@@ -320,15 +311,12 @@ class JobWorkflow(JobHandlers):
     async def _continue_as_new(self) -> None:
         await self._offload_updates()
         await workflow.wait_condition(lambda: workflow.all_handlers_finished() or self._has_ended)
-        if workflow.patched("continue-after-a-timer"):
-            # A cancel that came with the same task as a signal is seen only after it, and would be
-            # lost. What comes with a timer is seen with it, before a condition.
-            await workflow.sleep(timedelta(milliseconds=1), summary="Before continuing as new")
-            await workflow.wait_condition(lambda: True)
-            if not workflow.all_handlers_finished():
-                return  # and come back at once
-        if self._is_over or (self._holds_too_much and workflow.patched("nothing-large-is-carried")):
-            return
+        # A cancel that came with the same task as a signal is seen only after it, and would be
+        # lost. What comes with a timer is seen with it, before a condition.
+        await workflow.sleep(timedelta(milliseconds=1), summary="Before continuing as new")
+        await workflow.wait_condition(lambda: True)
+        if self._is_over or self._holds_too_much or not workflow.all_handlers_finished():
+            return  # and come back at once
         job = self._job
         workflow.continue_as_new(
             JobRequest(
@@ -354,14 +342,13 @@ class JobWorkflow(JobHandlers):
         held = CARRIED_UPDATE_BYTES
         kept = 0
         for update in reversed(self._job.updates):
-            held -= size(update)
+            held -= json_size(update)
             if held < 0:
                 break
             kept += 1
         spilled = self._job.updates[: len(self._job.updates) - kept]
         # One payload of a job that got very much at once would be too large.
-        in_pages = bool(spilled) and workflow.patched("spill-in-pages")
-        for page in _pages(spilled) if in_pages else [spilled] if spilled else []:
+        for page in _pages(spilled):
             await self._store_updates(page)
 
     async def _store_updates(self, page: Sequence[JobUpdate]) -> None:
@@ -377,9 +364,8 @@ class JobWorkflow(JobHandlers):
         self._job = self._job.model_copy(
             update={"updates": self._job.updates[len(page) :], "omitted_updates": omitted}
         )
-        self._update_bytes = self._json_bytes = 0
+        self._json_bytes = 0
         self._measure(self._job.updates)
-        self._is_json_too_large &= self._json_bytes > HELD_UPDATE_BYTES
 
 
 def _pages(updates: Sequence[JobUpdate]) -> Iterator[list[JobUpdate]]:
@@ -387,10 +373,10 @@ def _pages(updates: Sequence[JobUpdate]) -> Iterator[list[JobUpdate]]:
     page: list[JobUpdate] = []
     room = PAGE_BYTES
     for update in updates:
-        if page and room < size(update):
+        if page and room < json_size(update):
             yield page
             page, room = [], PAGE_BYTES
         page.append(update)
-        room -= size(update)
+        room -= json_size(update)
     if page:
         yield page

@@ -67,11 +67,7 @@ class JobHandlers(WorkflowState):
         Anything else is logged and dropped; nothing here can raise.
         """
         updates = message.get("updates") if isinstance(message, dict) else None
-        if (
-            isinstance(updates, list)
-            and len(updates) > MAXIMUM_UPDATES
-            and workflow.patched("bounded-updates")
-        ):
+        if isinstance(updates, list) and len(updates) > MAXIMUM_UPDATES:
             self._ignore(1)
             workflow.logger.warning(
                 "A message with %d updates was ignored: it is too long.", len(updates)
@@ -159,16 +155,13 @@ class JobHandlers(WorkflowState):
             if before + requested.milliseconds > MAXIMUM_HOURS * 3_600_000:
                 text = f"The whole time allocation can be {MAXIMUM_HOURS} hours at most."
                 raise refusal_of(ErrorCode.VERIFICATION_FAILED, text)
-            is_paid = workflow.patched("extension-is-paid")
-            if is_paid:
-                await self._cover(before + requested.milliseconds)
+            await self._cover(before + requested.milliseconds)
             try:
                 await self._ask_provider(
                     ProviderActivities.extend, ExtendCall, "Extend", requested_time=requested
                 )
             except ApplicationError:
-                if is_paid:
-                    await self._cover(before)
+                await self._cover(before)
                 raise
             self._job = lifecycle.change_allocation(self._job, before + requested.milliseconds)
             self._refresh_display()

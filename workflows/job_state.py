@@ -56,9 +56,7 @@ class WorkflowState:
         self._grace_timer: asyncio.Task[None] | None = None
         self._own_reason: str | None = None
         """Why the orchestrator itself ends the job."""
-        self._update_bytes = 0
         self._json_bytes = 0
-        self._is_json_too_large = False
         self._is_description_due = False
         self._requests = asyncio.Lock()
         self._accounts = asyncio.Lock()
@@ -158,7 +156,7 @@ class WorkflowState:
     @property
     def _holds_too_much(self) -> bool:
         """Whether updates are to move to the store."""
-        return self._update_bytes > HELD_UPDATE_BYTES or self._is_json_too_large
+        return self._json_bytes > HELD_UPDATE_BYTES
 
     @property
     def _job_without_updates(self) -> Job:
@@ -191,14 +189,10 @@ class WorkflowState:
 
     def _set_job(self, outcome: lifecycle.Outcome) -> None:
         self._measure(outcome.job.updates[len(self._job.updates) :])
-        self._is_json_too_large = self._json_bytes > HELD_UPDATE_BYTES and workflow.patched(
-            "escaped-texts"
-        )
         self._job = outcome.job
         self._refresh_display()
 
     def _measure(self, added: Sequence[JobUpdate]) -> None:
-        self._update_bytes += sum(map(size, added))
         self._json_bytes += sum(map(json_size, added))
 
     def _refresh_display(self) -> None:
@@ -232,10 +226,6 @@ class WorkflowState:
 
 def now() -> int:
     return int(workflow.now().timestamp() * 1000)
-
-
-def size(update: JobUpdate) -> int:
-    return 100 + len((update.status or "").encode()) + len((update.output_folder or "").encode())
 
 
 def json_size(update: JobUpdate) -> int:

@@ -39,13 +39,10 @@ class ProviderCheckWorkflow:
 
         The provider is asked last, so that the rest is done also if it does not answer.
         """
-        # Checks that waited for their provider when this came do as they had begun.
-        is_kept_in_step = workflow.patched("in-step")
         cancelled = await self._cancel_lost(request.provider)
         await self._reconcile(request.provider)
-        if is_kept_in_step:
-            await self._verify(request.provider)
-            await self._refresh_products(request.provider)
+        await self._verify(request.provider)
+        await self._refresh_products(request.provider)
         return cancelled
 
     async def _refresh_products(self, provider: str) -> None:

@@ -20,21 +20,19 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 class WorkerProcess:
-    """`python -m worker` of the code in `source`, in a folder of its own; `more` are further
-    settings.
-    """
+    """A worker in a folder of its own; `module` is what `python -m` runs, `more` are settings."""
 
     def __init__(
         self,
         folder: Path,
         temporal: str,
         addresses: dict[str, str],
-        source: Path = ROOT,
+        module: str = "worker",
         **more: str,
     ) -> None:
         self.database = folder / "store.sqlite"
         self.log = folder / "worker.log"
-        self._source = source
+        self._module = module
         self.settings = {
             "TEMPORAL_ADDRESS": temporal,
             "UCLOUD_CATALOG": str(TEST_CATALOG),
@@ -63,12 +61,12 @@ class WorkerProcess:
         )
 
     async def _run(self, *arguments: str) -> asyncio.subprocess.Process:
-        command = (sys.executable, "-m", "worker", "--json", *arguments)
+        command = (sys.executable, "-m", self._module, "--json", *arguments)
         with self.log.open("ab") as log:
             return await asyncio.create_subprocess_exec(
                 *command,
                 env=os.environ | self.settings,
-                cwd=self._source,
+                cwd=ROOT,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
             )

@@ -1,7 +1,6 @@
-"""Histories of jobs that older releases have begun must be understood by this one.
+"""Recorded histories must replay with today's code.
 
-`pytest tests/workflows/test_replay.py --record-histories` adds the histories of today's code to the
-recorded ones; one that is there already stays as it is.
+`pytest tests/workflows/test_replay.py --record-histories` records each life that has no history.
 """
 
 from __future__ import annotations
@@ -9,16 +8,18 @@ from __future__ import annotations
 import asyncio
 import gzip
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
+from temporalio import workflow
 from temporalio.client import WorkflowExecution, WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from client import Actor, JobClient, JobRejected
+from tests import next_release
 from tests.conftest import Orchestrator
 from tests.waiting import eventually
 from ucloud_orchestrator.models import JobState, JobUpdate, SimpleDuration
@@ -32,10 +33,11 @@ from ucloud_orchestrator.temporal.names import (
     new_job_id,
     provider_check_id,
 )
-from workflows import JobBatchWorkflow, JobWorkflow, ProviderCheckWorkflow, versioning
+from workflows import WORKFLOWS
 from workflows.argument_interceptor import DropSurplusArguments
 
 HISTORIES = Path(__file__).parent / "histories"
+EXTENDED = HISTORIES / "extension_suspension_and_cancel.json.gz"
 PURE = (
     "ucloud_orchestrator",
     "activities",
@@ -45,15 +47,12 @@ PURE = (
     "jwt",
     "opentelemetry",
 )
-"""What workflows may import as it is.
-
-They themselves run in the SDK's sandbox here, and only here (decision 0011).
-"""
+"""Modules that the sandbox does not reload. Only these tests use the sandbox (decision 0011)."""
 
 
-def replayer() -> Replayer:
+def replayer(workflows: Sequence[type] = WORKFLOWS) -> Replayer:
     return Replayer(
-        workflows=[JobWorkflow, JobBatchWorkflow, ProviderCheckWorkflow],
+        workflows=workflows,
         data_converter=pydantic_data_converter,
         interceptors=[DropSurplusArguments()],
         workflow_runner=SandboxedWorkflowRunner(
@@ -62,19 +61,25 @@ def replayer() -> Replayer:
     )
 
 
-@pytest.mark.parametrize(
-    "file", sorted(HISTORIES.rglob("*.json.gz")), ids=lambda file: f"{file.parent.name}/{file.name}"
-)
+@pytest.mark.parametrize("file", sorted(HISTORIES.glob("*.json.gz")), ids=lambda file: file.name)
 async def test_a_recorded_history_replays(file: Path) -> None:
     await replayer().replay_workflow(recorded(file))
 
 
-def test_the_histories_of_this_release_are_recorded() -> None:
-    files = (HISTORIES / versioning.RELEASE).glob("*.json.gz")
-    missing = {life.__name__ for life in LIVES} - {
-        file.name.removesuffix(".json.gz") for file in files
-    }
+def test_every_life_has_a_recorded_history() -> None:
+    recorded_names = {file.name.removesuffix(".json.gz") for file in HISTORIES.glob("*.json.gz")}
+    missing = {life.__name__ for life in LIVES} - recorded_names
     assert not missing, "record them with 'make histories' (docs/operators/upgrades.md)"
+
+
+async def test_a_change_behind_a_patch_replays_older_histories() -> None:
+    await replayer(next_release.WORKFLOWS).replay_workflow(recorded(EXTENDED))
+
+
+async def test_a_change_without_a_patch_fails_the_replay() -> None:
+    workflows = [next_release.UnguardedJobWorkflow]
+    with pytest.raises(workflow.NondeterminismError, match="TMPRL1100"):
+        await replayer(workflows).replay_workflow(recorded(EXTENDED))
 
 
 async def success(orchestrator: Orchestrator) -> str:
@@ -85,7 +90,7 @@ async def success(orchestrator: Orchestrator) -> str:
     return job.id
 
 
-async def refusal(orchestrator: Orchestrator) -> str:
+async def rejection(orchestrator: Orchestrator) -> str:
     orchestrator.provider.answers["create"] = [503, 400]
     job_id = orchestrator.jobs.new_job_id()
     with pytest.raises(JobRejected):
@@ -195,9 +200,7 @@ async def job_of_a_cancelled_batch(orchestrator: Orchestrator) -> str:
 
 
 async def check_of_a_provider(orchestrator: Orchestrator) -> str:
-    """The check ends a job whose workflow was ended by force, and cancels one whose owner has left
-    its project.
-    """
+    """The check ends an orphaned job and cancels one whose owner has left its project."""
     in_project = JobClient(orchestrator.temporal, Actor(username="bob", project="ocean"))
     lost = await in_project.create(orchestrator.specification())
     file = orchestrator.catalog / "workspaces.yaml"
@@ -224,7 +227,7 @@ async def check_of_a_provider(orchestrator: Orchestrator) -> str:
 
 LIVES: list[Callable[[Orchestrator], Awaitable[str]]] = [
     success,
-    refusal,
+    rejection,
     extension_suspension_and_cancel,
     expiry,
     continuation,
@@ -262,7 +265,7 @@ async def test_a_life_of_today_replays(
         await replayer().replay_workflow(history)
         name = life.__name__ + (f"-{number}" if number > 1 else "")
         if pytestconfig.getoption("record_histories"):
-            record(history, HISTORIES / versioning.RELEASE / f"{name}.json.gz")
+            record(history, HISTORIES / f"{name}.json.gz")
 
 
 def recorded(file: Path) -> WorkflowHistory:
@@ -270,9 +273,7 @@ def recorded(file: Path) -> WorkflowHistory:
 
 
 def record(history: WorkflowHistory, file: Path) -> None:
-    """Write a history without what tells of the machine that it comes from: the worker's identity,
-    and stack traces.
-    """
+    """Write a history without the worker's identity and without stack traces."""
     if file.exists():
         return
     file.parent.mkdir(parents=True, exist_ok=True)
