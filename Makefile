@@ -36,7 +36,7 @@ format: $(READY)
 screenshots: $(READY)
 	UCLOUD_SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/end_to_end/test_web_ui.py
 
-# Once for each release, before it is tagged (docs/operators/upgrades.md).
+# Records each life that has no history yet (docs/operators/upgrades.md).
 histories: $(READY)
 	$(BIN)/python -m pytest tests/workflows/test_replay.py --record-histories
 
