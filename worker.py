@@ -256,7 +256,7 @@ class JobWorker:
     def _check_providers(self) -> None:
         """Raise if a provider's worker has stopped: only a new process can serve it again."""
         for provider, error in self._providers.failures().items():
-            raise RuntimeError(f"Calls to provider {provider} are no longer taken: {error}")
+            raise RuntimeError(f"The provider {provider} is no longer served: {error}")
 
 
 async def serve(settings: WorkerSettings, as_json: bool = False) -> None:

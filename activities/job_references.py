@@ -54,7 +54,7 @@ def catalog_references(
 
 
 async def find_live_job(client: Client, job_id: str) -> Job | None:
-    """Query the workflow of a job. Return None if there is no job of this id."""
+    """Query the workflow of a job. Return None for an unknown id."""
     try:
         handle = client.get_workflow_handle(job_id)
         return Job.model_validate(

@@ -44,8 +44,8 @@ class ProviderSyncActivities:
         its submission may be retried for hours. A job is acknowledged if the store has recorded
         the provider's answer to the submission, or if the job runs or is suspended.
 
-        Visibility is eventually consistent. The state is then one that the job has had, and a
-        report about a job that has ended is dropped.
+        Visibility is eventually consistent. That does no harm: an outdated state was once the
+        job's, and a report about an ended job is dropped.
 
         Costs one visibility query and one call per page. Only the history of a job that is gone
         grows.

@@ -1,4 +1,4 @@
-"""Calls to a provider that are broken off: by whom decides what they are."""
+"""Cancelled calls to a provider: what they raise depends on who cancelled."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def http(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ProviderHttp:
     return calls
 
 
-async def test_a_cancel_that_nobody_asked_for_is_a_provider_that_cannot_be_reached(
+async def test_a_leaked_cancel_is_a_retryable_error(
     http: ProviderHttp,
 ) -> None:
     with pytest.raises(ApplicationError, match="cannot be reached") as raised:
@@ -36,7 +36,7 @@ async def test_a_cancel_that_nobody_asked_for_is_a_provider_that_cannot_be_reach
     assert not raised.value.non_retryable
 
 
-async def test_a_cancel_of_the_activity_is_one(http: ProviderHttp) -> None:
+async def test_a_cancelled_activity_is_cancelled(http: ProviderHttp) -> None:
     environment = ActivityEnvironment()
     environment.cancel()
     with pytest.raises(asyncio.CancelledError):

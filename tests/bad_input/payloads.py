@@ -1,4 +1,4 @@
-"""Many tries of a property: the same ones in every run, and some by a seed that is printed."""
+"""Property tests with Hypothesis: fixed examples, and random ones by a printed seed."""
 
 from __future__ import annotations
 
@@ -14,15 +14,13 @@ from hypothesis.strategies import SearchStrategy
 
 Value = TypeVar("Value")
 SEED = int(os.environ.get("UCLOUD_BAD_INPUT_SEED") or random.randrange(2**32))
-"""Set the variable to what a failed run has printed, to have its random tries again."""
+"""Set the variable to the printed seed of a failed run to repeat its random examples."""
 
 
 async def attempts(
     strategy: SearchStrategy[Value], check: Callable[[Value], Awaitable[Any]], examples: int
 ) -> None:
-    """Have `check`, which runs on this event loop, hold for that many values, and for a quarter
-    more by the seed.
-    """
+    """Run `check` on this event loop for `examples` values, and for a quarter more by the seed."""
     loop = asyncio.get_running_loop()
 
     def once(value: Value) -> None:
@@ -32,7 +30,7 @@ async def attempts(
 
 
 def tries(strategy: SearchStrategy[Value], check: Callable[[Value], Any], examples: int) -> None:
-    """The same, without an event loop."""
+    """Run `check` without an event loop, as `attempts` does."""
     print(f"UCLOUD_BAD_INPUT_SEED={SEED}")
     common: dict[str, Any] = {
         "database": None,
@@ -47,7 +45,7 @@ def tries(strategy: SearchStrategy[Value], check: Callable[[Value], Any], exampl
 
 
 def check_of(check: Callable[[Value], Any]) -> Callable[[Value], None]:
-    """A function of its own for each use, because Hypothesis marks the one that it is given."""
+    """Wrap `check` in a new function for each use: Hypothesis marks the function that it gets."""
 
     def checked(value: Value) -> None:
         check(value)
@@ -83,7 +81,7 @@ NASTY: list[Any] = [
     {"": ""},
     {"type": "nothing"},
 ]
-"""What stands where something else should; no valid number of replicas is among it."""
+"""Invalid values for any field. None is a valid number of replicas."""
 
 json_values: SearchStrategy[Any] = st.recursive(
     st.sampled_from(NASTY)
@@ -101,19 +99,19 @@ json_values: SearchStrategy[Any] = st.recursive(
 
 
 def paths(document: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The place of every part of a document."""
+    """Return the path of every part of a document."""
     found = [path]
     if isinstance(document, dict):
-        found += [place for key, part in document.items() for place in paths(part, (*path, key))]
+        found += [inner for key, part in document.items() for inner in paths(part, (*path, key))]
     elif isinstance(document, list):
         found += [
-            place for index, part in enumerate(document) for place in paths(part, (*path, index))
+            inner for index, part in enumerate(document) for inner in paths(part, (*path, index))
         ]
     return found
 
 
 def replaced(document: Any, path: tuple[Any, ...], value: Any) -> Any:
-    """The document with something else in one place."""
+    """Return the document with another value at a path."""
     if not path:
         return value
     copy = dict(document) if isinstance(document, dict) else list(document)
@@ -122,7 +120,7 @@ def replaced(document: Any, path: tuple[Any, ...], value: Any) -> Any:
 
 
 def almost(document: Any) -> SearchStrategy[Any]:
-    """The document with something nasty in one or two places."""
+    """Generate the document with invalid values at one or two paths."""
 
     def one(from_: Any) -> SearchStrategy[Any]:
         return st.builds(

@@ -1,5 +1,6 @@
-"""All that a job says in one task stays below what the server takes; above, it would end the job
-(decision 0013).
+"""The answers of a job in one workflow task stay below the server's limit (decision 0013).
+
+A task above the limit would end the job.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ ESCAPED = "\x1b" * 300_000
 """Six times as large on the wire."""
 SESSION = {"sessionType": "SHELL", "rank": 0, "challenge": "0" * 64}
 REQUESTS_AT_ONCE = 10
-"""As many as the server lets wait for one job (`history.maxInFlightUpdates`)."""
+"""The server's limit for one job (`history.maxInFlightUpdates`)."""
 
 
 async def has_pending(orchestrator: Orchestrator, job_id: str) -> bool:
@@ -41,7 +42,7 @@ async def has_pending(orchestrator: Orchestrator, job_id: str) -> bool:
 
 @contextlib.contextmanager
 def locked_store(orchestrator: Orchestrator) -> Iterator[None]:
-    """Let no transaction write to the store."""
+    """Block every write to the store."""
     path = str(orchestrator.engine.url.database)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as store:
         store.execute("BEGIN IMMEDIATE")
@@ -49,7 +50,7 @@ def locked_store(orchestrator: Orchestrator) -> Iterator[None]:
 
 
 async def with_waiting_reports(orchestrator: Orchestrator) -> tuple[Job, list[str]]:
-    """A job with three large reports that no worker has seen, and their texts."""
+    """Create a job with three large reports before a worker runs. Return it, and their texts."""
     job = await orchestrator.created()
     await orchestrator.stop_worker()
     texts = [f"{number}{ESCAPED}" for number in range(3)]
@@ -58,31 +59,31 @@ async def with_waiting_reports(orchestrator: Orchestrator) -> tuple[Job, list[st
     return job, texts
 
 
-async def test_large_reports_and_questions_at_once(orchestrator: Orchestrator) -> None:
+async def test_large_reports_and_queries_at_once(orchestrator: Orchestrator) -> None:
     job, texts = await with_waiting_reports(orchestrator)
-    asked = [asyncio.create_task(orchestrator.jobs.retrieve(job.id)) for _ in range(3)]
+    queries = [asyncio.create_task(orchestrator.jobs.retrieve(job.id)) for _ in range(3)]
     assert await has_pending(orchestrator, job.id)
     async with orchestrator.another_worker():
-        for answer in await asyncio.gather(*asked):
+        for answer in await asyncio.gather(*queries):
             assert [update.status for update in answer.updates[1:]] == texts
         await lives_and_ends(orchestrator, job.id)
 
 
-async def test_an_end_behind_large_reports_is_told_with_all_of_them(
+async def test_an_end_after_large_reports_is_shown_with_all(
     orchestrator: Orchestrator,
 ) -> None:
     job, texts = await with_waiting_reports(orchestrator)
     await orchestrator.report(job.id, JobState.SUCCESS, "done")
-    asked = [asyncio.create_task(orchestrator.jobs.retrieve(job.id)) for _ in range(3)]
+    queries = [asyncio.create_task(orchestrator.jobs.retrieve(job.id)) for _ in range(3)]
     async with orchestrator.another_worker():
-        for answer in await asyncio.gather(*asked):
+        for answer in await asyncio.gather(*queries):
             assert answer.status.state is JobState.SUCCESS
             assert [update.status for update in answer.updates[1:]] == [*texts, "done"]
         assert await orchestrator.outcome(job.id) == "COMPLETED"
         assert await orchestrator.is_archived(answer)
 
 
-async def test_large_reports_while_others_move_to_the_store(orchestrator: Orchestrator) -> None:
+async def test_large_reports_while_others_are_offloaded(orchestrator: Orchestrator) -> None:
     job = await orchestrator.created()
     texts = [f"{number}{ESCAPED}" for number in range(6)]
     with locked_store(orchestrator):
@@ -95,7 +96,7 @@ async def test_large_reports_while_others_move_to_the_store(orchestrator: Orches
     ] == texts
 
 
-async def test_updates_that_cannot_move_to_the_store_are_all_answered(
+async def test_updates_that_cannot_be_offloaded_are_shown(
     orchestrator: Orchestrator,
 ) -> None:
     job = await orchestrator.created()
@@ -115,7 +116,7 @@ async def test_updates_that_cannot_move_to_the_store_are_all_answered(
     assert await orchestrator.is_archived(ended)
 
 
-async def test_a_job_ended_by_force_is_archived_with_all_of_them(
+async def test_a_terminated_job_is_archived_with_all_updates(
     orchestrator: Orchestrator,
 ) -> None:
     job = await orchestrator.created()
@@ -134,15 +135,15 @@ async def test_a_job_ended_by_force_is_archived_with_all_of_them(
     assert [update.status for update in ended.updates[2:]] == [*texts, ENDED_BY_FORCE]
 
 
-async def test_all_that_can_wait_for_the_largest_job(orchestrator: Orchestrator) -> None:
+async def test_all_requests_that_can_wait_for_the_largest_job(orchestrator: Orchestrator) -> None:
     value = "a" * (MAXIMUM_SPECIFICATION_BYTES - 1000)
     job = await orchestrator.created(parameters={"text": {"type": "text", "value": value}})
     await orchestrator.report(job.id, JobState.RUNNING)
     await orchestrator.reached(job.id, JobState.RUNNING)
-    everybody = [
+    entries = [
         ResourceAclEntry(entity=UserEntity(username=FOUR_BYTES * 60), permissions=[Permission.READ])
     ] * 200
-    await orchestrator.jobs.update_acl(job.id, everybody)
+    await orchestrator.jobs.update_acl(job.id, entries)
     await orchestrator.stop_worker()
     handle = orchestrator.handle(job.id)
     requests = [
@@ -151,38 +152,38 @@ async def test_all_that_can_wait_for_the_largest_job(orchestrator: Orchestrator)
     ]
     await eventually(lambda: has_pending(orchestrator, job.id))
     await orchestrator.report(job.id, text="a" * 700_000)
-    question = asyncio.create_task(orchestrator.jobs.retrieve(job.id))
+    query = asyncio.create_task(orchestrator.jobs.retrieve(job.id))
     async with orchestrator.another_worker():
         sessions: list[dict[str, Any]] = await asyncio.gather(*requests)
         assert all(session["type"] == "shell" for session in sessions)
-        permissions = (await question).permissions
+        permissions = (await query).permissions
         assert permissions is not None
-        assert len(permissions.others) == len(everybody)
+        assert len(permissions.others) == len(entries)
         await lives_and_ends(orchestrator, job.id)
 
 
-async def test_requests_that_are_too_large_for_an_answer_do_not_reach_the_job(
+async def test_too_large_requests_do_not_reach_the_job(
     orchestrator: Orchestrator,
 ) -> None:
     job = await orchestrator.created()
     await orchestrator.stop_worker()
     handle = orchestrator.handle(job.id)
     message = {"name": "n", "more": "a" * 1_900_000}
-    asked = [asyncio.create_task(handle.execute_update("rename", message)) for _ in range(4)]
-    for error in await asyncio.gather(*asked, return_exceptions=True):
+    updates = [asyncio.create_task(handle.execute_update("rename", message)) for _ in range(4)]
+    for error in await asyncio.gather(*updates, return_exceptions=True):
         assert isinstance(error, RPCError), error
         assert error.status is RPCStatusCode.RESOURCE_EXHAUSTED
     async with orchestrator.another_worker():
         await lives_and_ends(orchestrator, job.id)
 
 
-async def test_the_largest_batch_comes_through(orchestrator: Orchestrator) -> None:
-    somebody = JobClient(orchestrator.temporal, Actor(username=FOUR_BYTES * 150))
-    wanted = [
+async def test_the_largest_batch_is_accepted(orchestrator: Orchestrator) -> None:
+    user = JobClient(orchestrator.temporal, Actor(username=FOUR_BYTES * 150))
+    specifications = [
         orchestrator.specification(
             name=f"{number}", parameters={"text": {"type": "text", "value": "a" * 1700}}
         )
         for number in range(MAXIMUM_BATCH)
     ]
-    assert size_findings([*wanted, *wanted[:50]])
-    assert len(await somebody.create_many(wanted)) == MAXIMUM_BATCH
+    assert size_findings([*specifications, *specifications[:50]])
+    assert len(await user.create_many(specifications)) == MAXIMUM_BATCH

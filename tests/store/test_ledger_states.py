@@ -1,4 +1,4 @@
-"""Random sequences of grants, admissions, charges, extensions and ends against a model (Hypothesis)."""
+"""Random sequences of grants, admissions, charges, extensions and ends (Hypothesis)."""
 # ruff: noqa: PT017 - a model has to follow both outcomes
 
 from __future__ import annotations

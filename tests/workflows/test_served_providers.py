@@ -59,7 +59,7 @@ async def test_a_worker_that_takes_no_calls_to_a_provider_any_more_says_so_and_e
     client = await Client.connect(target, data_converter=pydantic_data_converter)
     faults: list[str] = []
     with pytest.raises(
-        RuntimeError, match="Calls to provider second are no longer taken: Temporal is away"
+        RuntimeError, match="The provider second is no longer served: Temporal is away"
     ):
         await orchestrator.new_worker(client, lambda: faults.append("told")).run()
     assert faults == ["told"]  # the process leaves soon, whatever still runs

@@ -56,7 +56,7 @@ class FinishedJob(Table):
 
 
 class ArchivedUpdate(Table):
-    """An update of a finished job, or one that was offloaded from a live job."""
+    """An update of a finished job, or an offloaded update of a live job."""
 
     __tablename__ = "job_updates"
 
