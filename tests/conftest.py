@@ -70,7 +70,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     contract.addoption(
         "--report-timeout",
-        dest="contract_patience",
+        dest="contract_report_timeout",
         type=float,
         default=40.0,
         help="seconds for a report",

@@ -196,7 +196,7 @@ async def storm_stack(folder: Path, seed: int) -> AsyncIterator[StormStack]:
             ),
             python("worker", "worker", worker),
             python("second-worker", "worker", worker),
-            python("provider", "provider", provider),
+            python("provider", "ucloud_orchestrator.provider", provider),
             links,
             answers,
             through["clients to temporal"],

@@ -133,7 +133,7 @@ def orchestrator(
 ) -> ContractOrchestrator:
     """The suite's side of the protocol."""
     return ContractOrchestrator(
-        provider_under_test, listening, request.config.getoption("contract_patience")
+        provider_under_test, listening, request.config.getoption("contract_report_timeout")
     )
 
 

@@ -34,7 +34,12 @@ def run_without_root() -> subprocess.CompletedProcess[str]:
         os.chmod(folder, 0o777)
         environment = {**os.environ, "HOME": folder, "PYTHONPATH": ":".join(filter(None, sys.path))}
         for python in (sys.executable, "/usr/bin/python3"):
-            command = [*nobody, "sh", "-c", f"exec {python} -c 'import provider.server, tests'"]
+            command = [
+                *nobody,
+                "sh",
+                "-c",
+                f"exec {python} -c 'import ucloud_orchestrator.provider.api.server, tests'",
+            ]
             if (
                 subprocess.run(
                     command, env=environment, capture_output=True, check=False

@@ -55,7 +55,7 @@ SlurmdParameters=config_overrides
 SchedulerParameters=batch_sched_delay=0
 SchedulerType=sched/backfill
 ReturnToService=2
-SlurmdTimeout={node_patience}
+SlurmdTimeout={node_timeout}
 InactiveLimit=0
 KillWait=3
 MinJobAge={minimum_age}
