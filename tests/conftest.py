@@ -26,6 +26,7 @@ from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 
 from client import Actor, JobClient, ProviderClient
+from tests.builders import specification_document, text
 from tests.databases import new_database
 from tests.fake_provider import FakeProvider
 from tests.waiting import eventually
@@ -173,12 +174,9 @@ class Orchestrator:
 
     def specification(self, **changes: Any) -> JobSpecification:
         """A job that is accepted."""
-        document = {
-            "application": {"name": "echo", "version": "1"},
-            "product": {"id": "cpu-1", "category": "cpu", "provider": "local"},
-            "parameters": {"text": {"type": "text", "value": "hello"}},
-            "allowDuplicateJob": True,
-        }
+        document = specification_document(
+            "echo", parameters={"text": text("hello")}, allowDuplicateJob=True
+        )
         return JobSpecification.model_validate(document | changes)
 
     async def created(self, **changes: Any) -> Job:

@@ -11,11 +11,10 @@ import yaml
 from hypothesis import strategies as st
 
 from tests.bad_input.payloads import almost, json_values, tries
+from tests.builders import specification_document
 from ucloud_orchestrator.cli.job_file import InvalidJobFile, read_job_file
 
-JOB: dict[str, Any] = {
-    "application": {"name": "a", "version": "1"},
-    "product": {"id": "a", "category": "b", "provider": "c"},
+JOB: dict[str, Any] = specification_document() | {
     "name": "n",
     "replicas": 1,
     "allowDuplicateJob": True,

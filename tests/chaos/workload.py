@@ -10,10 +10,9 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from client import Actor, JobClient, JobClosed, JobRejected, RequestRefused, Unreachable
+from tests.builders import PAID, file, integer, specification
 from ucloud_orchestrator.models import Job, JobSpecification, JobState, SimpleDuration
 
-FREE = {"id": "cpu-1", "category": "cpu", "provider": "local"}
-PAID = {"id": "paid-1", "category": "paid", "provider": "local"}
 ONLY_LINK = {"type": "ingress", "id": "only-one"}
 TIMEOUT = timedelta(seconds=20)
 """How long a client waits for one answer before it asks again."""
@@ -75,18 +74,17 @@ class Client:
                 await self._lives[kind]()
 
     def _specification(self, seconds: float, code: int = 0, **changes: Any) -> JobSpecification:
-        document = {
-            "application": {"name": "mark", "version": "1"},
-            "product": FREE,
+        parameters = {
+            "file": file(self._marks, readOnly=False),
+            "seconds": {"type": "floating_point", "value": seconds},
+            "code": integer(code),
+        }
+        common = {
             "allowDuplicateJob": True,
             "timeAllocation": {"hours": 1},
-            "parameters": {
-                "file": {"type": "file", "path": self._marks, "readOnly": False},
-                "seconds": {"type": "floating_point", "value": seconds},
-                "code": {"type": "integer", "value": code},
-            },
+            "parameters": parameters,
         }
-        return JobSpecification.model_validate(document | changes)
+        return specification("mark", **common | changes)
 
     async def _short(self, kind: str = "short", **changes: Any) -> None:
         job_id = await self._created(

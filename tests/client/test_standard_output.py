@@ -9,18 +9,11 @@ import pytest
 from temporalio.testing import WorkflowEnvironment
 
 from client import Actor, JobClient, Unreachable
+from tests.builders import specification
 from tests.chaos.links import Link
 from tests.waiting import eventually
-from ucloud_orchestrator.models import JobSpecification
 from ucloud_orchestrator.temporal.connection import connect_to_temporal
 from ucloud_orchestrator.temporal.runtime import LOGGER, make_runtime
-
-SPECIFICATION = JobSpecification.model_validate(
-    {
-        "application": {"name": "echo", "version": "1"},
-        "product": {"id": "cpu-1", "category": "cpu", "provider": "local"},
-    }
-)
 
 
 async def test_sdk_warnings_are_logged_and_not_printed(
@@ -35,6 +28,6 @@ async def test_sdk_warnings_are_logged_and_not_printed(
         link.cut()
         with caplog.at_level(logging.WARNING, LOGGER):
             with pytest.raises(Unreachable):
-                await jobs.create(SPECIFICATION, timeout=timedelta(seconds=20))
+                await jobs.create(specification("echo"), timeout=timedelta(seconds=20))
             await eventually(lambda: "retried" in caplog.text)
     assert capfd.readouterr().out == ""

@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 
 import psutil
 
+from tests.builders import file, integer, specification_document, text
+
 ROOT = Path(__file__).parent.parent.parent
 COMMAND = str(Path(sys.executable).parent / "ucloud-orchestrator")
 TEMPORAL = str(Path(sys.executable).parent / "temporal")
@@ -109,26 +111,22 @@ class Stack:
         return str(self.json("submit", str(ROOT / "examples" / "jobs" / name))["id"])
 
     def sleeping(self, seconds: int) -> str:
-        file = self.job_file("sleep", "1.0", seconds={"type": "integer", "value": seconds})
-        return str(self.json("submit", str(file))["id"])
+        job = self.job_file("sleep", "1.0", seconds=integer(seconds))
+        return str(self.json("submit", str(job))["id"])
 
     def appending(self, line: str) -> Path:
         """A job file whose job adds that line to the lines, each time that it is started."""
-        lines = {"type": "file", "path": "/examples/lines.txt", "readOnly": False}
-        return self.job_file("append", "1", line={"type": "text", "value": line}, file=lines)
+        lines = file("/examples/lines.txt", readOnly=False)
+        return self.job_file("append", "1", line=text(line), file=lines)
 
     def times_started(self, line: str) -> int:
         return self.lines.read_text().splitlines().count(line)
 
     def job_file(self, application: str, version: str, **parameters: Any) -> Path:
-        file = self.folder / f"{application}-{uuid.uuid4()}.json"
-        document = {
-            "application": {"name": application, "version": version},
-            "product": {"id": "cpu-1", "category": "cpu", "provider": "local"},
-            "parameters": parameters,
-        }
-        file.write_text(json.dumps(document))
-        return file
+        path = self.folder / f"{application}-{uuid.uuid4()}.json"
+        document = specification_document(application, version, parameters=parameters)
+        path.write_text(json.dumps(document))
+        return path
 
     def reached(
         self, job_id: str, state: str, user: str | None = None, seconds: float = 40.0

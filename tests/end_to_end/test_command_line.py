@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.builders import specification_document
+
 COMMAND = str(Path(sys.executable).parent / "ucloud-orchestrator")
 
 TEN_MISTAKES = """
@@ -62,11 +64,7 @@ def test_ten_mistakes_get_ten_sentences(tmp_path: Path) -> None:
 
 def test_an_unknown_field_is_rejected(tmp_path: Path) -> None:
     file = tmp_path / "job.json"
-    specification = {
-        "application": {"name": "a", "version": "1"},
-        "product": {"id": "a", "category": "b", "provider": "c"},
-    }
-    file.write_text(json.dumps(specification | {"replica": 3}))
+    file.write_text(json.dumps(specification_document(replica=3)))
     done = run("submit", str(file))
     assert (done.returncode, done.stderr) == (2, "replica is not a known field.\n")
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.builders import product
 from tests.end_to_end.keyboard import Keyboard
 from tests.end_to_end.running_stack import COMMAND, Stack, eventually
 
@@ -78,14 +79,11 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         running.stop()
 
 
-def job_file(stack: Stack, product: str = "cpu-1", **changes: Any) -> Path:
-    file = stack.job_file("server", "1")
-    category = product.removesuffix("-1")
-    document = json.loads(file.read_text()) | {
-        "product": {"id": product, "category": category, "provider": "local"}
-    }
-    file.write_text(json.dumps(document | {"allowDuplicateJob": True} | changes))
-    return file
+def job_file(stack: Stack, category: str = "cpu", **changes: Any) -> Path:
+    path = stack.job_file("server", "1")
+    document = json.loads(path.read_text()) | {"product": product(category)}
+    path.write_text(json.dumps(document | {"allowDuplicateJob": True} | changes))
+    return path
 
 
 def wallet(stack: Stack, user: str) -> dict[str, int]:
@@ -208,7 +206,7 @@ def test_losing_access(stack: Stack) -> None:
 
 
 def test_credits(stack: Stack) -> None:
-    file = job_file(stack, "paid-1", timeAllocation={"hours": 1, "minutes": 0, "seconds": 0})
+    file = job_file(stack, "paid", timeAllocation={"hours": 1, "minutes": 0, "seconds": 0})
     refused = stack.run("submit", str(file), "--user", "alice")
     assert refused.returncode == 2
     assert "has no wallet for paid@local" in refused.stderr
@@ -245,7 +243,7 @@ def test_credits(stack: Stack) -> None:
 
 def test_out_of_credits(stack: Stack) -> None:
     stack.json("wallet", "grant", "60", "paid@local", "--for-user", "dave")
-    file = job_file(stack, "paid-1", timeAllocation={"hours": 1, "minutes": 0, "seconds": 0})
+    file = job_file(stack, "paid", timeAllocation={"hours": 1, "minutes": 0, "seconds": 0})
     job_id = submitted(stack, file, "dave")
 
     def is_empty() -> bool:
@@ -270,7 +268,7 @@ def test_out_of_credits(stack: Stack) -> None:
 
 def test_extending_and_ending_early(stack: Stack) -> None:
     stack.json("wallet", "grant", "240", "paid@local", "--for-user", "carol")
-    file = job_file(stack, "paid-1", timeAllocation={"hours": 1, "minutes": 0, "seconds": 0})
+    file = job_file(stack, "paid", timeAllocation={"hours": 1, "minutes": 0, "seconds": 0})
     job_id = submitted(stack, file, "carol")
     eventually(
         lambda: stack.json("show", job_id, "--user", "carol")["status"]["state"] == "RUNNING"

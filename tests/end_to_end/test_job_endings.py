@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from client import JobClient, JobFilter
+from tests.builders import PAID, product
 from tests.end_to_end.running_stack import Stack
 from tests.end_to_end.users import (
     application,
@@ -281,7 +282,7 @@ async def test_a_forced_end_leaves_nothing_after_one_check(
         Workspace(user=getuser()), ProductCategory(name="paid", provider="local"), 100
     )
     bound = [{"type": "ingress", "id": "my-app"}, {"type": "network", "id": "my-ip"}]
-    paid = {"product": {"id": "paid-1", "category": "paid", "provider": "local"}}
+    paid = {"product": PAID}
     file = working(stack, files, "forced", *bound, **paid)
     job_id = await running(stack, client, file)
     await works(stack, files, job_id, "forced")
@@ -323,7 +324,7 @@ async def test_a_forced_end_leaves_nothing_after_one_check(
 async def test_a_queued_job_that_its_provider_has_lost_ends_at_the_next_check(
     stack: Stack, client: JobClient
 ) -> None:
-    queue = {"product": {"id": "queue-1", "category": "queue", "provider": "local"}}
+    queue = {"product": product("queue")}
     file = speaking(stack, "nobody", **queue)
     lost, kept = (str(stack.json("submit", str(file))["id"]) for _ in range(2))
 

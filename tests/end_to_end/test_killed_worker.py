@@ -11,21 +11,15 @@ import pytest
 from temporalio.testing import WorkflowEnvironment
 
 from client import Actor, JobClient, ProviderClient
+from tests.builders import specification, text
 from tests.conftest import as_stored
 from tests.end_to_end.worker_process import WorkerProcess, prepare, serving
 from tests.fake_provider import FakeProvider
 from tests.waiting import eventually
-from ucloud_orchestrator.models import Job, JobSpecification, JobState, JobUpdate
+from ucloud_orchestrator.models import Job, JobState, JobUpdate
 from ucloud_orchestrator.store import Archive, connect
 
-SPECIFICATION = JobSpecification.model_validate(
-    {
-        "application": {"name": "echo", "version": "1"},
-        "product": {"id": "cpu-1", "category": "cpu", "provider": "local"},
-        "parameters": {"text": {"type": "text", "value": "hello"}},
-        "allowDuplicateJob": True,
-    }
-)
+SPECIFICATION = specification("echo", parameters={"text": text("hello")}, allowDuplicateJob=True)
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ import httpx
 import pytest
 
 from client import Actor, JobClient, JobRejected, ProviderClient
+from tests.builders import Document, file, integer, product, specification_document
 from tests.end_to_end import promql
 from tests.end_to_end.running_stack import Stack
 from tests.end_to_end.scrape import Scrape
@@ -49,19 +50,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         running.stop()
 
 
-def asked_for(
-    application: str, version: str = "1.0", product: str = "cpu", **parameters: Any
-) -> dict[str, Any]:
-    return {
-        "application": {"name": application, "version": version},
-        "product": {"id": f"{product}-1", "category": product, "provider": "local"},
-        "parameters": parameters,
-        "allowDuplicateJob": True,
-    }
-
-
-def whole(number: int) -> dict[str, Any]:
-    return {"type": "integer", "value": number}
+def asked_for(application: str, category: str = "cpu", **parameters: Any) -> Document:
+    asked = {"product": product(category), "parameters": parameters, "allowDuplicateJob": True}
+    return specification_document(application, "1.0", **asked)
 
 
 @dataclass
@@ -74,14 +65,14 @@ class Hundred:
     refused: Counter[str] = field(default_factory=Counter)
 
     async def all(self) -> None:
-        missing = {"type": "file", "path": "/examples/no-such-file.txt"}
+        missing = file("/examples/no-such-file.txt")
         await asyncio.gather(
-            *(self.runs(asked_for("exit", product="paid", code=whole(0))) for _ in range(PAID)),
-            *(self.runs(asked_for("exit", code=whole(3))) for _ in range(FREE)),
+            *(self.runs(asked_for("exit", category="paid", code=integer(0))) for _ in range(PAID)),
+            *(self.runs(asked_for("exit", code=integer(3))) for _ in range(FREE)),
             *(self.cancelled() for _ in range(CANCELLED)),
             *(
                 self.runs(
-                    asked_for("sleep", seconds=whole(300)) | {"timeAllocation": {"seconds": 3}}
+                    asked_for("sleep", seconds=integer(300)) | {"timeAllocation": {"seconds": 3}}
                 )
                 for _ in range(EXPIRED)
             ),
@@ -112,7 +103,7 @@ class Hundred:
 
     async def sleeping(self) -> Job:
         job = await self.jobs.create(
-            JobSpecification.model_validate(asked_for("sleep", seconds=whole(300)))
+            JobSpecification.model_validate(asked_for("sleep", seconds=integer(300)))
         )
 
         async def runs() -> bool:

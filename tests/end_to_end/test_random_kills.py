@@ -17,6 +17,7 @@ from sqlalchemy import text
 from temporalio.testing import WorkflowEnvironment
 
 from client import Actor, JobClient, JobClosed, JobRejected, ProviderClient, Unreachable
+from tests.builders import CPU, PAID, specification
 from tests.end_to_end.test_killed_worker import worker  # noqa: F401 - a fixture
 from tests.end_to_end.worker_process import WorkerProcess
 from tests.fake_provider import FakeProvider
@@ -31,21 +32,18 @@ pytestmark = pytest.mark.long
 
 KILLS = int(os.environ.get("UCLOUD_TEST_KILLS", "3"))
 CREDITS = 100_000
-PAID = {"id": "paid-1", "category": "paid", "provider": "local"}
-FREE = {"id": "cpu-1", "category": "cpu", "provider": "local"}
 CHARGE = [Charge(charge_id="1", units=1, periods=1)]
 KINDS = ("free", "paid", "link", "too expensive", "refused", "batch")
 
 
-def specification(kind: str, **changes: Any) -> JobSpecification:
-    document = {
-        "application": {"name": "server", "version": "1"},
-        "product": PAID if kind in {"paid", "too expensive", "refused", "batch"} else FREE,
+def specification_of(kind: str, **changes: Any) -> JobSpecification:
+    asked = {
+        "product": PAID if kind in {"paid", "too expensive", "refused", "batch"} else CPU,
         "allowDuplicateJob": True,
         "timeAllocation": {"hours": 10_000 if kind == "too expensive" else 1},
         "resources": [{"type": "ingress", "id": "app-link"}] if kind in {"link", "refused"} else [],
     }
-    return JobSpecification.model_validate(document | changes)
+    return specification("server", **asked | changes)
 
 
 @pytest.mark.timeout(120 + 10 * KILLS)
@@ -81,10 +79,10 @@ async def test_kills_at_random_leave_nothing_held(
             provider.answers["create"].append(400)
         try:
             if kind == "batch":
-                members = [specification(kind)] * 3
+                members = [specification_of(kind)] * 3
                 ids = [job.id for job in await asked(lambda: jobs.create_many(members, job_id))]
             else:
-                ids = [(await asked(lambda: jobs.create(specification(kind), job_id))).id]
+                ids = [(await asked(lambda: jobs.create(specification_of(kind), job_id))).id]
         except JobRejected as refusal:
             refusals.append(refusal.code)
             return

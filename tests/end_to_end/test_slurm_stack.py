@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from client import Actor, JobClient, JobRejected
+from tests.builders import CPU, specification, text
 from tests.end_to_end.keyboard import Keyboard
 from tests.end_to_end.running_stack import COMMAND, Stack
 from tests.provider.slurm_provider import cluster
@@ -102,7 +103,7 @@ class SlurmStack:
         return done.stdout, done.stderr
 
     async def submitted(self, script: str, **changes: Any) -> str:
-        return (await self.jobs.create(specification(script, **changes))).id
+        return (await self.jobs.create(script_job(script, **changes))).id
 
     async def running(self, script: str, **changes: Any) -> str:
         job_id = await self.submitted(script, **changes)
@@ -143,14 +144,9 @@ class SlurmStack:
         ).strip()
 
 
-def specification(script: str, **changes: Any) -> JobSpecification:
-    document = {
-        "application": {"name": "script", "version": "1"},
-        "product": PAID,
-        "parameters": {"script": {"type": "text", "value": script}},
-        "allowDuplicateJob": True,
-    }
-    return JobSpecification.model_validate(document | changes)
+def script_job(script: str, **changes: Any) -> JobSpecification:
+    asked = {"product": PAID, "parameters": {"script": text(script)}, "allowDuplicateJob": True}
+    return specification("script", **asked | changes)
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +197,7 @@ async def lost(slurm: SlurmStack) -> str:
 async def test_a_batch_job_with_its_exit_code_and_output(slurm: SlurmStack) -> None:
     script = "echo out; echo wrong >&2; echo kept > result.txt; exit 3"
     file = slurm.stack.folder / "job.json"
-    file.write_text(specification(script).model_dump_json(by_alias=True))
+    file.write_text(script_job(script).model_dump_json(by_alias=True))
     job_id = json.loads((await slurm.run("submit", str(file), "--json"))[0])["id"]
     assert await slurm.ended(job_id) == "The job has finished with exit code 3."
     assert await slurm.run("logs", job_id) == ("out\n", "wrong\n")
@@ -322,7 +318,7 @@ async def test_peers_find_each_other_by_their_host_names(slurm: SlurmStack) -> N
     assert [slurm.stack.output(web, f"stdout-{rank}.txt") for rank in (0, 1)] == [
         "from the database\n"
     ] * 2
-    here = {"product": {"id": "cpu-1", "category": "cpu", "provider": "local"}, "resources": [peer]}
+    here = {"product": CPU, "resources": [peer]}
     with pytest.raises(JobRejected) as refused:
         await slurm.submitted("echo never", **here)
     why = (

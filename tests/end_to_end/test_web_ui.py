@@ -20,6 +20,7 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
 from client import Actor, JobClient, JobRejected
+from tests.builders import file, integer, specification
 from tests.end_to_end.chromium import Chromium, chromium
 from tests.end_to_end.running_stack import ROOT, Stack
 from tests.waiting import eventually
@@ -45,27 +46,18 @@ class Jobs:
 
 
 def asked_for(name: str, application: str, **parameters: Any) -> JobSpecification:
-    return JobSpecification.model_validate(
-        {
-            "name": name,
-            "application": {"name": application, "version": "1.0"},
-            "product": {"id": "cpu-1", "category": "cpu", "provider": "local"},
-            "parameters": parameters,
-        }
-    )
+    return specification(application, "1.0", name=name, parameters=parameters)
 
 
 def asleep(name: str, seconds: int) -> JobSpecification:
-    return asked_for(name, "sleep", seconds={"type": "integer", "value": seconds})
+    return asked_for(name, "sleep", seconds=integer(seconds))
 
 
 @pytest.fixture(scope="module")
 async def jobs(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Jobs]:
     stack = await asyncio.to_thread(Stack, tmp_path_factory.mktemp("web-ui"))
     client = await JobClient.connect(Actor(username="alice"), stack.ready["temporal"])
-    speeches, nothing = (
-        {"type": "file", "path": f"/examples/{name}.txt"} for name in ("speeches", "no-such-file")
-    )
+    speeches, nothing = (file(f"/examples/{name}.txt") for name in ("speeches", "no-such-file"))
     counted = await client.create(asked_for("Count the speeches", "word-count", text=speeches))
     await client.wait(counted.id)
 

@@ -18,6 +18,7 @@ from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
 from client import Actor, JobClient, ProviderClient
+from tests.builders import product, specification, text
 from tests.conftest import TEST_CATALOG
 from tests.end_to_end.worker_process import WorkerProcess, prepare, serving
 from tests.fake_provider import FakeProvider
@@ -37,19 +38,10 @@ SLACK = 5.0
 """Seconds that a busy machine may take for the rest."""
 
 
-def specification(provider: str = "local") -> JobSpecification:
-    product = {
-        "id": "cpu-1" if provider == "local" else "cpu-2",
-        "category": "cpu",
-        "provider": provider,
-    }
-    document = {
-        "application": {"name": "echo", "version": "1"},
-        "product": product,
-        "parameters": {"text": {"type": "text", "value": "hello"}},
-        "allowDuplicateJob": True,
-    }
-    return JobSpecification.model_validate(document)
+def specification_for(provider: str = "local") -> JobSpecification:
+    reference = product(provider=provider) | ({} if provider == "local" else {"id": "cpu-2"})
+    parameters = {"text": text("hello")}
+    return specification("echo", product=reference, parameters=parameters, allowDuplicateJob=True)
 
 
 class Life:
@@ -87,7 +79,7 @@ class Life:
         await eventually(there)
 
     async def running(self) -> str:
-        job = await self.jobs.create(specification())
+        job = await self.jobs.create(specification_for())
         await self.report(job.id, JobState.RUNNING)
         await self.reached(job.id, JobState.RUNNING)
         return job.id
@@ -107,7 +99,7 @@ class Life:
 
     def create(self) -> tuple[str, asyncio.Task[Job]]:
         job_id = self.jobs.new_job_id()
-        return job_id, asyncio.create_task(self.jobs.create(specification(), job_id))
+        return job_id, asyncio.create_task(self.jobs.create(specification_for(), job_id))
 
     async def history(self, job_id: str) -> list[HistoryEvent]:
         return list((await self.temporal.get_workflow_handle(job_id).fetch_history()).events)
@@ -252,7 +244,7 @@ async def test_a_provider_that_hangs_or_fails_holds_up_nobody_else(life: Life) -
     await eventually(lambda: life.provider.requests.count("create") == CALLS)
 
     async def create_elsewhere() -> None:
-        await asyncio.gather(*(life.jobs.create(specification("second")) for _ in range(3)))
+        await asyncio.gather(*(life.jobs.create(specification_for("second")) for _ in range(3)))
 
     await asyncio.wait_for(create_elsewhere(), 20)
     life.provider.answers["create"] = [500] * 10_000

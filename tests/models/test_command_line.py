@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests import builders
 from ucloud_orchestrator.models import Application, AppParameterValue
 from ucloud_orchestrator.models.command_line import build_command_line, build_environment
 
@@ -42,18 +43,8 @@ LICENSES = {"license-1": "licenses.example.com:5000/key", "license-2": "licenses
 
 
 def application(invocation: list[Any], environment: dict[str, Any] | None = None) -> Application:
-    return Application.model_validate(
-        {
-            "title": "t",
-            "name": "n",
-            "version": "1",
-            "authors": [],
-            "description": "",
-            "tool": {"name": "t", "version": "1"},
-            "invocation": invocation,
-            "environment": environment,
-            "parameters": PARAMETERS,
-        }
+    return builders.application(
+        invocation=invocation, environment=environment, parameters=PARAMETERS
     )
 
 

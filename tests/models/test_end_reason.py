@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.models.test_verification import GOOD
-from ucloud_orchestrator.models import Job, JobState, JobStatus, JobUpdate
+from tests import builders
+from ucloud_orchestrator.models import JobState, JobUpdate
 from ucloud_orchestrator.models.end_reason import end_reason
-from ucloud_orchestrator.models.job import JobOwner
 
 RUNNING = JobUpdate(timestamp=1, state=JobState.RUNNING, status="Your job is now running.")
 CANCELING = JobUpdate(
@@ -35,13 +34,5 @@ def test_end_reason_by_state_and_updates(
     state: JobState, updates: list[JobUpdate], reason: str
 ) -> None:
     end = JobUpdate(timestamp=3, state=state, status="The job has finished.")
-    job = Job.model_validate(
-        {
-            "id": "1",
-            "owner": JobOwner(created_by="alice").model_dump(by_alias=True),
-            "specification": GOOD,
-            "status": JobStatus(state=state).model_dump(by_alias=True),
-            "createdAt": 0,
-        }
-    ).model_copy(update={"updates": [RUNNING, *updates, end]})
+    job = builders.job(state=state, updates=[RUNNING, *updates, end])
     assert end_reason(job) == reason

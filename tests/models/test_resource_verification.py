@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests import builders
 from ucloud_orchestrator.models import (
     Application,
     ErrorCode,
@@ -14,7 +15,6 @@ from ucloud_orchestrator.models import (
     JobOwner,
     JobSpecification,
     JobState,
-    JobStatus,
 )
 from ucloud_orchestrator.models.access import job_permissions, restrict_to_reader
 from ucloud_orchestrator.models.job import Permission, ResourceAclEntry, UserEntity
@@ -50,14 +50,7 @@ FILES = {
 
 
 def application(**changes: Any) -> Application:
-    document = {
-        "title": "t",
-        "name": "a",
-        "version": "1",
-        "authors": [],
-        "description": "",
-        "tool": {"name": "t", "version": "1"},
-        "invocation": ["a"],
+    fields = {
         "allowPublicLink": True,
         "allowPublicIp": True,
         "parameters": {
@@ -66,32 +59,18 @@ def application(**changes: Any) -> Application:
             "license": {"type": "license_server", "optional": True},
         },
     }
-    return Application.model_validate(document | changes)
+    return builders.application(**fields | changes)
 
 
 def specification(
     resources: list[dict[str, Any]] | None = None, **parameters: Any
 ) -> JobSpecification:
-    return JobSpecification.model_validate(
-        {
-            "application": {"name": "a", "version": "1"},
-            "product": {"id": "p", "category": "c", "provider": "local"},
-            "parameters": parameters,
-            "resources": resources or [],
-        }
-    )
+    return builders.specification(parameters=parameters, resources=resources or [])
 
 
 def live_job(owner: JobOwner, state: JobState, *for_alice: Permission) -> Job:
     acl = [ResourceAclEntry(entity=UserEntity(username="alice"), permissions=list(for_alice))]
-    return Job(
-        id="p",
-        owner=owner,
-        specification=specification(),
-        status=JobStatus(state=state),
-        created_at=1,
-        acl=acl,
-    )
+    return builders.job("p", state, owner=owner, acl=acl)
 
 
 DRIVES = [
@@ -345,14 +324,8 @@ def test_a_peer_needs_edit_permission(job_id: str, may_connect: bool) -> None:
 
 
 def job_of(owner: JobOwner, acl: list[Mapping[str, Any]] | None = None) -> Job:
-    return Job(
-        id="1",
-        owner=owner,
-        specification=specification(),
-        status=JobStatus(state=JobState.RUNNING),
-        created_at=1,
-        acl=[ResourceAclEntry.model_validate(entry) for entry in acl or []],
-    )
+    entries = [ResourceAclEntry.model_validate(entry) for entry in acl or []]
+    return builders.job(owner=owner, acl=entries)
 
 
 MEMBER = Membership.model_validate({"project": "ocean", "role": "USER", "groups": ["readers"]})

@@ -6,40 +6,29 @@ from typing import Any
 
 import pytest
 
+from tests.builders import (
+    application_document,
+    resolved_product,
+    specification_document,
+    text,
+    tool,
+)
 from ucloud_orchestrator.models import (
     Application,
     ComputeSupport,
     JobSpecification,
     Product,
     SimpleDuration,
-    Tool,
 )
 from ucloud_orchestrator.models.verification import complete, verify
 
-TOOL = Tool.model_validate(
-    {
-        "title": "t",
-        "name": "t",
-        "version": "1",
-        "authors": [],
-        "backend": "NATIVE",
-        "defaultMaxTime": {"hours": 2},
-    }
-)
-PRODUCT = Product.model_validate(
-    {"name": "cpu-1", "category": {"name": "cpu", "provider": "local"}}
-)
+TOOL = tool(defaultMaxTime={"hours": 2})
+PRODUCT = Product.model_validate(resolved_product())
 SUPPORT = ComputeSupport.model_validate({"native": {"enabled": True, "peers": True}})
 OPTIONS = [{"name": "Small one", "value": "s"}, {"name": "Large one", "value": "l"}]
-APPLICATION = {
-    "title": "t",
-    "name": "app",
-    "version": "1",
-    "authors": [],
-    "description": "",
-    "tool": {"name": "t", "version": "1"},
-    "invocation": ["x"],
-    "parameters": {
+APPLICATION = application_document(
+    name="app",
+    parameters={
         "must": {"type": "text"},
         "number": {"type": "integer", "min": 1, "max": 10, "optional": True},
         "decimal": {"type": "floating_point", "min": 0.5, "optional": True},
@@ -47,12 +36,8 @@ APPLICATION = {
         "input": {"type": "input_file", "optional": True},
         "default": {"type": "integer", "defaultValue": 5},
     },
-}
-GOOD: dict[str, Any] = {
-    "application": {"name": "app", "version": "1"},
-    "product": {"id": "cpu-1", "category": "cpu", "provider": "local"},
-    "parameters": {"must": {"type": "text", "value": "x"}},
-}
+)
+GOOD = specification_document("app", parameters={"must": text("x")})
 
 
 def fields(

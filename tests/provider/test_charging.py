@@ -11,18 +11,17 @@ from typing import Any
 
 import pytest
 
-from tests.builders import shell_job
+from tests.builders import resolved_product, shell_job
 from tests.provider.provider_process import Reports, Served, serving
 from tests.waiting import eventually
 from ucloud_orchestrator.models import Job, JobState
 from ucloud_orchestrator.models.provider_api import Charge
 from ucloud_orchestrator.provider.jobs.reconciler import Runner
 
-PRICED = {"name": "cpu-1", "category": {"name": "cpu", "provider": "local"}, "pricePerUnit": 1}
-
 
 def paid(job: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    return job | {"status": job["status"] | {"resolvedProduct": PRICED | changes}}
+    priced = resolved_product(**{"pricePerUnit": 1} | changes)
+    return job | {"status": job["status"] | {"resolvedProduct": priced}}
 
 
 async def test_a_job_is_charged_before_its_end_is_reported(provider: Served) -> None:

@@ -6,27 +6,18 @@ from typing import Any
 
 import pytest
 
-from ucloud_orchestrator.models import Job
+from tests import builders
+from tests.builders import resolved_product, specification
+from ucloud_orchestrator.models import Job, JobState, JobStatus
 from ucloud_orchestrator.provider.jobs.metering import due_charge
 
 MINUTE = 60_000
 
 
-def job(replicas: int = 1, **product: Any) -> Job:
-    document = {"name": "p", "category": {"name": "c", "provider": "local"}, "pricePerUnit": 5}
-    return Job.model_validate(
-        {
-            "id": "1",
-            "owner": {"createdBy": "alice"},
-            "createdAt": 1,
-            "specification": {
-                "application": {"name": "a", "version": "1"},
-                "product": {"id": "p", "category": "c", "provider": "local"},
-                "replicas": replicas,
-            },
-            "status": {"state": "RUNNING", "resolvedProduct": document | product},
-        }
-    )
+def job(replicas: int = 1, **changes: Any) -> Job:
+    priced = resolved_product(**{"pricePerUnit": 5} | changes)
+    status = JobStatus(state=JobState.RUNNING, resolved_product=priced)
+    return builders.job(asked=specification(replicas=replicas), status=status)
 
 
 @pytest.mark.parametrize(

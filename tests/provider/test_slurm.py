@@ -264,7 +264,9 @@ async def test_a_command_enters_a_replica_on_its_node(slurm: Served, cluster: Cl
         "CapEff /proc/self/status"
     )
     script += '; ls -d /proc/[0-9]* | wc -l; echo "said $1"'
-    arguments = executor.enter(job["id"], 1, ["sh", "-c", script, "sh", "two  words 'and' more"])
+    arguments = executor.exec_command(
+        job["id"], 1, ["sh", "-c", script, "sh", "two  words 'and' more"]
+    )
     ours, theirs = os.openpty()
     process = await asyncio.create_subprocess_exec(
         *arguments, stdin=theirs, stdout=theirs, stderr=theirs

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ucloud_orchestrator.provider.executors.slurm.peers import WRITE_HOSTS_SCRIPT
+
 pytestmark = pytest.mark.long
 
 NODE = """
@@ -23,7 +25,7 @@ def named(folder: Path, *peers: str, node: str = "127.0.0.1") -> subprocess.Comp
     (control / "node-0.txt").write_text(f"{node}\n")
     (folder / "peers").write_text("".join(f"{peer}\n" for peer in peers))
     (folder / "etc-hosts").write_text(NODE)
-    command = ["sh", "-c", f"{peers.WRITE_HOSTS_SCRIPT}\nnamed peers etc-hosts hosts"]
+    command = ["sh", "-c", f"{WRITE_HOSTS_SCRIPT}\nnamed peers etc-hosts hosts"]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 

@@ -9,6 +9,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from tests import builders
+from tests.builders import specification
 from tests.store.ledger_assertions import check_ledger
 from ucloud_orchestrator.models import (
     ErrorCode,
@@ -16,7 +18,6 @@ from ucloud_orchestrator.models import (
     JobOwner,
     JobSpecification,
     JobState,
-    JobStatus,
 )
 from ucloud_orchestrator.models.accounting import ChargeResult, Price
 from ucloud_orchestrator.models.claims import Claim, claim_of
@@ -28,16 +29,10 @@ from ucloud_orchestrator.store import ClaimStore, StoreRejected, Wallets
 CPU = ProductCategory(name="cpu", provider="local")
 ALICE = Workspace(user="alice")
 HOUR = 3_600_000
-PRODUCT = {"id": "cpu-1", "category": "cpu", "provider": "local"}
 
 
-def specification(**changes: Any) -> JobSpecification:
-    document = {
-        "application": {"name": "a", "version": "1"},
-        "product": PRODUCT,
-        "timeAllocation": {"hours": 1},
-    }
-    return JobSpecification.model_validate(document | changes)
+def one_hour(**changes: Any) -> JobSpecification:
+    return specification(**{"timeAllocation": {"hours": 1}} | changes)
 
 
 def price(credits_per_minute: int = 1, milliseconds: int = HOUR) -> Price:
@@ -51,17 +46,11 @@ def price(credits_per_minute: int = 1, milliseconds: int = HOUR) -> Price:
 
 
 def new_claim(job_id: str, cost: Price | None = None, user: str = "alice", **changes: Any) -> Claim:
-    return claim_of(job_id, JobOwner(created_by=user), specification(name=job_id, **changes), cost)
+    return claim_of(job_id, JobOwner(created_by=user), one_hour(name=job_id, **changes), cost)
 
 
 def ended_job(job_id: str) -> Job:
-    return Job(
-        id=job_id,
-        owner=JobOwner(created_by="alice"),
-        specification=specification(),
-        status=JobStatus(state=JobState.SUCCESS),
-        created_at=1,
-    )
+    return builders.job(job_id, JobState.SUCCESS, one_hour())
 
 
 async def try_claim(claims: ClaimStore, *wanted: Claim) -> StoreRejected | None:
@@ -132,21 +121,20 @@ async def test_a_rejection_has_every_finding_and_claims_nothing(engine: AsyncEng
 async def test_duplicates_must_be_allowed(engine: AsyncEngine) -> None:
     claims = ClaimStore(engine)
     owner = JobOwner(created_by="alice")
-    first, second = (claim_of(job_id, owner, specification(), None) for job_id in ("1", "2"))
+    first, second = (claim_of(job_id, owner, one_hour(), None) for job_id in ("1", "2"))
     answers = await asyncio.gather(try_claim(claims, first), try_claim(claims, second))
     assert sorted(answer is None for answer in answers) == [False, True]
-    allowed = claim_of("3", owner, specification(allowDuplicateJob=True), None)
+    allowed = claim_of("3", owner, one_hour(allowDuplicateJob=True), None)
     assert await try_claim(claims, allowed) is None
     for job_id in ("1", "2"):
         await claims.settle(ended_job(job_id))
-    rejection = await try_claim(claims, claim_of("4", owner, specification(), None))
+    rejection = await try_claim(claims, claim_of("4", owner, one_hour(), None))
     assert rejection is not None
     assert "The job 3 asks for the same" in str(rejection)
     await claims.settle(ended_job("3"))
-    assert await try_claim(claims, claim_of("4", owner, specification(), None)) is None
+    assert await try_claim(claims, claim_of("4", owner, one_hour(), None)) is None
     assert (
-        await try_claim(claims, claim_of("5", JobOwner(created_by="bob"), specification(), None))
-        is None
+        await try_claim(claims, claim_of("5", JobOwner(created_by="bob"), one_hour(), None)) is None
     )
 
 

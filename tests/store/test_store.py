@@ -12,12 +12,11 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from tests import builders
 from ucloud_orchestrator.models import (
     Job,
     JobOwner,
-    JobSpecification,
     JobState,
-    JobStatus,
     JobUpdate,
 )
 from ucloud_orchestrator.models.messages import BrowseRequest
@@ -38,20 +37,8 @@ from ucloud_orchestrator.store.tables import Table
 def job(
     job_id: str, count: int = 3, user: str = "alice", state: JobState = JobState.SUCCESS
 ) -> Job:
-    specification = JobSpecification.model_validate(
-        {
-            "application": {"name": "a", "version": "1"},
-            "product": {"id": "p", "category": "c", "provider": "local"},
-        }
-    )
-    return Job(
-        id=job_id,
-        owner=JobOwner(created_by=user),
-        specification=specification,
-        status=JobStatus(state=state),
-        created_at=1,
-        updates=[JobUpdate(timestamp=number, status=f"text {number}") for number in range(count)],
-    )
+    updates = [JobUpdate(timestamp=number, status=f"text {number}") for number in range(count)]
+    return builders.job(job_id, state, owner=JobOwner(created_by=user), updates=updates)
 
 
 async def test_migrations_go_up_and_down_and_match_the_models(empty_engine: AsyncEngine) -> None:

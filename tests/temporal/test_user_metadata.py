@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from ucloud_orchestrator.models import JobOwner, JobSpecification
+from tests.builders import file, specification
+from ucloud_orchestrator.models import JobOwner
 from ucloud_orchestrator.temporal.user_metadata import (
     MAXIMUM_DETAILS_BYTES,
     MAXIMUM_SUMMARY_BYTES,
@@ -15,16 +14,10 @@ from ucloud_orchestrator.temporal.user_metadata import (
 OWNER = JobOwner(created_by="alice", project="research")
 
 
-def specification(**changes: Any) -> JobSpecification:
-    document = {
-        "application": {"name": "word-count", "version": "1.0"},
-        "product": {"id": "cpu-1", "category": "cpu", "provider": "local"},
-    }
-    return JobSpecification.model_validate(document | changes)
-
-
 def test_who_asks_for_what() -> None:
     asked = specification(
+        "word-count",
+        "1.0",
         name="My analysis",
         replicas=3,
         timeAllocation={"hours": 2},
@@ -52,15 +45,13 @@ def test_who_asks_for_what() -> None:
 
 def test_nothing_of_a_user_is_read_as_markdown() -> None:
     path = "/data/`|\n# a\n| b"
-    details = details_of(OWNER, specification(resources=[{"type": "file", "path": path}]))
+    details = details_of(OWNER, specification(resources=[file(path)]))
     assert details.splitlines()[-1] == "| Uses | file `/data/'¦ # a ¦ b` |"
 
 
 def test_it_is_no_larger_than_temporal_takes() -> None:
-    files = [{"type": "file", "path": f"/data/{'ø' * 3000}{number}"} for number in range(100)]
-    asked = specification(
-        name="ø" * 200, application={"name": "å" * 255, "version": "æ" * 255}, resources=files
-    )
+    files = [file(f"/data/{'ø' * 3000}{number}") for number in range(100)]
+    asked = specification("å" * 255, "æ" * 255, name="ø" * 200, resources=files)
     assert len(summary_of(OWNER, asked).encode()) <= MAXIMUM_SUMMARY_BYTES
     details = details_of(OWNER, asked)
     assert len(details.encode()) <= MAXIMUM_DETAILS_BYTES

@@ -20,6 +20,7 @@ from activities.access_check import AccessCheckActivities
 from activities.admission import AdmissionActivities
 from activities.products import ProductCache
 from client import JobRejected
+from tests.builders import specification
 from tests.conftest import TEST_CATALOG, Orchestrator
 from tests.waiting import eventually
 from ucloud_orchestrator.catalog import Catalog, load
@@ -36,12 +37,6 @@ from ucloud_orchestrator.store import ClaimStore, Products, connect, upgrade
 from ucloud_orchestrator.store.claims import CLAIMS_PER_PAGE
 
 ALICE = JobOwner(created_by="alice")
-
-
-def specification(**changes: Any) -> JobSpecification:
-    product = {"id": "cpu-1", "category": "cpu", "provider": "local"}
-    document = {"application": {"name": "server", "version": "1"}, "product": product}
-    return JobSpecification.model_validate(document | changes)
 
 
 @pytest.fixture
@@ -82,7 +77,7 @@ async def refused(admission: AdmissionActivities, wanted: JobSpecification) -> A
 async def test_a_repeat_gets_what_was_taken_whatever_has_changed(
     admission: AdmissionActivities, engine: AsyncEngine, catalog: Path
 ) -> None:
-    wanted = specification(resources=[{"type": "ingress", "id": "app-link"}])
+    wanted = specification("server", resources=[{"type": "ingress", "id": "app-link"}])
     first = await admit(admission, wanted)
     file = catalog / "workspaces.yaml"
     file.write_text(file.read_text().replace("id: app-link", "id: another-link"))
@@ -93,7 +88,7 @@ async def test_a_repeat_gets_what_was_taken_whatever_has_changed(
 async def test_nothing_is_taken_after_a_refusal(
     admission: AdmissionActivities, engine: AsyncEngine, catalog: Path
 ) -> None:
-    wanted = specification(resources=[{"type": "ingress", "id": "app-link"}])
+    wanted = specification("server", resources=[{"type": "ingress", "id": "app-link"}])
     file = catalog / "workspaces.yaml"
     before = file.read_text()
     file.write_text(before.replace("id: app-link", "id: another-link"))
@@ -108,7 +103,7 @@ async def test_thousands_of_mistakes_are_told_in_a_short_message(
     admission: AdmissionActivities,
 ) -> None:
     files = [{"type": "file", "path": f"/nowhere/{'x' * 1000}/{number}"} for number in range(900)]
-    refusal = await refused(admission, specification(resources=files))
+    refusal = await refused(admission, specification("server", resources=files))
     (findings,) = refusal.details
     assert len(findings) == MAXIMUM_FINDINGS + 1
     assert refusal.message.endswith("more.")
@@ -124,12 +119,14 @@ async def test_defaults_that_make_a_request_too_large(
         f"{'x' * 300_000}}}}}"
     )
     file.write_text(file.read_text().replace("  text: {type: text}", default))
-    wanted = specification(application={"name": "echo", "version": "1"})
+    wanted = specification("echo")
     assert "at most 262144 are possible" in (await refused(admission, wanted)).message
 
 
 def lost(number: int) -> Claim:
-    wanted = specification(resources=[{"type": "file", "path": f"/gone/{'x' * 2000}/{number}"}])
+    wanted = specification(
+        "server", resources=[{"type": "file", "path": f"/gone/{'x' * 2000}/{number}"}]
+    )
     return claim_of(f"job-{number:04}", ALICE, wanted, None)
 
 

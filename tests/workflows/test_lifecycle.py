@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from docs import generate_lifecycle
+from tests import builders
+from tests.builders import specification
 from ucloud_orchestrator.models import (
     Job,
-    JobOwner,
-    JobSpecification,
     JobState,
     JobStatus,
     JobUpdate,
@@ -25,17 +25,8 @@ HOUR = 3_600_000
 
 
 def job_in(state: JobState, **status: int) -> Job:
-    specification = JobSpecification.model_validate(
-        {
-            "application": {"name": "a", "version": "1"},
-            "product": {"id": "p", "category": "c", "provider": "local"},
-            "timeAllocation": {"hours": 1},
-        }
-    )
-    return Job(
-        id="1",
-        owner=JobOwner(created_by="alice"),
-        specification=specification,
+    return builders.job(
+        asked=specification(timeAllocation={"hours": 1}),
         status=JobStatus(state=state, **status),
         created_at=1000,
         updates=[JobUpdate(timestamp=1000, state=state)],

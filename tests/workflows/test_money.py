@@ -11,6 +11,7 @@ from temporalio.client import WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 
 from client import Actor, JobClient, JobClosed, JobRejected, ProviderClient, RequestRefused
+from tests.builders import PAID
 from tests.conftest import Orchestrator
 from tests.databases import KINDS
 from tests.waiting import eventually
@@ -20,7 +21,6 @@ from ucloud_orchestrator.models.provider_api import Charge
 from ucloud_orchestrator.models.workspace import Workspace
 from workflows import timeouts
 
-PAID = {"id": "paid-1", "category": "paid", "provider": "local"}
 CATEGORY = ProductCategory(name="paid", provider="local")
 ALICE = Workspace(user="alice")
 HOUR = 3 * 60

@@ -7,16 +7,14 @@ from typing import Any
 import pytest
 
 from client import JobRejected, RequestRefused
+from tests.builders import CPU
 from tests.conftest import Orchestrator
 from tests.waiting import eventually
 from tests.workflows.test_provider_check import check
 from ucloud_orchestrator.models import ErrorCode, JobState, SimpleDuration
 
-CPU_1 = {"id": "cpu-1", "category": "cpu", "provider": "local"}
-PLAIN = {"responses": [{"product": CPU_1, "support": {"native": {"enabled": True}}}]}
-ELSE = {
-    "responses": [{"product": CPU_1 | {"id": "cpu-2"}, "support": {"native": {"enabled": True}}}]
-}
+PLAIN = {"responses": [{"product": CPU, "support": {"native": {"enabled": True}}}]}
+ELSE = {"responses": [{"product": CPU | {"id": "cpu-2"}, "support": {"native": {"enabled": True}}}]}
 
 
 async def refused_extension(orchestrator: Orchestrator, job_id: str) -> RequestRefused | None:

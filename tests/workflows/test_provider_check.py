@@ -13,6 +13,7 @@ from temporalio.common import WorkflowIDConflictPolicy
 from activities import provider_sync
 from activities.orphaned_jobs import ENDED_BY_FORCE
 from client import Actor, JobClient
+from tests.builders import PAID
 from tests.conftest import Orchestrator
 from tests.waiting import eventually
 from ucloud_orchestrator.models import JobOwner, JobState
@@ -30,7 +31,6 @@ from ucloud_orchestrator.temporal.names import (
     provider_check_id,
 )
 
-PAID = {"id": "paid-1", "category": "paid", "provider": "local"}
 FILE = {"type": "file", "path": "/alices/data.csv", "readOnly": True}
 
 
