@@ -9,6 +9,7 @@ has one writer at a time):
 - `ClaimStore.withdraw`: advisory locks on the job ids, as above. The rows of live jobs, by id, so
   that no charge comes in between. The rows of wallets, by id.
 - `ClaimStore.settle`: the row of the live job, for the same reason. The row of the wallet.
+- `ClaimStore.mark_submitted`: the rows of the live jobs.
 - `Wallets.charge`, `Wallets.reserve`: the row of the live job, so that the job cannot end, and its
   reservation cannot change. The row of the wallet.
 - `Wallets.grant`: the row of the wallet, so that a grant counts once.

@@ -26,6 +26,7 @@ def upgrade() -> None:
     _create_archive()
     _create_claims()
     _create_ledger()
+    _create_reservations()
     _create_products()
 
 
@@ -134,6 +135,9 @@ def _create_ledger() -> None:
     )
     op.create_index("ix_movements_wallet_id", "movements", ["wallet_id"])
     op.create_index("ix_movements_job_id", "movements", ["job_id"])
+
+
+def _create_reservations() -> None:
     op.create_table(
         "reservations",
         sa.Column("job_id", sa.String(64), nullable=False),
