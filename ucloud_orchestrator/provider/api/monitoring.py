@@ -1,6 +1,4 @@
-"""What a running provider tells those who watch it; nothing of it is served at the provider's
-public address.
-"""
+"""Health checks and metrics of a running provider, never at its public address."""
 
 from __future__ import annotations
 
@@ -24,33 +22,27 @@ from ucloud_orchestrator.provider.settings import ProviderSettings
 log = logging.getLogger(__name__)
 
 MAX_POLL_AGE = 60.0
-"""Seconds without a look at all jobs after which the provider is not ready; a slow Slurm takes some
-of them.
-"""
+"""Seconds without a reconcile pass until the provider is not ready; Slurm may take some."""
 
 
 @contextlib.asynccontextmanager
 async def serve_monitoring(
-    settings: ProviderSettings, ledger: JobDatabase, runner: Runner
+    settings: ProviderSettings, database: JobDatabase, reconciler: Runner
 ) -> AsyncIterator[None]:
-    """Meanwhile answer health checks and Prometheus, as far as the settings ask for that.
+    """Serve health checks and metrics in the context, if they are set. Raises `OSError`."""
 
-    Raises `OSError`.
-    """
-
-    async def look() -> None:
-        since = time.monotonic() - runner.looked_at
+    async def check_passes() -> None:
+        since = time.monotonic() - reconciler.looked_at
         if since > MAX_POLL_AGE:
             raise TimeoutError(f"the jobs were not looked at for {since:.0f} s")
 
     async def metrics(_: Request) -> Response:
-        return Response(
-            await runner.figures.exposition(ledger), headers={"Content-Type": CONTENT_TYPE_LATEST}
-        )
+        exposition = await reconciler.figures.exposition(database)
+        return Response(exposition, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async with contextlib.AsyncExitStack() as stack:
         if settings.health_port is not None:
-            routes = health_routes({"database": ledger.check, "jobs": look})
+            routes = health_routes({"database": database.check, "jobs": check_passes})
             port = await stack.enter_async_context(
                 serve_http(settings.health_host, settings.health_port, routes)
             )
@@ -64,5 +56,5 @@ async def serve_monitoring(
             port = await stack.enter_async_context(
                 serve_http(host, port, [Route("/metrics", metrics)])
             )
-            log.info("Figures are at http://%s:%d/metrics.", host, port)
+            log.info("Metrics are at http://%s:%d/metrics.", host, port)
         yield
