@@ -1,11 +1,16 @@
-# The interpreter that makes the environment: the newest of those that we support, unless PYTHON names another.
+# The newest supported interpreter makes the environment, unless PYTHON names another.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
   command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
   && echo $$p && break; done)
 BIN := .venv/bin
 READY := .venv/ready
+PYTEST := $(BIN)/python -m pytest
+PARALLEL := --numprocesses 3 --dist loadfile --max-worker-restart 0
+# They need no Temporal server, and take less than a minute together.
+SHORT_TESTS := $(addprefix tests/,catalog cli client deployment models process temporal) \
+  $(wildcard tests/test_*.py) tests/workflows/test_lifecycle.py
 
-.PHONY: demo dev test test-long check format bench bench-peers chaos histories lock screenshots
+.PHONY: demo dev check test test-long format bench bench-peers chaos histories lock screenshots
 
 demo: $(READY)
 	$(BIN)/ucloud-orchestrator demo
@@ -13,39 +18,40 @@ demo: $(READY)
 dev: $(READY)
 	$(BIN)/ucloud-orchestrator dev
 
-test: $(READY)
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --max-worker-restart 0 -m "not long"
-
-# What takes long, after `test`: storms, Slurm, releases side by side, networks, browsers, bad input. CI runs both.
-test-long: $(READY)
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --max-worker-restart 0 -m long
-
+# The gate before each commit.
 check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python docs/generate_lifecycle.py --check
-	$(BIN)/python -m pytest -q tests/deployment tests/test_observability.py
+	for page in docs/generate_*.py; do $(BIN)/python $$page --check || exit 1; done
+	$(PYTEST) -q -m "not long" $(SHORT_TESTS)
+
+test: $(READY)
+	$(PYTEST) $(PARALLEL) -m "not long"
+
+# Load, faults, Slurm, upgrades, networks, browsers, bad input. `.ci/run` runs it after `test`.
+test-long: $(READY)
+	$(PYTEST) $(PARALLEL) -m long
 
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# The pictures of docs/operators/README.md, anew; look at each before you commit it.
+# Draws the pictures of docs/operators; look at each before you commit it.
 screenshots: $(READY)
-	UCLOUD_SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/end_to_end/test_web_ui.py
+	UCLOUD_SCREENSHOTS=docs/images $(PYTEST) tests/end_to_end/test_web_ui.py
 
-# Records each life that has no history yet (docs/operators/upgrades.md).
+# Records each history that is missing (docs/operators/upgrades.md).
 histories: $(READY)
-	$(BIN)/python -m pytest tests/workflows/test_replay.py --record-histories
+	$(PYTEST) tests/workflows/test_replay.py --record-histories
 
-# Figures, table and plots into benchmarks/results; BENCH="--live 100 1000 10000" measures more, and takes longer.
+# Writes benchmarks/results; BENCH="--live 100 1000 10000" measures more, and takes longer.
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/requirements.txt
 	$(BIN)/python -m benchmarks $(BENCH)
 
-# The same job on DBOS and Prefect, in environments of their own below benchmarks/.peers; PEERS="--rounds 5" measures more.
+# The same job on DBOS and Prefect, in environments below benchmarks/.peers; PEERS="--rounds 5" measures more.
 bench-peers: $(READY)
 	$(BIN)/python -m benchmarks.peers $(PEERS)
 
@@ -53,7 +59,7 @@ bench-peers: $(READY)
 chaos: $(READY)
 	$(BIN)/python -m tests.chaos $(CHAOS)
 
-# Hashes without addresses; needs uv. All have the same versions: for tests, for images, and for the plots of `bench`.
+# Hashes without addresses; needs uv. All files have the same versions.
 LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
   --no-header --no-annotate
 lock:
