@@ -1,6 +1,4 @@
-"""With encryption on, Temporal keeps nothing that a user has given; the codec server shows it to
-the UI.
-"""
+"""With encryption Temporal stores no input of a user; the codec server decrypts it for the UI."""
 
 from __future__ import annotations
 
@@ -33,9 +31,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     (folder / "encryption-keys").write_text(f"first {base64.b64encode(os.urandom(32)).decode()}\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(KEY_FILE_VARIABLE, str(folder / "encryption-keys"))
-        running = Stack(folder)
-        yield running
-        running.stop()
+        stack = Stack(folder)
+        yield stack
+        stack.stop()
 
 
 @asynccontextmanager
@@ -50,7 +48,7 @@ def raw_history(stack: Stack, job_id: str) -> Any:
     return stack.temporal("workflow", "show", "-w", job_id)
 
 
-async def test_nothing_of_a_job_can_be_read_without_the_key(stack: Stack) -> None:
+async def test_a_job_is_unreadable_without_the_key(stack: Stack) -> None:
     job_id = stack.json("submit", str(stack.appending(SECRET)))["id"]
     job = stack.reached(job_id, "SUCCESS")
     assert job["specification"]["parameters"]["line"]["value"] == SECRET
@@ -58,8 +56,8 @@ async def test_nothing_of_a_job_can_be_read_without_the_key(stack: Stack) -> Non
     eventually(lambda: stack.nothing_is_left_of(job_id))
 
     history = json.dumps(raw_history(stack, job_id))
-    for encoded in (SECRET, base64.b64encode(SECRET.encode()).decode().rstrip("=")[:-1]):
-        assert encoded not in history
+    for text in (SECRET, base64.b64encode(SECRET.encode()).decode().rstrip("=")[:-1]):
+        assert text not in history
     for file in stack.folder.glob("temporal.sqlite*"):
         assert SECRET.encode() not in file.read_bytes()
 
@@ -67,32 +65,30 @@ async def test_nothing_of_a_job_can_be_read_without_the_key(stack: Stack) -> Non
         "input"
     ]["payloads"]
     async with codec_server(stack) as client:
-        answer = await client.post("/decode", json={"payloads": payload})
-        shown = base64.b64decode(answer.json()["payloads"][0]["data"]).decode()
-        assert SECRET in shown
-        back = await client.post("/encode", json=answer.json())
-        assert SECRET.encode() not in base64.b64decode(back.json()["payloads"][0]["data"])
+        decoded = await client.post("/decode", json={"payloads": payload})
+        text = base64.b64decode(decoded.json()["payloads"][0]["data"]).decode()
+        assert SECRET in text
+        encoded = await client.post("/encode", json=decoded.json())
+        assert SECRET.encode() not in base64.b64decode(encoded.json()["payloads"][0]["data"])
 
 
-def test_a_refusal_is_encrypted_too(stack: Stack) -> None:
+def test_a_rejection_is_encrypted(stack: Stack) -> None:
     file = stack.job_file("append", "1", **{SECRET: {"type": "text", "value": "x"}})
-    refused = stack.run("submit", str(file))
-    assert refused.returncode == 2
-    assert SECRET in refused.stderr
+    rejected = stack.run("submit", str(file))
+    assert rejected.returncode == 2
+    assert SECRET in rejected.stderr
     for file in stack.folder.glob("temporal.sqlite*"):
         assert SECRET.encode() not in file.read_bytes()
 
 
-def test_a_client_without_the_key_is_told_so(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_without_the_key_reports_it(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KEY_FILE_VARIABLE, str(stack.folder / "no-such-file"))
     done = stack.run("list")
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
     assert "The encryption keys cannot be read" in done.stderr
 
 
-async def test_the_codec_server_asks_for_the_token_of_the_sign_on(
-    stack: Stack, tmp_path: Path
-) -> None:
+async def test_the_codec_server_requires_a_valid_token(stack: Stack, tmp_path: Path) -> None:
     make_keys(tmp_path, "sign-on")
     make_keys(tmp_path, "other")
     body = {"payloads": []}
@@ -117,11 +113,15 @@ async def test_the_codec_server_asks_for_the_token_of_the_sign_on(
         ).status_code == 401
 
 
-async def test_only_the_web_ui_may_ask_from_a_browser(stack: Stack) -> None:
-    asks = {"Access-Control-Request-Method": "POST"}
+async def test_only_the_origin_of_the_web_ui_is_allowed(stack: Stack) -> None:
+    preflight = {"Access-Control-Request-Method": "POST"}
     async with codec_server(stack) as client:
-        ours = await client.options("/decode", headers={"Origin": "http://localhost:8233", **asks})
-        assert ours.headers["Access-Control-Allow-Origin"] == "http://localhost:8233"
-        others = await client.options("/decode", headers={"Origin": "http://elsewhere", **asks})
-        assert "Access-Control-Allow-Origin" not in others.headers
+        allowed = await client.options(
+            "/decode", headers={"Origin": "http://localhost:8233", **preflight}
+        )
+        assert allowed.headers["Access-Control-Allow-Origin"] == "http://localhost:8233"
+        rejected = await client.options(
+            "/decode", headers={"Origin": "http://elsewhere", **preflight}
+        )
+        assert "Access-Control-Allow-Origin" not in rejected.headers
         assert (await client.post("/decode", content=b"nonsense")).status_code == 400

@@ -1,6 +1,4 @@
-"""TLS, client certificates, API keys and profiles, by Temporal's own settings, against a real TLS
-server.
-"""
+"""TLS, client certificates, API keys and profiles, against a real TLS server."""
 
 from __future__ import annotations
 
@@ -61,20 +59,21 @@ async def front(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Front
 
 
 @pytest.fixture(autouse=True)
-def no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def unset_temporal_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("TEMPORAL_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("TEMPORAL_CONFIG_FILE", os.devnull)
 
 
-def settings(front: Front, address: str, **words: str) -> dict[str, str]:
-    """Temporal's variables: `tls_client_cert_path="client.pem"` names a file of the front."""
+def settings(front: Front, address: str, **values: str) -> dict[str, str]:
+    """Return Temporal's variables; a value of `..._path` is a file name of the front."""
     files = {
-        name: front.file(word) if name.endswith("_path") else word for name, word in words.items()
+        name: front.file(value) if name.endswith("_path") else value
+        for name, value in values.items()
     }
     return {"TEMPORAL_ADDRESS": address} | {
-        f"TEMPORAL_{name.upper()}": word for name, word in files.items()
+        f"TEMPORAL_{name.upper()}": value for name, value in files.items()
     }
 
 
@@ -88,9 +87,7 @@ KEYED = CERTIFIED | {"api_key": API_KEY, "namespace": NAMESPACE}
 
 @pytest.fixture(scope="module")
 def strict(front: Front) -> Iterator[str]:
-    """A server that ends the handshake if there is no client certificate of its authority, as
-    Temporal's own does.
-    """
+    """Run a server that requires a client certificate in the handshake, as Temporal's own does."""
     need("openssl")
     port = free_port()
     files = [
@@ -150,7 +147,7 @@ async def test_a_certificate_and_a_key_reach_the_server(
     }
 
 
-async def test_a_server_of_another_name_is_accepted_by_the_name_that_is_set(
+async def test_the_server_name_setting_overrides_the_address(
     front: Front, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     variables = settings(front, front.tls.replace("localhost", "127.0.0.1"), **TRUSTED)
@@ -164,7 +161,7 @@ async def test_a_server_of_another_name_is_accepted_by_the_name_that_is_set(
 
 
 @pytest.mark.parametrize(
-    ("at", "words", "reason"),
+    ("at", "values", "reason"),
     [
         (
             "tls",
@@ -177,7 +174,7 @@ async def test_a_server_of_another_name_is_accepted_by_the_name_that_is_set(
         (
             "guarded",
             TRUSTED | {"api_key": API_KEY},
-            r"it refuses the request \(400\); check TEMPORAL_TLS_CLIENT_CERT",
+            r"it rejects the request \(400\); check TEMPORAL_TLS_CLIENT_CERT",
         ),
         ("guarded", CERTIFIED, "it does not accept the API key; check TEMPORAL_API_KEY"),
         (
@@ -194,24 +191,24 @@ async def test_a_server_of_another_name_is_accepted_by_the_name_that_is_set(
         ),
     ],
 )
-async def test_a_connection_that_is_not_taken_says_why_in_one_sentence(
+async def test_a_failed_connection_has_a_reason_and_advice(
     front: Front,
     strict: str,
     monkeypatch: pytest.MonkeyPatch,
     at: str,
-    words: dict[str, str],
+    values: dict[str, str],
     reason: str,
 ) -> None:
     address = strict if at == "strict" else getattr(front, at)
-    use(monkeypatch, settings(front, address, **words))
+    use(monkeypatch, settings(front, address, **values))
     with pytest.raises(TemporalUnreachable) as raised:
         await connect_to_temporal()
     assert re.match(
         f"Temporal at {address} cannot be reached: {reason}[^\n]*\\.$", str(raised.value)
     )
-    with pytest.raises(Unreachable) as told:
+    with pytest.raises(Unreachable) as mapped:
         await ProviderClient.connect("local")
-    assert re.match(f"Temporal at {address} cannot be reached: {reason}", str(told.value))
+    assert re.match(f"Temporal at {address} cannot be reached: {reason}", str(mapped.value))
 
 
 @pytest.mark.parametrize(
@@ -238,20 +235,20 @@ async def test_a_connection_that_is_not_taken_says_why_in_one_sentence(
         ({"TEMPORAL_ADDRESS": "no host:7233"}, "The connection to no host:7233 is set wrongly: "),
     ],
 )
-async def test_settings_that_cannot_be_used_are_told_in_one_sentence(
+async def test_invalid_settings_are_one_sentence(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], sentence: str
 ) -> None:
     use(monkeypatch, variables)
     with pytest.raises(ConnectionConfigError) as raised:
         await connect_to_temporal()
     assert str(raised.value).startswith(sentence)
-    with pytest.raises(OrchestratorError) as told:
+    with pytest.raises(OrchestratorError) as mapped:
         await JobClient.connect(Actor(username="alice"))
-    assert str(told.value) == str(raised.value)
+    assert str(mapped.value) == str(raised.value)
     assert "secret" not in str(raised.value)
 
 
-async def test_a_mistake_in_the_file_of_profiles_is_told_without_its_line(
+async def test_an_invalid_profile_is_not_quoted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "temporal.toml").write_text('[profile.default]\napi_key = "the-secret" x\n')
@@ -261,28 +258,26 @@ async def test_a_mistake_in_the_file_of_profiles_is_told_without_its_line(
     assert "the-secret" not in str(raised.value)
 
 
-async def test_a_missing_namespace_is_not_the_end_of_a_job(front: Front) -> None:
-    """A provider that took it for that would drop its reports."""
+async def test_a_missing_namespace_is_not_a_missing_job(front: Front) -> None:
+    """A provider drops its reports about a missing job."""
     provider = await ProviderClient.connect("local", front.without_operator, "nowhere")
     sentence = (
         "Namespace nowhere is not found: correct TEMPORAL_NAMESPACE, or run "
         "'ucloud-orchestrator setup'."
     )
-    for ask in (
+    for call in (
         provider.update(new_job_id(), [JobUpdate(state=JobState.RUNNING)]),
         provider.retrieve(new_job_id()),
         provider.is_open(new_job_id()),
         anext(provider.browse_open_jobs()),
     ):
         with pytest.raises(NamespaceNotReady) as raised:
-            await ask
+            await call
         assert str(raised.value) == sentence
 
 
 class Deployment:
-    """A worker and a provider as `deploy/` sets them, with PostgreSQL, and a cluster that is
-    reached by a profile.
-    """
+    """A worker and a provider with the settings of `deploy/`, PostgreSQL and a profile."""
 
     def __init__(self, front: Front, folder: Path, database: str) -> None:
         profile = f"""
@@ -301,7 +296,7 @@ class Deployment:
             name: str(free_port()) for name in ("provider", "worker health", "provider health")
         }
         self.environment = variables("worker.env.example") | variables("provider.env.example")
-        # What is another on each machine; the rest is as in the examples.
+        # Settings of this machine; the others are as in the examples.
         self.environment |= {
             "TEMPORAL_CONFIG_FILE": str(folder / "temporal.toml"),
             "UCLOUD_CATALOG": str(ROOT / "examples" / "catalog"),
@@ -323,12 +318,19 @@ class Deployment:
             f"http://127.0.0.1:{ports[name]}/readyz"
             for name in ("worker health", "provider health")
         ]
-        self.parts = [self._part(name) for name in ("worker", "provider")]
+        self.processes = [
+            self._process("worker", "worker"),
+            self._process("provider", "ucloud_orchestrator.provider"),
+        ]
 
-    def _part(self, name: str) -> ManagedProcess:
-        command = [sys.executable, "-m", name, "--json"]
+    def _process(self, name: str, module: str) -> ManagedProcess:
+        command = [sys.executable, "-m", module, "--json"]
         return ManagedProcess(
-            name, command, self.environment, self.folder, lambda part: bool(part.ready_event())
+            name,
+            command,
+            self.environment,
+            self.folder,
+            lambda process: bool(process.ready_event()),
         )
 
     def run(self, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
@@ -353,23 +355,21 @@ async def deployment(
     front: Front, tmp_path: Path, postgresql: PostgresServer
 ) -> AsyncIterator[Deployment]:
     async with new_database("postgresql", tmp_path, postgresql) as database:
-        made = Deployment(front, tmp_path, database)
-        done = made.run("setup")
+        deployment = Deployment(front, tmp_path, database)
+        done = deployment.run("setup")
         assert done.returncode == 0, done.stderr
         try:
-            for part in made.parts:
-                part.start()
-            for part in made.parts:
-                part.wait_until_ready()
-            yield made
+            for process in deployment.processes:
+                process.start()
+            for process in deployment.processes:
+                process.wait_until_ready()
+            yield deployment
         finally:
-            for part in made.parts:
-                part.stop()
+            for process in deployment.processes:
+                process.stop()
 
 
-def test_worker_provider_and_command_line_serve_a_job_by_one_profile(
-    front: Front, deployment: Deployment
-) -> None:
+def test_all_processes_connect_by_one_profile(front: Front, deployment: Deployment) -> None:
     job_id = deployment.json("submit", "examples/jobs/word-count.yaml")["id"]
     assert deployment.run("follow", job_id).returncode == 0
     assert deployment.json("show", job_id)["status"]["state"] == "SUCCESS"
@@ -390,7 +390,7 @@ def test_worker_provider_and_command_line_serve_a_job_by_one_profile(
 
 
 @pytest.mark.parametrize(
-    ("module", "words", "code", "reason"),
+    ("module", "values", "code", "reason"),
     [
         (
             "worker",
@@ -399,13 +399,13 @@ def test_worker_provider_and_command_line_serve_a_job_by_one_profile(
             "no authority trusted here has signed",
         ),
         ("worker", {"profile": "nobody"}, 2, "Profile 'nobody' not found"),
-        ("provider", {"profile": "nobody"}, 2, "Profile 'nobody' not found"),
+        ("ucloud_orchestrator.provider", {"profile": "nobody"}, 2, "Profile 'nobody' not found"),
     ],
 )
-def test_a_process_that_cannot_start_says_why_in_one_line(
-    front: Front, module: str, words: dict[str, str], code: int, reason: str
+def test_a_process_exits_with_a_one_line_error(
+    front: Front, module: str, values: dict[str, str], code: int, reason: str
 ) -> None:
-    environment = os.environ | settings(front, front.tls, **words)
+    environment = os.environ | settings(front, front.tls, **values)
     command = [sys.executable, "-m", module, *(["setup"] if module == "worker" else [])]
     done = subprocess.run(
         command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False

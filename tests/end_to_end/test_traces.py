@@ -1,6 +1,4 @@
-"""A job's trace as a collector gets it from three processes: the command line, the worker and the
-provider.
-"""
+"""The trace of a job from three processes: the command line, the worker and the provider."""
 
 from __future__ import annotations
 
@@ -18,12 +16,12 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from tests.end_to_end.running_stack import Stack, eventually
 from ucloud_orchestrator.temporal.tracing import ENDPOINT_VARIABLE
 
-SECRET = "a-text-that-is-nobody-elses-business"
+SECRET = "a-secret-text"
 
 
 @dataclass(frozen=True)
 class Span:
-    """What the tests ask of a span."""
+    """The parts of a span that the tests assert on."""
 
     service: str
     name: str
@@ -31,13 +29,13 @@ class Span:
     id: bytes
     parent: bytes
     attributes: str
-    """All of them, as JSON."""
+    """All attributes, as JSON."""
     has_failed: bool
     everything: str
 
 
 class Collector:
-    """Takes spans over OTLP."""
+    """Receives spans over OTLP."""
 
     def __init__(self) -> None:
         self.spans: list[Span] = []
@@ -45,7 +43,7 @@ class Collector:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                collector.take(self.rfile.read(int(self.headers["Content-Length"])))
+                collector.receive(self.rfile.read(int(self.headers["Content-Length"])))
                 self.send_response(200)
                 self.end_headers()
 
@@ -53,14 +51,14 @@ class Collector:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._serving = threading.Thread(target=self._server.serve_forever)
-        self._serving.start()
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_port}"
 
-    def take(self, body: bytes) -> None:
+    def receive(self, body: bytes) -> None:
         for group in ExportTraceServiceRequest.FromString(body).resource_spans:
             names = [
                 item.value.string_value
@@ -84,18 +82,18 @@ class Collector:
 
     def close(self) -> None:
         self._server.shutdown()
-        self._serving.join()
+        self._thread.join()
         self._server.server_close()
 
-    def about(self, job_id: str) -> list[Span]:
+    def spans_of(self, job_id: str) -> list[Span]:
         return [span for span in self.spans if job_id in span.attributes]
 
 
 @pytest.fixture(scope="module")
 def collector() -> Iterator[Collector]:
-    collecting = Collector()
-    yield collecting
-    collecting.close()
+    collector = Collector()
+    yield collector
+    collector.close()
 
 
 @pytest.fixture(scope="module")
@@ -103,10 +101,10 @@ def stack(collector: Collector, tmp_path_factory: pytest.TempPathFactory) -> Ite
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(ENDPOINT_VARIABLE, collector.url)
         patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")  # milliseconds
-        patch.setenv("UCLOUD_MAX_CACHED_WORKFLOWS", "0")  # each task replays all that went before
-        running = Stack(tmp_path_factory.mktemp("traces"))
-        yield running
-        running.stop()
+        patch.setenv("UCLOUD_MAX_CACHED_WORKFLOWS", "0")  # each task replays the whole history
+        stack = Stack(tmp_path_factory.mktemp("traces"))
+        yield stack
+        stack.stop()
 
 
 CHAIN = [
@@ -119,7 +117,7 @@ CHAIN = [
 
 
 def chain_to(span: Span, spans: list[Span]) -> list[tuple[str, str]]:
-    """From the root of a span's trace to the span."""
+    """Return the path from the root of the trace to the span."""
     parents = [parent for parent in spans if parent.id == span.parent]
     return [*(chain_to(parents[0], spans) if parents else []), (span.service, span.name)]
 
@@ -131,11 +129,13 @@ def test_one_trace_leads_from_the_client_to_the_provider(
     job_id = str(stack.json("submit", str(file))["id"])
     stack.reached(job_id, "SUCCESS")
 
-    def at_the_provider() -> list[Span]:
-        return [span for span in collector.about(job_id) if (span.service, span.name) == CHAIN[-1]]
+    def provider_spans() -> list[Span]:
+        return [
+            span for span in collector.spans_of(job_id) if (span.service, span.name) == CHAIN[-1]
+        ]
 
-    (created,) = eventually(at_the_provider)
-    trace = eventually(lambda: whole(collector, created))
+    (created,) = eventually(provider_spans)
+    trace = eventually(lambda: complete_trace(collector, created))
     assert chain_to(created, trace) == CHAIN
     for name in (
         "RunWorkflow:Job",
@@ -153,8 +153,12 @@ def test_one_trace_leads_from_the_client_to_the_provider(
             )
             == 1
         )
-    named = [span for span in trace_of(collector, created) if job_id in span.attributes]
-    assert {span.service for span in named} == {"ucloud-client", "ucloud-worker", "ucloud-provider"}
+    of_job = [span for span in trace_of(collector, created) if job_id in span.attributes]
+    assert {span.service for span in of_job} == {
+        "ucloud-client",
+        "ucloud-worker",
+        "ucloud-provider",
+    }
 
 
 def test_replays_emit_no_span_again(stack: Stack, collector: Collector) -> None:
@@ -164,9 +168,9 @@ def test_replays_emit_no_span_again(stack: Stack, collector: Collector) -> None:
     assert stack.run("cancel", job_id).returncode == 0
     stack.reached(job_id, "SUCCESS")
     eventually(
-        lambda: [span for span in collector.about(job_id) if span.name == "RunActivity:settle"]
+        lambda: [span for span in collector.spans_of(job_id) if span.name == "RunActivity:settle"]
     )
-    names = [span.name for span in collector.about(job_id)]
+    names = [span.name for span in collector.spans_of(job_id)]
     for once in (
         "RunWorkflow:Job",
         "StartActivity:submit",
@@ -176,13 +180,13 @@ def test_replays_emit_no_span_again(stack: Stack, collector: Collector) -> None:
         assert names.count(once) == 1, names
 
 
-def test_spans_tell_neither_parameters_nor_texts_of_errors_nor_tokens(
+def test_spans_have_no_parameters_error_messages_or_tokens(
     stack: Stack, collector: Collector
 ) -> None:
-    refused = stack.run("submit", str(stack.job_file(SECRET, "1")))
-    assert (refused.returncode, SECRET in refused.stderr) == (2, True)
-    asked = httpx.get(f"{stack.ready['provider']}/ucloud/local/sessions/terminal?token={SECRET}")
-    assert asked.status_code == 401
+    rejected = stack.run("submit", str(stack.job_file(SECRET, "1")))
+    assert (rejected.returncode, SECRET in rejected.stderr) == (2, True)
+    response = httpx.get(f"{stack.ready['provider']}/ucloud/local/sessions/terminal?token={SECRET}")
+    assert response.status_code == 401
     eventually(
         lambda: [
             span for span in collector.spans if span.name == "RunActivity:admit" and span.has_failed
@@ -200,7 +204,7 @@ def trace_of(collector: Collector, span: Span) -> list[Span]:
     return [other for other in collector.spans if other.trace == span.trace]
 
 
-def whole(collector: Collector, span: Span) -> list[Span]:
-    """The trace of a span, once its beginning is there too."""
+def complete_trace(collector: Collector, span: Span) -> list[Span]:
+    """Return the trace of a span, or nothing until its root has arrived."""
     trace = trace_of(collector, span)
     return trace if len(chain_to(span, trace)) == len(CHAIN) else []

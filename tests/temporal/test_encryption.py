@@ -1,4 +1,4 @@
-"""Encryption of payloads: what is encrypted, with which key, and what is said of a wrong one."""
+"""Encryption of payloads, rotation of keys, and errors for wrong keys."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ def codec(folder: Path, *lines: str) -> EncryptionCodec:
     return EncryptionCodec(read_keys(file))
 
 
-async def test_what_is_encrypted_can_be_read_with_the_key_alone(tmp_path: Path) -> None:
-    ours = codec(tmp_path, line("a"))
-    (first,), (second,) = await ours.encode([SECRET]), await ours.encode([SECRET])
+async def test_payloads_decrypt_only_with_the_key(tmp_path: Path) -> None:
+    own = codec(tmp_path, line("a"))
+    (first,), (second,) = await own.encode([SECRET]), await own.encode([SECRET])
     assert first.data != second.data
     assert b"hunter2" not in first.SerializeToString()
     assert b"json/plain" not in first.SerializeToString()
-    assert await ours.decode([first, second]) == [SECRET, SECRET]
+    assert await own.decode([first, second]) == [SECRET, SECRET]
 
 
-async def test_what_comes_in_plain_stays_plain(tmp_path: Path) -> None:
+async def test_unencrypted_payloads_decode_unchanged(tmp_path: Path) -> None:
     assert await codec(tmp_path, line("a")).decode([SECRET]) == [SECRET]
 
 
-async def test_a_key_is_changed_by_a_new_one_above_it(tmp_path: Path) -> None:
+async def test_a_new_first_line_rotates_the_key(tmp_path: Path) -> None:
     old, new = line("old"), line("new")
     (before,) = await codec(tmp_path, old).encode([SECRET])
     both = codec(tmp_path, new, old)
@@ -49,10 +49,10 @@ async def test_a_key_is_changed_by_a_new_one_above_it(tmp_path: Path) -> None:
         await codec(tmp_path, new).decode([before])
 
 
-async def test_a_wrong_key_of_the_same_name_is_told(tmp_path: Path) -> None:
-    (theirs,) = await codec(tmp_path, line("a")).encode([SECRET])
+async def test_a_wrong_key_of_the_same_name_is_an_error(tmp_path: Path) -> None:
+    (payload,) = await codec(tmp_path, line("a")).encode([SECRET])
     with pytest.raises(EncryptionKeyError, match="not the one with which"):
-        await codec(tmp_path, line("a")).decode([theirs])
+        await codec(tmp_path, line("a")).decode([payload])
 
 
 @pytest.mark.parametrize(
@@ -65,17 +65,17 @@ async def test_a_wrong_key_of_the_same_name_is_told(tmp_path: Path) -> None:
         "a " + base64.b64encode(b"short").decode() + "\n",
     ],
 )
-def test_a_file_that_has_no_key_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_file_without_a_valid_key_is_rejected(tmp_path: Path, text: str) -> None:
     (tmp_path / "keys").write_text(text)
     with pytest.raises(EncryptionKeyError):
         read_keys(tmp_path / "keys")
 
 
-def test_two_keys_of_one_name_are_refused_without_telling_them(tmp_path: Path) -> None:
+def test_an_error_about_duplicate_keys_has_no_key(tmp_path: Path) -> None:
     (tmp_path / "keys").write_text(f"{line('a')}\n{line('a')}\n")
-    with pytest.raises(EncryptionKeyError) as refused:
+    with pytest.raises(EncryptionKeyError) as raised:
         read_keys(tmp_path / "keys")
     assert (
-        str(refused.value)
+        str(raised.value)
         == f"{tmp_path / 'keys'}:2: a line is a name of its own and 32 bytes in base64."
     )

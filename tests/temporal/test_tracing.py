@@ -1,4 +1,4 @@
-"""Traces are off unless asked for, and a client without OpenTelemetry is told what it lacks."""
+"""Traces are off by default, and an error names the missing extra."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_without_a_collector_nothing_is_traced(monkeypatch: pytest.MonkeyPatch) 
     assert tracing.interceptors() == []
 
 
-async def test_a_client_without_the_libraries_is_told_which_extra_it_lacks(
+async def test_an_error_names_the_extra_for_missing_libraries(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(tracing.ENDPOINT_VARIABLE, "http://127.0.0.1:1")
@@ -29,7 +29,7 @@ async def test_a_client_without_the_libraries_is_told_which_extra_it_lacks(
         await JobClient.connect(Actor(username="alice"))
 
 
-AWAY = """
+UNAVAILABLE = """
 import os, time
 from ucloud_orchestrator.temporal import tracing
 tracing.start("test")
@@ -42,10 +42,14 @@ os._exit(0)
 """
 
 
-def test_a_collector_that_is_away_holds_nobody_up() -> None:
+def test_an_unavailable_collector_does_not_delay_shutdown() -> None:
     environment = {**os.environ, tracing.ENDPOINT_VARIABLE: "http://127.0.0.1:1"}
     done = subprocess.run(
-        [sys.executable, "-c", AWAY], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", UNAVAILABLE],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert float(done.stdout) < tracing.FLUSH_TIMEOUT + 1
     assert done.stderr == ""

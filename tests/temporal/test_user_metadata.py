@@ -1,4 +1,4 @@
-"""What operators read of a job before it does anything."""
+"""Summary and details of a job for the Temporal Web UI."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ucloud_orchestrator.temporal.user_metadata import (
 OWNER = JobOwner(created_by="alice", project="research")
 
 
-def test_who_asks_for_what() -> None:
-    asked = specification(
+def test_summary_and_details_have_the_request() -> None:
+    request = specification(
         "word-count",
         "1.0",
         name="My analysis",
@@ -28,8 +28,8 @@ def test_who_asks_for_what() -> None:
             {"type": "peer", "hostname": "database", "jobId": "41"},
         ],
     )
-    assert summary_of(OWNER, asked) == "word-count@1.0 (My analysis) for alice"
-    assert details_of(OWNER, asked).splitlines()[2:] == [
+    assert summary_of(OWNER, request) == "word-count@1.0 (My analysis) for alice"
+    assert details_of(OWNER, request).splitlines()[2:] == [
         "| | |",
         "|---|---|",
         "| Application | `word-count@1.0` |",
@@ -43,15 +43,15 @@ def test_who_asks_for_what() -> None:
     ]
 
 
-def test_nothing_of_a_user_is_read_as_markdown() -> None:
+def test_values_of_users_are_not_markdown() -> None:
     path = "/data/`|\n# a\n| b"
     details = details_of(OWNER, specification(resources=[file(path)]))
     assert details.splitlines()[-1] == "| Uses | file `/data/'¦ # a ¦ b` |"
 
 
-def test_it_is_no_larger_than_temporal_takes() -> None:
+def test_summary_and_details_fit_temporals_limits() -> None:
     files = [file(f"/data/{'ø' * 3000}{number}") for number in range(100)]
-    asked = specification("å" * 255, "æ" * 255, name="ø" * 200, resources=files)
-    assert len(summary_of(OWNER, asked).encode()) <= MAXIMUM_SUMMARY_BYTES
-    details = details_of(OWNER, asked)
+    request = specification("å" * 255, "æ" * 255, name="ø" * 200, resources=files)
+    assert len(summary_of(OWNER, request).encode()) <= MAXIMUM_SUMMARY_BYTES
+    details = details_of(OWNER, request)
     assert len(details.encode()) <= MAXIMUM_DETAILS_BYTES

@@ -30,7 +30,7 @@ from ucloud_orchestrator.provider.errors import ComputeProviderError, MigrationE
 from ucloud_orchestrator.provider.jobs.database import DATABASE_FILE, JobDatabase
 from ucloud_orchestrator.provider.settings import ProviderSettings
 from ucloud_orchestrator.temporal import tracing
-from ucloud_orchestrator.temporal.connection import connection_settings
+from ucloud_orchestrator.temporal.connection import load_connection_config
 from ucloud_orchestrator.temporal.connection_errors import ConnectionConfigError
 from ucloud_orchestrator.temporal.runtime import make_runtime
 
@@ -106,7 +106,7 @@ def main() -> int:
     try:
         settings = ProviderSettings.read()
         # It connects only when it has something to report, and jobs would wait for that
-        connection_settings()
+        load_connection_config()
     except (SettingsError, ConnectionConfigError) as error:
         sys.stderr.write(f"{error}\n")
         return 2

@@ -1,4 +1,5 @@
-"""Everything about Temporal itself: connection, names, search attributes, encryption, tracing.
+"""Temporal itself: connection, names, queries, search attributes, encryption and traces.
 
-Imports `models` and `process`; every room but these two, `catalog` and `store` may import it.
+Every package but `models`, `process`, `catalog` and `store` may import it; it imports `models` and
+`process` only.
 """

@@ -1,10 +1,8 @@
 """The codec server decrypts payloads for the Temporal Web UI and the `temporal` command line.
 
-Temporal calls this remote data encoding.
-
-`python -m ucloud_orchestrator.temporal.codec_server` serves on the loopback. Whoever reaches it can
-read every job, so it asks for a token of the organisation's own sign-on if
-`UCLOUD_CODEC_PUBLIC_KEY_FILE` names the key with which those are signed.
+Temporal calls this remote data encoding. `python -m ucloud_orchestrator.temporal.codec_server`
+serves on the loopback interface. A client of it can read every job. With
+`UCLOUD_CODEC_PUBLIC_KEY_FILE` each request needs a token of the organisation's own sign-on.
 """
 
 from __future__ import annotations
@@ -18,18 +16,19 @@ import contextlib
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 import jwt
 import uvicorn
-from fastapi import FastAPI, Header, HTTPException, Request, Response
+from fastapi import Depends, FastAPI, Header, HTTPException, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
 from google.protobuf import json_format
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
-from temporalio.api.common.v1 import Payloads
+from temporalio.api.common.v1 import Payload, Payloads
 
 from ucloud_orchestrator.process.settings import ProcessSettings, SettingsError
 from ucloud_orchestrator.temporal.encryption import EncryptionCodec, read_keys
@@ -42,10 +41,10 @@ from ucloud_orchestrator.temporal.encryption_keys import (
 log = logging.getLogger("codec_server")
 
 MAXIMUM_BYTES = 8 * 1024 * 1024
-"""Of one request; a page of the UI's history is smaller."""
+"""The size limit of a request. A page of the UI's history is smaller."""
 ALGORITHMS = ["RS256", "ES256"]
 STOP_TIMEOUT = 5
-"""Seconds that requests under way get when the server is asked to stop."""
+"""Seconds for requests under way at shutdown."""
 
 
 class CodecServerSettings(ProcessSettings):
@@ -60,19 +59,28 @@ class CodecServerSettings(ProcessSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8888, ge=0, le=65535)
     origins: list[str] = Field(default=["http://localhost:8233", "http://127.0.0.1:8233"])
-    """Where the Web UI is opened, as browsers write it; others may not ask."""
+    """The allowed CORS origins: the addresses of the Web UI."""
     public_key_file: Path | None = None
-    """The public key (PEM) of the sign-on whose tokens the Web UI passes on; without it no token is
-    asked for.
-    """
+    """The public key (PEM) for the tokens that the Web UI sends; None: no authentication."""
     audience: str | None = None
-    """Whom such a token must be for."""
+    """The required audience of a token."""
 
 
 def create_codec_server(settings: CodecServerSettings, codec: EncryptionCodec) -> FastAPI:
-    """The server with its two calls."""
-    app = FastAPI(title="UCloud codec server", docs_url=None, redoc_url=None, openapi_url=None)
+    """Create the application with the routes `/encode` and `/decode`. Raises `OSError`."""
     public_key = _read_public_key(settings.public_key_file) if settings.public_key_file else None
+
+    def authenticate(authorization: Annotated[str | None, Header()] = None) -> None:
+        if public_key is not None:
+            _verify_token(authorization or "", public_key, settings.audience)
+
+    app = FastAPI(
+        title="UCloud codec server",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        dependencies=[Depends(authenticate)],
+    )
     app.add_middleware(
         CORSMiddleware,
         allow_origins=settings.origins,
@@ -81,49 +89,39 @@ def create_codec_server(settings: CodecServerSettings, codec: EncryptionCodec) -
         allow_credentials=True,
     )
 
-    def check(authorization: str | None) -> None:
-        if public_key is None:
-            return
-        scheme, _, token = (authorization or "").partition(" ")
-        try:
-            jwt.decode(
-                token if scheme.lower() == "bearer" else "",
-                public_key,
-                algorithms=ALGORITHMS,
-                audience=settings.audience,
-                options={"require": ["exp"], "verify_aud": settings.audience is not None},
-            )
-        except (jwt.InvalidTokenError, RecursionError, OverflowError) as error:
-            raise HTTPException(
-                401, "The token of your sign-on is missing or not valid."
-            ) from error
-
     @app.post("/encode")
-    async def encode(
-        request: Request, authorization: Annotated[str | None, Header()] = None
-    ) -> Response:
-        """Encrypt payloads."""
-        check(authorization)
-        return _answer(Payloads(payloads=await codec.encode((await _payloads(request)).payloads)))
+    async def encode(request: Request) -> Response:
+        payloads = await _read_payloads(request)
+        return _response(await codec.encode(payloads))
 
     @app.post("/decode")
-    async def decode(
-        request: Request, authorization: Annotated[str | None, Header()] = None
-    ) -> Response:
-        """Decrypt payloads."""
-        check(authorization)
+    async def decode(request: Request) -> Response:
+        payloads = await _read_payloads(request)
         try:
-            return _answer(
-                Payloads(payloads=await codec.decode((await _payloads(request)).payloads))
-            )
+            return _response(await codec.decode(payloads))
         except EncryptionKeyError as error:
             raise HTTPException(400, str(error)) from error
 
     return app
 
 
+def _verify_token(authorization: str, public_key: str, audience: str | None) -> None:
+    """Verify the bearer token of a request. Raises `HTTPException` (401)."""
+    scheme, _, token = authorization.partition(" ")
+    try:
+        jwt.decode(
+            token if scheme.lower() == "bearer" else "",
+            public_key,
+            algorithms=ALGORITHMS,
+            audience=audience,
+            options={"require": ["exp"], "verify_aud": audience is not None},
+        )
+    except (jwt.InvalidTokenError, RecursionError, OverflowError) as error:
+        raise HTTPException(401, "The token of your sign-on is missing or not valid.") from error
+
+
 def _read_public_key(file: Path) -> str:
-    """The key in a file (PEM). Raises `OSError` if there is none."""
+    """Read a public key (PEM). Raises `OSError`, also if the file is not such a key."""
     text = file.read_text()
     for algorithm in (RSAAlgorithm(RSAAlgorithm.SHA256), ECAlgorithm(ECAlgorithm.SHA256)):
         with contextlib.suppress(jwt.InvalidKeyError, ValueError):
@@ -132,24 +130,25 @@ def _read_public_key(file: Path) -> str:
     raise OSError(f"{file} holds no public key (PEM) that verifies {' or '.join(ALGORITHMS)}.")
 
 
-async def _payloads(request: Request) -> Payloads:
+async def _read_payloads(request: Request) -> Sequence[Payload]:
     body = b""
-    async for piece in request.stream():
-        body += piece
+    async for chunk in request.stream():
+        body += chunk
         if len(body) > MAXIMUM_BYTES:
             raise HTTPException(413, f"A request may have {MAXIMUM_BYTES} bytes at most.")
     try:
-        return json_format.Parse(body, Payloads())
+        return json_format.Parse(body, Payloads()).payloads
     except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
         raise HTTPException(400, "The body is not Temporal's JSON of payloads.") from error
 
 
-def _answer(payloads: Payloads) -> Response:
-    return Response(json_format.MessageToJson(payloads), media_type="application/json")
+def _response(payloads: Sequence[Payload]) -> Response:
+    body = json_format.MessageToJson(Payloads(payloads=payloads))
+    return Response(body, media_type="application/json")
 
 
 def main() -> int:
-    """Serve until SIGTERM or SIGINT; returns the exit code."""
+    """Serve until SIGTERM or SIGINT, and return the exit code."""
     logging.basicConfig(
         level="INFO", stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
@@ -179,8 +178,7 @@ def main() -> int:
 
 if __name__ == "__main__":
     code = main()
-    # The Temporal SDK may abort while the interpreter shuts down (sdk-python issue 300), so it
-    # never gets there.
+    # The Temporal SDK may abort while the interpreter shuts down (sdk-python issue 300).
     sys.stdout.flush()
     logging.shutdown()
     os._exit(code)

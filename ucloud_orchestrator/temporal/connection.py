@@ -1,6 +1,4 @@
-"""How every program of ours connects to Temporal: by Temporal's own environment variables and
-profiles.
-"""
+"""Connect to Temporal by Temporal's own environment variables and profiles."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ from ucloud_orchestrator.temporal.connection_errors import (
 from ucloud_orchestrator.temporal.encryption_keys import EncryptionKeyError, key_file
 
 DEFAULT_ADDRESS = "localhost:7233"
-"""Temporal's own default, for an environment that names none."""
+"""Temporal's own default."""
 CONFIG_FILE_VARIABLE = "TEMPORAL_CONFIG_FILE"
 
 
@@ -34,18 +32,18 @@ async def connect_to_temporal(
     runtime: Runtime | None = None,
     lazy: bool = False,
 ) -> Client:
-    """A Temporal client that speaks our payloads.
+    """Connect a client with our data converter and interceptors.
 
-    What is not given comes from `TEMPORAL_ADDRESS`, `TEMPORAL_NAMESPACE`, `TEMPORAL_PROFILE`, ...
-    (Temporal's environment configuration), unless `configured` is false. With `lazy` the connection
-    is made at the first call. Raises `TemporalUnreachable`, or `ConnectionConfigError`,
-    `EncryptionKeyError` or `TracingUnavailable` if what the environment asks for cannot be had.
+    Other settings are from Temporal's environment configuration (`TEMPORAL_ADDRESS`,
+    `TEMPORAL_PROFILE`, ...) unless `configured` is false. `lazy` defers the connection to the first
+    call. Raises `TemporalUnreachable`, `ConnectionConfigError`, `EncryptionKeyError` or
+    `TracingUnavailable`.
     """
-    config = connection_settings() if configured else ClientConnectConfig()
+    config = load_connection_config() if configured else ClientConnectConfig()
     config["target_host"] = address or config.get("target_host") or DEFAULT_ADDRESS
     if namespace is not None:
         config["namespace"] = namespace
-    converter, interceptors = data_converter(), tracing.interceptors()
+    converter, interceptors = create_data_converter(), tracing.interceptors()
     try:
         return await Client.connect(
             **config,
@@ -62,13 +60,13 @@ async def connect_to_temporal(
         ) from error
 
 
-def connection_settings() -> ClientConnectConfig:
-    """What the environment and its profile say; nothing is connected.
+def load_connection_config() -> ClientConnectConfig:
+    """Load Temporal's environment configuration, without connecting.
 
     Raises `ConnectionConfigError`.
     """
     file = os.environ.get(CONFIG_FILE_VARIABLE)
-    if file and not Path(file).exists():  # the SDK would go on without it
+    if file and not Path(file).exists():  # the SDK would ignore that
         raise ConnectionConfigError(f"There is no file {file}, which {CONFIG_FILE_VARIABLE} names.")
     try:
         config = ClientConfig.load_client_connect_config(config_file_strict=True)
@@ -77,7 +75,7 @@ def connection_settings() -> ClientConnectConfig:
             f"The file {error.filename} of the TLS settings cannot be read ({error.strerror})."
         ) from error
     except RuntimeError as error:
-        # Without the lines that it quotes: they may hold the API key.
+        # The error quotes lines of the profile, which may have the API key.
         text = ", ".join(
             line.strip() for line in str(error).splitlines() if line.strip() and "|" not in line
         )
@@ -85,16 +83,17 @@ def connection_settings() -> ClientConnectConfig:
             f"Temporal's profile cannot be used: {text.rstrip('.')}."
         ) from None
     if (key := config.get("api_key")) and not (key.isascii() and key.isprintable()):
-        # The SDK would leave it out without a word.
+        # The SDK would connect without the key.
         raise ConnectionConfigError(
             "The API key of Temporal holds a line break or another character that none has."
         )
     return config
 
 
-def data_converter() -> DataConverter:
-    """How payloads are written: as the models' JSON, encrypted if the environment names a file of
-    keys.
+def create_data_converter() -> DataConverter:
+    """Create the data converter: JSON of the models, encrypted if there is a key file.
+
+    Raises `EncryptionKeyError`.
     """
     file = key_file()
     if file is None:

@@ -1,4 +1,4 @@
-"""Why there is no connection to Temporal, in one sentence that says what to do."""
+"""Errors of the connection to Temporal: one sentence with the reason and the remedy."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ _REASONS = (
     ),
     (r"401 Unauthorized|Unauthenticated", "it does not accept the API key", "KEY"),
     (r"403 Forbidden|PermissionDenied", "it does not let this certificate or API key in", "KEY"),
-    (r"400 Bad Request", "it refuses the request (400)", "CLIENT"),
+    (r"400 Bad Request", "it rejects the request (400)", "CLIENT"),
     (
-        r"FRAME_SIZE_ERROR|http2 error|connection "
-        r"closed|unexpected-eof|UnexpectedEof|ConnectionReset|BrokenPipe",
+        r"FRAME_SIZE_ERROR|http2 error|connection closed|unexpected-eof|UnexpectedEof|"
+        r"ConnectionReset|BrokenPipe",
         "it breaks the connection off",
         "BROKEN",
     ),
     (r"ConnectionRefused", "nothing listens there", "ADDRESS"),
     (r"dns error", "its host name is unknown", "ADDRESS"),
 )
-"""What the SDK's text holds, what that means, and which advice helps."""
+"""(pattern in the SDK's message, reason, key of the advice); the first match counts."""
 
 _ADVICE = {
     "CA": "name the file of its authority in TEMPORAL_TLS_SERVER_CA_CERT_PATH",
@@ -50,30 +50,25 @@ _ADVICE = {
     "CLIENT": "check TEMPORAL_TLS_CLIENT_CERT_PATH and TEMPORAL_TLS_CLIENT_KEY_PATH",
     "KEY": "check TEMPORAL_API_KEY and TEMPORAL_NAMESPACE",
     "BROKEN": "check TEMPORAL_ADDRESS, and whether it asks for TLS (TEMPORAL_TLS=true) or a "
-    "client certificate "
-    "(TEMPORAL_TLS_CLIENT_CERT_PATH)",
+    "client certificate (TEMPORAL_TLS_CLIENT_CERT_PATH)",
     "ADDRESS": "start it, or correct TEMPORAL_ADDRESS",
 }
 
 
 class ConnectionConfigError(ValueError):
-    """What the environment or the profile says about the connection cannot be used; a repeat will
-    not help.
-    """
+    """The environment or the profile has an invalid setting. Not retryable."""
 
 
 class TemporalUnreachable(ConnectionError):
-    """Temporal did not take the connection; the text says where, why and what to do."""
+    """No connection to Temporal. The text has the address, the reason and the advice."""
 
-    def __init__(self, address: str, said: str) -> None:
-        super().__init__(f"Temporal at {address} cannot be reached: {explained(said)}.")
+    def __init__(self, address: str, message: str) -> None:
+        super().__init__(f"Temporal at {address} cannot be reached: {_explain(message)}.")
 
 
-def explained(said: str) -> str:
-    """The SDK's text about a connection that failed, as a reason with advice; as it is, if it is
-    not known.
-    """
-    for pattern, meaning, advice in _REASONS:
-        if re.search(pattern, said):
-            return f"{meaning}; {_ADVICE[advice]}"
-    return " ".join(said.removeprefix("Failed client connect: ").split())[:500].rstrip(".")
+def _explain(message: str) -> str:
+    """Translate the SDK's message into a reason with advice. An unknown message is shortened."""
+    for pattern, reason, advice in _REASONS:
+        if re.search(pattern, message):
+            return f"{reason}; {_ADVICE[advice]}"
+    return " ".join(message.removeprefix("Failed client connect: ").split())[:500].rstrip(".")

@@ -1,11 +1,10 @@
-"""Encryption of what jobs carry through Temporal: AES-256-GCM with keys from a file (Temporal:
-"payload codec").
+"""The payload codec: AES-256-GCM with keys from a file.
 
-The file has a key on each line, `<name> <32 bytes in base64>`. The first one encrypts; all of them
-decrypt, so a key is changed by putting a new one above it, and taken away when no workflow that it
-encrypted is kept any more. Make one with `echo "2026-11 $(openssl rand -base64 32)"`.
+Each line of the file is a key, `<name> <32 bytes in base64>`. The first key encrypts, all keys
+decrypt. To rotate keys, add a new first line. Remove the old one after the retention of the
+workflows that it encrypted. `echo "2026-11 $(openssl rand -base64 32)"` creates a key.
 
-Search attributes, ids and types stay readable: Temporal needs them to find workflows.
+Search attributes, ids and types are not encrypted: Temporal needs them to find workflows.
 """
 
 from __future__ import annotations
@@ -30,33 +29,27 @@ NONCE_BYTES = 12
 
 
 class EncryptionCodec(PayloadCodec):
-    """Encrypts each payload whole, its metadata too.
-
-    What comes in plain, such as a signal from the UI, stays plain.
-    """
+    """Encrypts payloads with their metadata. Unencrypted ones, as of the UI, decode unchanged."""
 
     def __init__(self, keys: dict[str, bytes]) -> None:
         self._keys = {name: AESGCM(key) for name, key in keys.items()}
         self._current = next(iter(keys))
 
     async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
-        """The payloads, encrypted with the current key."""
-        return [self._encrypted(payload) for payload in payloads]
+        """Encrypt the payloads with the current key."""
+        return [self._encrypt(payload) for payload in payloads]
 
     async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
-        """The payloads as they were.
+        """Decrypt the payloads. Raises `EncryptionKeyError` for a missing or wrong key."""
+        return [self._decrypt(payload) for payload in payloads]
 
-        Raises `EncryptionKeyError` if a key is not there, or is not the right one.
-        """
-        return [self._decrypted(payload) for payload in payloads]
-
-    def _encrypted(self, payload: Payload) -> Payload:
+    def _encrypt(self, payload: Payload) -> Payload:
         nonce = os.urandom(NONCE_BYTES)
         name = self._current.encode()
         data = nonce + self._keys[self._current].encrypt(nonce, payload.SerializeToString(), name)
         return Payload(metadata={"encoding": ENCODING, KEY_NAME: name}, data=data)
 
-    def _decrypted(self, payload: Payload) -> Payload:
+    def _decrypt(self, payload: Payload) -> Payload:
         if payload.metadata.get("encoding") != ENCODING:
             return payload
         name = payload.metadata.get(KEY_NAME, b"").decode(errors="replace")
@@ -75,9 +68,9 @@ class EncryptionCodec(PayloadCodec):
 
 
 def read_keys(file: Path) -> dict[str, bytes]:
-    """The keys of a file by their names, the current one first.
+    """Read the keys of a file by name, the current one first.
 
-    Raises `EncryptionKeyError`; it never tells a key.
+    Raises `EncryptionKeyError`, whose text never has a key.
     """
     try:
         lines = file.read_text(encoding="utf-8").splitlines()

@@ -1,6 +1,4 @@
-"""Where the encryption keys are; apart from the encryption, whose library a client without it does
-not need.
-"""
+"""The setting of the key file. Unlike `encryption` it does not import `cryptography`."""
 
 from __future__ import annotations
 
@@ -8,14 +6,14 @@ import os
 from pathlib import Path
 
 KEY_FILE_VARIABLE = "UCLOUD_ENCRYPTION_KEY_FILE"
-"""The environment variable that names the file of keys; without it nothing is encrypted."""
+"""The environment variable with the path of the key file; unset: no encryption."""
 
 
 class EncryptionKeyError(ValueError):
-    """A key is missing or wrong; the text says which, and never the key itself."""
+    """A key is missing or wrong. The text names it, and never has its value."""
 
 
 def key_file() -> Path | None:
-    """The file of keys that the environment names."""
-    named = os.environ.get(KEY_FILE_VARIABLE)
-    return Path(named) if named else None
+    """Return the path of the key file; None: no encryption."""
+    path = os.environ.get(KEY_FILE_VARIABLE)
+    return Path(path) if path else None

@@ -1,4 +1,4 @@
-"""The public names of the orchestrator on Temporal: other people's programs depend on them."""
+"""The public names of the orchestrator on Temporal. Programs of others depend on them."""
 
 from __future__ import annotations
 
@@ -55,25 +55,20 @@ _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def is_job_id(text: str) -> bool:
-    """Whether a job may have that id, which is also a workflow's id and, at providers, the name of
-    a folder.
-    """
+    """Check the id of a job: it is also a workflow id, and the name of a provider's folder."""
     return len(text) <= MAXIMUM_JOB_ID_LENGTH and _JOB_ID.fullmatch(text) is not None
 
 
 def provider_task_queue(provider: str) -> str:
-    """The task queue of the calls to one provider."""
+    """Return the task queue of the calls to one provider."""
     return f"provider-{provider}"
 
 
 def provider_check_id(provider: str) -> str:
-    """The id of the schedule that checks a provider."""
+    """Return the id of the schedule that checks a provider."""
     return f"monitor-{provider}"
 
 
 def new_job_id() -> str:
-    """A new id for a job.
-
-    Ids sort by the time at which they were made (UUID version 7, RFC 9562).
-    """
+    """Create an id. Ids sort by their time of creation (UUID version 7, RFC 9562)."""
     return str(uuid6.uuid7())

@@ -1,4 +1,4 @@
-"""The runtime of Temporal's SDK, as every process of ours has it."""
+"""Create the runtime of Temporal's SDK."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ LOGGER = "temporalio.core"
 
 
 def make_runtime(metrics: PrometheusConfig | None = None) -> Runtime:
-    """A runtime whose warnings go to Python's logger `temporalio.core`.
+    """Create a runtime whose warnings go to Python's logger `temporalio.core`.
 
-    By itself the SDK writes them to standard output, in between what programs read there.
+    By default the SDK writes them to standard output, which is for results.
     """
     forwarding = LogForwardingConfig(logging.getLogger(LOGGER), append_target_to_name=False)
-    words = LoggingConfig(
+    logs = LoggingConfig(
         TelemetryFilter(core_level="WARN", other_level="ERROR"), forwarding=forwarding
     )
-    return Runtime(telemetry=TelemetryConfig(logging=words, metrics=metrics))
+    return Runtime(telemetry=TelemetryConfig(logging=logs, metrics=metrics))

@@ -1,4 +1,4 @@
-"""Under which values a job is found in Temporal's visibility."""
+"""The values of a job's search attributes."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from ucloud_orchestrator.models.job import Job, JobOwner, JobSpecification, JobS
 from ucloud_orchestrator.temporal import names
 
 MAXIMUM_LENGTH = 255
-"""Characters of a Keyword in Temporal's SQL visibility."""
+"""Characters of a Keyword in Temporal's SQL visibility store."""
 
 
 def search_attributes(job: Job) -> dict[str, str]:
-    """The job's search attributes, by their names; those without a value are left out."""
+    """Return the job's search attributes by name, except those without a value."""
     return initial_search_attributes(job.owner, job.specification) | {
         names.JOB_STATE: job.status.state.value
     }
 
 
 def initial_search_attributes(owner: JobOwner, specification: JobSpecification) -> dict[str, str]:
-    """The search attributes with which a job's workflow is started."""
+    """Return the search attributes at the start of a job's workflow."""
     values = {
         names.JOB_STATE: JobState.IN_QUEUE.value,
         names.JOB_OWNER: owner.created_by,

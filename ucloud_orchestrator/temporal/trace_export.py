@@ -1,6 +1,4 @@
-"""Where spans go, and what is left out of them; apart from `tracing`, for those who have no
-OpenTelemetry.
-"""
+"""Export spans to a collector. Unlike `tracing` it imports the libraries of OpenTelemetry."""
 
 from __future__ import annotations
 
@@ -14,13 +12,13 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.trace import Status
 
 
-def exporting(endpoint: str, service: str) -> TracerProvider:
-    """A tracer provider whose spans go to a collector.
+def create_tracer_provider(endpoint: str, service: str) -> TracerProvider:
+    """Create a tracer provider that exports to a collector.
 
-    It is not made OpenTelemetry's global one: libraries that trace by themselves would then record
-    the addresses of sessions with the tokens in them, as FastAPI does.
+    It is not set as OpenTelemetry's global provider: instrumented libraries, such as FastAPI, would
+    record the URLs of sessions, which have tokens.
     """
-    # Of a collector that is away one line is enough, not one for each attempt.
+    # Log an unavailable collector once, not at each attempt.
     logging.getLogger("opentelemetry.exporter").setLevel(logging.ERROR)
     resource = Resource.create({"service.name": service}).merge(OTELResourceDetector().detect())
     provider = TracerProvider(resource=resource)
@@ -30,25 +28,22 @@ def exporting(endpoint: str, service: str) -> TracerProvider:
 
 
 class RedactingExporter(SpanExporter):
-    """Sends spans without the texts of errors, which may quote what a user has sent."""
+    """Exports spans without events and error messages, which may quote a user's input."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Send them on."""
-        return self._exporter.export([_without_texts(span) for span in spans])
+        return self._exporter.export([_redact(span) for span in spans])
 
     def shutdown(self) -> None:
-        """Close the exporter."""
         self._exporter.shutdown()
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
-        """Send what is left."""
         return self._exporter.force_flush(timeout_millis)
 
 
-def _without_texts(span: ReadableSpan) -> ReadableSpan:
+def _redact(span: ReadableSpan) -> ReadableSpan:
     return ReadableSpan(
         name=span.name,
         context=span.get_span_context(),

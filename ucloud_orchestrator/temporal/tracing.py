@@ -1,8 +1,7 @@
-"""Traces of a job across processes, by OpenTelemetry: off unless the environment says where they
-go.
+"""Trace a job across processes with OpenTelemetry, if the environment has a collector.
 
-Spans tell what was called, about which job, how long it took and whether it failed. What is said in
-errors, and what users send, stays out of them.
+A span has the name of a call, its jobs, its duration and its status. It has neither error messages
+nor the input of users.
 """
 
 from __future__ import annotations
@@ -20,54 +19,50 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
 ENDPOINT_VARIABLE = "UCLOUD_TRACES_ENDPOINT"
-"""The environment variable with the address of an OTLP collector (HTTP), such as
-`http://127.0.0.1:4318`.
-"""
+"""The environment variable with the URL of an OTLP collector, such as `http://127.0.0.1:4318`."""
 JOB_IDS = "ucloud.job_ids"
 _providers: list[TracerProvider] = []
-"""The one of this process, once `start` has made it."""
+"""The tracer provider of this process, after `start`."""
 FLUSH_TIMEOUT = 2.0
-"""Seconds that a process may take at its end to send its last spans."""
+"""Seconds for the export of the last spans at shutdown."""
 
 
 class TracingUnavailable(RuntimeError):
-    """Traces are asked for and cannot be had; the text says why."""
+    """Traces are enabled, but the libraries are not installed."""
 
 
 def is_on() -> bool:
-    """Whether the environment names a collector."""
+    """Check if the environment has a collector."""
     return bool(os.environ.get(ENDPOINT_VARIABLE))
 
 
 def start(service: str) -> None:
-    """Send this process's spans to the collector, under that name; nothing if there is none.
+    """Start the export of this process's spans, if there is a collector.
 
-    `OTEL_SERVICE_NAME` and the other variables of OpenTelemetry take precedence. Raises
-    `TracingUnavailable`.
+    `service` is the default of `OTEL_SERVICE_NAME`. Raises `TracingUnavailable`.
     """
     endpoint = os.environ.get(ENDPOINT_VARIABLE)
     if not endpoint:
         return
     try:
-        from ucloud_orchestrator.temporal.trace_export import exporting
+        from ucloud_orchestrator.temporal.trace_export import create_tracer_provider
     except ImportError as error:
         text = "Traces need the libraries of OpenTelemetry: install the extra 'observability'."
         raise TracingUnavailable(text) from error
-    _providers.append(exporting(endpoint, service))
+    _providers.append(create_tracer_provider(endpoint, service))
 
 
 def stop() -> None:
-    """Send what is left, for a moment at most."""
+    """Export the remaining spans, for `FLUSH_TIMEOUT` at most."""
     for provider in _providers:
-        flushing = Thread(
-            target=provider.force_flush, daemon=True
-        )  # its own time limit is not kept while it retries
-        flushing.start()
-        flushing.join(FLUSH_TIMEOUT)
+        # `force_flush` exceeds its own timeout while it retries.
+        flush = Thread(target=provider.force_flush, daemon=True)
+        flush.start()
+        flush.join(FLUSH_TIMEOUT)
 
 
 def interceptors() -> list[Interceptor]:
-    """What has a Temporal client and its workers take part in traces."""
+    """Return the interceptors that trace a Temporal client and its workers."""
     if not is_on():
         return []
     try:
@@ -80,9 +75,7 @@ def interceptors() -> list[Interceptor]:
 
 @contextlib.contextmanager
 def client_span(name: str, headers: dict[str, str], job_ids: Sequence[str]) -> Iterator[None]:
-    """A span around a call to another process; `headers` get what the other side needs to go on
-    with the trace.
-    """
+    """Trace a call to another process; the context of the trace is added to `headers`."""
     if not is_on():
         yield
         return
@@ -92,16 +85,14 @@ def client_span(name: str, headers: dict[str, str], job_ids: Sequence[str]) -> I
     with _tracer().start_as_current_span(
         name, kind=trace.SpanKind.CLIENT, attributes={JOB_IDS: list(job_ids)}
     ):
-        # Not the baggage: a program's own notes are not for providers.
+        # Without the baggage, which is not for providers.
         TraceContextTextMapPropagator().inject(headers)
         yield
 
 
 @contextlib.contextmanager
 def server_span(name: str, headers: Mapping[str, str]) -> Iterator[None]:
-    """A span around the answer to a call, in the trace of the caller; `about` names the jobs once
-    they are known.
-    """
+    """Trace the handling of a call, in the caller's trace. `set_job_ids` adds the jobs."""
     if not is_on():
         yield
         return
@@ -114,23 +105,23 @@ def server_span(name: str, headers: Mapping[str, str]) -> Iterator[None]:
 
 
 def set_job_ids(job_ids: Sequence[str]) -> None:
-    """Name the jobs of the current span."""
-    _set(JOB_IDS, list(job_ids))
+    """Set the jobs of the current span."""
+    _set_attribute(JOB_IDS, list(job_ids))
 
 
 def set_status(status: int) -> None:
-    """Note the HTTP status of the current span."""
-    _set("http.response.status_code", status)
+    """Set the HTTP status of the current span."""
+    _set_attribute("http.response.status_code", status)
 
 
 def _tracer() -> Tracer:
-    """This process's own, or the one of the program that uses our client."""
+    """Return our tracer, or the global one of a program that uses our client."""
     from opentelemetry import trace
 
     return (_providers[0] if _providers else trace.get_tracer_provider()).get_tracer("ucloud")
 
 
-def _set(name: str, value: Any) -> None:
+def _set_attribute(name: str, value: Any) -> None:
     if is_on():
         from opentelemetry import trace
 
