@@ -1,6 +1,4 @@
-"""`setup` on a cluster that was there before it: what it makes, what it leaves alone, and what it
-refuses.
-"""
+"""Run `setup` on an existing cluster: what it creates, keeps and rejects."""
 
 from __future__ import annotations
 
@@ -44,9 +42,7 @@ KEYWORD = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
 
 @pytest.fixture(scope="module")
 async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Front]:
-    """A server that nobody has prepared, and before it one that leaves what administrators do to
-    them.
-    """
+    """Start a server without our namespace, behind a proxy that denies operator calls."""
     started = await WorkflowEnvironment.start_local(
         dev_server_existing_path=str(TEMPORAL_BINARY),
         dev_server_log_level="never",
@@ -60,7 +56,7 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fro
 
 @pytest.fixture
 def namespace(cluster: Front, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The name of a namespace that does not exist yet, to which our programs would connect."""
+    """Choose a new namespace, and set it for our programs."""
     name = f"jobs-{uuid.uuid4().hex[:8]}"
     monkeypatch.setenv("TEMPORAL_ADDRESS", cluster.temporal)
     monkeypatch.setenv("TEMPORAL_NAMESPACE", name)
@@ -86,16 +82,16 @@ async def add_attributes(client: Client, **types: IndexedValueType.ValueType) ->
     )
 
 
-async def test_the_first_setup_makes_everything_and_the_second_changes_nothing(
+async def test_setup_creates_everything_once(
     namespace: str, settings: WorkerSettings, tmp_path: Path
 ) -> None:
     first = await steps_of(settings)
     assert [step.outcome for step in first if "database" not in step.what] == ["made"] * (
         len(first) - 1
     )
-    told = "\n".join(str(step) for step in first)
-    assert f"made     the namespace {namespace}, which keeps ended workflows for 30 days" in told
-    assert all(name in told for name in SEARCH_ATTRIBUTES)
+    output = "\n".join(str(step) for step in first)
+    assert f"made     the namespace {namespace}, which keeps ended workflows for 30 days" in output
+    assert all(name in output for name in SEARCH_ATTRIBUTES)
     client = await connect_to_temporal()
     await require_search_attributes(client)
     await client.count_workflows(" AND ".join(f"{name} = 'x'" for name in SEARCH_ATTRIBUTES))
@@ -115,7 +111,7 @@ async def test_the_first_setup_makes_everything_and_the_second_changes_nothing(
     assert {file: file.read_bytes() for file in (tmp_path / "keys").iterdir()} == before
 
 
-async def test_the_retention_is_changed_only_when_the_settings_name_one(namespace: str) -> None:
+async def test_retention_changes_only_by_the_setting(namespace: str) -> None:
     client = await connect_to_temporal()
     assert (await prepare_namespace(client, timedelta(days=3))).outcome == "made"
     assert str(await prepare_namespace(client, None)) == (
@@ -128,7 +124,7 @@ async def test_the_retention_is_changed_only_when_the_settings_name_one(namespac
     assert (await prepare_namespace(client, timedelta(days=1))).outcome == "there"
 
 
-async def test_what_is_there_stays_and_the_rest_is_added(namespace: str) -> None:
+async def test_missing_search_attributes_are_added(namespace: str) -> None:
     client = await connect_to_temporal()
     await prepare_namespace(client, None)
     with pytest.raises(
@@ -136,12 +132,12 @@ async def test_what_is_there_stays_and_the_rest_is_added(namespace: str) -> None
     ):
         await require_search_attributes(client)
     await add_attributes(client, JobOwner=KEYWORD, Another=INTEGER)
-    there, made = await register_search_attributes(client)
-    assert (str(there), made.outcome) == ("there    the search attributes JobOwner", "made")
-    assert "JobOwner" not in made.what
+    existing, created = await register_search_attributes(client)
+    assert (str(existing), created.outcome) == ("there    the search attributes JobOwner", "made")
+    assert "JobOwner" not in created.what
 
 
-async def test_a_search_attribute_of_another_type_is_refused_before_anything_is_made(
+async def test_a_search_attribute_of_another_type_stops_setup(
     namespace: str, settings: WorkerSettings, tmp_path: Path
 ) -> None:
     client = await connect_to_temporal()
@@ -152,14 +148,14 @@ async def test_a_search_attribute_of_another_type_is_refused_before_anything_is_
         "instead of Keyword: use "
         "another namespace (TEMPORAL_NAMESPACE), or remove the attribute there and run setup again."
     )
-    for refused in (steps_of(settings), require_search_attributes(client)):
+    for call in (steps_of(settings), require_search_attributes(client)):
         with pytest.raises(SetupError) as raised:
-            await refused
+            await call
         assert str(raised.value) == sentence
     assert await asyncio.to_thread(os.listdir, tmp_path) == []
 
 
-async def test_a_namespace_without_room_for_our_attributes_is_refused(namespace: str) -> None:
+async def test_a_full_namespace_is_an_error(namespace: str) -> None:
     client = await connect_to_temporal()
     await prepare_namespace(client, None)
     await add_attributes(client, **{f"Other{number}": KEYWORD for number in range(5)})
@@ -169,12 +165,10 @@ async def test_a_namespace_without_room_for_our_attributes_is_refused(namespace:
         await register_search_attributes(client)
 
 
-async def test_a_cluster_that_lists_no_search_attributes_is_asked_by_a_query(
+async def test_without_operator_permission_attributes_are_checked_by_query(
     namespace: str, cluster: Front, settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As hosted clusters do: their administrators make the namespace and its attributes
-    elsewhere.
-    """
+    """At hosted clusters administrators create the namespace and its attributes."""
     administrator = await connect_to_temporal()
     await prepare_namespace(administrator, None)
     await add_attributes(administrator, JobState=KEYWORD)
@@ -193,7 +187,7 @@ async def test_a_cluster_that_lists_no_search_attributes_is_asked_by_a_query(
     assert {step.outcome for step in (await steps_of(settings))[:2]} == {"there"}
 
 
-async def test_a_schedule_that_an_operator_paused_stays_paused(namespace: str) -> None:
+async def test_a_paused_schedule_stays_paused(namespace: str) -> None:
     client = await connect_to_temporal()
     await prepare_namespace(client, None)
     assert (await schedule_provider_check(client, "local", timedelta(minutes=15))).outcome == "made"
@@ -210,7 +204,7 @@ async def test_a_schedule_that_an_operator_paused_stays_paused(namespace: str) -
     assert [interval.every for interval in schedule.spec.intervals] == [timedelta(minutes=5)]
 
 
-def test_a_private_key_that_is_there_is_never_replaced(tmp_path: Path) -> None:
+def test_an_existing_private_key_is_kept(tmp_path: Path) -> None:
     private_file, public_file = tmp_path / "local.private.pem", tmp_path / "local.public.pem"
     assert make_keys(tmp_path, "local") == "made"
     private_key, public_key = private_file.read_bytes(), public_file.read_bytes()
@@ -225,7 +219,7 @@ def test_a_private_key_that_is_there_is_never_replaced(tmp_path: Path) -> None:
         make_keys(tmp_path, "local")
 
 
-def test_the_command_says_what_it_did(namespace: str, settings: WorkerSettings) -> None:
+def test_the_command_prints_each_step(namespace: str, settings: WorkerSettings) -> None:
     environment = os.environ | {
         "UCLOUD_CATALOG": str(TEST_CATALOG),
         "UCLOUD_DATABASE_URL": settings.database_url,

@@ -1,8 +1,7 @@
-"""What serving needs: Temporal's namespace, search attributes and schedules, the database, the keys
-of providers.
+"""Prepare Temporal's namespace, search attributes and schedules, the database and the keys.
 
-Every step may be repeated: it makes what is missing, changes what the settings name, and leaves the
-rest alone.
+Each step is idempotent: it creates what is missing and changes what the settings name. Only
+`worker.py` may import it. It imports `store`, `catalog`, `models`, `temporal` and `process`.
 """
 
 from ucloud_orchestrator.setup.keys import make_keys

@@ -1,6 +1,4 @@
-"""The key pair of each provider: the worker signs its calls with the private half, the provider has
-the public one.
-"""
+"""Create the key pair of a provider: the worker signs its calls, the provider verifies them."""
 
 from __future__ import annotations
 
@@ -14,10 +12,9 @@ from ucloud_orchestrator.setup.steps import Outcome, SetupError
 
 
 def make_keys(folder: Path, provider: str) -> Outcome:
-    """Make `<provider>.private.pem` and `<provider>.public.pem` (RSA, 2048 bits) unless they are
-    there.
+    """Create `<provider>.private.pem` and `<provider>.public.pem` (RSA, 2048 bits). Idempotent.
 
-    A private key that is there stays: its public half alone is written again. Raises `SetupError`.
+    An existing private key is kept, and its public key is written if missing. Raises `SetupError`.
     """
     private_file, public_file = (
         folder / f"{provider}.private.pem",
@@ -26,7 +23,7 @@ def make_keys(folder: Path, provider: str) -> Outcome:
     if private_file.exists() and public_file.exists():
         return "there"
     if private_file.exists():
-        key = _read(private_file)
+        key = _read_private_key(private_file)
     else:
         folder.mkdir(parents=True, exist_ok=True)
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -47,7 +44,7 @@ def make_keys(folder: Path, provider: str) -> Outcome:
     return "made"
 
 
-def _read(file: Path) -> rsa.RSAPrivateKey:
+def _read_private_key(file: Path) -> rsa.RSAPrivateKey:
     try:
         key = serialization.load_pem_private_key(file.read_bytes(), password=None)
     except (ValueError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""The namespace of the jobs."""
+"""Create the namespace of the jobs, and set its retention."""
 
 from __future__ import annotations
 
@@ -19,23 +19,21 @@ from temporalio.service import RPCError, RPCStatusCode
 from ucloud_orchestrator.setup.steps import SetupError, Step, is_denied
 
 DEFAULT_RETENTION = timedelta(days=30)
-"""How long a namespace that we make keeps workflows that have ended; the archive keeps their jobs
-for ever.
-"""
+"""The retention of a new namespace. The archive keeps jobs without a limit."""
 
 TIMEOUT = 30.0
-"""Seconds until a new namespace must be known."""
+"""Seconds until a new namespace must be available."""
 
 
 async def prepare_namespace(client: Client, retention: timedelta | None) -> Step:
-    """Make the client's namespace, or give it that retention. Raises `SetupError`."""
-    kept = await _retention(client)
-    if kept is None:
+    """Create the client's namespace, or change its retention. Raises `SetupError`."""
+    current = await _retention(client)
+    if current is None:
         await _register(client, retention or DEFAULT_RETENTION)
-        await _wait_until_known(client)
+        await _wait_until_available(client)
         return Step("made", _describe(client, retention or DEFAULT_RETENTION))
-    if retention is None or retention == kept:
-        return Step("there", _describe(client, kept))
+    if retention is None or retention == current:
+        return Step("there", _describe(client, current))
     config = NamespaceConfig(workflow_execution_retention_ttl=_duration(retention))
     try:
         await client.workflow_service.update_namespace(
@@ -46,18 +44,16 @@ async def prepare_namespace(client: Client, retention: timedelta | None) -> Step
             raise
         raise SetupError(
             "Temporal does not let this client change the retention of the namespace "
-            f"{client.namespace} "
-            f"({error.message.rstrip('.')}): have its administrator set {_days(retention)}, or "
-            "leave "
-            "UCLOUD_RETENTION_DAYS out."
+            f"{client.namespace} ({error.message.rstrip('.')}): have its administrator set "
+            f"{_days(retention)}, or leave UCLOUD_RETENTION_DAYS out."
         ) from error
-    return Step("changed", f"{_describe(client, retention)} instead of {_days(kept)}")
+    return Step("changed", f"{_describe(client, retention)} instead of {_days(current)}")
 
 
 async def _retention(client: Client) -> timedelta | None:
-    """How long the namespace keeps workflows that have ended; None if there is no namespace."""
+    """Return the namespace's retention; None if there is no namespace."""
     try:
-        found = await client.workflow_service.describe_namespace(
+        response = await client.workflow_service.describe_namespace(
             DescribeNamespaceRequest(namespace=client.namespace)
         )
     except RPCError as error:
@@ -70,7 +66,7 @@ async def _retention(client: Client) -> timedelta | None:
                 "certificate or API key may do."
             ) from error
         raise
-    return found.config.workflow_execution_retention_ttl.ToTimedelta()
+    return response.config.workflow_execution_retention_ttl.ToTimedelta()
 
 
 async def _register(client: Client, retention: timedelta) -> None:
@@ -82,21 +78,19 @@ async def _register(client: Client, retention: timedelta) -> None:
     try:
         await client.workflow_service.register_namespace(request)
     except RPCError as error:
-        if error.status is RPCStatusCode.ALREADY_EXISTS:  # another setup was first
+        if error.status is RPCStatusCode.ALREADY_EXISTS:  # by a concurrent setup
             return
         if not is_denied(error):
             raise
         raise SetupError(
             f"Temporal does not let this client make the namespace {client.namespace} "
-            f"({error.message.rstrip('.')}): "
-            "have its administrator make it, or correct TEMPORAL_NAMESPACE, and run setup again."
+            f"({error.message.rstrip('.')}): have its administrator make it, or correct "
+            "TEMPORAL_NAMESPACE, and run setup again."
         ) from error
 
 
-async def _wait_until_known(client: Client) -> None:
-    """Wait until the server takes calls about the namespace; it looks for new ones only now and
-    then.
-    """
+async def _wait_until_available(client: Client) -> None:
+    """Wait until the server accepts calls: it caches its namespaces and refreshes periodically."""
     end = time.monotonic() + TIMEOUT
     while True:
         try:

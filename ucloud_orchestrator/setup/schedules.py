@@ -1,4 +1,4 @@
-"""The scheduled check of each provider's live jobs."""
+"""Schedule the check of a provider's live jobs."""
 
 from __future__ import annotations
 
@@ -28,10 +28,9 @@ from ucloud_orchestrator.temporal.names import (
 
 
 async def schedule_provider_check(client: Client, provider: str, interval: timedelta) -> Step:
-    """Have the live jobs of a provider checked at that interval, also if they were at another one
-    before.
+    """Create the schedule of a provider, or change its interval.
 
-    One that an operator has paused stays so.
+    A schedule that an operator has paused stays paused.
     """
     schedule = Schedule(
         action=ScheduleActionStartWorkflow(
@@ -46,16 +45,16 @@ async def schedule_provider_check(client: Client, provider: str, interval: timed
     )
     outcome: Outcome = "made"
 
-    def updated(before: ScheduleUpdateInput) -> ScheduleUpdate:
+    def set_interval(update: ScheduleUpdateInput) -> ScheduleUpdate:
         nonlocal outcome
-        found = before.description.schedule
-        outcome = "there" if found.spec.intervals == schedule.spec.intervals else "changed"
-        return ScheduleUpdate(schedule=replace(schedule, state=found.state))
+        existing = update.description.schedule
+        outcome = "there" if existing.spec.intervals == schedule.spec.intervals else "changed"
+        return ScheduleUpdate(schedule=replace(schedule, state=existing.state))
 
     try:
         await client.create_schedule(provider_check_id(provider), schedule)
     except ScheduleAlreadyRunningError:
-        await client.get_schedule_handle(provider_check_id(provider)).update(updated)
+        await client.get_schedule_handle(provider_check_id(provider)).update(set_interval)
     return Step(
         outcome, f"the schedule {provider_check_id(provider)}, every {interval.total_seconds():g} s"
     )

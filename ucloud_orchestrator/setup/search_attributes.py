@@ -1,6 +1,4 @@
-"""The search attributes of jobs: without one of them every job that has a value for it would be
-stuck.
-"""
+"""Register the search attributes of jobs. A workflow with an unregistered one cannot progress."""
 
 from __future__ import annotations
 
@@ -21,23 +19,19 @@ KEYWORD = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
 
 
 async def require_search_attributes(client: Client) -> None:
-    """Raise `SetupError` unless the client's namespace has them all, of the right type."""
+    """Raise `SetupError` unless the namespace has all search attributes, of the right type."""
     if missing := await _missing(client):
         raise SetupError(
             f"Temporal's namespace {client.namespace} has no search attribute "
-            f"{', '.join(missing)}: "
-            "run 'ucloud-orchestrator setup'."
+            f"{', '.join(missing)}: run 'ucloud-orchestrator setup'."
         )
 
 
 async def register_search_attributes(client: Client) -> list[Step]:
-    """Register those that the client's namespace does not have; the others stay.
-
-    Raises `SetupError`.
-    """
+    """Register the missing search attributes. Idempotent. Raises `SetupError`."""
     missing = await _missing(client)
-    there = [name for name in SEARCH_ATTRIBUTES if name not in missing]
-    steps = [Step("there", f"the search attributes {', '.join(there)}")] if there else []
+    existing = [name for name in SEARCH_ATTRIBUTES if name not in missing]
+    steps = [Step("there", f"the search attributes {', '.join(existing)}")] if existing else []
     if missing:
         await _add(client, missing)
         steps.append(Step("made", f"the search attributes {', '.join(missing)}"))
@@ -45,25 +39,22 @@ async def register_search_attributes(client: Client) -> list[Step]:
 
 
 async def _missing(client: Client) -> list[str]:
-    """Raises `SetupError` if one is there and of another type."""
+    """Return the missing search attributes. Raises `SetupError` for one of another type."""
     types = await _types(client)
     if types is None:
-        return [name for name in SEARCH_ATTRIBUTES if not await _can_be_searched(client, name)]
+        return [name for name in SEARCH_ATTRIBUTES if not await _is_searchable(client, name)]
     if wrong := [name for name in SEARCH_ATTRIBUTES if types.get(name, KEYWORD) != KEYWORD]:
-        said = ", ".join(f"{name} is of type {_type_name(types[name])}" for name in wrong)
+        wrong_types = ", ".join(f"{name} is of type {_type_name(types[name])}" for name in wrong)
         raise SetupError(
-            f"In Temporal's namespace {client.namespace} the search attribute {said} instead of "
-            "Keyword: "
-            "use another namespace (TEMPORAL_NAMESPACE), or remove the attribute there and run "
-            "setup again."
+            f"In Temporal's namespace {client.namespace} the search attribute {wrong_types} "
+            "instead of Keyword: use another namespace (TEMPORAL_NAMESPACE), or remove the "
+            "attribute there and run setup again."
         )
     return [name for name in SEARCH_ATTRIBUTES if name not in types]
 
 
 async def _types(client: Client) -> Mapping[str, IndexedValueType.ValueType] | None:
-    """The namespace's own search attributes with their types; None if the cluster does not tell
-    this client.
-    """
+    """Return the namespace's custom search attributes by name; None without permission."""
     request = ListSearchAttributesRequest(namespace=client.namespace)
     try:
         return (await client.operator_service.list_search_attributes(request)).custom_attributes
@@ -73,8 +64,8 @@ async def _types(client: Client) -> Mapping[str, IndexedValueType.ValueType] | N
         raise
 
 
-async def _can_be_searched(client: Client, name: str) -> bool:
-    """Whether visibility knows an attribute, which everybody may ask who may see workflows."""
+async def _is_searchable(client: Client, name: str) -> bool:
+    """Check for an attribute by a query, for which the permission to list workflows suffices."""
     try:
         await client.count_workflows(f"{name} = 'none'")
     except RPCError as error:
@@ -95,10 +86,9 @@ async def _add(client: Client, names: list[str]) -> None:
             raise
         raise SetupError(
             f"Temporal does not take the search attributes {', '.join(names)} of type Keyword for "
-            "the namespace "
-            f"{client.namespace} ({error.message.rstrip('.')}): have its administrator add them, "
-            "or use another "
-            "namespace (TEMPORAL_NAMESPACE), and run setup again."
+            f"the namespace {client.namespace} ({error.message.rstrip('.')}): have its "
+            "administrator add them, or use another namespace (TEMPORAL_NAMESPACE), and run setup "
+            "again."
         ) from error
 
 

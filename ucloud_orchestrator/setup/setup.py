@@ -1,4 +1,4 @@
-"""All steps in their order: Temporal first, because a cluster that refuses stops the rest."""
+"""Run all steps. Temporal is first: if the cluster denies a call, nothing else is changed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ucloud_orchestrator.temporal.connection import connect_to_temporal
 
 
 async def run_setup(settings: WorkerSettings) -> AsyncIterator[Step]:
-    """Do every step, and tell it when it is done. Raises `SetupError`."""
+    """Run every step, and yield it when it is done. Idempotent. Raises `SetupError`."""
     providers = [provider.id for provider in ReloadingCatalog(settings.catalog).current.providers()]
     client = await connect_to_temporal()
     retention = timedelta(days=settings.retention_days) if settings.retention_days else None

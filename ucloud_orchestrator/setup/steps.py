@@ -1,4 +1,4 @@
-"""What a step of the setup says of itself."""
+"""The result of a setup step, and its error."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 from temporalio.service import RPCError, RPCStatusCode
 
 Outcome = Literal["made", "changed", "there"]
-_NOT_FOR_US = {
+_DENIED = {
     RPCStatusCode.PERMISSION_DENIED,
     RPCStatusCode.UNIMPLEMENTED,
     RPCStatusCode.UNAUTHENTICATED,
@@ -17,7 +17,7 @@ _NOT_FOR_US = {
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that serving needs, and whether it had to be made or changed."""
+    """A completed step: a part of the deployment, and how it was changed."""
 
     outcome: Outcome
     what: str
@@ -28,11 +28,9 @@ class Step:
 
 
 class SetupError(RuntimeError):
-    """The cluster does not let the setup go on as it is; the text says what has to be done about
-    it.
-    """
+    """A step that cannot be done. The text has the reason and the remedy."""
 
 
 def is_denied(error: RPCError) -> bool:
-    """Whether the cluster leaves this call to its administrators, as hosted ones do."""
-    return error.status in _NOT_FOR_US
+    """Check if only the cluster's administrators may make this call, as at hosted clusters."""
+    return error.status in _DENIED
