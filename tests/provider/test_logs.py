@@ -24,7 +24,7 @@ from tests.waiting import eventually
 from ucloud_orchestrator.models.provider_api import LogStream
 from ucloud_orchestrator.models.session import SessionType
 from ucloud_orchestrator.provider.auth.session_tokens import Session, SessionTokens
-from ucloud_orchestrator.provider.sessions.log_files import CHUNK_SIZE, Piece, Selection, pieces
+from ucloud_orchestrator.provider.sessions.log_files import CHUNK_SIZE, LogChunk, Selection, chunks
 
 MEGABYTE = 1024 * 1024
 
@@ -141,11 +141,11 @@ async def test_a_position_never_cuts_a_character(tmp_path: Path) -> None:
     folder = job_folder(tmp_path)
     text = "a" + "€" * CHUNK_SIZE
     (folder / "stdout-0.txt").write_text(text)
-    given = await all_pieces(folder, Selection([0], [LogStream.STDOUT]))
+    given = await all_chunks(folder, Selection([0], [LogStream.STDOUT]))
     assert "".join(piece.text for piece in given) == text
     begun = "".join(piece.text for piece in given[:2])
     assert given[1].position == len(begun.encode())
-    rest = await all_pieces(
+    rest = await all_chunks(
         folder, Selection([0], [LogStream.STDOUT], {"0.stdout": given[1].position})
     )
     assert begun + "".join(piece.text for piece in rest) == text
@@ -166,7 +166,7 @@ async def test_a_position_never_cuts_a_character(tmp_path: Path) -> None:
 async def test_output_that_is_no_plain_text(tmp_path: Path, data: bytes, text: str) -> None:
     folder = job_folder(tmp_path)
     (folder / "stdout-0.txt").write_bytes(data)
-    given = await all_pieces(folder, Selection([0]))
+    given = await all_chunks(folder, Selection([0]))
     assert "".join(piece.text for piece in given) == text
     assert given[-1].position == len(data)
 
@@ -175,7 +175,7 @@ async def test_each_rank_has_its_turn(tmp_path: Path) -> None:
     folder = job_folder(tmp_path)
     (folder / "stdout-0.txt").write_bytes(b"0" * 5 * CHUNK_SIZE)
     (folder / "stdout-1.txt").write_bytes(b"1" * CHUNK_SIZE)
-    given = await all_pieces(folder, Selection([0, 1]))
+    given = await all_chunks(folder, Selection([0, 1]))
     assert [piece.rank for piece in given] == [0, 1, 0, 0, 0, 0]
 
 
@@ -188,10 +188,10 @@ async def test_a_job_that_starts_again_is_read_again(tmp_path: Path) -> None:
     async def has_ended() -> bool:
         return ended
 
-    reader = pieces(folder, Selection([0]), has_ended)
+    reader = chunks(folder, Selection([0]), has_ended)
     assert (await anext(reader)).text == "the first time"
     file.write_text("again")
-    assert await anext(reader) == Piece(0, LogStream.STDOUT, "again", 5)
+    assert await anext(reader) == LogChunk(0, LogStream.STDOUT, "again", 5)
     ended = True
     assert [piece async for piece in reader] == []
 
@@ -213,7 +213,7 @@ async def test_nothing_but_the_logs_is_read(tmp_path: Path, trick: str) -> None:
         case _:
             folder.rmdir()
             folder.symlink_to(secret)
-    assert await all_pieces(folder, Selection([0])) == []
+    assert await all_chunks(folder, Selection([0])) == []
 
 
 async def test_a_log_session_needs_its_own_token_once(provider: Served) -> None:
@@ -289,9 +289,9 @@ def job_folder(drive: Path) -> Path:
     return folder
 
 
-async def all_pieces(folder: Path, selection: Selection) -> list[Piece]:
+async def all_chunks(folder: Path, selection: Selection) -> list[LogChunk]:
     async def has_ended() -> bool:
         return True
 
     async with asyncio.timeout(20):
-        return [piece async for piece in pieces(folder, selection, has_ended)]
+        return [chunk async for chunk in chunks(folder, selection, has_ended)]

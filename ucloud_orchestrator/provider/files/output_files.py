@@ -1,4 +1,4 @@
-"""What a job leaves: its output is kept, the rest of its files is deleted.
+"""The files that a job leaves: its output is kept, the others are deleted.
 
 Links are never followed.
 """
@@ -21,9 +21,9 @@ log = logging.getLogger(__name__)
 
 
 def make_folder(drive: Path, inside: str) -> Path:
-    """The folder at that path of a drive, made if it is not there. Raises `OutputError`.
+    """Create the folder at that path of a drive. Idempotent.
 
-    Other jobs may write into the drive too: where they have put a link, nothing is written.
+    Other jobs may write into the drive too. Raises `OutputError` where there is a link.
     """
     folder = drive.resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -32,7 +32,7 @@ def make_folder(drive: Path, inside: str) -> Path:
 
 
 def make_log(file: Path) -> Path:
-    """The file for a replica's log, made if it is not there.
+    """Create the file for a replica's log. Idempotent.
 
     Raises `OutputError` where there is a link or a pipe.
     """
@@ -46,13 +46,12 @@ def make_log(file: Path) -> Path:
 def collect(
     work: Path, output: Path, patterns: Sequence[str], mounts: Collection[str]
 ) -> list[str]:
-    """Move what matches a pattern from the work folder to the output; returns what could not be
-    moved.
+    """Move what matches a pattern from the work folder to the output. Idempotent.
 
-    A pattern is a path below the work folder, in which `*`, `?` and `[...]` stand for anything but
-    a slash; a folder that matches is moved with all that is in it. `mounts` are the names that
-    belong to mounted files. A name that the output has already gets a number. May be repeated after
-    a crash. The output is `<drive>/Jobs/<job>`.
+    A pattern is a path below the work folder, in which `*`, `?` and `[...]` match anything but a
+    slash. A folder that matches is moved with its content. `mounts` are the names of mounted files,
+    which stay. A name that the output has already gets a number. `output` is `<drive>/Jobs/<job>`.
+    Returns what could not be moved.
     """
     drive = output.parents[1]
     failed = []
@@ -63,7 +62,7 @@ def collect(
             continue
         try:
             with _opened(drive, output.relative_to(drive) / relative.parent) as folder:
-                _move(path, _free(folder / relative.name))
+                _move(path, _unused_name(folder / relative.name))
         except (OSError, OutputError, shutil.Error) as error:
             log.warning("The output %s could not be kept: %s", path, error)
             failed.append(str(relative))
@@ -71,13 +70,13 @@ def collect(
 
 
 def delete(folder: Path) -> None:
-    """Delete a folder with all that is in it, also what its owner has closed to himself."""
+    """Delete a folder and its content, also what its owner has made unreadable."""
     shutil.rmtree(folder, ignore_errors=True)
     if not folder.is_dir():
         return
     for parent, names, _ in os.walk(folder):
         for name in names:
-            _open(Path(parent, name))
+            _make_accessible(Path(parent, name))
     shutil.rmtree(folder, ignore_errors=True)
     if folder.is_dir():
         log.warning("The folder %s could not be deleted.", folder)
@@ -85,24 +84,17 @@ def delete(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _opened(drive: Path, inside: Path) -> Iterator[Path]:
-    """A folder of a drive, made if it is not there, by a path that leads to it whatever other jobs
-    put in its place.
-    """
-    number = os.open(drive, os.O_PATH | os.O_DIRECTORY)
+    """Create and open a folder of a drive. Its path leads to it whatever other jobs rename."""
     try:
-        for name in inside.parts:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(name, dir_fd=number)
-            try:
-                inner = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=number)
-            except NotADirectoryError as error:
-                text = (
-                    f"The output cannot be written to {inside}, because {name} is not a folder "
-                    "there."
-                )
-                raise OutputError(text) from error
-            os.close(number)
-            number = inner
+        number = launcher.open_beneath(
+            str(drive), str(inside), os.O_PATH | os.O_DIRECTORY, makes_folders=True
+        )
+    except NotADirectoryError as error:
+        raise OutputError(
+            f"The output cannot be written to {inside}, because {error.filename} is not a folder "
+            "there."
+        ) from error
+    try:
         yield Path(f"/proc/self/fd/{number}")
     finally:
         os.close(number)
@@ -115,7 +107,7 @@ def _matches(folder: Path, pattern: Sequence[str]) -> Iterator[Path]:
     try:
         names = sorted(os.listdir(folder))
     except PermissionError:
-        _open(folder)
+        _make_accessible(folder)
         names = sorted(os.listdir(folder))
     for name in names:
         if not fnmatch.fnmatchcase(name, first):
@@ -130,22 +122,22 @@ def _move(path: Path, target: Path) -> None:
     try:
         os.rename(path, target)
     except PermissionError:
-        # A folder cannot be moved by him who may not write into it.
-        _open(path)
+        # Moving a folder needs write permission on it.
+        _make_accessible(path)
         os.rename(path, target)
-    except OSError:  # to another file system; links are made again, not followed
+    except OSError:  # another file system; links are copied as links
         shutil.move(path, target)
 
 
-def _free(path: Path) -> Path:
-    number, free = 0, path
-    while os.path.lexists(free):
+def _unused_name(path: Path) -> Path:
+    number, unused = 0, path
+    while os.path.lexists(unused):
         number += 1
-        free = path.with_name(f"{path.name} ({number})")
-    return free
+        unused = path.with_name(f"{path.name} ({number})")
+    return unused
 
 
-def _open(path: Path) -> None:
+def _make_accessible(path: Path) -> None:
     if _is_folder(path):
         path.chmod(stat.S_IMODE(path.lstat().st_mode) | stat.S_IRWXU)
 

@@ -1,11 +1,12 @@
-"""The program that becomes a replica's command: before, it opens the replica's files, following no
-link.
+"""The script that opens a replica's files beneath their drives and then becomes its command.
 
 Between the check of a job's paths and its start, which in a queue may be days later, other jobs may
-have put links in the place of its inputs and logs. This is a script of its own, which is started
-for each replica, on Slurm's nodes too: it needs nothing but a few modules of the standard library.
+have put links in the place of its inputs and logs. `open_beneath`, which follows no link, is the
+one way of the provider into folders that jobs may write to.
 
-python -I -S starter.py STDOUT STDERR NUMBER [DRIVE INSIDE]... COMMAND...
+As a script it runs for each replica, on Slurm's nodes too, with the standard library alone:
+
+python -I -S launcher.py STDOUT STDERR NUMBER [DRIVE INSIDE]... COMMAND...
 
 Logs lie in `<drive>/Jobs/<job>`. NUMBER is that of the inputs, each a drive and a path in it; the
 command has them open as the descriptors `FIRST`, `FIRST + 1`, ...
@@ -13,6 +14,7 @@ command has them open as the descriptors `FIRST`, `FIRST + 1`, ...
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import resource
@@ -23,43 +25,54 @@ import sys
 FIRST = 10
 """The descriptor of the first input; lower ones are in use while files are opened."""
 SPARE = 64
-"""Descriptors that bubblewrap may need besides."""
+"""More descriptors that bubblewrap may need."""
 NOT_STARTED = 126
-"""The exit code if a file is not what it should be: that of a shell for what cannot be started."""
+"""The exit code if a file has changed: a shell's for a command that cannot be executed."""
 
 
 def open_log(file: str) -> int:
-    """Open the file of a log for writing, and make it if it is not there. Raises `OSError`."""
+    """Open a log for writing; create it if it is missing. Raises `OSError`."""
     drive, *inside = file.rsplit("/", 3)
-    # Nobody may read from a pipe that was put there: it is not waited for.
-    number = open_inside(drive, "/".join(inside), os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK)
+    # O_NONBLOCK: opening a FIFO without a reader must not block.
+    number = open_beneath(drive, "/".join(inside), os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(number).st_mode):
         os.close(number)
-        raise OSError(errno.EINVAL, "It is no plain file", file)
+        raise OSError(errno.EINVAL, "It is not a regular file", file)
     os.set_blocking(number, True)
     return number
 
 
-def open_inside(drive: str, inside: str, flags: int = os.O_PATH) -> int:
-    """Open a path of a drive, no part of which may be a link. Raises `OSError`."""
-    *folders, name = inside.split("/")
-    folder = os.open(drive, os.O_PATH | os.O_DIRECTORY)
+def open_beneath(root: str, path: str, flags: int = os.O_PATH, makes_folders: bool = False) -> int:
+    """Open `path` below `root`; no part of it may be a link. Returns the descriptor.
+
+    `makes_folders` creates the missing folders of the path, its last part too. Raises `OSError`,
+    whose `filename` is the part that is wrong.
+    """
+    *folders, name = path.split("/")
+    parent = os.open(root, os.O_PATH | os.O_DIRECTORY)
     try:
-        for one in folders:
-            inner = os.open(one, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
-            os.close(folder)
-            folder = inner
-        number = os.open(name, flags | os.O_NOFOLLOW, 0o644, dir_fd=folder)
+        for folder in folders:
+            inner = _open_part(parent, folder, os.O_PATH | os.O_DIRECTORY, makes_folders)
+            os.close(parent)
+            parent = inner
+        number = _open_part(parent, name, flags, makes_folders)
     finally:
-        os.close(folder)
+        os.close(parent)
     if stat.S_ISLNK(os.fstat(number).st_mode):  # O_PATH opens the link itself
         os.close(number)
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name)
     return number
 
 
+def _open_part(parent: int, name: str, flags: int, makes_folder: bool) -> int:
+    if makes_folder:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, dir_fd=parent)
+    return os.open(name, flags | os.O_NOFOLLOW, 0o644, dir_fd=parent)
+
+
 def main() -> int:
-    """Open everything, and become the command; returns the exit code if that cannot be."""
+    """Open all files, then exec the command. Returns the exit code if that fails."""
     stdout, stderr, number, *words = sys.argv[1:]
     inputs, command = words[: 2 * int(number)], words[2 * int(number) :]
     try:
@@ -72,16 +85,16 @@ def main() -> int:
         for target, (drive, inside) in enumerate(
             zip(inputs[::2], inputs[1::2], strict=True), FIRST
         ):
-            source = open_inside(drive, inside)
+            source = open_beneath(drive, inside)
             os.dup2(source, target)
             os.close(source)
     except OSError as error:
         return _failed(f"{error.filename} has changed since it was checked: {error.strerror}.")
-    # What Python ignores its command would ignore too.
+    # The command would inherit what Python ignores.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     try:
-        os.execvp(command[0], command)  # noqa: S606 - a shell would read what users gave
+        os.execvp(command[0], command)  # noqa: S606 - a shell would interpret the values of users
     except OSError as error:
         return _failed(f"{command[0]}: {error.strerror}.")
 

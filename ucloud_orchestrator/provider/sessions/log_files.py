@@ -1,8 +1,7 @@
-"""A job's standard output and error as a stream: what was written so far, then what comes, in
-pieces.
+"""Streams of a job's standard output and error: what the files have, then what is appended.
 
-Text is UTF-8. Each byte that is not becomes U+FFFD; every other character, NUL and carriage return
-too, is passed on as it is, and nothing waits for the end of a line.
+Text is UTF-8; each invalid byte becomes U+FFFD. All other characters, NUL and carriage return too,
+are sent as they are, without waiting for the end of a line.
 """
 
 from __future__ import annotations
@@ -18,32 +17,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ucloud_orchestrator.models.provider_api import FollowMessage, LogStream
+from ucloud_orchestrator.provider.sandbox.launcher import open_beneath
 
 CHUNK_SIZE = 64 * 1024
-"""Bytes that are read at a time: the reader's pace is the sender's, and memory does not grow with
-the output.
-"""
+"""Bytes of one read. The next read waits for the reader, so memory does not grow with output."""
 POLL_INTERVAL = 0.2
-"""Seconds between two looks for more."""
+"""Seconds between two polls of the files."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What of a job's output is wanted."""
+    """The part of a job's output that a reader asks for."""
 
     ranks: Sequence[int]
     streams: Sequence[LogStream] = tuple(LogStream)
     positions: Mapping[str, int] = field(default_factory=dict)
-    """Where to begin, in bytes, by `<rank>.<stream>`; 0 for all others."""
+    """Where to begin, in bytes, by `<rank>.<stream>`; 0 without an entry."""
     follows: bool = True
     """Whether to wait for more until the job has ended."""
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Some text of one rank's stream, and how many of its bytes there are up to the end of this
-    text.
-    """
+class LogChunk:
+    """Text of one rank's stream, and its end's position in the file, in bytes."""
 
     rank: int
     stream: LogStream
@@ -51,13 +47,12 @@ class Piece:
     position: int
 
 
-async def pieces(
+async def chunks(
     folder: Path, selection: Selection, has_ended: Callable[[], Awaitable[bool]]
-) -> AsyncIterator[Piece]:
-    """The selected output in `folder`, until the job has ended and all of it was given.
+) -> AsyncIterator[LogChunk]:
+    """Yield the selected output in `folder` until the job has ended and all of it was yielded.
 
-    Each file that has more gives one piece in turn, so that none holds up the others. Nothing is
-    read ahead.
+    The files take turns, one chunk each, so that none delays the others. Nothing is read ahead.
     """
     tails = [
         _Tail(rank, stream, selection.positions.get(f"{rank}.{stream}", 0))
@@ -69,54 +64,52 @@ async def pieces(
         progress = False
         for tail in await asyncio.to_thread(_with_more, folder, tails, is_last):
             before = tail.offset
-            piece = await asyncio.to_thread(_next_piece, folder, tail)
+            chunk = await asyncio.to_thread(_next_chunk, folder, tail)
             progress = progress or tail.offset != before
-            if piece is not None:
-                yield piece
+            if chunk is not None:
+                yield chunk
         if progress:
             continue
         if is_last:
             break
-        # What was written before the end is seen by the look after it.
+        # One more poll after the end reads what was written before it.
         is_last = await has_ended()
         if not is_last:
             await asyncio.sleep(POLL_INTERVAL)
     for tail in tails:
-        if (piece := tail.rest()) is not None:
-            yield piece
+        if (chunk := tail.rest()) is not None:
+            yield chunk
 
 
 async def stream(
     folder: Path, replicas: int, stream_id: str, has_ended: Callable[[], Awaitable[bool]]
 ) -> AsyncIterator[FollowMessage]:
-    """The output of all ranks in `folder`, until the job has ended and all of it was given."""
-    async for piece in pieces(folder, Selection(range(replicas)), has_ended):
-        yield message(piece, stream_id)
+    """Yield the output of all ranks in `folder` until the job has ended."""
+    async for chunk in chunks(folder, Selection(range(replicas)), has_ended):
+        yield message(chunk, stream_id)
 
 
-def message(piece: Piece, stream_id: str) -> FollowMessage:
-    """The piece as UCloud's `follow` sends it."""
+def message(chunk: LogChunk, stream_id: str) -> FollowMessage:
+    """Return the chunk as UCloud's `follow` sends it."""
     return FollowMessage.model_validate(
-        {"stream_id": stream_id, "rank": piece.rank, str(piece.stream): piece.text}
+        {"stream_id": stream_id, "rank": chunk.rank, str(chunk.stream): chunk.text}
     )
 
 
 class _Tail:
-    """One file that may still grow, or not be there yet."""
+    """A file that may still grow, or not exist yet."""
 
     def __init__(self, rank: int, stream: LogStream, position: int) -> None:
         self._rank = rank
         self._stream = stream
         self._limit: int | None = None
-        # A character may be cut in two by the end of a piece.
+        # A character may be cut in two by the end of a chunk.
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self.name = f"{stream}-{rank}.txt"
         self.offset = position
 
     def has_more(self, size: int, is_last: bool) -> bool:
-        """Whether there is more to read now that the file has that size; from a last look on it
-        does not grow.
-        """
+        """Return whether a file of that size has unread bytes. The last poll fixes its size."""
         if self._limit is None and is_last:
             self._limit = size
         if size < self.offset:  # the job was started again from its beginning
@@ -124,39 +117,37 @@ class _Tail:
             self._decoder.reset()
         return self.offset < (size if self._limit is None else min(size, self._limit))
 
-    def read(self, file: io.FileIO) -> Piece | None:
-        """The next piece; None if there is no whole character in it."""
+    def read(self, file: io.FileIO) -> LogChunk | None:
+        """Return the next chunk; None if it has no complete character."""
         file.seek(self.offset)
         data = file.read(
             CHUNK_SIZE if self._limit is None else min(CHUNK_SIZE, self._limit - self.offset)
         )
         self.offset += len(data)
-        return self._piece(self._decoder.decode(data))
+        return self._chunk(self._decoder.decode(data))
 
-    def rest(self) -> Piece | None:
-        """What the file ends with that is no whole character."""
-        return self._piece(self._decoder.decode(b"", final=True))
+    def rest(self) -> LogChunk | None:
+        """Return the incomplete character at the end of the file."""
+        return self._chunk(self._decoder.decode(b"", final=True))
 
-    def _piece(self, text: str) -> Piece | None:
-        held = len(self._decoder.getstate()[0])
-        return Piece(self._rank, self._stream, text, self.offset - held) if text else None
+    def _chunk(self, text: str) -> LogChunk | None:
+        pending = len(self._decoder.getstate()[0])
+        return LogChunk(self._rank, self._stream, text, self.offset - pending) if text else None
 
 
 def _with_more(folder: Path, tails: Sequence[_Tail], is_last: bool) -> list[_Tail]:
     try:
         with _opened(folder) as directory:
             sizes = [_size(directory, tail.name) for tail in tails]
-    except OSError:  # it is not there yet, or not what it should be
+    except OSError:  # missing yet, or a link
         sizes = [0] * len(tails)
     return [tail for tail, size in zip(tails, sizes, strict=True) if tail.has_more(size, is_last)]
 
 
-def _next_piece(folder: Path, tail: _Tail) -> Piece | None:
-    """None also if the file cannot be read."""
+def _next_chunk(folder: Path, tail: _Tail) -> LogChunk | None:
     try:
         with _opened(folder) as directory:
-            # Jobs may have put something else in its place: a link is not followed, a pipe not
-            # waited for.
+            # Jobs may have put a link or a pipe there.
             number = os.open(
                 tail.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory
             )
@@ -167,7 +158,7 @@ def _next_piece(folder: Path, tail: _Tail) -> Piece | None:
 
 
 def _size(directory: int, name: str) -> int:
-    """The size of a plain file in bytes; 0 if there is none."""
+    """Return the size of a regular file in bytes; 0 if there is none."""
     try:
         found = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except OSError:
@@ -177,16 +168,10 @@ def _size(directory: int, name: str) -> int:
 
 @contextlib.contextmanager
 def _opened(folder: Path) -> Iterator[int]:
-    """The folder `<drive>/Jobs/<job id>`.
-
-    Raises `OSError` also where a job has put a link in the place of a folder.
-    """
-    number = os.open(folder.parent.parent, os.O_RDONLY | os.O_DIRECTORY)
+    """Open the folder `<drive>/Jobs/<job id>`. Raises `OSError`."""
+    drive, inside = folder.parents[1], f"{folder.parent.name}/{folder.name}"
+    number = open_beneath(str(drive), inside, os.O_PATH | os.O_DIRECTORY)
     try:
-        for name in (folder.parent.name, folder.name):
-            inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=number)
-            os.close(number)
-            number = inner
         yield number
     finally:
         os.close(number)

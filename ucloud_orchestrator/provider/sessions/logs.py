@@ -28,7 +28,7 @@ from ucloud_orchestrator.provider.auth.session_tokens import Session, SessionTok
 from ucloud_orchestrator.provider.errors import InvalidSessionToken
 from ucloud_orchestrator.provider.jobs.database import JobRecord
 from ucloud_orchestrator.provider.jobs.metrics import ProviderMetrics
-from ucloud_orchestrator.provider.sessions.log_files import Selection, message, pieces
+from ucloud_orchestrator.provider.sessions.log_files import Selection, chunks, message
 from ucloud_orchestrator.provider.sessions.websocket import received_text, truncate_close_reason
 
 log = logging.getLogger(__name__)
@@ -146,8 +146,8 @@ class LogSessions:
             return taken is None or taken.ended
 
         stream_id = str(uuid.uuid4())
-        async for piece in pieces(self._output_folder(job_id), selection, has_ended):
-            said = message(piece, stream_id).model_copy(update={"position": piece.position})
+        async for chunk in chunks(self._output_folder(job_id), selection, has_ended):
+            said = message(chunk, stream_id).model_copy(update={"position": chunk.position})
             async with asyncio.timeout(SEND_TIMEOUT):
                 await socket.send_json(said.to_wire())
         await socket.send_json(
