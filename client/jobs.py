@@ -232,9 +232,9 @@ class JobClient:
         await self._wallets.grant(owner, category, amount, note)
 
     async def holder(self, kind: Literal["ingress", "network"], resource_id: str) -> str | None:
-        """Return the id of the live job that holds a public link (`ingress`) or an IP address
-        (`network`), None if it is free.
+        """Return the id of the live job that claims a resource, None if it is free.
 
+        A resource is a public link (`ingress`) or an IP address (`network`).
         Raises `RequestRefused` with `NOT_FOUND` if the actor may not see the link or the address.
         """
         return await self._wallets.holder(kind, resource_id)

@@ -86,8 +86,8 @@ class JobReader:
     async def require(self, job_id: str, permission: Permission) -> None:
         """Check a permission of the actor.
 
-        Raises `JobNotFound` if the actor may not see the job, and `RequestRefused` if they may
-        see it and do not have the permission.
+        Raises `JobNotFound` if the actor may not see the job. Raises `RequestRefused` if they may
+        only see it.
         """
         if await self._is_personal(job_id):
             return
