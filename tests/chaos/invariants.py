@@ -111,7 +111,7 @@ async def _held(engine: AsyncEngine) -> list[str]:
 def _at_provider(folder: Path) -> list[str]:
     database = sqlite3.connect(folder / "provider.sqlite")
     left = database.execute(
-        "SELECT 'a live job', id FROM jobs WHERE NOT ended UNION SELECT 'an untold update', "
+        "SELECT 'a live job', id FROM jobs WHERE phase != 'ended' UNION SELECT 'an untold update', "
         "job_id FROM reports "
         "UNION SELECT 'an untold charge', job_id FROM due_charges"
     ).fetchall()

@@ -243,7 +243,7 @@ async def test_the_figures_of_the_provider_are_those_of_its_jobs(hundred: Hundre
         assert seen.sum("ucloud_provider_jobs_ended_total", kind=kind) == number, kind
     assert seen.sum("ucloud_provider_jobs_started_total") == len(hundred.ended)
     assert seen.sum("ucloud_provider_jobs") == 0
-    assert seen.sum("ucloud_provider_look_seconds_count") > 0
+    assert seen.sum("ucloud_provider_reconcile_seconds_count") > 0
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from tests.provider.provider_process import Reports, Served, serving
 from tests.waiting import eventually
 from ucloud_orchestrator.models import Job, JobState
 from ucloud_orchestrator.models.provider_api import Charge
-from ucloud_orchestrator.provider.jobs.reconciler import Runner
+from ucloud_orchestrator.provider.jobs.reconciler import Reconciler
 
 
 def paid(job: dict[str, Any], **changes: Any) -> dict[str, Any]:
@@ -64,27 +64,27 @@ async def test_what_ended_while_the_provider_was_away_is_charged_until_its_end(
     # It began an hour ago, and ran for 90 seconds.
     began = time.time() - 3600
     with (
-        contextlib.closing(sqlite3.connect(tmp_path / "provider" / "provider.sqlite")) as ledger,
-        ledger,
+        contextlib.closing(sqlite3.connect(tmp_path / "provider" / "provider.sqlite")) as database,
+        database,
     ):
-        ledger.execute("UPDATE meters SET started_at = ?", [int(began * 1000)])
+        database.execute("UPDATE meters SET started_at = ?", [int(began * 1000)])
     os.utime(folder / "replica-0" / "exit-code", (began + 90, began + 90))
     async with serving(served):
         await served.end_of(job)
         assert sum(charge.units for charge in served.reports.charges[job["id"]]) == 2
 
 
-async def test_a_job_that_ends_during_the_look_that_started_it_is_charged(
+async def test_a_job_that_ends_during_the_pass_that_started_it_is_charged(
     provider: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    charge = Runner._charge
+    charge = Reconciler._charge
 
-    async def late(runner: Runner, job: Job, until: int, interval: float | None) -> None:
+    async def late(reconciler: Reconciler, job: Job, until: int, interval: float | None) -> None:
         exit_code = provider.folder / "provider" / "jobs" / job.id / "replica-0" / "exit-code"
         await eventually(exit_code.exists)
-        await charge(runner, job, until, interval)
+        await charge(reconciler, job, until, interval)
 
-    monkeypatch.setattr(Runner, "_charge", late)
+    monkeypatch.setattr(Reconciler, "_charge", late)
     job = paid(shell_job("true"))
     answer = (await provider.call("", job)).json()["responses"][0]
     await provider.end_of(job)

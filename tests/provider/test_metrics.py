@@ -34,7 +34,7 @@ async def watched(tmp_path: Path) -> AsyncIterator[Served]:
         yield served
 
 
-async def figures(served: Served) -> dict[tuple[str, str], float]:
+async def metrics(served: Served) -> dict[tuple[str, str], float]:
     """Every sample by its name and its only label's value, which is empty if it has none."""
     async with httpx.AsyncClient(verify=False) as client:
         answer = await client.get(f"http://{served.settings.metrics_address}/metrics")
@@ -52,7 +52,7 @@ async def test_starts_and_ends_are_counted_by_kind(watched: Served) -> None:
     for job in ending:
         await watched.end_of(job)
     await eventually(lambda: watched.still_runs(stopped))
-    seen = await figures(watched)
+    seen = await metrics(watched)
     assert {
         state: seen["ucloud_provider_jobs", state] for state in ("waiting", "running", "stopping")
     } == {
@@ -62,7 +62,7 @@ async def test_starts_and_ends_are_counted_by_kind(watched: Served) -> None:
     }
     assert (await watched.call("terminate", stopped)).status_code == 200
     await watched.end_of(stopped)
-    seen = await figures(watched)
+    seen = await metrics(watched)
     assert seen["ucloud_provider_jobs_started_total", ""] == 3
     kinds = {
         kind: seen["ucloud_provider_jobs_ended_total", kind]
@@ -70,7 +70,7 @@ async def test_starts_and_ends_are_counted_by_kind(watched: Served) -> None:
     }
     assert kinds == {"success": 2, "failure": 0, "stopped": 1}
     assert seen["ucloud_provider_jobs", "running"] == 0
-    assert seen["ucloud_provider_look_seconds_count", ""] > 0
+    assert seen["ucloud_provider_reconcile_seconds_count", ""] > 0
 
 
 async def test_reports_that_nobody_takes_are_seen_until_they_are_taken(watched: Served) -> None:
@@ -79,7 +79,7 @@ async def test_reports_that_nobody_takes_are_seen_until_they_are_taken(watched: 
     assert (await watched.call("", job)).status_code == 200
 
     async def waiting() -> bool:
-        seen = await figures(watched)
+        seen = await metrics(watched)
         return (
             seen["ucloud_provider_unanswered_reports", "update"]
             > 0
@@ -91,7 +91,7 @@ async def test_reports_that_nobody_takes_are_seen_until_they_are_taken(watched: 
     await watched.end_of(job)
 
     async def taken() -> bool:
-        seen = await figures(watched)
+        seen = await metrics(watched)
         return seen["ucloud_provider_unanswered_reports", "update"] == 0
 
     await eventually(taken)
@@ -105,7 +105,7 @@ async def test_open_sessions_are_counted(watched: Served) -> None:
     (session,) = (await watched.call("interactiveSession", item)).json()["responses"]
 
     async def open_sessions() -> float:
-        return (await figures(watched))["ucloud_provider_sessions_open", "logs"]
+        return (await metrics(watched))["ucloud_provider_sessions_open", "logs"]
 
     assert await open_sessions() == 0
     async with connect(session["url"]):
@@ -119,7 +119,7 @@ async def test_open_sessions_are_counted(watched: Served) -> None:
     await watched.end_of(job)
 
 
-async def test_figures_are_not_at_the_public_address(watched: Served) -> None:
+async def test_metrics_are_not_at_the_public_address(watched: Served) -> None:
     public = urlsplit(watched.url).port
     async with httpx.AsyncClient(verify=False) as client:
         for path in ("/metrics", "/healthz", "/readyz"):

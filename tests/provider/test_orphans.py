@@ -16,73 +16,73 @@ from ucloud_orchestrator.provider.jobs.orphans import MINIMUM_AGE, OrphanCollect
 
 
 class Watched:
-    """A steward over a ledger with one job."""
+    """A steward over a database with one job."""
 
     def __init__(self, folder: Path) -> None:
-        self.ledger = JobDatabase(folder / "provider.sqlite")
-        self.register = Reports()
-        self.steward = OrphanCollector(self.ledger, "local", 900, lambda: None, self.register)
+        self.database = JobDatabase(folder / "provider.sqlite")
+        self.open_jobs = Reports()
+        self.orphans = OrphanCollector(self.database, "local", 900, lambda: None, self.open_jobs)
         self.job = Job.model_validate(shell_job("true"))
 
     async def is_stopped(self) -> bool:
-        taken = await self.ledger.find(self.job.id)
-        assert taken is not None
-        return taken.stop_requested
+        record = await self.database.find(self.job.id)
+        assert record is not None
+        return record.is_stop_requested
 
 
 @pytest.fixture
 async def watched(tmp_path: Path) -> Watched:
     made = Watched(tmp_path)
-    await made.ledger.open()
-    await made.ledger.take([made.job])
+    await made.database.open()
+    await made.database.accept([made.job])
     return made
 
 
-async def test_a_job_without_an_owner_is_stopped_when_two_looks_agree(watched: Watched) -> None:
-    await watched.steward.compare(0)
-    await watched.steward.compare(MINIMUM_AGE - 1)
+async def test_a_job_without_an_owner_is_stopped_when_two_checks_agree(watched: Watched) -> None:
+    await watched.orphans.check(0)
+    await watched.orphans.check(MINIMUM_AGE - 1)
     assert not await watched.is_stopped()
-    await watched.steward.compare(MINIMUM_AGE)
+    await watched.orphans.check(MINIMUM_AGE)
     assert await watched.is_stopped()
-    assert watched.register.asked == [watched.job.id] * 3
-    await watched.ledger.close()
+    assert watched.open_jobs.asked == [watched.job.id] * 3
+    await watched.database.close()
 
 
-async def test_two_looks_must_agree_however_old_the_job_is(watched: Watched) -> None:
-    watched.register.jobs.add(watched.job.id)
-    await watched.steward.compare(0)
-    watched.register.closed.add(watched.job.id)
-    await watched.steward.compare(1000)
+async def test_two_checks_must_agree_however_old_the_job_is(watched: Watched) -> None:
+    watched.open_jobs.jobs.add(watched.job.id)
+    await watched.orphans.check(0)
+    watched.open_jobs.closed.add(watched.job.id)
+    await watched.orphans.check(1000)
     assert not await watched.is_stopped()
-    watched.register.closed.clear()
-    await watched.steward.compare(2000)
-    watched.register.closed.add(watched.job.id)
-    await watched.steward.compare(3000)
+    watched.open_jobs.closed.clear()
+    await watched.orphans.check(2000)
+    watched.open_jobs.closed.add(watched.job.id)
+    await watched.orphans.check(3000)
     assert not await watched.is_stopped()
-    await watched.steward.compare(4000)
+    await watched.orphans.check(4000)
     assert await watched.is_stopped()
-    await watched.ledger.close()
+    await watched.database.close()
 
 
 async def test_a_job_that_the_list_does_not_have_yet_is_left_alone(watched: Watched) -> None:
-    watched.register.jobs.add(watched.job.id)
-    watched.register.unlisted.add(watched.job.id)
+    watched.open_jobs.jobs.add(watched.job.id)
+    watched.open_jobs.unlisted.add(watched.job.id)
     for now in (0, 1000, 2000):
-        await watched.steward.compare(now)
+        await watched.orphans.check(now)
     assert not await watched.is_stopped()
-    await watched.ledger.close()
+    await watched.database.close()
 
 
-async def test_nothing_is_stopped_while_nobody_answers(watched: Watched) -> None:
-    running = asyncio.create_task(watched.steward.run())
-    await watched.steward.compare(0)
-    watched.register.is_down = True
+async def test_nothing_is_stopped_without_an_answer(watched: Watched) -> None:
+    running = asyncio.create_task(watched.orphans.run())
+    await watched.orphans.check(0)
+    watched.open_jobs.is_down = True
     with pytest.raises(ConnectionError):
-        await watched.steward.compare(1000)
+        await watched.orphans.check(1000)
     assert not await watched.is_stopped()
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
-    await watched.ledger.close()
+    await watched.database.close()
 
 
 async def test_a_check_of_the_orchestrator_leaves_no_process_without_an_owner(

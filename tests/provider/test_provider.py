@@ -30,7 +30,8 @@ from ucloud_orchestrator.provider.executors import local, replica
 from ucloud_orchestrator.provider.executors.local import MAXIMUM_REPLICAS
 from ucloud_orchestrator.provider.executors.replica import Replica
 from ucloud_orchestrator.provider.jobs.database import JobDatabase
-from ucloud_orchestrator.provider.jobs.reconciler import ANSWER_TIMEOUT, START_ATTEMPTS
+from ucloud_orchestrator.provider.jobs.decisions import START_ATTEMPTS
+from ucloud_orchestrator.provider.jobs.reconciler import ANSWER_TIMEOUT
 
 
 async def test_a_job_runs_and_is_reported(provider: Served) -> None:
@@ -54,22 +55,24 @@ async def test_a_repeat_does_not_start_it_twice(provider: Served) -> None:
     assert provider.output(job, "stdout-0.txt") == "once\n"
 
 
-async def test_news_that_are_noted_when_the_answer_is_due_are_in_the_answer(
+async def test_running_that_is_stored_when_the_answer_is_due_is_in_the_answer(
     provider: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    note = JobDatabase.note_running
+    mark = JobDatabase.mark_running
 
-    async def slowly(ledger: JobDatabase, job_id: str, now: int, report: JobUpdate | None) -> None:
+    async def slowly(
+        database: JobDatabase, job_id: str, now: int, report: JobUpdate | None
+    ) -> None:
         await asyncio.sleep(1.5 * ANSWER_TIMEOUT)
-        await note(ledger, job_id, now, report)
+        await mark(database, job_id, now, report)
 
-    monkeypatch.setattr(JobDatabase, "note_running", slowly)
+    monkeypatch.setattr(JobDatabase, "mark_running", slowly)
     job = shell_job("sleep 300")
     answer = (await provider.call("", job)).json()["responses"][0]
-    told = [update["state"] for update in answer.get("updates") or []]
-    await eventually(lambda: told or provider.reports.taken.get(job["id"]))
+    reported = [update["state"] for update in answer.get("updates") or []]
+    await eventually(lambda: reported or provider.reports.taken.get(job["id"]))
     assert JobState.RUNNING in (
-        told or [update.state for update in provider.reports.taken[job["id"]]]
+        reported or [update.state for update in provider.reports.taken[job["id"]]]
     )
 
 

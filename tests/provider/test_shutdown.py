@@ -16,34 +16,34 @@ from ucloud_orchestrator.provider.errors import TransientExecutorError
 from ucloud_orchestrator.provider.executors.slurm import commands
 from ucloud_orchestrator.provider.jobs.database import JobDatabase
 from ucloud_orchestrator.provider.jobs.orphans import OrphanCollector
-from ucloud_orchestrator.provider.jobs.reconciler import Runner
+from ucloud_orchestrator.provider.jobs.reconciler import Reconciler
 from ucloud_orchestrator.provider.jobs.reporter import Reporter
 from ucloud_orchestrator.provider.settings import ProductExecutor, SlurmOptions
 
 
 @pytest.mark.parametrize("milliseconds", [0, 1, 3, 10, 30])
-@pytest.mark.parametrize("name", ["runner", "reporter", "steward"])
-async def test_an_end_that_comes_together_with_news_is_not_lost(
+@pytest.mark.parametrize("name", ["reconciler", "reporter", "orphans"])
+async def test_a_cancellation_together_with_a_change_is_not_lost(
     tmp_path: Path, name: str, milliseconds: int
 ) -> None:
     reports = Reports()
     settings = Served(tmp_path, reports).settings
-    ledger = JobDatabase(settings.data_dir / "provider.sqlite")
-    await ledger.open()
-    runner = Runner(settings, ledger)
-    reporter = Reporter(ledger, "local", runner.reports_waiting, runner.figures, reports)
-    steward = OrphanCollector(ledger, "local", 900, runner.look, reports)
-    part, news = {
-        "runner": (runner, runner.look),
-        "reporter": (reporter, runner.reports_waiting.set),
-        "steward": (steward, steward.look),
+    database = JobDatabase(settings.data_dir / "provider.sqlite")
+    await database.open()
+    reconciler = Reconciler(settings, database)
+    reporter = Reporter(database, "local", reconciler.has_reports, reconciler.metrics, reports)
+    orphans = OrphanCollector(database, "local", 900, reconciler.wake, reports)
+    component, notify = {
+        "reconciler": (reconciler, reconciler.wake),
+        "reporter": (reporter, reconciler.has_reports.set),
+        "orphans": (orphans, orphans.request_check),
     }[name]
-    task = asyncio.create_task(part.run())
+    task = asyncio.create_task(component.run())
     await asyncio.sleep(milliseconds / 1000)  # the end may come at any moment, while it starts too
-    news()
+    notify()
     task.cancel()
     await asyncio.wait({task}, timeout=5)
-    await ledger.close()
+    await database.close()
     assert task.cancelled()
 
 

@@ -1,4 +1,4 @@
-"""One job that takes long, or whose looks fail, holds up no other."""
+"""One job that takes long, or whose passes fail, blocks no other."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def block() -> Iterator[Block]:
     ("module", "step"),
     [(bubblewrap, "prepare_work"), (output_files, "collect"), (output_files, "delete")],
 )
-async def test_a_job_with_many_files_holds_up_no_other(
+async def test_a_job_with_many_files_blocks_no_other(
     provider: Served, block: Block, monkeypatch: pytest.MonkeyPatch, module: ModuleType, step: str
 ) -> None:
     job, other, third = shell_job("true"), shell_job("sleep 300"), shell_job("true")
@@ -100,19 +100,19 @@ async def test_a_provider_stops_while_files_are_deleted(
         await eventually(lambda: not (tmp_path / "provider" / "jobs" / job["id"]).exists())
 
 
-async def test_a_look_that_fails_again_and_again_is_told_once(
+async def test_an_error_of_every_pass_is_logged_once(
     provider: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     job, attempts = shell_job("true"), []
-    standing = LocalExecutor.standing
+    observe = LocalExecutor.observe
 
     def failing(executor: LocalExecutor, asked: Any) -> Any:
         if asked.id == job["id"] and len(attempts) < 3:
             attempts.append(asked.id)
             raise PermissionError("not yours")
-        return standing(executor, asked)
+        return observe(executor, asked)
 
-    monkeypatch.setattr(LocalExecutor, "standing", failing)
+    monkeypatch.setattr(LocalExecutor, "observe", failing)
     with caplog.at_level(logging.ERROR, "ucloud_orchestrator.provider.jobs.reconciler"):
         await provider.call("", job)
         await provider.end_of(job)

@@ -24,7 +24,7 @@ from ucloud_orchestrator.models import Job, JobState
 from ucloud_orchestrator.provider.executors.slurm import scripts
 from ucloud_orchestrator.provider.executors.slurm.executor import SlurmExecutor
 from ucloud_orchestrator.provider.jobs.database import JobDatabase
-from ucloud_orchestrator.provider.jobs.reconciler import Runner
+from ucloud_orchestrator.provider.jobs.reconciler import Reconciler
 
 __all__ = ["cluster", "slurm"]
 pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
@@ -207,7 +207,7 @@ async def test_a_job_that_waits_says_why_and_may_be_cancelled(slurm: Served) -> 
     await ended(slurm, first)
 
 
-async def test_the_name_of_anothers_job_is_no_news_of_ours(slurm: Served, cluster: Cluster) -> None:
+async def test_the_name_of_anothers_job_cannot_forge_ours(slurm: Served, cluster: Cluster) -> None:
     job, later = shell_job("sleep 300"), shell_job("true")
     await running(slurm, job)
     (number,) = cluster.run("squeue", f"--name=ucloud-{job['id']}", "-h", "-o", "%i").split()
@@ -252,12 +252,12 @@ async def test_a_job_for_a_controller_that_is_down_waits_for_it(
     assert slurm.output(job, "stdout-0.txt") == "once\n"
 
 
-async def test_a_command_enters_a_replica_on_its_node(slurm: Served, cluster: Cluster) -> None:
+async def test_a_command_is_run_in_a_replica_on_its_node(slurm: Served, cluster: Cluster) -> None:
     job = shell_job("sleep 300", replicas=2)
     await running(slurm, job)
     await eventually(lambda: len(slurm.processes_of(job)) > 1)
-    runner = Runner(slurm.settings, JobDatabase(slurm.folder / "unused.sqlite"))
-    executor = runner.executor_of(Job.model_validate(job))
+    reconciler = Reconciler(slurm.settings, JobDatabase(slurm.folder / "unused.sqlite"))
+    executor = reconciler.executor_of(Job.model_validate(job))
     assert isinstance(executor, SlurmExecutor)
     script = (
         "cat /etc/ucloud/rank.txt; pwd; echo $UCLOUD_RANK; test -t 0 && echo terminal; grep "
@@ -328,7 +328,7 @@ def test_what_is_outside_of_its_sandbox_yet_is_not_entered(tmp_path: Path) -> No
             "/bin/sh",
             "-c",
             scripts.EXEC_SCRIPT,
-            "enter",
+            "exec",
             str(tmp_path),
             "yes",
             "echo",

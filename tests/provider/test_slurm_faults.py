@@ -167,8 +167,8 @@ async def test_a_node_that_fails_is_named_as_the_reason(slurm: Served, cluster: 
 
 def begin_an_hour_earlier(database: Path) -> None:
     """In a thread of its own: the provider, in the loop of the test, may be about to write."""
-    with contextlib.closing(sqlite3.connect(database, timeout=30)) as ledger, ledger:
-        ledger.execute("UPDATE meters SET started_at = started_at - 3600000")
+    with contextlib.closing(sqlite3.connect(database, timeout=30)) as connection, connection:
+        connection.execute("UPDATE meters SET started_at = started_at - 3600000")
 
 
 async def test_a_requeued_job_waits_and_runs_again(cluster: Cluster, tmp_path: Path) -> None:

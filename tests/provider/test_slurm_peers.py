@@ -19,18 +19,20 @@ NODE = """
 """
 
 
-def named(folder: Path, *peers: str, node: str = "127.0.0.1") -> subprocess.CompletedProcess[str]:
+def write_hosts(
+    folder: Path, *peers: str, node: str = "127.0.0.1"
+) -> subprocess.CompletedProcess[str]:
     control = folder / "jobs of many" / "1" / "replica-0" / "ucloud"
     control.mkdir(parents=True)
     (control / "node-0.txt").write_text(f"{node}\n")
     (folder / "peers").write_text("".join(f"{peer}\n" for peer in peers))
     (folder / "etc-hosts").write_text(NODE)
-    command = ["sh", "-c", f"{WRITE_HOSTS_SCRIPT}\nnamed peers etc-hosts hosts"]
+    command = ["sh", "-c", f"{WRITE_HOSTS_SCRIPT}\nwrite_hosts peers etc-hosts hosts"]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
 def test_peers_come_before_what_the_node_says(tmp_path: Path) -> None:
-    done = named(tmp_path, "database jobs of many/1")
+    done = write_hosts(tmp_path, "database jobs of many/1")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     lines = (tmp_path / "hosts").read_text().splitlines()
     assert lines == ["127.0.0.1 database", "127.0.0.1 localhost", "10.0.0.5 db2", "10.0.0.7 files"]
@@ -54,6 +56,6 @@ def test_peers_come_before_what_the_node_says(tmp_path: Path) -> None:
 def test_a_peer_that_cannot_be_named_is_told(
     tmp_path: Path, peers: str, node: str, why: str
 ) -> None:
-    done = named(tmp_path, peers, node=node)
+    done = write_hosts(tmp_path, peers, node=node)
     assert done.returncode == 1
     assert why in done.stdout

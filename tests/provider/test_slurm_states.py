@@ -10,9 +10,9 @@ from ucloud_orchestrator.models.job import JobState
 from ucloud_orchestrator.provider.errors import UnknownSlurmState
 from ucloud_orchestrator.provider.executors.slurm.commands import SlurmJob, position
 from ucloud_orchestrator.provider.executors.slurm.states import (
-    MEANINGS,
+    STATES,
     SlurmPhase,
-    meaning_of,
+    mapping_of,
     table,
 )
 
@@ -21,13 +21,13 @@ def waiting(number: int, priority: int, partition: str = "main") -> SlurmJob:
     return SlurmJob(number, "PENDING", partition, priority, "Resources", "name")
 
 
-def test_an_unknown_word_is_an_error_that_names_it() -> None:
+def test_an_unknown_state_is_an_error_that_names_it() -> None:
     with pytest.raises(UnknownSlurmState, match="'DREAMING'"):
-        meaning_of("DREAMING")
+        mapping_of("DREAMING")
 
 
 def test_only_faults_of_the_scheduler_and_the_hardware_are_failures() -> None:
-    failures = {word for word, meaning in MEANINGS.items() if meaning.end is JobState.FAILURE}
+    failures = {state for state, mapping in STATES.items() if mapping.end is JobState.FAILURE}
     own = {
         "CANCELLED",
         "PREEMPTED",
@@ -38,14 +38,14 @@ def test_only_faults_of_the_scheduler_and_the_hardware_are_failures() -> None:
         "BOOT_FAIL",
     }
     assert failures == own
-    assert meaning_of("OUT_OF_MEMORY").end is JobState.SUCCESS
+    assert mapping_of("OUT_OF_MEMORY").end is JobState.SUCCESS
 
 
 def test_what_is_not_over_has_no_end() -> None:
     assert all(
-        meaning.end is None
-        for meaning in MEANINGS.values()
-        if meaning.course is not SlurmPhase.IS_OVER
+        mapping.end is None
+        for mapping in STATES.values()
+        if mapping.phase is not SlurmPhase.IS_OVER
     )
 
 

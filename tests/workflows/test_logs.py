@@ -22,7 +22,7 @@ from ucloud_orchestrator.models import ErrorCode, Job, JobState, ResourceAclEntr
 from ucloud_orchestrator.models.provider_api import FollowMessage, LogStream
 from ucloud_orchestrator.models.session import SessionItem, SessionType
 from ucloud_orchestrator.provider.auth.session_tokens import SessionTokens
-from ucloud_orchestrator.provider.jobs.database import JobRecord
+from ucloud_orchestrator.provider.jobs.decisions import JobPhase, JobRecord
 from ucloud_orchestrator.provider.jobs.metrics import ProviderMetrics
 from ucloud_orchestrator.provider.sessions.logs import LogSessions
 
@@ -78,9 +78,8 @@ class Output:
         return self._jobs.get(job_id)
 
     def add(self, job: Job, ended: bool = True, **files: str) -> None:
-        self._jobs[job.id] = JobRecord(
-            job, stop_requested=False, ended=ended, running_reported=True
-        )
+        phase = JobPhase.ENDED if ended else JobPhase.RUNNING
+        self._jobs[job.id] = JobRecord(job, phase=phase)
         self.folder_of(job.id).mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
             (self.folder_of(job.id) / f"{name}-0.txt").write_text(text)

@@ -15,7 +15,7 @@ from ucloud_orchestrator.models.provider_api import FollowRequest
 from ucloud_orchestrator.provider.auth.authentication import Authentication
 from ucloud_orchestrator.provider.errors import NotAuthenticated
 from ucloud_orchestrator.provider.jobs.database import JobDatabase
-from ucloud_orchestrator.provider.jobs.directories import JobFolders
+from ucloud_orchestrator.provider.jobs.directories import JobDirectories
 from ucloud_orchestrator.provider.sessions.log_files import stream
 from ucloud_orchestrator.provider.sessions.websocket import received_text, truncate_close_reason
 
@@ -24,10 +24,10 @@ class Follow:
     """Streams the output of jobs."""
 
     def __init__(
-        self, database: JobDatabase, folders: JobFolders, authentication: Authentication
+        self, database: JobDatabase, directories: JobDirectories, authentication: Authentication
     ) -> None:
         self._database = database
-        self._folders = folders
+        self._folders = directories
         self._authentication = authentication
 
     def router(self, provider_id: str) -> APIRouter:
@@ -79,7 +79,7 @@ class Follow:
     async def _send_output(self, socket: WebSocket, job: Job) -> None:
         async def has_ended() -> bool:
             record = await self._database.find(job.id)
-            return record is None or record.ended
+            return record is None or record.has_ended
 
         output = self._folders.output(job.id)
         replicas = job.specification.replicas

@@ -13,7 +13,7 @@ from ucloud_orchestrator.models.job import Job
 from ucloud_orchestrator.provider.errors import InvalidPath, RequestRejected
 from ucloud_orchestrator.provider.jobs.database import JobDatabase
 from ucloud_orchestrator.provider.jobs.preparation import resolved
-from ucloud_orchestrator.provider.jobs.reconciler import Runner
+from ucloud_orchestrator.provider.jobs.reconciler import Reconciler
 from ucloud_orchestrator.provider.network.networks import peers_of
 from ucloud_orchestrator.provider.settings import ProviderSettings
 
@@ -22,7 +22,7 @@ class JobCheck:
     """Checks a job against the products, the drives and the peers of this provider."""
 
     def __init__(
-        self, settings: ProviderSettings, database: JobDatabase, reconciler: Runner
+        self, settings: ProviderSettings, database: JobDatabase, reconciler: Reconciler
     ) -> None:
         self._products = {entry.product: entry.support for entry in settings.offered_products}
         self._database = database
@@ -59,7 +59,7 @@ class JobCheck:
 
     async def _check_peer(self, job: Job, hostname: str, peer_id: str) -> None:
         record = await self._database.find(peer_id)
-        if record is None or record.ended:
+        if record is None or record.has_ended:
             raise RequestRejected(
                 f"The peer {hostname} (job {peer_id}) does not run at this provider."
             )

@@ -30,7 +30,7 @@ from ucloud_orchestrator.provider.errors import (
 )
 from ucloud_orchestrator.provider.jobs.database import JobDatabase
 from ucloud_orchestrator.provider.jobs.orphans import OrphanCollector
-from ucloud_orchestrator.provider.jobs.reconciler import Runner
+from ucloud_orchestrator.provider.jobs.reconciler import Reconciler
 from ucloud_orchestrator.provider.sessions.logs import LogSessions
 from ucloud_orchestrator.provider.sessions.sessions import Sessions
 from ucloud_orchestrator.provider.settings import ProviderSettings
@@ -44,7 +44,7 @@ class JobCalls:
         self,
         settings: ProviderSettings,
         database: JobDatabase,
-        reconciler: Runner,
+        reconciler: Reconciler,
         sessions: Sessions,
         logs: LogSessions,
         orphans: OrphanCollector,
@@ -83,7 +83,7 @@ class JobCalls:
             if await self._database.find(job.id) is None:  # a repeat was checked when it came
                 await self._check(job)
         try:
-            await self._database.take(request.items)
+            await self._database.accept(request.items)
         except JobAlreadyTerminated as error:
             raise RequestRejected(str(error), 409) from error
         updates = await asyncio.gather(
@@ -99,7 +99,7 @@ class JobCalls:
         """Stop jobs. An unknown job will never start; an ended job stays as it is. Idempotent."""
         tracing.set_job_ids(ids_in(request.items))
         await self._database.request_stop([job.id for job in request.items])
-        self._reconciler.look()
+        self._reconciler.wake()
         return _empty(len(request.items))
 
     async def extend(self, request: BulkRequest[ExtendItem]) -> dict[str, Any]:
@@ -107,11 +107,11 @@ class JobCalls:
         tracing.set_job_ids(ids_in(request.items))
         for item in request.items:
             record = await self._database.find(item.job.id)
-            if record is None or record.ended:
+            if record is None or record.has_ended:
                 raise RequestRejected(f"There is no live job {item.job.id} here.", 404)
             extended = _extended(record.job, item)
             await self._reconciler.executor_of(extended).extend(extended)
-            await self._database.replace(extended)
+            await self._database.update_job(extended)
         return _empty(len(request.items))
 
     async def suspend(self, request: BulkRequest[JobReference]) -> dict[str, Any]:
@@ -160,9 +160,11 @@ class JobCalls:
         for job in request.items:
             if await self._database.find(job.id) is None:
                 text = "Your job is no longer available at the provider."
-                await self._database.report(job.id, JobUpdate(state=JobState.FAILURE, status=text))
-                self._reconciler.reports_waiting.set()
-        self._orphans.look()
+                await self._database.add_report(
+                    job.id, JobUpdate(state=JobState.FAILURE, status=text)
+                )
+                self._reconciler.has_reports.set()
+        self._orphans.request_check()
         return _empty(len(request.items))
 
     async def retrieve_products(self) -> dict[str, Any]:
@@ -170,7 +172,7 @@ class JobCalls:
 
         The call also starts a check for orphans.
         """
-        self._orphans.look()
+        self._orphans.request_check()
         return ProductsResponse(responses=self._settings.offered_products).to_wire()
 
     async def retrieve_utilization(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ucloud_orchestrator.process.health import health_routes
 from ucloud_orchestrator.process.http import serve_http
 from ucloud_orchestrator.process.settings import host_and_port
 from ucloud_orchestrator.provider.jobs.database import JobDatabase
-from ucloud_orchestrator.provider.jobs.reconciler import Runner
+from ucloud_orchestrator.provider.jobs.reconciler import Reconciler
 from ucloud_orchestrator.provider.settings import ProviderSettings
 
 log = logging.getLogger(__name__)
@@ -27,17 +27,17 @@ MAX_POLL_AGE = 60.0
 
 @contextlib.asynccontextmanager
 async def serve_monitoring(
-    settings: ProviderSettings, database: JobDatabase, reconciler: Runner
+    settings: ProviderSettings, database: JobDatabase, reconciler: Reconciler
 ) -> AsyncIterator[None]:
     """Serve health checks and metrics in the context, if they are set. Raises `OSError`."""
 
     async def check_passes() -> None:
-        since = time.monotonic() - reconciler.looked_at
+        since = time.monotonic() - reconciler.reconciled_at
         if since > MAX_POLL_AGE:
             raise TimeoutError(f"the jobs were not looked at for {since:.0f} s")
 
     async def metrics(_: Request) -> Response:
-        exposition = await reconciler.figures.exposition(database)
+        exposition = await reconciler.metrics.exposition(database)
         return Response(exposition, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async with contextlib.AsyncExitStack() as stack:

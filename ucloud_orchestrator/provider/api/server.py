@@ -25,7 +25,7 @@ from ucloud_orchestrator.provider.errors import (
 )
 from ucloud_orchestrator.provider.jobs.database import DATABASE_FILE, JobDatabase
 from ucloud_orchestrator.provider.jobs.orphans import OpenJobs, OrphanCollector
-from ucloud_orchestrator.provider.jobs.reconciler import Runner
+from ucloud_orchestrator.provider.jobs.reconciler import Reconciler
 from ucloud_orchestrator.provider.jobs.reporter import Reporter, Reports
 from ucloud_orchestrator.provider.sessions.logs import LogSessions
 from ucloud_orchestrator.provider.sessions.pages import Assets
@@ -45,23 +45,21 @@ def create_server(
     `reports` and `open_jobs` take the place of the orchestrator's own `ProviderClient`.
     """
     database = JobDatabase(settings.data_dir / DATABASE_FILE)
-    reconciler = Runner(settings, database)
+    reconciler = Reconciler(settings, database)
     orphans = OrphanCollector(
-        database, settings.id, settings.check_interval, reconciler.look, open_jobs
+        database, settings.id, settings.check_interval, reconciler.wake, open_jobs
     )
-    reporter = Reporter(
-        database, settings.id, reconciler.reports_waiting, reconciler.figures, reports
-    )
+    reporter = Reporter(database, settings.id, reconciler.has_reports, reconciler.metrics, reports)
     authentication = Authentication(read_public_key(settings.public_key_file), settings.issuer)
     prefix = f"/ucloud/{settings.id}/sessions"
     tokens = SessionTokens(settings.data_dir / "session-secret", settings.session_lifetime)
     web = _web_sessions(settings, prefix, tokens, reconciler)
     sessions = Sessions(
-        prefix, tokens, reconciler, reconciler.networks.reach, web, reconciler.figures
+        prefix, tokens, reconciler, reconciler.networks.reach, web, reconciler.metrics
     )
-    logs = LogSessions(prefix, tokens, database, reconciler.folders.output, reconciler.figures)
+    logs = LogSessions(prefix, tokens, database, reconciler.directories.output, reconciler.metrics)
     calls = JobCalls(settings, database, reconciler, sessions, logs, orphans)
-    follow = Follow(database, reconciler.folders, authentication)
+    follow = Follow(database, reconciler.directories, authentication)
 
     app = FastAPI(
         title="UCloud compute provider",
@@ -79,7 +77,7 @@ def create_server(
 
 
 def _web_sessions(
-    settings: ProviderSettings, prefix: str, tokens: SessionTokens, reconciler: Runner
+    settings: ProviderSettings, prefix: str, tokens: SessionTokens, reconciler: Reconciler
 ) -> WebSessions:
     return WebSessions(
         f"{prefix}/web",
@@ -89,14 +87,14 @@ def _web_sessions(
         SessionTokens(settings.data_dir / "cookie-secret"),
         reconciler,
         reconciler.networks.reach,
-        reconciler.figures,
+        reconciler.metrics,
     )
 
 
 def _lifespan(
     settings: ProviderSettings,
     database: JobDatabase,
-    reconciler: Runner,
+    reconciler: Reconciler,
     reporter: Reporter,
     orphans: OrphanCollector,
 ) -> Lifespan:

@@ -1,7 +1,6 @@
-"""What the runner asks of those who run replicas: an executor, in PSI/J's word, for each kind of
-machine.
+"""The interface of executors: each runs replicas on one kind of machine.
 
-The runner decides what shall be; executors act, and say how things stand.
+The reconciler decides; executors observe and act.
 """
 
 from __future__ import annotations
@@ -18,9 +17,7 @@ from ucloud_orchestrator.provider.sandbox.exec import ExecTarget
 
 @dataclass(frozen=True)
 class ReplicaStart:
-    """What is to run as the replica of a rank: what the starter opens and becomes, and where its
-    output goes.
-    """
+    """The command of a rank, as arguments of the launcher, and the files of its output."""
 
     rank: int
     command: Sequence[str]
@@ -31,80 +28,66 @@ class ReplicaStart:
 
 @dataclass(frozen=True)
 class JobObservation:
-    """How a job's replicas stand.
+    """An executor's observation of a job."""
 
-    `is_settled` says that nothing more will start or change, `waits_again` that a job which ran is
-    back in the queue. `waiting_text` is what its user should hear while it waits; `end` is how a
-    scheduler says that it ended, where that is more than the exit codes tell.
-    """
-
-    conditions: Sequence[ReplicaStatus]
+    replicas: Sequence[ReplicaStatus]
+    """By rank."""
     is_settled: bool
-    waits_again: bool = False
+    """Whether no replica will begin any more without a start; those that run may end."""
+    is_submitted: bool
+    """Whether nothing is left to be started. False also where that is unknown and not settled."""
+    is_queued: bool = False
+    """Whether the job waits in the scheduler's queue, for the first time or again."""
     waiting_text: str | None = None
+    """Why the job waits, for its user."""
     end: JobUpdate | None = None
+    """The end that a scheduler reports, where exit codes alone do not explain it."""
 
 
 class Executor(Protocol):
-    """Starts, watches, holds, stops and enters the replicas of jobs.
-
-    Every method may be repeated after a crash.
-    """
+    """Observes and controls the replicas of jobs. Every method is idempotent."""
 
     assigns_hosts: bool
-    """Whether it writes the replicas' `node-<rank>.txt` itself, because hosts are known only when
-    they start.
-    """
+    """Whether it writes `node-<rank>.txt` itself: a scheduler chooses hosts at the start."""
 
     maximum_replicas: int | None
-    """How many replicas a job may have; None if that is the scheduler's to say."""
+    """Replicas of one job; None if the scheduler limits them."""
 
     prefix: Sequence[str]
-    """What the program's command line begins with, inside its sandbox."""
+    """Words before the program, inside its sandbox."""
 
-    def tell(self, news: Callable[[], None]) -> None:
-        """Call `news`, from any thread, whenever something may have changed."""
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """Call `callback`, from any thread, when an observation may have changed."""
 
-    async def look(self, jobs: Sequence[Job]) -> None:
-        """Ask once how all these jobs stand; what cannot be learned now stays as it was."""
+    async def poll(self, jobs: Sequence[Job]) -> None:
+        """Poll the state of these jobs once; without an answer the last one stays."""
 
-    def standing(self, job: Job) -> JobObservation:
-        """How the job's replicas stand, as far as is known."""
-
-    def is_started(self, job: Job) -> bool | None:
-        """Whether nothing is left to be started; None while a start is under way, or that cannot be
-        known yet.
-
-        Raises `TransientExecutorError`.
-        """
+    def observe(self, job: Job) -> JobObservation:
+        """Return the last known state of the job."""
 
     async def start(self, job: Job, work: Path, replicas: Sequence[ReplicaStart]) -> None:
-        """Start these replicas, where `was_started` says False.
+        """Start these replicas of a job that is not submitted.
 
         Raises `TransientExecutorError` or `ExecutorError`.
         """
 
     async def stop(self, job: Job) -> None:
-        """Ask all replicas to end, and kill those that do not; to be called until they have
-        ended.
-        """
+        """Ask all replicas to end, and kill those that do not; to be repeated until they end."""
 
     async def suspend(self, job: Job) -> None:
-        """Hold all replicas. Raises `TransientExecutorError` or `ExecutorError`."""
+        """Suspend all replicas. Raises `TransientExecutorError` or `ExecutorError`."""
 
     async def unsuspend(self, job: Job) -> None:
-        """Let all replicas go on. Raises `TransientExecutorError` or `ExecutorError`."""
+        """Resume all replicas. Raises `TransientExecutorError` or `ExecutorError`."""
 
     async def extend(self, job: Job) -> None:
-        """Let the job run for its (new) time allocation.
+        """Apply the job's (new) time allocation.
 
         Raises `TransientExecutorError` or `ExecutorError`.
         """
 
     def forget(self, job_id: str) -> None:
-        """The job has ended."""
+        """Free what is kept of a job that has ended."""
 
     def exec_target(self, job: Job, rank: int) -> ExecTarget | None:
-        """How a program comes into a running replica; None if it does not run, or there is no such
-        rank.
-        """
+        """Return how to run a program in a running replica; None without such a replica."""

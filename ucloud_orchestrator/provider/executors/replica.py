@@ -1,10 +1,9 @@
-"""One replica of a job: how it is started once, watched, stopped, and what it left; all read from
-its control folder.
+"""One replica of a job as a process tree of this machine; its state is in its control directory.
 
-The control folder is the truth, because it outlives this process: `started` is made by the wrapper
-before the program runs (so a second start refuses itself), `pid` names the wrapper, and `exit-code`
-comes when the program has ended. PSI/J starts the wrapper; its own states are not used, since after
-a restart it cannot know an exit code.
+The control directory outlives this process. The wrapper makes `started` before the program runs, so
+that a second start ends at once. `pid` names the wrapper. `exit-code` is written when the program
+has ended. PSI/J starts the wrapper; its states are not used, because after a restart it cannot
+return an exit code.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ import psij
 import psutil
 
 from ucloud_orchestrator.provider.sandbox import bubblewrap, launcher
+from ucloud_orchestrator.provider.sandbox.exec import can_exec
 
 WRAPPER = """
 control=$1
@@ -34,60 +34,73 @@ echo $$ > "$control/pid.new" && mv "$control/pid.new" "$control/pid"
 "$@" < /dev/null 3<&-
 echo $? > "$control/exit-code.new" && mv "$control/exit-code.new" "$control/exit-code"
 """
-"""Runs the rest of its arguments as they are; nothing that a user gave is read by the shell.
+"""Runs the rest of its arguments as they are; the shell reads nothing that a user gave.
 
-What waits at the pipe `hold`, such as the replica's network, ends with the wrapper, once `pid` is
-there.
+Processes that read the pipe `hold`, such as the replica's network, end with the wrapper.
 """
 
 STARTER = (sys.executable, "-I", "-S")
-"""The interpreter of the starter; without packages, so that it is there at once."""
+"""The launcher's interpreter; without site packages it starts faster."""
 STOP_GRACE = 2.0
 """Seconds between SIGTERM and SIGKILL."""
 START_TIMEOUT = 10.0
-"""Seconds after which a replica that was begun but has neither a process nor an exit code counts as
-vanished.
-"""
+"""Seconds without a process or an exit code after which a started replica has vanished."""
 
 
-class Phase(Enum):
-    """Where a replica is."""
+class ReplicaPhase(Enum):
+    """How far a replica has come."""
 
     NOT_STARTED = "not started"
+    STARTING = "starting"
+    """Started; its sandbox cannot be entered yet."""
     RUNNING = "running"
+    """A program can be run in its sandbox."""
     ENDED = "ended"
     VANISHED = "vanished"
+    """Its processes are gone without an exit code."""
 
 
 @dataclass(frozen=True)
 class ReplicaStatus:
-    """A replica's phase, and its exit code and when it ended (seconds since the epoch) if it has
-    ended by itself.
+    """The phase of a replica; of one that ended by itself, the exit code and the time of the end
+    (seconds since the epoch).
     """
 
-    phase: Phase
+    phase: ReplicaPhase
     exit_code: int | None = None
     ended_at: float = math.inf
 
     @property
+    def is_active(self) -> bool:
+        """Whether processes of the replica may run."""
+        return self.phase in {ReplicaPhase.STARTING, ReplicaPhase.RUNNING}
+
+    @property
     def is_over(self) -> bool:
-        """Whether nothing of it runs any more."""
-        return self.phase in {Phase.ENDED, Phase.VANISHED}
+        return self.phase in {ReplicaPhase.ENDED, ReplicaPhase.VANISHED}
 
     @property
     def has_failed(self) -> bool:
-        """Whether it ended otherwise than it should."""
-        return self.phase is Phase.VANISHED or bool(self.exit_code)
+        return self.phase is ReplicaPhase.VANISHED or bool(self.exit_code)
+
+
+def read_exit_code(control: Path) -> ReplicaStatus | None:
+    """Return the end of the replica of a control directory."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        file = control / "exit-code"
+        return ReplicaStatus(ReplicaPhase.ENDED, int(file.read_text()), file.stat().st_mtime)
+    return None
 
 
 class Replica:
-    """The replica of a rank, known by its control folder."""
+    """The replica of a rank, by its control directory."""
 
     def __init__(self, rank: int, control: Path) -> None:
         self.rank = rank
         self._control = control
         self._stop_began: float | None = None
         self._missing_since: float | None = None
+        self._can_exec = False
 
     def start(
         self,
@@ -97,12 +110,9 @@ class Replica:
         stdout: Path,
         stderr: Path,
     ) -> psij.Job:
-        """Have PSI/J start it, by the starter.
-
-        A second start of the same replica ends at once, without an effect.
-        """
+        """Start the wrapper and the launcher with PSI/J. Idempotent."""
         specification = psij.JobSpec(
-            # So that a Ctrl-C at the provider's terminal does not reach jobs
+            # A Ctrl-C at the provider's terminal must not reach jobs.
             executable="/usr/bin/setsid",
             arguments=[
                 "--wait",
@@ -117,47 +127,47 @@ class Replica:
                 *command,
             ],
             directory=work,
-            inherit_environment=False,  # it holds this process's secrets
-            environment={"PATH": bubblewrap.PATH, **_needed_by_the_interpreter()},
+            inherit_environment=False,  # it has this process's secrets
+            environment={"PATH": bubblewrap.PATH, **_interpreter_environment()},
         )
         job = psij.Job(specification)
         executor.submit(job)
         return job
 
-    def condition(self) -> ReplicaStatus:
-        """What the control folder and the machine's processes say now."""
-        with contextlib.suppress(FileNotFoundError, ValueError):
-            file = self._control / "exit-code"
-            return ReplicaStatus(Phase.ENDED, int(file.read_text()), file.stat().st_mtime)
+    def status(self) -> ReplicaStatus:
+        """Read the control directory and the machine's process table."""
+        if (end := read_exit_code(self._control)) is not None:
+            return end
         if not (self._control / "started").is_dir():
-            return ReplicaStatus(Phase.NOT_STARTED)
-        if self._wrapper() is not None:
+            return ReplicaStatus(ReplicaPhase.NOT_STARTED)
+        wrapper = self._wrapper()
+        if wrapper is not None:
             self._missing_since = None
-            return ReplicaStatus(Phase.RUNNING)
-        # The wrapper may be between two of its steps: only a lasting absence counts.
+            self._can_exec = self._can_exec or can_exec(wrapper.pid)
+        elif self._is_missing_for_long():
+            return ReplicaStatus(ReplicaPhase.VANISHED)
+        return ReplicaStatus(ReplicaPhase.RUNNING if self._can_exec else ReplicaPhase.STARTING)
+
+    def _is_missing_for_long(self) -> bool:
+        """Whether the absence of the wrapper lasts: it may be between two of its steps."""
         now = time.monotonic()
         self._missing_since = self._missing_since or now
-        timeout = 1.0 if (self._control / "pid").exists() else START_TIMEOUT
-        return ReplicaStatus(
-            Phase.VANISHED if now - self._missing_since > timeout else Phase.RUNNING
-        )
+        timeout = 1.0 if self.has_begun else START_TIMEOUT
+        return now - self._missing_since > timeout
 
     @property
     def has_begun(self) -> bool:
-        """Whether its wrapper has come so far that it holds what the replica needs."""
+        """Whether its wrapper holds what the replica needs."""
         return (self._control / "pid").exists()
 
     @property
     def wrapper(self) -> int | None:
-        """The process id of its wrapper, while it runs."""
+        """Return the process id of the wrapper, while it runs."""
         process = self._wrapper()
         return None if process is None else process.pid
 
     def stop(self) -> None:
-        """Ask its processes to end; ask again after a grace period, and they are killed.
-
-        To be called repeatedly.
-        """
+        """Send SIGTERM; a call after the grace period sends SIGKILL."""
         wrapper = self._wrapper()
         if wrapper is None:
             return
@@ -170,15 +180,13 @@ class Replica:
             _signal(wrapper.children(recursive=True), signal.SIGKILL)
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to all of its processes, such as SIGSTOP and SIGCONT."""
+        """Send a signal to all processes of the replica."""
         wrapper = self._wrapper()
         if wrapper is not None:
             _signal(self._programs(wrapper), number)
 
     def _wrapper(self) -> psutil.Process | None:
-        """The wrapper's process; another process that has got the same number since is not taken
-        for it.
-        """
+        """Return the wrapper's process, unless its id now belongs to another process."""
         try:
             process = psutil.Process(int((self._control / "pid").read_text()))
             is_ours = (
@@ -190,9 +198,7 @@ class Replica:
 
     @staticmethod
     def _programs(wrapper: psutil.Process) -> list[psutil.Process]:
-        """What runs inside the sandbox; not bubblewrap, whose end would take the programs' own with
-        it.
-        """
+        """Return the processes in the sandbox, without bubblewrap: its end would kill them."""
         programs = []
         with contextlib.suppress(psutil.Error):
             for process in wrapper.children(recursive=True):
@@ -202,7 +208,7 @@ class Replica:
         return programs
 
 
-def _needed_by_the_interpreter() -> dict[str, str]:
+def _interpreter_environment() -> dict[str, str]:
     return {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
 
 

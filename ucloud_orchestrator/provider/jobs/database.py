@@ -1,16 +1,26 @@
-"""The provider's own memory (SQLite): jobs taken, jobs never to be taken, and what is yet to be
-reported.
-"""
+"""The provider's database (SQLite): its jobs, tombstones, meters and the outbox of reports."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Boolean, Integer, String, Text, delete, event, func, select, union, update
+from sqlalchemy import (
+    Integer,
+    Row,
+    String,
+    Text,
+    Update,
+    delete,
+    event,
+    func,
+    select,
+    union,
+    update,
+)
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -20,6 +30,7 @@ from ucloud_orchestrator.models.job import Job, JobStatus, JobUpdate
 from ucloud_orchestrator.models.provider_api import Charge
 from ucloud_orchestrator.process.migrations import Migrations
 from ucloud_orchestrator.provider.errors import JobAlreadyTerminated, MigrationError
+from ucloud_orchestrator.provider.jobs.decisions import DesiredState, JobPhase, JobRecord
 
 DATABASE_FILE = "provider.sqlite"
 """Its name in the provider's data directory."""
@@ -31,27 +42,27 @@ class Table(DeclarativeBase):
 
 
 class JobRow(Table):
-    """A job that this provider has accepted. `document` is its `Job` as it came."""
+    """A job of this provider. `document` is its `Job` as the orchestrator sent it."""
 
     __tablename__ = "jobs"
 
     id: Mapped[str] = mapped_column(String, primary_key=True)
     document: Mapped[str] = mapped_column(Text)
-    stop_requested: Mapped[bool] = mapped_column(Boolean, default=False)
-    running_reported: Mapped[bool] = mapped_column(Boolean, default=False)
-    ended: Mapped[bool] = mapped_column(Boolean, default=False, index=True)
+    desired: Mapped[str] = mapped_column(String)
+    phase: Mapped[str] = mapped_column(String, index=True)
+    failure: Mapped[str | None] = mapped_column(Text)
 
 
 class TombstoneRow(Table):
-    """A job whose end came before its beginning: a create that arrives later must not start it."""
+    """A job that was terminated before its `create`, which must not start it any more."""
 
-    __tablename__ = "refused_jobs"
+    __tablename__ = "tombstones"
 
     id: Mapped[str] = mapped_column(String, primary_key=True)
 
 
 class Report(Table):
-    """An update that the orchestrator has not taken yet."""
+    """An update in the outbox."""
 
     __tablename__ = "reports"
 
@@ -61,10 +72,9 @@ class Report(Table):
 
 
 class Meter(Table):
-    """Since when a job has run (milliseconds since the epoch), and how many units of it have become
-    charges.
+    """The start of a job (milliseconds since the epoch) and its charged units.
 
-    Where it waited in between, `started_at` is later by that time.
+    `started_at` is later by the time that the job waited after a requeue.
     """
 
     __tablename__ = "meters"
@@ -75,9 +85,7 @@ class Meter(Table):
 
 
 class MeterPause(Table):
-    """A job that ran and waits again: its meter stands still at what it had used by then
-    (milliseconds).
-    """
+    """A paused meter, of a requeued job: the milliseconds that it had run."""
 
     __tablename__ = "meter_pauses"
 
@@ -86,7 +94,7 @@ class MeterPause(Table):
 
 
 class DueCharge(Table):
-    """A charge that the orchestrator has not taken yet."""
+    """A charge in the outbox."""
 
     __tablename__ = "due_charges"
 
@@ -95,22 +103,12 @@ class DueCharge(Table):
     document: Mapped[str] = mapped_column(Text)
 
 
-@dataclass(frozen=True)
-class JobRecord:
-    """A job and how far it has come."""
-
-    job: Job
-    stop_requested: bool
-    running_reported: bool
-    ended: bool
-
-
 class JobDatabase:
-    """Reads and writes of the provider's memory; every method is one transaction."""
+    """Reads and writes the provider's database; every method is one transaction."""
 
     def __init__(self, file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        _close_to_others(file)
+        _restrict_to_owner(file)
         self._file = file
         self._engine = create_async_engine(f"sqlite+aiosqlite:///{file}")
         event.listen(self._engine.sync_engine, "connect", _prepare)
@@ -137,22 +135,25 @@ class JobDatabase:
         await self._engine.dispose()
 
     async def check(self) -> None:
-        """Read anything of the database. Raises if it does not answer."""
+        """Run a query. Raises if the database does not answer."""
         async with self._engine.connect() as connection:
             await connection.execute(select(TombstoneRow.id).limit(1))
 
-    async def take(self, jobs: Sequence[Job]) -> list[Job]:
-        """Accept all jobs or none; returns those that are new. Raises `JobAlreadyTerminated`."""
+    async def accept(self, jobs: Sequence[Job]) -> list[Job]:
+        """Insert all jobs or none; returns the new ones. Raises `JobAlreadyTerminated`."""
         new = []
         async with self._engine.begin() as connection:
             for job in jobs:
-                flags = {"stop_requested": False, "running_reported": False, "ended": False}
-                row = {"id": job.id, "document": _document(job), **flags}
+                row = {
+                    "id": job.id,
+                    "document": _document(job),
+                    "desired": DesiredState.RUN,
+                    "phase": JobPhase.PENDING,
+                }
                 inserted = await connection.execute(
                     insert(JobRow).values(row).on_conflict_do_nothing()
                 )
-                # Only after the first write: SQLite begins the transaction there, so what was read
-                # before may be old.
+                # After the first write: SQLite begins the transaction there.
                 if (
                     await connection.execute(
                         select(TombstoneRow.id).where(TombstoneRow.id == job.id)
@@ -166,11 +167,11 @@ class JobDatabase:
         return new
 
     async def request_stop(self, job_ids: Sequence[str]) -> None:
-        """Note that jobs shall end. An unknown one is never to be started."""
+        """Set the desired state of jobs to STOP; an unknown job gets a tombstone."""
         async with self._engine.begin() as connection:
             for job_id in job_ids:
                 found = await connection.execute(
-                    update(JobRow).where(JobRow.id == job_id).values(stop_requested=True)
+                    update(JobRow).where(JobRow.id == job_id).values(desired=DesiredState.STOP)
                 )
                 if not found.rowcount:
                     await connection.execute(
@@ -178,37 +179,38 @@ class JobDatabase:
                     )
 
     async def find(self, job_id: str) -> JobRecord | None:
-        """A job that was taken."""
+        """Return the record of a job."""
         async with self._engine.connect() as connection:
             row = (
                 await connection.execute(select(JobRow.__table__).where(JobRow.id == job_id))
             ).first()
-        return None if row is None else _taken(row)
+        return None if row is None else _record(row)
 
-    async def live(self) -> list[JobRecord]:
-        """All jobs that have not ended."""
+    async def live_records(self) -> list[JobRecord]:
+        """Return the records of all jobs that have not ended."""
         async with self._engine.connect() as connection:
             rows = (
-                await connection.execute(select(JobRow.__table__).where(JobRow.ended.is_(False)))
+                await connection.execute(
+                    select(JobRow.__table__).where(JobRow.phase != JobPhase.ENDED)
+                )
             ).all()
-        return [_taken(row) for row in rows]
+        return [_record(row) for row in rows]
 
-    async def replace(self, job: Job) -> None:
-        """Keep a changed job, such as one with a longer allocation."""
+    async def update_job(self, job: Job) -> None:
+        """Store a changed job, such as one with a longer allocation."""
         async with self._engine.begin() as connection:
             await connection.execute(
                 update(JobRow).where(JobRow.id == job.id).values(document=_document(job))
             )
 
-    async def note_running(self, job_id: str, now: int, report: JobUpdate | None) -> None:
-        """Note that the job runs, and what is to be reported of it; None if the answer to `create`
-        says it.
+    async def mark_running(self, job_id: str, now: int, report: JobUpdate | None) -> None:
+        """Set the phase to RUNNING, and start the meter at `now` (milliseconds since the epoch).
+
+        The report is None if the answer to `create` has it.
         """
         meter = {"job_id": job_id, "started_at": now, "charged": 0}
         async with self._engine.begin() as connection:
-            await connection.execute(
-                update(JobRow).where(JobRow.id == job_id).values(running_reported=True)
-            )
+            await connection.execute(_set_phase(job_id, JobPhase.RUNNING))
             await connection.execute(insert(Meter).values(meter).on_conflict_do_nothing())
             used = (
                 await connection.execute(select(MeterPause.used).where(MeterPause.job_id == job_id))
@@ -221,21 +223,21 @@ class JobDatabase:
             if report is not None:
                 await connection.execute(insert(Report).values(_report(job_id, report)))
 
-    async def note_requeued(self, job_id: str, now: int, report: JobUpdate) -> None:
-        """Note that a job which ran waits again, and what is to be reported of that; its meter
-        stands still.
-        """
+    async def mark_requeued(self, job_id: str, now: int, report: JobUpdate) -> None:
+        """Set the phase of a job that ran to PENDING, and pause its meter."""
         used = select(Meter.job_id, now - Meter.started_at).where(Meter.job_id == job_id)
         async with self._engine.begin() as connection:
-            await connection.execute(
-                update(JobRow).where(JobRow.id == job_id).values(running_reported=False)
-            )
+            await connection.execute(_set_phase(job_id, JobPhase.PENDING))
             await connection.execute(insert(MeterPause).from_select(["job_id", "used"], used))
             await connection.execute(insert(Report).values(_report(job_id, report)))
 
+    async def mark_failed(self, job_id: str, failure: str) -> None:
+        """Set the phase to FAILED: the job could not be started."""
+        async with self._engine.begin() as connection:
+            await connection.execute(_set_phase(job_id, JobPhase.FAILED, failure=failure))
+
     async def meter(self, job_id: str, until: int) -> tuple[int, int] | None:
-        """For how many milliseconds the job has run until then, and how many units of that have
-        become charges.
+        """Return the milliseconds that the job has run until then, and its charged units.
 
         None if it never ran.
         """
@@ -250,7 +252,7 @@ class JobDatabase:
         return max(0, until - row.started_at) if row.used is None else row.used, row.charged
 
     async def add_charge(self, job_id: str, charge: Charge) -> None:
-        """Note a charge that is to be sent."""
+        """Put a charge into the outbox."""
         row = {"job_id": job_id, "document": charge.model_dump_json(by_alias=True)}
         async with self._engine.begin() as connection:
             await connection.execute(
@@ -261,49 +263,45 @@ class JobDatabase:
             await connection.execute(insert(DueCharge).values(row))
 
     async def due_charges(self, job_id: str) -> list[tuple[int, Charge]]:
-        """The charges of a job that were not taken yet, with the numbers under which they are
-        kept.
-        """
+        """Return the charges of a job in the outbox with their numbers, oldest first."""
         statement = select(DueCharge.number, DueCharge.document).where(DueCharge.job_id == job_id)
         async with self._engine.connect() as connection:
             rows = (await connection.execute(statement.order_by(DueCharge.number))).all()
         return [(row.number, Charge.model_validate_json(row.document)) for row in rows]
 
-    async def forget_charges(self, numbers: Sequence[int]) -> None:
-        """Delete charges that were taken or refused."""
+    async def delete_charges(self, numbers: Sequence[int]) -> None:
+        """Delete charges that were delivered or rejected."""
         async with self._engine.begin() as connection:
             await connection.execute(delete(DueCharge).where(DueCharge.number.in_(numbers)))
 
-    async def report_end(self, job_id: str, reports: Sequence[JobUpdate]) -> None:
-        """Note that the job has ended, and what is to be reported of it, oldest first."""
+    async def mark_ended(self, job_id: str, reports: Sequence[JobUpdate]) -> None:
+        """Set the phase to ENDED, and put the reports into the outbox, oldest first."""
         async with self._engine.begin() as connection:
-            await connection.execute(update(JobRow).where(JobRow.id == job_id).values(ended=True))
+            await connection.execute(_set_phase(job_id, JobPhase.ENDED))
             await connection.execute(
                 insert(Report).values([_report(job_id, report) for report in reports])
             )
 
-    async def report(self, job_id: str, report: JobUpdate) -> None:
-        """Note something to be reported about a job, known or not."""
+    async def add_report(self, job_id: str, report: JobUpdate) -> None:
+        """Put a report into the outbox, of any job id."""
         async with self._engine.begin() as connection:
             await connection.execute(insert(Report).values(_report(job_id, report)))
 
     async def pending_reports(self, job_id: str) -> list[tuple[int, JobUpdate]]:
-        """What is to be reported of a job, oldest first, with the numbers under which it is
-        kept.
-        """
+        """Return the reports of a job in the outbox with their numbers, oldest first."""
         statement = select(Report.number, Report.document).where(Report.job_id == job_id)
         async with self._engine.connect() as connection:
             rows = (await connection.execute(statement.order_by(Report.number))).all()
         return [(row.number, JobUpdate.model_validate_json(row.document)) for row in rows]
 
-    async def unanswered_jobs(self) -> list[str]:
-        """The jobs of which reports or charges were not taken yet."""
+    async def undelivered_jobs(self) -> list[str]:
+        """Return the ids of the jobs with reports or charges in the outbox."""
         async with self._engine.connect() as connection:
             rows = await connection.execute(union(select(Report.job_id), select(DueCharge.job_id)))
             return [row.job_id for row in rows]
 
-    async def count_unanswered(self) -> tuple[int, int]:
-        """How many reports, and how many charges, were not taken yet."""
+    async def count_undelivered(self) -> tuple[int, int]:
+        """Count the reports and the charges in the outbox."""
         statement = select(
             select(func.count()).select_from(Report).scalar_subquery(),
             select(func.count()).select_from(DueCharge).scalar_subquery(),
@@ -312,22 +310,22 @@ class JobDatabase:
             reports, charges = (await connection.execute(statement)).one()
         return reports, charges
 
-    async def forget_reports(self, job_id: str, numbers: Sequence[int]) -> None:
-        """Delete reports of a job that were taken; with those of its end goes what nobody needs any
-        more of it.
-        """
+    async def delete_reports(self, job_id: str, numbers: Sequence[int]) -> None:
+        """Delete delivered reports; after the last of an ended job, also its meter and secrets."""
         async with self._engine.begin() as connection:
             await connection.execute(delete(Report).where(Report.number.in_(numbers)))
             left = union(
                 select(Report.job_id).where(Report.job_id == job_id),
                 select(DueCharge.job_id).where(DueCharge.job_id == job_id),
             )
-            ended = select(JobRow.document).where(JobRow.id == job_id, JobRow.ended.is_(True))
+            ended = select(JobRow.document).where(
+                JobRow.id == job_id, JobRow.phase == JobPhase.ENDED
+            )
             row = (await connection.execute(ended)).first()
             if row is None or (await connection.execute(left)).first():
                 return
             job = Job.model_validate_json(row.document)
-            # What the orchestrator had resolved may hold secrets, such as licenses.
+            # The resolved documents may have secrets, such as licenses.
             bare = job.model_copy(update={"status": JobStatus(state=job.status.state)})
             await connection.execute(
                 update(JobRow).where(JobRow.id == job_id).values(document=_document(bare))
@@ -336,8 +334,8 @@ class JobDatabase:
                 await connection.execute(delete(table).where(table.job_id == job_id))
 
 
-def _close_to_others(file: Path) -> None:
-    """Make the database for its owner alone; SQLite gives the files beside it the same rights."""
+def _restrict_to_owner(file: Path) -> None:
+    """Create the database with mode 0600, which SQLite copies to the files beside it."""
     os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
     for one in (file, *(file.with_name(f"{file.name}{suffix}") for suffix in ("-wal", "-shm"))):
         with contextlib.suppress(FileNotFoundError):
@@ -359,10 +357,14 @@ def _report(job_id: str, report: JobUpdate) -> dict[str, str]:
     return {"job_id": job_id, "document": report.model_dump_json(by_alias=True, exclude_none=True)}
 
 
-def _taken(row: object) -> JobRecord:
+def _set_phase(job_id: str, phase: JobPhase, **values: str) -> Update:
+    return update(JobRow).where(JobRow.id == job_id).values(phase=phase, **values)
+
+
+def _record(row: Row[Any]) -> JobRecord:
     return JobRecord(
-        job=Job.model_validate_json(row.document),  # type: ignore[attr-defined]
-        stop_requested=row.stop_requested,  # type: ignore[attr-defined]
-        running_reported=row.running_reported,  # type: ignore[attr-defined]
-        ended=row.ended,  # type: ignore[attr-defined]
+        job=Job.model_validate_json(row.document),
+        desired=DesiredState(row.desired),
+        phase=JobPhase(row.phase),
+        failure=row.failure,
     )

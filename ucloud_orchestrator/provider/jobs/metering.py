@@ -1,6 +1,4 @@
-"""What a job's use costs so far, as charges: pure, from its product, its times and what was charged
-before.
-"""
+"""The charges of a job: pure functions of its product, its meter and its earlier charges."""
 
 from __future__ import annotations
 
@@ -13,12 +11,11 @@ from ucloud_orchestrator.models.provider_api import Charge
 
 
 def due_charge(job: Job, used: int, charged: int, interval: int | None) -> Charge | None:
-    """The next charge of a job that has run for `used` milliseconds, of which `charged` units are
-    charged.
+    """Return the next charge of a job that ran for `used` milliseconds; None if none is due.
 
-    With an `interval` (milliseconds) only whole ones are charged; without it, at the job's end,
-    every begun unit is. None if the product is free or nothing is due. The charge's id follows from
-    its units, so a repeat has the same.
+    `charged` units were charged before. With an `interval` (milliseconds), whole intervals are
+    charged; without it, at the end of the job, every begun unit is. The charge's id follows from
+    its units, so a repeat has the same id.
     """
     try:
         product = Product.model_validate(job.status.resolved_product)

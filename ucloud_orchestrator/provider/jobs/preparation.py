@@ -1,6 +1,4 @@
-"""What a job needs before its replicas run: its folders, its network, and the command of each
-rank.
-"""
+"""Preparation of a job: its directories, its network and the command of each rank."""
 
 from __future__ import annotations
 
@@ -11,52 +9,54 @@ from ucloud_orchestrator.models.application import Application, Tool
 from ucloud_orchestrator.models.command_line import build_command_line, build_environment
 from ucloud_orchestrator.models.job import Job
 from ucloud_orchestrator.provider.executors.base import Executor, ReplicaStart
-from ucloud_orchestrator.provider.executors.replica import Phase
+from ucloud_orchestrator.provider.executors.replica import ReplicaPhase
 from ucloud_orchestrator.provider.executors.slurm import peers
 from ucloud_orchestrator.provider.files import output_files
 from ucloud_orchestrator.provider.files.drives import Drives, Mount
-from ucloud_orchestrator.provider.jobs.directories import JobFolders
+from ucloud_orchestrator.provider.jobs.directories import JobDirectories
 from ucloud_orchestrator.provider.network.networks import NetworkAttachment, Networks
 from ucloud_orchestrator.provider.sandbox import bubblewrap
 from ucloud_orchestrator.provider.settings import ProviderSettings
 
 
 class JobPreparation:
-    """Prepares the replicas of jobs. May be repeated after a crash."""
+    """Prepares the replicas of jobs. Idempotent."""
 
     def __init__(
-        self, settings: ProviderSettings, folders: JobFolders, drives: Drives, networks: Networks
+        self,
+        settings: ProviderSettings,
+        directories: JobDirectories,
+        drives: Drives,
+        networks: Networks,
     ) -> None:
         self._system_folders = settings.system_folders
-        self._folders = folders
+        self._directories = directories
         self._drives = drives
         self._networks = networks
 
     async def prepare(self, job: Job, executor: Executor) -> list[ReplicaStart]:
-        """What is to run, of the ranks that have not begun.
+        """Return the starts of the ranks that have not begun.
 
         Raises `InvalidPath`, `OutputError`, `NetworkNotFound`, `NetworkError`, `OSError`.
         """
-        mounts = await asyncio.to_thread(self._make_folders, job)
+        mounts = await asyncio.to_thread(self._make_directories, job)
         if not executor.assigns_hosts:
             await self._networks.begin(job)
-        conditions = executor.standing(job).conditions
+        replicas = executor.observe(job).replicas
         ranks = [
             rank
-            for rank, condition in enumerate(conditions)
-            if condition.phase is Phase.NOT_STARTED
+            for rank, replica in enumerate(replicas)
+            if replica.phase is ReplicaPhase.NOT_STARTED
         ]
         return await asyncio.to_thread(
             lambda: [self._replica(job, rank, executor, mounts) for rank in ranks]
         )
 
-    def _make_folders(self, job: Job) -> dict[str, Mount]:
-        """Its output and its work folder, which may take copies of its inputs; returns the
-        mounts.
-        """
+    def _make_directories(self, job: Job) -> dict[str, Mount]:
+        """Make its output and working directories, with its inputs; returns the mounts."""
         mounts = self._drives.mounts(job)
-        self._folders.make_output(job.id)
-        bubblewrap.prepare_work(self._folders.work(job.id), mounts)
+        self._directories.make_output(job.id)
+        bubblewrap.prepare_work(self._directories.work(job.id), mounts)
         return mounts
 
     def _replica(
@@ -77,22 +77,22 @@ class JobPreparation:
         )
         # In Slurm the network is the node's own.
         if executor.assigns_hosts:
-            entrance = NetworkAttachment(etc=peers.etc(job, self._folders.control(job.id, rank)))
+            network = NetworkAttachment(etc=peers.etc(job, self._directories.control(job.id, rank)))
         else:
-            entrance = self._networks.entrance(job.id, rank)
-        room = bubblewrap.SandboxSpec(
-            work=self._folders.work(job.id),
+            network = self._networks.entrance(job.id, rank)
+        spec = bubblewrap.SandboxSpec(
+            work=self._directories.work(job.id),
             ucloud=ucloud,
             mounts=mounts,
             environment=environment,
             changes_directory=application.container.change_working_directory,
             system_folders=self._system_folders,
-            network=entrance.words,
-            etc=entrance.etc,
+            network=network.words,
+            etc=network.etc,
         )
         program = build_command_line(application, job.specification.parameters, licenses)
-        command = bubblewrap.sandbox_command([*executor.prefix, *program], room)
-        output = self._folders.output(job.id)
+        command = bubblewrap.sandbox_command([*executor.prefix, *program], spec)
+        output = self._directories.output(job.id)
         stdout, stderr = (
             output_files.make_log(output / f"{stream}-{rank}.txt")
             for stream in ("stdout", "stderr")
@@ -100,7 +100,7 @@ class JobPreparation:
         return ReplicaStart(rank, command, ucloud, stdout, stderr)
 
     def _write_ucloud_files(self, job: Job, rank: int, executor: Executor) -> Path:
-        folder = self._folders.control(job.id, rank) / "ucloud"
+        folder = self._directories.control(job.id, rank) / "ucloud"
         folder.mkdir(parents=True, exist_ok=True)
         addresses = [] if executor.assigns_hosts else self._networks.addresses(job)
         lines = {f"node-{other}.txt": address for other, address in enumerate(addresses)}
@@ -112,15 +112,14 @@ class JobPreparation:
         }
         for name, line in lines.items():
             file = folder / name
-            if (
-                not file.exists() or file.read_text() != line + "\n"
-            ):  # a job that runs already may be reading it
+            # A file that is right stays: a running replica may be reading it.
+            if not file.exists() or file.read_text() != line + "\n":
                 file.write_text(line + "\n")
         return folder
 
 
 def resolved(job: Job) -> tuple[Application, Tool]:
-    """The application and the tool that the orchestrator sends along with a job.
+    """Return the application and the tool of a job, which the orchestrator has resolved.
 
     Raises `pydantic.ValidationError`.
     """

@@ -1,6 +1,4 @@
-"""Tells the orchestrator what has happened: in order for each job, until it is taken, and never in
-a job's way.
-"""
+"""Delivers reports and charges to the orchestrator, in order for each job."""
 
 from __future__ import annotations
 
@@ -27,21 +25,19 @@ INITIAL_BACKOFF = 0.5
 MAX_BACKOFF = 15.0
 """Seconds between attempts."""
 TIMEOUT = 20.0
-"""Seconds that the orchestrator may take over one job's charges, and over its updates; then they
-are sent again.
-"""
+"""Seconds for the delivery of one job's charges, and of its updates; then it is repeated."""
 MAX_CONCURRENT_REPORTS = 100
-"""Jobs whose reports may be under way at the same time."""
+"""Concurrent deliveries, each of one job."""
 
 
 class Reports(Protocol):
-    """Where reports go; `ProviderClient` is one."""
+    """The receiver of reports; `ProviderClient` implements it."""
 
     async def update(self, job_id: str, updates: Sequence[JobUpdate]) -> None:
-        """Take the updates of one job. Raises `JobClosed` if nobody wants them any more."""
+        """Deliver the updates of one job. Raises `JobClosed` if the job has ended."""
 
     async def charge(self, job_id: str, charges: Sequence[Charge]) -> ChargeAnswer:
-        """Take the charges of one job.
+        """Deliver the charges of one job.
 
         Raises `JobClosed` or `RequestRefused` if they cannot be counted any more.
         """
@@ -49,7 +45,7 @@ class Reports(Protocol):
 
 @dataclass
 class _Delivery:
-    """What is under way for a job, and until when it pauses after attempts that were in vain."""
+    """The delivery of a job's reports, and its backoff after failed attempts."""
 
     sending: asyncio.Task[None] | None = None
     backoff: Backoff = field(default_factory=lambda: Backoff(INITIAL_BACKOFF, MAX_BACKOFF))
@@ -58,37 +54,37 @@ class _Delivery:
 
 
 class Reporter:
-    """Sends what the ledger holds, each job's in order and apart from those of all others.
+    """Delivers the outbox: each job's reports in order, and independently of other jobs.
 
-    The connection is made when there is something to say.
+    The connection is made for the first report.
     """
 
     def __init__(
         self,
-        ledger: JobDatabase,
+        database: JobDatabase,
         provider_id: str,
-        waiting: asyncio.Event,
-        figures: ProviderMetrics,
+        has_reports: asyncio.Event,
+        metrics: ProviderMetrics,
         reports: Reports | None = None,
     ) -> None:
-        self._ledger = ledger
+        self._database = database
         self._provider_id = provider_id
-        self._waiting = waiting
-        self._figures = figures
+        self._has_reports = has_reports
+        self._metrics = metrics
         self._reports = reports
-        self._lines: dict[str, _Delivery] = {}
+        self._deliveries: dict[str, _Delivery] = {}
         self._slots = asyncio.Semaphore(MAX_CONCURRENT_REPORTS)
 
     async def run(self) -> None:
-        """Send until cancelled."""
+        """Deliver until cancelled."""
         backoff = Backoff(INITIAL_BACKOFF, MAX_BACKOFF)
         try:
             while True:
-                self._waiting.clear()
+                self._has_reports.clear()
                 try:
                     await self._send_all()
                 except Exception as error:
-                    self._figures.report_failed()
+                    self._metrics.count_report_failure()
                     delay = backoff.next_delay()
                     log.warning(
                         "Reports wait for %.1f s, because they cannot be sent: %s", delay, error
@@ -98,71 +94,80 @@ class Reporter:
                 backoff.reset()
                 await self._wait()
         finally:
-            sending = [line.sending for line in self._lines.values() if line.sending is not None]
+            sending = [
+                delivery.sending
+                for delivery in self._deliveries.values()
+                if delivery.sending is not None
+            ]
             for task in sending:
                 task.cancel()
             await asyncio.gather(*sending, return_exceptions=True)
 
     async def _wait(self) -> None:
-        """Until there is news, or the pause of a job is over."""
-        pauses = [line.until for line in self._lines.values() if line.sending is None]
-        timeout = max(0.0, min(pauses) - time.monotonic()) if pauses else None
+        """Wait for a new report, or for the end of a job's backoff."""
+        ends = [
+            delivery.until for delivery in self._deliveries.values() if delivery.sending is None
+        ]
+        timeout = max(0.0, min(ends) - time.monotonic()) if ends else None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
-                await self._waiting.wait()
+                await self._has_reports.wait()
 
     async def _send_all(self) -> None:
-        """Begin to send the reports of each job of which none are under way, and that does not
-        pause.
-        """
-        jobs = await self._ledger.unanswered_jobs()
+        """Start a delivery for each job that has none and does not back off."""
+        jobs = await self._database.undelivered_jobs()
         for job_id in [
             job_id
-            for job_id, line in self._lines.items()
-            if line.sending is None and job_id not in jobs
+            for job_id, delivery in self._deliveries.items()
+            if delivery.sending is None and job_id not in jobs
         ]:
-            del self._lines[job_id]
+            del self._deliveries[job_id]
         if not jobs:
             return
         if self._reports is None:
             self._reports = await ProviderClient.connect(self._provider_id)
         for job_id in jobs:
-            line = self._lines.setdefault(job_id, _Delivery())
-            if line.sending is None and line.until <= time.monotonic():
-                line.sending = asyncio.create_task(self._attempt(self._reports, job_id, line))
+            delivery = self._deliveries.setdefault(job_id, _Delivery())
+            if delivery.sending is None and delivery.until <= time.monotonic():
+                delivery.sending = asyncio.create_task(
+                    self._attempt(self._reports, job_id, delivery)
+                )
 
-    async def _attempt(self, reports: Reports, job_id: str, line: _Delivery) -> None:
+    async def _attempt(self, reports: Reports, job_id: str, delivery: _Delivery) -> None:
         with job_log_context(job_id):
             try:
                 async with self._slots:
                     await self._send(reports, job_id)
             except Exception as error:
-                self._figures.report_failed()
+                self._metrics.count_report_failure()
                 text = str(error) or f"no answer within {TIMEOUT:.0f} s"
-                if text != line.complaint:
+                if text != delivery.complaint:
                     log.warning(
                         "Reports of job %s wait, because they were not taken: %s", job_id, text
                     )
-                line.complaint, line.until = text, time.monotonic() + line.backoff.next_delay()
+                delivery.complaint, delivery.until = (
+                    text,
+                    time.monotonic() + delivery.backoff.next_delay(),
+                )
             else:
-                line.complaint, line.until = None, 0.0
-                line.backoff.reset()
+                delivery.complaint, delivery.until = None, 0.0
+                delivery.backoff.reset()
             finally:
-                line.sending = None
-                self._waiting.set()
+                delivery.sending = None
+                self._has_reports.set()
 
     async def _send(self, reports: Reports, job_id: str) -> None:
-        """The charges first: after a job's last report nothing is counted any more."""
-        updates = await self._ledger.pending_reports(job_id)
-        # Read after the updates: the last of them is noted after the last charge.
-        if charges := await self._ledger.due_charges(job_id):
+        """Deliver the charges first: after the final update the orchestrator counts none."""
+        updates = await self._database.pending_reports(job_id)
+        # Read after the updates: the final update is stored after the last charge.
+        if charges := await self._database.due_charges(job_id):
             await self._charge(reports, job_id, [charge for _, charge in charges])
-            await self._ledger.forget_charges([number for number, _ in charges])
+            await self._database.delete_charges([number for number, _ in charges])
         if updates:
-            with contextlib.suppress(JobClosed):  # nobody wants to hear it any more
+            with contextlib.suppress(JobClosed):  # the job has ended
                 async with asyncio.timeout(TIMEOUT):
                     await reports.update(job_id, [update for _, update in updates])
-            await self._ledger.forget_reports(job_id, [number for number, _ in updates])
+            await self._database.delete_reports(job_id, [number for number, _ in updates])
 
     async def _charge(self, reports: Reports, job_id: str, charges: Sequence[Charge]) -> None:
         try:
@@ -173,7 +178,7 @@ class Reporter:
             return
         if answer.insufficient_funds:
             log.warning("Job %s is stopped: there are no more credits.", job_id)
-            await self._ledger.request_stop([job_id])
+            await self._database.request_stop([job_id])
             text = f"Your job has been terminated {NO_CREDITS}."
-            await self._ledger.report(job_id, JobUpdate(status=text))
-            self._waiting.set()
+            await self._database.add_report(job_id, JobUpdate(status=text))
+            self._has_reports.set()

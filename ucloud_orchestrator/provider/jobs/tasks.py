@@ -1,66 +1,55 @@
-"""What takes time is done for each job in a task of its own, so that no other job waits for it."""
+"""Long work for jobs, each in a task of its own, so that no job blocks another."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from enum import Enum
 from pathlib import Path
 from typing import TypeVar
 
 from ucloud_orchestrator.provider.files import output_files
+from ucloud_orchestrator.provider.jobs.decisions import Action
 
 log = logging.getLogger(__name__)
 Value = TypeVar("Value")
 
-
-class TaskKind(Enum):
-    """What is done for a job."""
-
-    START = "start"
-    STOP = "stop"
-    END = "end"
-
-
-MAX_CONCURRENT = {TaskKind.START: 4, TaskKind.STOP: 16, TaskKind.END: 8}
-"""For how many jobs it is done at the same time."""
-DELETED_AT_ONCE = 2
-"""Folders of ended jobs that are deleted at the same time, as slowly as it takes."""
+MAX_CONCURRENT: Mapping[Action, int] = {Action.START: 4, Action.STOP: 16, Action.END: 8}
+"""Concurrent tasks of each action."""
+MAX_CONCURRENT_DELETIONS = 2
 
 
 class JobTasks:
-    """At most one action for each job.
-
-    What a stop breaks off is done again after the next start.
-    """
+    """Runs at most one task for each job. A cancelled task is repeated after a restart."""
 
     def __init__(self) -> None:
-        self._slots = {kind: asyncio.Semaphore(number) for kind, number in MAX_CONCURRENT.items()}
+        self._slots = {
+            action: asyncio.Semaphore(number) for action, number in MAX_CONCURRENT.items()
+        }
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        # Threads of their own: of those that all share there are few, and starts need them.
-        self._collecting = ThreadPoolExecutor(MAX_CONCURRENT[TaskKind.END], "collect")
-        self._deleting = ThreadPoolExecutor(DELETED_AT_ONCE, "delete")
+        # Threads of their own: asyncio has few of them, and starts need those.
+        self._collecting = ThreadPoolExecutor(MAX_CONCURRENT[Action.END], "collect")
+        self._deleting = ThreadPoolExecutor(MAX_CONCURRENT_DELETIONS, "delete")
 
-    def is_busy(self, job_id: str) -> bool:
-        """Whether something is being done for the job."""
-        return job_id in self._tasks
+    def busy_jobs(self) -> set[str]:
+        """Return the ids of the jobs that have a task."""
+        return set(self._tasks)
 
     def begin(
         self,
         job_id: str,
-        kind: TaskKind,
-        action: Callable[[], Awaitable[None]],
+        action: Action,
+        function: Callable[[], Awaitable[None]],
         failed: Callable[[Exception], None],
     ) -> None:
-        """Do it, as soon as not too many are being done; `failed` is called with what it raises."""
+        """Call `function` when the action has a free slot, and `failed` with an exception of it."""
 
         async def act() -> None:
             try:
-                async with self._slots[kind]:
-                    await action()
+                async with self._slots[action]:
+                    await function()
             except Exception as error:
                 failed(error)
             finally:
@@ -69,20 +58,18 @@ class JobTasks:
         self._tasks[job_id] = asyncio.create_task(act())
 
     async def collect(self, function: Callable[[], Value]) -> Value:
-        """Call a function that may move many files, in a thread."""
+        """Call a function that may move many files in a thread."""
         context = contextvars.copy_context()
         return await asyncio.get_running_loop().run_in_executor(
             self._collecting, context.run, function
         )
 
-    def delete(self, folder: Path) -> None:
-        """Delete a folder, some time from now."""
-        self._deleting.submit(contextvars.copy_context().run, _delete, folder)
+    def delete(self, directory: Path) -> None:
+        """Delete a directory in the background."""
+        self._deleting.submit(contextvars.copy_context().run, _delete, directory)
 
     async def close(self) -> None:
-        """Break off what is being done; only what a thread has begun goes on, as far as it
-        comes.
-        """
+        """Cancel the tasks; a function that runs in a thread goes on."""
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -91,8 +78,8 @@ class JobTasks:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _delete(folder: Path) -> None:
+def _delete(directory: Path) -> None:
     try:
-        output_files.delete(folder)
+        output_files.delete(directory)
     except OSError as error:
-        log.warning("The folder %s could not be deleted: %s", folder, error)
+        log.warning("The directory %s could not be deleted: %s", directory, error)

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import psutil
 
 from ucloud_orchestrator.provider.errors import ExecError
-from ucloud_orchestrator.provider.sandbox import bubblewrap
+from ucloud_orchestrator.provider.sandbox import bubblewrap, launcher
 
 NAMESPACES = {
     "mnt": "mount",
@@ -91,19 +91,43 @@ def exec_command(wrapper: int, command: Sequence[str], more: Mapping[str, str]) 
     ]
 
 
+def can_exec(wrapper: int) -> bool:
+    """Whether the replica's own program runs, so that another one can join its sandbox."""
+    try:
+        _program_of(wrapper)
+    except ExecError:
+        return False
+    return True
+
+
 def _program_of(wrapper: int) -> tuple[psutil.Process, int | None]:
-    """The replica's own program, and the first process of its sandbox; None if it has no
-    sandbox.
+    """Return the replica's own program, and the first process of its sandbox if it has one.
+
+    Raises `ExecError`.
     """
     with contextlib.suppress(psutil.Error):
-        children = psutil.Process(wrapper).children(recursive=True)
-        for process in children:
-            if _number_inside(process.pid) == 1:
-                for program in process.children():
-                    return program, process.pid
-        if not bubblewrap.is_available() and children:
-            return children[0], None
+        for process in _descendants(wrapper):
+            if _number_inside(process) == 1 and (programs := _children(process)):
+                return psutil.Process(programs[0]), process
+            if not bubblewrap.is_available():
+                program = psutil.Process(process)
+                # The shell and the launcher have its path in their arguments; the program has not.
+                if launcher.__file__ not in program.cmdline():
+                    return program, None
     raise ExecError("The replica has not started yet, or has ended.")
+
+
+def _descendants(process: int) -> Iterator[int]:
+    for child in _children(process):
+        yield child
+        yield from _descendants(child)
+
+
+def _children(process: int) -> list[int]:
+    """Return the children of a process with one thread; psutil would read all of `/proc`."""
+    with contextlib.suppress(OSError), open(f"/proc/{process}/task/{process}/children") as file:
+        return [int(child) for child in file.read().split()]
+    return [child.pid for child in psutil.Process(process).children()]
 
 
 def _number_inside(process: int) -> int | None:

@@ -26,7 +26,7 @@ from ucloud_orchestrator.models.session import LogsSession, SessionItem, Session
 from ucloud_orchestrator.process.logging import job_log_context
 from ucloud_orchestrator.provider.auth.session_tokens import Session, SessionTokens
 from ucloud_orchestrator.provider.errors import InvalidSessionToken
-from ucloud_orchestrator.provider.jobs.database import JobRecord
+from ucloud_orchestrator.provider.jobs.decisions import JobRecord
 from ucloud_orchestrator.provider.jobs.metrics import ProviderMetrics
 from ucloud_orchestrator.provider.sessions.log_files import Selection, chunks, message
 from ucloud_orchestrator.provider.sessions.websocket import received_text, truncate_close_reason
@@ -113,15 +113,15 @@ class LogSessions:
         return router
 
     async def _serve(self, socket: WebSocket, job_id: str) -> None:
-        taken = await self._known.find(job_id)
-        if taken is None:
+        record = await self._known.find(job_id)
+        if record is None:
             await socket.close(1011, "The job is not known here any more.")
             return
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT):
                 text = await received_text(socket)
             selection = _selection(
-                LogsRequest.model_validate_json(text), taken.job.specification.replicas
+                LogsRequest.model_validate_json(text), record.job.specification.replicas
             )
         except ValidationError as error:
             await socket.close(1003, truncate_close_reason(" ".join(error_messages(error))))
@@ -142,8 +142,8 @@ class LogSessions:
 
     async def _send(self, socket: WebSocket, job_id: str, selection: Selection) -> None:
         async def has_ended() -> bool:
-            taken = await self._known.find(job_id)
-            return taken is None or taken.ended
+            record = await self._known.find(job_id)
+            return record is None or record.has_ended
 
         stream_id = str(uuid.uuid4())
         async for chunk in chunks(self._output_folder(job_id), selection, has_ended):

@@ -1,4 +1,4 @@
-"""Slurm's commands: one list of all jobs, and what is asked for single ones."""
+"""Slurm's commands: `squeue` for all jobs at once, and `scontrol` for single ones."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ucloud_orchestrator.provider.errors import ExecutorError, TransientExecutor
 from ucloud_orchestrator.provider.executors.slurm.states import (
     SlurmPhase,
     SlurmStateMapping,
-    meaning_of,
+    mapping_of,
 )
 
 TIMEOUT = 20.0
-"""Seconds that a command may take; then Slurm's controller counts as not answering."""
+"""Seconds for a command; after that, Slurm's controller does not answer."""
 NAME = "ucloud-"
-"""A Slurm job is named so, with our job's id after it; that is how it is found again."""
+"""The name of a Slurm job, before the id of our job."""
 _SEPARATOR = "|"
 TRANSIENT_MESSAGES = (
     "unable to contact",
@@ -32,16 +32,12 @@ TRANSIENT_MESSAGES = (
     "munge",
     "authentication",
 )
-"""Words of complaints after which a repeat may succeed."""
+"""Words of error messages after which a repeat may succeed."""
 
 
 @dataclass(frozen=True)
 class SlurmJob:
-    """A job as `squeue` shows it.
-
-    `priority` is Slurm's, a higher one comes first; `restarts` is how often it was put back into
-    the queue.
-    """
+    """A job of `squeue`. A higher `priority` comes first; `restarts` counts requeues."""
 
     number: int
     state: str
@@ -52,30 +48,29 @@ class SlurmJob:
     restarts: int = 0
 
     @property
-    def meaning(self) -> SlurmStateMapping:
-        """What its state means. Raises `UnknownSlurmState`."""
-        return meaning_of(self.state)
+    def mapping(self) -> SlurmStateMapping:
+        """Return the meaning of its state. Raises `UnknownSlurmState`."""
+        return mapping_of(self.state)
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing of it runs any more. Raises `UnknownSlurmState`."""
-        return self.meaning.course is SlurmPhase.IS_OVER
+        """Whether none of it runs any more. Raises `UnknownSlurmState`."""
+        return self.mapping.phase is SlurmPhase.IS_OVER
 
 
 async def queue() -> list[SlurmJob]:
-    """Our jobs, those that ended a moment ago too, and all that wait, without names. Raises
-    `TransientExecutorError`.
+    """List our jobs, with those that ended lately, and all that wait, without their names.
 
-    The names of others' jobs are never read: with a line break in one its owner could tell us what
-    he likes.
+    The names of others' jobs are never read: a line break in one would forge a line of ours.
+    Raises `TransientExecutorError`.
     """
-    waiting = await _listed("JobID", "--states=pending")
-    ours = await _listed("Name", "--states=all", "--me")
+    waiting = await _list_jobs("JobID", "--states=pending")
+    ours = await _list_jobs("Name", "--states=all", "--me")
     return list((waiting | ours).values())
 
 
 def position(jobs: Sequence[SlurmJob], job: SlurmJob) -> int:
-    """The place of a waiting job among those that wait in its partition, from 1."""
+    """Return the position of a waiting job in the queue of its partition, from 1."""
     waiting = [
         other for other in jobs if other.state == "PENDING" and other.partition == job.partition
     ]
@@ -84,17 +79,15 @@ def position(jobs: Sequence[SlurmJob], job: SlurmJob) -> int:
     )
 
 
-def is_unanswered(complaint: str) -> bool:
-    """Whether a command complains that it could not reach Slurm, and not that Slurm has decided
-    against it.
-    """
-    return any(word in complaint.lower() for word in TRANSIENT_MESSAGES)
+def is_transient(message: str) -> bool:
+    """Whether an error message is of a command that could not reach Slurm."""
+    return any(word in message.lower() for word in TRANSIENT_MESSAGES)
 
 
 async def run(*command: str) -> str:
-    """The output of a command.
+    """Run a command and return its output.
 
-    Raises `TransientExecutorError` if Slurm does not answer, `ExecutorError` if it refuses.
+    Raises `TransientExecutorError` if Slurm does not answer, `ExecutorError` if it rejects.
     """
     try:
         process = await asyncio.create_subprocess_exec(
@@ -110,10 +103,9 @@ async def run(*command: str) -> str:
         ) from error
     try:
         async with asyncio.timeout(TIMEOUT):
-            output, complaint = await process.communicate()
+            output, errors = await process.communicate()
     except BaseException as error:
-        # A centre's command may be a script: what it has started may live on, and keep the pipes
-        # open.
+        # A centre's command may be a script, whose children would keep the pipes open.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process._transport.close()  # type: ignore[attr-defined]
@@ -122,9 +114,9 @@ async def run(*command: str) -> str:
                 "Slurm's controller does not answer at the moment."
             ) from error
         raise
-    text = complaint.decode(errors="replace").strip()
+    text = errors.decode(errors="replace").strip()
     if process.returncode:
-        # Only what Slurm has decided is a refusal; all else may be different at the next attempt.
+        # Only these are decisions of Slurm; anything else may be different at the next attempt.
         if command[0] == "scontrol" and any(
             word in text.lower() for word in ("denied", "invalid", "disabled")
         ):
@@ -135,17 +127,17 @@ async def run(*command: str) -> str:
     return output.decode(errors="replace")
 
 
-async def _listed(name_column: str, *options: str) -> dict[int, SlurmJob]:
-    """What `squeue` shows, by number."""
+async def _list_jobs(name_column: str, *options: str) -> dict[int, SlurmJob]:
+    """Run `squeue`, and return its jobs by number."""
     columns = ("JobID", "State", "Partition", "PriorityLong", "RestartCnt", name_column, "Reason")
     layout = ",".join(f"{column}:{_SEPARATOR}" for column in columns)
     output = await run("squeue", "--noheader", *options, f"--Format={layout}")
-    jobs = [job for line in output.splitlines() if (job := _parsed(line)) is not None]
+    jobs = [job for line in output.splitlines() if (job := _parse_line(line)) is not None]
     return {job.number: job for job in jobs}
 
 
-def _parsed(line: str) -> SlurmJob | None:
-    """The job of a line; None for parts of arrays, which are never ours."""
+def _parse_line(line: str) -> SlurmJob | None:
+    """Return the job of a line; None for elements of arrays, which are never ours."""
     number, state, partition, priority, restarts, name, reason = line.split(_SEPARATOR, 6)
     if not number.isdecimal():
         return None

@@ -1,6 +1,4 @@
-"""Slurm's queue as it was seen last: one look for all jobs of all products, never in the way of
-anything else.
-"""
+"""Slurm's queue: one poll for all jobs of all products, in the background."""
 
 from __future__ import annotations
 
@@ -14,62 +12,60 @@ from ucloud_orchestrator.provider.executors.slurm import commands
 from ucloud_orchestrator.provider.executors.slurm.commands import SlurmJob
 
 MIN_POLL_INTERVAL = 1.0
-"""Seconds between two looks, however urgent."""
+"""Seconds between two polls, however urgent."""
 
 log = logging.getLogger(__name__)
 
 
 class SlurmQueue:
-    """The jobs that `squeue` showed last, by their numbers.
+    """The jobs of the last `squeue`, by number.
 
-    When Slurm does not answer, everything stays as it was seen: silence says nothing about a job.
-    `looked_at` is when the last answered look began (`time.monotonic`; 0 before the first),
-    `complaint` why the last one was not answered.
+    Without an answer the jobs stay: a lost answer is unknown, not absence. `polled_at` is when the
+    last answered poll began (`time.monotonic`; 0 before the first). `complaint` is the error of the
+    last poll, if it had no answer.
     """
 
     def __init__(self, interval: float) -> None:
         self.jobs: dict[int, SlurmJob] = {}
-        self.looked_at = 0.0
+        self.polled_at = 0.0
         self.complaint: str | None = None
         self._interval = interval
-        self._began = 0.0
+        self._poll_began = 0.0
         self._is_urgent = False
-        self._news: Callable[[], None] = lambda: None
-        self._looking: asyncio.Task[None] | None = None
+        self._changed: Callable[[], None] = lambda: None
+        self._poll_task: asyncio.Task[None] | None = None
 
-    def tell(self, news: Callable[[], None]) -> None:
-        """Call `news` after each look."""
-        self._news = news
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """Call `callback` after each poll."""
+        self._changed = callback
 
     def refresh(self, at_once: bool = False) -> None:
-        """Look again, in the background, when the interval since the last look is over; `at_once`
-        for the shortest.
-        """
+        """Poll in the background if the interval is over; `at_once` uses the shortest interval."""
         self._is_urgent = self._is_urgent or at_once
-        pause = min(MIN_POLL_INTERVAL, self._interval) if self._is_urgent else self._interval
-        is_due = time.monotonic() - self._began > pause
-        if is_due and (self._looking is None or self._looking.done()):
+        interval = min(MIN_POLL_INTERVAL, self._interval) if self._is_urgent else self._interval
+        is_due = time.monotonic() - self._poll_began > interval
+        if is_due and (self._poll_task is None or self._poll_task.done()):
             self._is_urgent = False
-            self._looking = asyncio.create_task(self._look())
+            self._poll_task = asyncio.create_task(self._poll())
 
-    async def look(self) -> None:
-        """Look now, and wait for the answer. Raises `TransientExecutorError` if there is none."""
+    async def poll(self) -> None:
+        """Poll now. Raises `TransientExecutorError` without an answer."""
         while (
-            self._looking is not None and not self._looking.done()
+            self._poll_task is not None and not self._poll_task.done()
         ):  # it may have begun too early for the caller
-            await asyncio.wait([self._looking])
-        self._looking = asyncio.create_task(self._look())
-        await asyncio.shield(self._looking)
+            await asyncio.wait([self._poll_task])
+        self._poll_task = asyncio.create_task(self._poll())
+        await asyncio.shield(self._poll_task)
         if self.complaint is not None:
             raise TransientExecutorError(self.complaint)
 
     def named(self, name: str) -> list[SlurmJob]:
-        """The jobs of that name, those that are not over first, then the oldest."""
+        """Return the jobs of that name: live ones first, then by age."""
         found = [job for job in self.jobs.values() if job.name == name]
         return sorted(found, key=lambda job: (job.is_over, job.number))
 
-    async def _look(self) -> None:
-        began = self._began = time.monotonic()
+    async def _poll(self) -> None:
+        began = self._poll_began = time.monotonic()
         try:
             jobs = await commands.queue()
         except TransientExecutorError as error:
@@ -77,9 +73,9 @@ class SlurmQueue:
                 log.warning("Slurm's queue cannot be seen: %s", error)
             self.complaint = str(error)
         else:
-            self.jobs, self.looked_at, self.complaint = (
+            self.jobs, self.polled_at, self.complaint = (
                 {job.number: job for job in jobs},
                 began,
                 None,
             )
-        self._news()
+        self._changed()

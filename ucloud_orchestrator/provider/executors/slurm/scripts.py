@@ -1,10 +1,9 @@
-"""What runs on the nodes: the batch script of the first one, and the wrapper of each rank, which
-runs the starter.
+"""The scripts that run on the nodes: of the job on its first node, and of each rank.
 
-The job's folder is on a file system that all nodes share. Its folder `begun` is made by the first
-Slurm job that gets there, and names it: another one for the same job ends at once. The same one
-again is a requeue, and begins anew; `begun/restarts` counts them, as Slurm does, so that nobody
-takes what an earlier attempt left for news of this one.
+All nodes share the job's directory. The first Slurm job that runs makes `begun` in it, and writes
+its number there: another Slurm job for the same job ends at once. The same Slurm job again is a
+requeue, and starts from the beginning. `begun/restarts` has Slurm's count of requeues, which tells
+the files of an earlier attempt from those of this one.
 """
 
 from __future__ import annotations
@@ -38,25 +37,27 @@ for node in $(scontrol show hostnames "$SLURM_JOB_NODELIST"); do
   done
   rank=$((rank + 1))
 done
-exec srun --nodes="$rank" --ntasks="$rank" --ntasks-per-node=1 --cpus-per-task="$cores" --kill-on-bad-exit=1 \\
-  --export=ALL --input=none --output=/dev/null --error=begun/srun.txt /bin/sh "$folder/rank.sh" "$folder" "$restarts"
+exec srun --nodes="$rank" --ntasks="$rank" --ntasks-per-node=1 --cpus-per-task="$cores" \\
+  --kill-on-bad-exit=1 --export=ALL --input=none --output=/dev/null --error=begun/srun.txt \\
+  /bin/sh "$folder/rank.sh" "$folder" "$restarts"
 """
-"""`node-<rank>.txt` holds the nodes' host names, which differ from Slurm's own names where a centre
-says so.
+"""The script of the first node.
+
+`node-<rank>.txt` has the host name of a node, which may differ from Slurm's name of it.
 """
 
 RANK = (
     peers.WRITE_HOSTS_SCRIPT
     + """
 control=$1/replica-$SLURM_PROCID
-# The wrapper outlives a SIGTERM, to note the exit code; the program is given SIGTERM's default
-# again.
+# The wrapper outlives SIGTERM, to write the exit code; the program gets SIGTERM's default again.
 trap '' TERM
 if [ -s "$1/peers" ]; then
   rm -f "$control/hosts"
-  why=$(named "$1/peers" /etc/hosts "$control/hosts") || {
+  why=$(write_hosts "$1/peers" /etc/hosts "$control/hosts") || {
     [ "$(cat "$1/begun/restarts")" = "$2" ] || exit 0
-    echo "$why" > "$1/begun/failed.$SLURM_PROCID" && mv "$1/begun/failed.$SLURM_PROCID" "$1/begun/failed"
+    failed="$1/begun/failed"
+    echo "$why" > "$failed.$SLURM_PROCID" && mv "$failed.$SLURM_PROCID" "$failed"
     exit 1
   }
 fi
@@ -65,7 +66,7 @@ echo $$ > "$control/pid.new" && mv "$control/pid.new" "$control/pid"
 echo "$SLURMD_NODENAME" > "$control/host.new" && mv "$control/host.new" "$control/host"
 /bin/sh "$control/command.sh"
 code=$?
-# A node that was given up may still run an attempt that another one has followed.
+# A node that Slurm gave up may still run an attempt that another one has followed.
 [ "$(cat "$1/begun/restarts")" = "$2" ] || exit 0
 echo $code > "$control/exit-code.new" && mv "$control/exit-code.new" "$control/exit-code"
 exit $code
@@ -73,12 +74,18 @@ exit $code
 )
 
 EXEC_SCRIPT = """
-control=$1 enclosed=$2
+control=$1 has_sandbox=$2
 shift 2
-outer=$(pgrep -P "$(cat "$control/pid")" | head -n 1)
-inner=$(pgrep -P "$outer" | head -n 1)
-program=$(pgrep -P "$inner" | head -n 1)
-if [ "$enclosed" = yes ] && [ -z "$program" ]; then
+wrapper=$(cat "$control/pid")
+# The rank runs as soon as its host is known; its sandbox needs a moment more.
+for attempt in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+  outer=$(pgrep -P "$wrapper" | head -n 1)
+  inner=${outer:+$(pgrep -P "$outer" | head -n 1)}
+  program=${inner:+$(pgrep -P "$inner" | head -n 1)}
+  [ "$has_sandbox" = yes ] && [ -z "$program" ] && kill -0 "$wrapper" 2> /dev/null || break
+  sleep 0.25
+done
+if [ "$has_sandbox" = yes ] && [ -z "$program" ]; then
   echo "The replica has not started yet, or has ended." >&2
   exit 1
 fi
@@ -89,37 +96,39 @@ trap 'rm -f "$list"' EXIT
 rights="--no-new-privs --inh-caps=-all"
 if [ "$(id -u)" = 0 ]; then rights="$rights --bounding-set=-all"; fi
 xargs -0 -x -a "$list" env -i PATH="$PATH" \\
-  nsenter --target "$program" --all --preserve-credentials --wd="/proc/$program/cwd" -- setpriv $rights env -i
+  nsenter --target "$program" --all --preserve-credentials --wd="/proc/$program/cwd" -- \\
+  setpriv $rights env -i
 """
-"""Runs a command in the namespaces and with the environment of a replica's program, on the node
-where it runs, with none of root's rights over the node. Where replicas have a sandbox, what is
-still outside of it is not entered.
+"""Runs a command in a replica on its node.
+
+It has the namespaces and the environment of the replica's program, without root's rights over the
+node. A program that is not in its sandbox yet is waited for, and never entered.
 """
 
 
-def write(folder: Path, replicas: Sequence[ReplicaStart], peers: str) -> None:
-    """Write the scripts of a job, and the lines that name its peers; a repeat writes the same."""
-    _write(folder / "peers", peers)
-    _write(folder / "batch.sh", BATCH)
-    _write(folder / "rank.sh", RANK)
-    # The job may begin when the provider is of another release already.
-    _write(folder / "starter.py", Path(launcher.__file__).read_text())
+def write(directory: Path, replicas: Sequence[ReplicaStart], peers: str) -> None:
+    """Write the scripts of a job and its file `peers`. Idempotent."""
+    _write(directory / "peers", peers)
+    _write(directory / "batch.sh", BATCH)
+    _write(directory / "rank.sh", RANK)
+    # A copy: the provider may be of another release when the job begins.
+    _write(directory / "starter.py", Path(launcher.__file__).read_text())
     for replica in replicas:
         words = [
             *STARTER,
-            str(folder / "starter.py"),
+            str(directory / "starter.py"),
             str(replica.stdout),
             str(replica.stderr),
             *replica.command,
         ]
         _write(
-            folder / f"replica-{replica.rank}" / "command.sh",
+            directory / f"replica-{replica.rank}" / "command.sh",
             f"exec {shlex.join(words)} < /dev/null\n",
         )
 
 
 def _write(file: Path, text: str) -> None:
-    """Whole or not at all: the job may read it already."""
+    """Replace a file atomically: the job may be reading it."""
     file.parent.mkdir(parents=True, exist_ok=True)
     new = file.with_name(f"{file.name}.new")
     new.write_text(text)

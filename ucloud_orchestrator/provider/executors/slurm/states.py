@@ -1,6 +1,4 @@
-"""What Slurm's words for a job's state mean here: one table, total over the words that Slurm
-has.
-"""
+"""Slurm's job states and what they mean for a job: one table, total over Slurm's states."""
 
 from __future__ import annotations
 
@@ -12,7 +10,7 @@ from ucloud_orchestrator.provider.errors import UnknownSlurmState
 
 
 class SlurmPhase(Enum):
-    """What may still come of a Slurm job."""
+    """How far a Slurm job has come."""
 
     WAITS = "waits"
     RUNS = "runs"
@@ -22,19 +20,19 @@ class SlurmPhase(Enum):
 
 @dataclass(frozen=True)
 class SlurmStateMapping:
-    """The meaning of one word.
+    """The meaning of one Slurm state.
 
-    `end` is how our job ends by it, and `text` why; without `end` the exit codes of the ranks say
-    all. A fault of the scheduler or the hardware is FAILURE; what the program brought upon itself
-    is not.
+    `end` is the final state of our job, and `text` the reason; without `end` the exit codes of the
+    ranks decide. A fault of the scheduler or the hardware is FAILURE; a fault of the program is
+    not.
     """
 
-    course: SlurmPhase
+    phase: SlurmPhase
     text: str
     end: JobState | None = None
 
 
-MEANINGS = {
+STATES = {
     "PENDING": SlurmStateMapping(SlurmPhase.WAITS, "waits for its nodes"),
     "CONFIGURING": SlurmStateMapping(SlurmPhase.WAITS, "its nodes are made ready"),
     "REQUEUED": SlurmStateMapping(SlurmPhase.WAITS, "is put back into the queue"),
@@ -94,27 +92,27 @@ MEANINGS = {
         JobState.FAILURE,
     ),
 }
-"""By Slurm's long names, as `squeue` prints them (`%T`)."""
+"""By Slurm's long names, as in `squeue --Format=State`."""
 
 
-def meaning_of(word: str) -> SlurmStateMapping:
-    """What a word of Slurm's means. Raises `UnknownSlurmState` that names it."""
+def mapping_of(state: str) -> SlurmStateMapping:
+    """Return the mapping of a Slurm state. Raises `UnknownSlurmState`."""
     try:
-        return MEANINGS[word]
+        return STATES[state]
     except KeyError:
         raise UnknownSlurmState(
-            f"Slurm says that a job is {word!r}, which has no meaning here."
+            f"Slurm says that a job is {state!r}, which has no meaning here."
         ) from None
 
 
 def table() -> str:
     """The table in Markdown, as it stands in docs/operators/slurm.md."""
     lines = ["| Slurm | the job | our end | text |", "| --- | --- | --- | --- |"]
-    for word, meaning in MEANINGS.items():
+    for state, mapping in STATES.items():
         end = (
-            meaning.end.value
-            if meaning.end
-            else ("by exit codes" if meaning.course is SlurmPhase.IS_OVER else "")
+            mapping.end.value
+            if mapping.end
+            else ("by exit codes" if mapping.phase is SlurmPhase.IS_OVER else "")
         )
-        lines.append(f"| {word} | {meaning.course.value} | {end} | {meaning.text} |")
+        lines.append(f"| {state} | {mapping.phase.value} | {end} | {mapping.text} |")
     return "\n".join(lines) + "\n"

@@ -1,6 +1,4 @@
-"""How a job comes to Slurm: by PSI/J's executor `slurm`, with what its product's settings ask
-for.
-"""
+"""Submission of jobs by PSI/J's executor `slurm`, with the settings of their product."""
 
 from __future__ import annotations
 
@@ -18,19 +16,17 @@ from ucloud_orchestrator.provider.executors.slurm.commands import NAME
 from ucloud_orchestrator.provider.settings import SlurmOptions
 
 POLLING_DISABLED = 10**6
-"""Seconds between PSI/J's own looks at the queue: ours is the one.
+"""Seconds between two polls of PSI/J: the provider polls the queue itself.
 
-Its own would drop Slurm's words for a state, and count all jobs as failed when `squeue` fails
-twice.
+PSI/J drops Slurm's states, and marks all jobs as failed when `squeue` fails twice.
 """
 KEPT_VARIABLES = {"HOME", "LANG", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "TZ", "USER"}
 SLURMS_VARIABLES = ("SLURM_", "SBATCH_")
-"""What a Slurm job has of the provider's environment: it holds secrets such as Temporal's API key.
-"""
+"""The variables of the provider's environment that a Slurm job gets; others may be secrets."""
 
 
 class _Executor(SlurmJobExecutor):
-    """PSI/J's executor with an option that has no value, which its attributes cannot say."""
+    """PSI/J's executor with an option without a value, which its attributes do not support."""
 
     _NAME_ = "slurm"
 
@@ -46,8 +42,7 @@ class _Executor(SlurmJobExecutor):
         self._option = "--requeue" if requeue else "--no-requeue"
 
     def get_submit_command(self, job: psij.Job, submit_file_path: Path) -> list[str]:
-        # Slurm keeps the environment of `sbatch` for the job, on the controller's and the nodes'
-        # disks.
+        # Slurm stores the environment of `sbatch` on the controller's and the nodes' disks.
         others = [
             name
             for name in os.environ
@@ -58,9 +53,7 @@ class _Executor(SlurmJobExecutor):
 
 
 class _PsijJob(psij.Job):
-    """A job that has our job's id in PSI/J too, so that the files which PSI/J makes for it are
-    found again.
-    """
+    """A job of PSI/J with the id of our job, by which PSI/J's files are found again."""
 
     def __init__(self, job_id: str, specification: psij.JobSpec) -> None:
         super().__init__(specification)
@@ -68,28 +61,29 @@ class _PsijJob(psij.Job):
 
 
 class SlurmSubmitter:
-    """Submits the jobs of one product; each has a folder, which is given with it."""
+    """Submits the jobs of one product."""
 
     def __init__(self, options: SlurmOptions) -> None:
         self._options = options
         self._executor: _Executor | None = None
 
-    async def submit(self, job: Job, folder: Path, work: Path) -> None:
-        """Hand it to `sbatch`. Raises `psij.SubmitException`, also if it may have been taken."""
+    async def submit(self, job: Job, directory: Path, work: Path) -> None:
+        """Run `sbatch`. Raises `psij.SubmitException`, also if Slurm may have accepted the job."""
         if self._executor is None:
-            self._executor = _Executor(self._options.requeue, _psij_folder(folder))
-        psij_job = _PsijJob(job.id, self._specification(job, folder, work))
+            self._executor = _Executor(self._options.requeue, _psij_directory(directory))
+        psij_job = _PsijJob(job.id, self._specification(job, directory, work))
         await asyncio.to_thread(self._executor.submit, psij_job)
 
     def time_limit(self, job: Job) -> timedelta:
-        """What Slurm is asked for: the job's allocation, and a margin in which the orchestrator
-        ends it.
+        """Return the time limit for Slurm.
+
+        It has a margin, so that the orchestrator ends the job first.
         """
         allocation = job.specification.time_allocation
         milliseconds = allocation.milliseconds if allocation else 365 * 24 * 3600 * 1000
         return timedelta(milliseconds=milliseconds, seconds=self._options.time_margin)
 
-    def _specification(self, job: Job, folder: Path, work: Path) -> psij.JobSpec:
+    def _specification(self, job: Job, directory: Path, work: Path) -> psij.JobSpec:
         product = (
             job.status.resolved_product if isinstance(job.status.resolved_product, dict) else {}
         )
@@ -103,20 +97,19 @@ class SlurmSubmitter:
             gpu_cores_per_process=product.get("gpu") or 0 if options.gpus is None else options.gpus,
             memory=memory * 1024**2 if memory else None,
         )
-        more: dict[str, object] = {
-            "slurm.job-name": NAME + job.id
-        }  # PSI/J's own name of a job does not reach Slurm
+        # PSI/J does not pass its own name of a job to Slurm.
+        custom: dict[str, object] = {"slurm.job-name": NAME + job.id}
         if options.qos:
-            more["slurm.qos"] = options.qos
+            custom["slurm.qos"] = options.qos
         attributes = psij.JobAttributes(
             duration=self.time_limit(job),
             queue_name=options.partition,
             account=options.account,
-            custom_attributes=more,
+            custom_attributes=custom,
         )
         return psij.JobSpec(
             executable="/bin/sh",
-            arguments=[str(folder / "batch.sh"), str(folder), str(cores)],
+            arguments=[str(directory / "batch.sh"), str(directory), str(cores)],
             directory=work,
             resources=resources,
             attributes=attributes,
@@ -124,16 +117,14 @@ class SlurmSubmitter:
         )
 
 
-def forget(job_id: str, folder: Path, numbers: Iterable[int]) -> None:
-    """Delete PSI/J's files of a job, of which some have our id and some have one of Slurm's numbers
-    of it.
-    """
+def forget(job_id: str, directory: Path, numbers: Iterable[int]) -> None:
+    """Delete PSI/J's files of a job, which are named by our id or by Slurm's numbers of it."""
     names = [f"{job_id}.job", f"{job_id}_launcher.log"]
     names += [f"{number}{suffix}" for number in numbers for suffix in (".out", ".ec", ".nodefile")]
     for name in names:
-        (_psij_folder(folder) / _Executor._NAME_ / name).unlink(missing_ok=True)
+        (_psij_directory(directory) / _Executor._NAME_ / name).unlink(missing_ok=True)
 
 
-def _psij_folder(folder: Path) -> Path:
-    """Where PSI/J keeps its files, given the folder of any job."""
-    return folder.parent.parent / "psij"
+def _psij_directory(directory: Path) -> Path:
+    """Return PSI/J's directory, by the directory of any job."""
+    return directory.parent.parent / "psij"

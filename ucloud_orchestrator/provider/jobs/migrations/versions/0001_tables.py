@@ -8,7 +8,7 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-TABLES = ("jobs", "refused_jobs", "reports", "meters", "meter_pauses", "due_charges")
+TABLES = ("jobs", "tombstones", "reports", "meters", "meter_pauses", "due_charges")
 
 
 def upgrade() -> None:
@@ -16,12 +16,12 @@ def upgrade() -> None:
         "jobs",
         sa.Column("id", sa.String(), primary_key=True),
         sa.Column("document", sa.Text(), nullable=False),
-        sa.Column("stop_requested", sa.Boolean(), nullable=False),
-        sa.Column("running_reported", sa.Boolean(), nullable=False),
-        sa.Column("ended", sa.Boolean(), nullable=False),
+        sa.Column("desired", sa.String(), nullable=False),
+        sa.Column("phase", sa.String(), nullable=False),
+        sa.Column("failure", sa.Text(), nullable=True),
     )
-    op.create_index("ix_jobs_ended", "jobs", ["ended"])
-    op.create_table("refused_jobs", sa.Column("id", sa.String(), primary_key=True))
+    op.create_index("ix_jobs_phase", "jobs", ["phase"])
+    op.create_table("tombstones", sa.Column("id", sa.String(), primary_key=True))
     op.create_table(
         "meters",
         sa.Column("job_id", sa.String(), primary_key=True),
