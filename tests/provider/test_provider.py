@@ -24,6 +24,7 @@ from tests.provider.provider_process import (
     sandboxed,
     serving,
 )
+from tests.provider.test_shells import terminal
 from tests.waiting import eventually
 from ucloud_orchestrator.models import JobState, JobUpdate
 from ucloud_orchestrator.provider.executors import local, replica
@@ -361,6 +362,27 @@ async def test_replicas_that_end_before_rank_0_has_begun_leave_it_its_network(
         await provider.end_of(job)
     ).status == "The job has finished with exit codes rank 0: 0, rank 1: 0, rank 2: 0."
     assert [provider.output(job, f"stdout-{rank}.txt") for rank in range(3)] == ["once\n"] * 3
+
+
+@sandboxed
+@pytest.mark.parametrize("delay", [0.3, 1.5 * ANSWER_TIMEOUT])
+async def test_a_terminal_can_be_opened_as_soon_as_the_job_runs(
+    provider: Served, monkeypatch: pytest.MonkeyPatch, delay: float
+) -> None:
+    slow = replica.WRAPPER.replace('"$@" <', f'sleep {delay}\n"$@" <')
+    monkeypatch.setattr(replica, "WRAPPER", slow)
+    job = shell("sleep 300", replicas=2)
+    answer = (await provider.call("", job)).json()["responses"][0]
+    if not answer.get("updates"):
+        await eventually(lambda: provider.reports.taken.get(job["id"]))
+    for rank in range(2):
+        item = {"job": job, "rank": rank, "sessionType": "SHELL"}
+        session = (await provider.call("interactiveSession", item)).json()["responses"][0]
+        async with terminal(session["url"]) as screen:
+            await screen.type("echo rank-$UCLOUD_RANK\n")
+            await screen.read_until(f"rank-{rank}")
+    await provider.call("terminate", job)
+    await provider.end_of(job)
 
 
 async def test_more_replicas_than_one_machine_can_hold_are_refused(provider: Served) -> None:

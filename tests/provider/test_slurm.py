@@ -46,7 +46,8 @@ if rank == 0:
 else:
     while not pathlib.Path("/work/port").exists():
         time.sleep(0.05)
-    with socket.create_connection((hosts[0], int(pathlib.Path("/work/port").read_text()))) as connection:
+    port = int(pathlib.Path("/work/port").read_text())
+    with socket.create_connection((hosts[0], port)) as connection:
         connection.send(f"hello from {rank}".encode())
 """
 

@@ -75,10 +75,11 @@ class Action(StrEnum):
     """What the reconciler performs."""
 
     WAIT = "wait"
+    """Do nothing in this pass."""
     START = "start"
     """Start the replicas that have not begun."""
     FAIL = "fail"
-    """Give up starting the job."""
+    """Give up: the last of the attempts to start the job has failed."""
     REPORT_WAITING = "report waiting"
     """Report why the job waits, each reason once."""
     REPORT_RUNNING = "report running"
@@ -178,6 +179,10 @@ class StartAttempts:
     def next(self, now: int) -> StartAttempts:
         return StartAttempts(self.count + 1, now + START_BACKOFF)
 
+    def is_backing_off(self, now: int) -> bool:
+        """Whether the next start is not due; a clock that is set back delays none."""
+        return 0 <= self.not_before - now <= START_BACKOFF
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -208,7 +213,7 @@ def decide(
             status=f"The job could not be started: of {START_ATTEMPTS} attempts none began all "
             "of its replicas.",
         )
-    elif action is Action.START and now <= attempts.not_before:
+    elif action is Action.START and attempts.is_backing_off(now):
         action = Action.WAIT
     elif action is Action.REPORT_WAITING and observation.waiting_text is not None:
         update = JobUpdate(status=observation.waiting_text)
