@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 
 from docs import generate_provider_decisions
-from tests.provider.provider_process import shell
+from tests.builders import shell_job
 from ucloud_orchestrator.models import Job, JobState, JobUpdate
 from ucloud_orchestrator.provider.executors.base import JobObservation
 from ucloud_orchestrator.provider.executors.replica import ReplicaPhase, ReplicaStatus
@@ -26,7 +26,7 @@ from ucloud_orchestrator.provider.jobs.decisions import (
 )
 
 NOW = 1_000_000
-JOB = Job.model_validate(shell("true", replicas=2))
+JOB = Job.model_validate(shell_job("true", replicas=2))
 NOT_STARTED, STARTING, RUNNING, VANISHED = (
     ReplicaStatus(phase)
     for phase in (

@@ -371,7 +371,7 @@ async def test_a_terminal_can_be_opened_as_soon_as_the_job_runs(
 ) -> None:
     slow = replica.WRAPPER.replace('"$@" <', f'sleep {delay}\n"$@" <')
     monkeypatch.setattr(replica, "WRAPPER", slow)
-    job = shell("sleep 300", replicas=2)
+    job = shell_job("sleep 300", replicas=2)
     answer = (await provider.call("", job)).json()["responses"][0]
     if not answer.get("updates"):
         await eventually(lambda: provider.reports.taken.get(job["id"]))
