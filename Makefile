@@ -33,7 +33,6 @@ test: $(READY)
 # Load, faults, Slurm, upgrades, networks, browsers, bad input. `.ci/run` runs it after `test`.
 test-long: $(READY)
 	$(PYTEST) $(PARALLEL) -m long
-	$(BIN)/python docs/generate_provider_decisions.py --check
 
 format: $(READY)
 	$(BIN)/ruff format .
