@@ -1,4 +1,6 @@
-"""The reconciler: brings what runs in line with what the job database says, and reports.
+"""The reconciler, its database, and the delivery of reports.
+
+The decisions are one table in `decisions.py`.
 
 Imported by `provider.api`.
 """

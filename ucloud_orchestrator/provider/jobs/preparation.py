@@ -100,8 +100,8 @@ class JobPreparation:
         return ReplicaStart(rank, command, ucloud, stdout, stderr)
 
     def _write_ucloud_files(self, job: Job, rank: int, executor: Executor) -> Path:
-        folder = self._directories.control(job.id, rank) / "ucloud"
-        folder.mkdir(parents=True, exist_ok=True)
+        directory = self._directories.control(job.id, rank) / "ucloud"
+        directory.mkdir(parents=True, exist_ok=True)
         addresses = [] if executor.assigns_hosts else self._networks.addresses(job)
         lines = {f"node-{other}.txt": address for other, address in enumerate(addresses)}
         lines |= {
@@ -111,11 +111,11 @@ class JobPreparation:
             "job_id.txt": job.id,
         }
         for name, line in lines.items():
-            file = folder / name
+            file = directory / name
             # A file that is right stays: a running replica may be reading it.
             if not file.exists() or file.read_text() != line + "\n":
                 file.write_text(line + "\n")
-        return folder
+        return directory
 
 
 def resolved(job: Job) -> tuple[Application, Tool]:

@@ -143,7 +143,7 @@ class Reporter:
                 text = str(error) or f"no answer within {TIMEOUT:.0f} s"
                 if text != delivery.complaint:
                     log.warning(
-                        "Reports of job %s wait, because they were not taken: %s", job_id, text
+                        "Reports of job %s wait, because they were not delivered: %s", job_id, text
                     )
                 delivery.complaint, delivery.until = (
                     text,

@@ -120,7 +120,7 @@ async def run(*command: str) -> str:
         if command[0] == "scontrol" and any(
             word in text.lower() for word in ("denied", "invalid", "disabled")
         ):
-            raise ExecutorError(f"Slurm refuses: {text}.")
+            raise ExecutorError(f"Slurm rejects this: {text}.")
         raise TransientExecutorError(
             f"Slurm does not answer at the moment: {text or 'no reason given'}."
         )

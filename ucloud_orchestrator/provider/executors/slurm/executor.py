@@ -139,7 +139,7 @@ class SlurmExecutor:
                 ) from error
             (directory / "submitting").unlink(missing_ok=True)
             memory.submitted_at = 0.0
-            raise ExecutorError(f"Slurm did not take the job: {str(error).strip()}") from error
+            raise ExecutorError(f"Slurm rejected the job: {str(error).strip()}") from error
         (directory / "submitted").touch()
         (directory / "submitting").unlink(missing_ok=True)
         memory.submitted_at = time.monotonic()

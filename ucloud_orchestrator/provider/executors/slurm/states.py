@@ -101,7 +101,7 @@ def mapping_of(state: str) -> SlurmStateMapping:
         return STATES[state]
     except KeyError:
         raise UnknownSlurmState(
-            f"Slurm says that a job is {state!r}, which has no meaning here."
+            f"Slurm reports a job as {state!r}, which has no meaning here."
         ) from None
 
 

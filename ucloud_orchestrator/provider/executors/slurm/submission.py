@@ -30,11 +30,11 @@ class _Executor(SlurmJobExecutor):
 
     _NAME_ = "slurm"
 
-    def __init__(self, requeue: bool, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o700)
+    def __init__(self, requeue: bool, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        directory.chmod(0o700)
         config = SlurmExecutorConfig(
-            work_directory=folder,
+            work_directory=directory,
             queue_polling_interval=POLLING_DISABLED,
             initial_queue_polling_delay=POLLING_DISABLED,
         )
