@@ -8,7 +8,8 @@ PYTEST := $(BIN)/python -m pytest
 PARALLEL := --numprocesses 3 --dist loadfile --max-worker-restart 0
 # They need no Temporal server, and take less than a minute together.
 SHORT_TESTS := $(addprefix tests/,catalog cli client deployment models process temporal) \
-  $(wildcard tests/test_*.py) tests/workflows/test_lifecycle.py
+  $(wildcard tests/test_*.py) tests/workflows/test_lifecycle.py \
+  tests/provider/test_decisions.py tests/provider/test_slurm_observation.py tests/provider/test_slurm_states.py
 
 .PHONY: demo dev check test test-long format bench bench-peers chaos histories lock screenshots
 
