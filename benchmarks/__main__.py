@@ -13,7 +13,7 @@ from pathlib import Path
 import uvloop
 
 from benchmarks.kinds import (
-    FloorKind,
+    BaselineKind,
     Kind,
     OurKind,
     RealKind,
@@ -21,26 +21,26 @@ from benchmarks.kinds import (
     StartAndActivityKind,
 )
 from benchmarks.live import LiveLoad
-from benchmarks.load import created_only, seen_jobs, whole_jobs
-from benchmarks.processes import Measured, measured
+from benchmarks.load import measure_creates, measure_jobs, measure_signals
+from benchmarks.processes import Processes, run_processes
 from benchmarks.psij_overhead import plain_processes, psij_jobs
 from benchmarks.report import table, write_plots
 from benchmarks.results import Results
 from ucloud_orchestrator.temporal.connection import connect_to_temporal
 
 JOBS = {1: 20, 10: 80, 50: 200, 200: 400}
-"""How many jobs a round has, for each number of concurrent ones."""
+"""The number of jobs in a round, by the number of concurrent jobs."""
 REAL_JOBS = 60
 
 
 def main() -> int:
-    """Measure, and write `results.json`, `table.md` and the plots."""
+    """Run the benchmark, and write `results.json`, `table.md` and the plots."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument(
         "--output", type=Path, default=Path("benchmarks/results"), help="the folder for the results"
     )
     parser.add_argument(
-        "--rounds", type=int, default=3, help="how often each kind and load is measured, in turn"
+        "--rounds", type=int, default=3, help="repetitions of each kind and load, in turn"
     )
     parser.add_argument(
         "--concurrent", type=int, nargs="+", default=sorted(JOBS), choices=sorted(JOBS)
@@ -57,11 +57,11 @@ def main() -> int:
     results = Results()
     with (
         tempfile.TemporaryDirectory(prefix="ucloud-bench-") as folder,
-        measured(Path(folder)) as parts,
+        run_processes(Path(folder)) as processes,
     ):
         try:
             uvloop.run(
-                _measure(parts, results, chosen.rounds, chosen.concurrent, sorted(chosen.live))
+                _measure(processes, results, chosen.rounds, chosen.concurrent, sorted(chosen.live))
             )
         finally:
             if results.rounds:
@@ -74,44 +74,48 @@ def main() -> int:
 
 
 async def _measure(
-    parts: Measured, results: Results, rounds: int, concurrent: list[int], live: list[int]
+    processes: Processes, results: Results, rounds: int, concurrent: list[int], live: list[int]
 ) -> None:
-    temporal = await connect_to_temporal(parts.address)
-    kinds: list[Kind] = [FloorKind(temporal), SameMessagesKind(temporal), OurKind(temporal)]
-    for kind in kinds:  # what the first jobs cost is not of interest
-        await whole_jobs(kind, temporal, parts, 5, 10)
+    temporal = await connect_to_temporal(processes.address)
+    kinds: list[Kind] = [BaselineKind(temporal), SameMessagesKind(temporal), OurKind(temporal)]
+    for kind in kinds:  # warm up
+        await measure_jobs(kind, temporal, processes, 5, 10)
     for number in range(rounds):
-        for at_once in concurrent:
+        for concurrent_jobs in concurrent:
             for kind in kinds:
-                done = await whole_jobs(kind, temporal, parts, at_once, JOBS[at_once])
+                done = await measure_jobs(
+                    kind, temporal, processes, concurrent_jobs, JOBS[concurrent_jobs]
+                )
                 results.rounds.append(done)
-                _say(
-                    f"round {number + 1}, {at_once} at once, {kind.name}: {done.per_second:.1f} "
-                    "jobs/s"
+                _print(
+                    f"round {number + 1}, {concurrent_jobs} at once, {kind.name}: "
+                    f"{done.per_second:.1f} jobs/s"
                 )
         creating: tuple[Kind, ...] = (StartAndActivityKind(temporal), kinds[-1])
         for kind in creating:
-            results.creates.append(await created_only(kind, 1, 30))
+            results.creates.append(await measure_creates(kind, 1, 30))
         for kind in kinds:
-            results.seen.append(await seen_jobs(kind, 50, 200))
-        results.rounds.append(await whole_jobs(RealKind(temporal), temporal, parts, 10, REAL_JOBS))
+            results.signals.append(await measure_signals(kind, 50, 200))
+        results.rounds.append(
+            await measure_jobs(RealKind(temporal), temporal, processes, 10, REAL_JOBS)
+        )
         for name, load in (("subprocess", plain_processes), ("PSI/J", psij_jobs)):
             seconds = await asyncio.to_thread(load, REAL_JOBS, 10)
             results.processes.setdefault(name, []).append(REAL_JOBS / seconds)
-        _say(f"round {number + 1}: create, signals and real processes are measured")
+        _print(f"round {number + 1}: create, signals and real processes are measured")
     if live:
-        jobs = LiveLoad(temporal, parts)
+        jobs = LiveLoad(temporal, processes)
         for count in live:
             begun = time.perf_counter()
-            results.live.append(await jobs.reach(count))
-            _say(f"{count} live jobs, after {time.perf_counter() - begun:.0f} s")
+            results.live.append(await jobs.measure(count))
+            _print(f"{count} live jobs, after {time.perf_counter() - begun:.0f} s")
         results.restart = await jobs.restart()
-        _say(
+        _print(
             f"after kill -9 of the worker all react again within {results.restart.all_react:.1f} s"
         )
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 

@@ -1,7 +1,7 @@
-"""The engine's floor: workflows with empty bodies, served by a worker that is set up as ours is.
+"""The baseline: workflows with empty bodies, on a worker with the settings of ours.
 
-`python -m benchmarks.baseline` is that worker; `TEMPORAL_ADDRESS` and `UCLOUD_METRICS_ADDRESS` are
-its settings.
+`python -m benchmarks.baseline` is that worker. Its settings are `TEMPORAL_ADDRESS` and
+`UCLOUD_METRICS_ADDRESS`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from ucloud_orchestrator.temporal.connection import connect_to_temporal
 from ucloud_orchestrator.temporal.names import JOB_STATE
 from ucloud_orchestrator.temporal.runtime import make_runtime
 
-FLOOR_QUEUE = "floor"
-FLOOR_PROVIDER_QUEUE = "floor-provider"
+BASELINE_QUEUE = "baseline"
+BASELINE_PROVIDER_QUEUE = "baseline-provider"
 SHORT = timedelta(seconds=60)
 
 
@@ -37,41 +37,41 @@ async def nothing() -> None:
 
 @workflow.defn(name="StartAndActivity")
 class StartAndActivity:
-    """What `create` of a job is measured against: a start and one empty activity."""
+    """The baseline of `create`: a start and one empty activity."""
 
     @workflow.run
     async def run(self) -> None:
-        """Do one activity."""
+        """Run one activity."""
         await workflow.execute_activity(nothing, start_to_close_timeout=SHORT)
 
 
 @workflow.defn(name="MinimalJob")
 class MinimalJob:
-    """The least that can be called a job: a start, one empty activity, two signals, an end."""
+    """The smallest job: a start, one empty activity, two signals, an end."""
 
     def __init__(self) -> None:
         self._signals = 0
 
     @workflow.run
     async def run(self) -> None:
-        """Do one activity, and end at the second signal."""
+        """Run one activity, and end at the second signal."""
         await workflow.execute_activity(nothing, start_to_close_timeout=SHORT)
         await workflow.wait_condition(lambda: self._signals >= 2)
 
     @workflow.signal
     def update(self, _: Any = None) -> None:
-        """Count it."""
+        """Count the signal."""
         self._signals += 1
 
     @workflow.query
     def job(self) -> int:
-        """How many signals came."""
+        """Return the number of signals."""
         return self._signals
 
 
 @workflow.defn(name="SameMessagesJob")
 class SameMessagesJob:
-    """The messages, markers and events of a whole job of ours, with empty bodies."""
+    """The messages, markers and events of our job, with empty bodies."""
 
     def __init__(self) -> None:
         self._signals = 0
@@ -80,10 +80,10 @@ class SameMessagesJob:
 
     @workflow.run
     async def run(self) -> None:
-        """Be admitted and submitted, wait for the two signals, and settle."""
+        """Admit and submit, wait for the two signals, and settle."""
         await workflow.execute_local_activity(nothing, start_to_close_timeout=SHORT)
         await workflow.execute_activity(
-            nothing, task_queue=FLOOR_PROVIDER_QUEUE, start_to_close_timeout=SHORT
+            nothing, task_queue=BASELINE_PROVIDER_QUEUE, start_to_close_timeout=SHORT
         )
         self._accepted = True
         await workflow.wait_condition(lambda: self._signals >= 2)
@@ -91,12 +91,12 @@ class SameMessagesJob:
 
     @workflow.update
     async def accepted(self) -> None:
-        """Answer once the job is submitted."""
+        """Return once the job is submitted."""
         await workflow.wait_condition(lambda: self._accepted)
 
     @workflow.signal
     def update(self, _: Any = None) -> None:
-        """Follow the job's state with its search attribute, and its deadline with a timer."""
+        """Set the search attribute of the state, and start the timer of the deadline."""
         self._signals += 1
         state = SearchAttributeKey.for_keyword(JOB_STATE)
         workflow.upsert_search_attributes(
@@ -107,19 +107,19 @@ class SameMessagesJob:
 
     @workflow.query
     def job(self) -> int:
-        """How many signals came."""
+        """Return the number of signals."""
         return self._signals
 
 
 async def serve() -> None:
-    """Serve the floor's workflows until SIGTERM."""
+    """Serve the baseline until SIGTERM."""
     metrics = PrometheusConfig(bind_address=os.environ["UCLOUD_METRICS_ADDRESS"])
     client = await connect_to_temporal(runtime=make_runtime(metrics))
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     jobs = Worker(
         client,
-        task_queue=FLOOR_QUEUE,
+        task_queue=BASELINE_QUEUE,
         workflows=[StartAndActivity, MinimalJob, SameMessagesJob],
         activities=[nothing],
         workflow_runner=UnsandboxedWorkflowRunner(),
@@ -129,7 +129,7 @@ async def serve() -> None:
     )
     provider = Worker(
         client,
-        task_queue=FLOOR_PROVIDER_QUEUE,
+        task_queue=BASELINE_PROVIDER_QUEUE,
         activities=[nothing],
         activity_task_poller_behavior=PollerBehaviorAutoscaling(),
     )

@@ -1,10 +1,10 @@
-"""A provider that only acknowledges, over real HTTP: `python -m benchmarks.fake_provider PORT
-PUBLIC_KEY_FILE`.
+"""A fake provider, which acknowledges each call over HTTP and does nothing.
+
+`python -m benchmarks.fake_provider PORT PUBLIC_KEY_FILE`
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 
 def application(public_key: str) -> Starlette:
-    """Answers every bulk call with one empty answer for each item, and checks who calls."""
+    """Return the application: it checks the token, and answers each item with an empty object."""
 
     async def acknowledge(request: Request) -> JSONResponse:
         token = request.headers.get("authorization", "").removeprefix("Bearer ")
@@ -36,8 +36,6 @@ def application(public_key: str) -> Starlette:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps({"event": "ready"}) + "\n")
-    sys.stdout.flush()
     uvicorn.run(
         application(Path(sys.argv[2]).read_text()),
         host="127.0.0.1",

@@ -1,8 +1,7 @@
-"""What is compared: the same steps of a job's life, on the bare engine and on the orchestrator."""
+"""The compared kinds of jobs: the same steps on the bare engine and on the orchestrator."""
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any, Protocol
 
 from temporalio.client import Client, WithStartWorkflowOperation
@@ -13,7 +12,8 @@ from temporalio.common import (
     WorkflowIDConflictPolicy,
 )
 
-from benchmarks.baseline import FLOOR_QUEUE, MinimalJob, SameMessagesJob, StartAndActivity
+from benchmarks.baseline import BASELINE_QUEUE, MinimalJob, SameMessagesJob, StartAndActivity
+from benchmarks.processes import FAKE_PROVIDER
 from client import Actor, JobClient, ProviderClient
 from ucloud_orchestrator.models import Job, JobSpecification, JobState, JobUpdate
 from ucloud_orchestrator.models.job import JobOwner
@@ -24,7 +24,6 @@ UPDATES = (
     JobUpdate(state=JobState.RUNNING, status="Your job is now running."),
     JobUpdate(state=JobState.SUCCESS, status="The program ended with exit code 0."),
 )
-LONG = timedelta(hours=1)
 
 
 class Kind(Protocol):
@@ -32,53 +31,53 @@ class Kind(Protocol):
 
     name: str
     worker: str
-    """Whose CPU seconds and calls it costs: `worker` or `floor`."""
+    """The process whose CPU seconds and calls count: `worker` or `baseline`."""
 
     async def create(self, job_id: str) -> None:
-        """Start a job and wait until it is accepted."""
+        """Start a job, and wait until it is accepted."""
 
     async def report(self, job_id: str, number: int) -> None:
         """Send the first (0) or second (1) signal of the provider."""
 
     async def is_visible(self, job_id: str) -> bool:
-        """Whether a query sees the first signal."""
+        """Return True once a query shows the first signal."""
 
-    async def ended(self, job_id: str) -> None:
+    async def wait_until_ended(self, job_id: str) -> None:
         """Wait until the job's workflow has ended."""
 
 
-class FloorKind:
+class BaselineKind:
     """A minimal workflow: start, one empty activity, two signals, end."""
 
     name = "floor: one activity, two signals"
-    worker = "floor"
+    worker = "baseline"
 
     def __init__(self, temporal: Client) -> None:
         self._temporal = temporal
 
     async def create(self, job_id: str) -> None:
-        """Start it; nothing is waited for."""
-        await self._temporal.start_workflow(MinimalJob.run, id=job_id, task_queue=FLOOR_QUEUE)
+        """Start it, and return at once."""
+        await self._temporal.start_workflow(MinimalJob.run, id=job_id, task_queue=BASELINE_QUEUE)
 
     async def report(self, job_id: str, number: int) -> None:
-        """Send a signal of the size of ours."""
+        """Send a signal as large as ours."""
         await self._temporal.get_workflow_handle(job_id).signal(
             SIGNAL_UPDATE, UPDATES[number].to_wire()
         )
 
     async def is_visible(self, job_id: str) -> bool:
-        """Ask how many signals came."""
+        """Query the number of signals."""
         return bool(
             await self._temporal.get_workflow_handle(job_id).query(QUERY_JOB, result_type=int) >= 1
         )
 
-    async def ended(self, job_id: str) -> None:
+    async def wait_until_ended(self, job_id: str) -> None:
         """Wait for the result."""
         await self._temporal.get_workflow_handle(job_id).result()
 
 
-class SameMessagesKind(FloorKind):
-    """The messages and events of a job of ours, with empty bodies."""
+class SameMessagesKind(BaselineKind):
+    """The messages and events of our job, with empty bodies."""
 
     name = "floor: the same messages, empty"
 
@@ -88,13 +87,13 @@ class SameMessagesKind(FloorKind):
         attributes = [
             SearchAttributePair(SearchAttributeKey.for_keyword(name), value)
             for name, value in initial_search_attributes(
-                owner, specification("acknowledging")
+                owner, specification(FAKE_PROVIDER)
             ).items()
         ]
         start: WithStartWorkflowOperation[Any, Any] = WithStartWorkflowOperation(
             SameMessagesJob.run,
             id=job_id,
-            task_queue=FLOOR_QUEUE,
+            task_queue=BASELINE_QUEUE,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             search_attributes=TypedSearchAttributes(attributes),
             static_summary="A job of the benchmark",
@@ -105,13 +104,11 @@ class SameMessagesKind(FloorKind):
 
 
 class OurKind:
-    """A whole job: admission with its store, HTTP to a provider that acknowledges, settlement,
-    archive.
-    """
+    """Our complete job: admission, HTTP to the fake provider, settlement, archive."""
 
     name = "ours: the complete job"
     worker = "worker"
-    provider = "acknowledging"
+    provider = FAKE_PROVIDER
 
     def __init__(self, temporal: Client) -> None:
         self._temporal = temporal
@@ -120,49 +117,47 @@ class OurKind:
         self._specification = specification(self.provider)
 
     async def create(self, job_id: str) -> None:
-        """As every client does it."""
+        """Call `JobClient.create`."""
         await self._jobs.create(self._specification, job_id)
 
     async def report(self, job_id: str, number: int) -> None:
-        """As every provider does it."""
+        """Call `ProviderClient.update`."""
         await self._reports.update(job_id, [UPDATES[number]])
 
     async def is_visible(self, job_id: str) -> bool:
-        """Ask for the job's state."""
+        """Query the state of the job."""
         answer = await self._temporal.get_workflow_handle(job_id).query(QUERY_JOB, result_type=dict)
         return Job.model_validate(answer).status.state is JobState.RUNNING
 
-    async def ended(self, job_id: str) -> None:
-        """Wait until the job is settled and archived, which is when its workflow ends."""
+    async def wait_until_ended(self, job_id: str) -> None:
+        """Wait for the end of the workflow: the job is settled and archived."""
         await self._temporal.get_workflow_handle(job_id).result()
 
 
 class RealKind(OurKind):
-    """A whole job at the reference provider, with a real process; the provider itself reports."""
+    """Our complete job with a real process at the reference provider, which reports itself."""
 
     name = "ours: a real process at the reference provider"
     provider = "local"
 
     async def report(self, job_id: str, number: int) -> None:
-        """The provider does it."""
+        """Do nothing: the provider reports."""
 
 
-class StartAndActivityKind(FloorKind):
-    """A start and one empty activity, until its result is there: what `create` is measured
-    against.
-    """
+class StartAndActivityKind(BaselineKind):
+    """The baseline of `create`: a start and one empty activity, until the result."""
 
     name = "floor: start and one activity"
 
     async def create(self, job_id: str) -> None:
-        """Start it, and wait for its end."""
+        """Start it, and wait for the result."""
         await self._temporal.execute_workflow(
-            StartAndActivity.run, id=job_id, task_queue=FLOOR_QUEUE
+            StartAndActivity.run, id=job_id, task_queue=BASELINE_QUEUE
         )
 
 
 def specification(provider: str) -> JobSpecification:
-    """A job that does nothing."""
+    """Return the specification of a job that does nothing."""
     return JobSpecification.model_validate(
         {
             "application": {"name": "nothing", "version": "1"},

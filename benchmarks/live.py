@@ -1,6 +1,4 @@
-"""Many live jobs: whether a signal, a query and a list stay as quick, and what each live job takes
-of the memory.
-"""
+"""Latency of signals, queries and lists, and memory, by the number of live jobs."""
 
 from __future__ import annotations
 
@@ -12,8 +10,8 @@ from temporalio.client import Client, WorkflowQueryFailedError
 from temporalio.service import RPCError
 
 from benchmarks.kinds import OurKind
-from benchmarks.load import many, time_until_visible
-from benchmarks.processes import Measured
+from benchmarks.load import run_concurrently, time_until_visible
+from benchmarks.processes import Processes
 from client import Actor, JobClient
 
 SAMPLES = 50
@@ -22,28 +20,24 @@ REACTION_TIMEOUT = 300.0
 
 @dataclass
 class LiveJobs:
-    """What was seen with so many live jobs; times in milliseconds, memory in bytes, of the whole
-    process.
-    """
+    """The samples with this many live jobs: milliseconds, and bytes of the whole process."""
 
     live: int
     worker_memory: int
     server_memory: int
     signal: list[float] = field(default_factory=list)
-    """Of a new job, from sending RUNNING until a query sees it."""
+    """Of a new job, from sending RUNNING until a query shows it."""
     query: list[float] = field(default_factory=list)
-    """Of a job that the worker has in its cache."""
+    """Of a job in the worker's cache."""
     old_query: list[float] = field(default_factory=list)
-    """Of one of the oldest jobs, which the worker may have dropped from its cache."""
+    """Of one of the oldest jobs, which may have left the cache."""
     listing: list[float] = field(default_factory=list)
-    """A page of 50 jobs, as `ucloud-orchestrator list` does it."""
+    """Of a page of 50 jobs, as in `ucloud-orchestrator list`."""
 
 
 @dataclass
 class Restart:
-    """How long after `kill -9` and a new start all live jobs of the cache's size answered again, in
-    seconds.
-    """
+    """Seconds from `kill -9` until the worker serves, and until the jobs of its cache answer."""
 
     live: int
     start: float
@@ -51,17 +45,17 @@ class Restart:
 
 
 class LiveLoad:
-    """Jobs that run, until `end`."""
+    """Keeps jobs running until `end`."""
 
-    def __init__(self, temporal: Client, measured: Measured) -> None:
+    def __init__(self, temporal: Client, processes: Processes) -> None:
         self._temporal = temporal
-        self._measured = measured
+        self._processes = processes
         self._kind = OurKind(temporal)
         self._jobs = JobClient(temporal, Actor(username="alice"))
         self._ids: list[str] = []
 
-    async def reach(self, count: int) -> LiveJobs:
-        """Start jobs until so many are live, and look at them."""
+    async def measure(self, count: int) -> LiveJobs:
+        """Start jobs until `count` are live, and sample them."""
 
         async def one(_: int) -> None:
             job_id = JobClient.new_job_id()
@@ -69,34 +63,32 @@ class LiveLoad:
             await self._kind.report(job_id, 0)
             self._ids.append(job_id)
 
-        if not self._ids:  # what the first job of all costs is not of interest
-            await many(20, 5, one)
+        if not self._ids:  # warm up
+            await run_concurrently(20, 5, one)
             await self.end()
-        await many(count - len(self._ids), 50, one)
+        await run_concurrently(count - len(self._ids), 50, one)
         memory = (
-            self._measured.memory(self._measured.worker),
-            self._measured.memory(self._measured.server),
+            self._processes.memory(self._processes.worker),
+            self._processes.memory(self._processes.server),
         )
-        seen = LiveJobs(count, *memory)
+        samples = LiveJobs(count, *memory)
         for number in range(SAMPLES):
             new = JobClient.new_job_id()
             await self._kind.create(new)
-            seen.signal.append(await time_until_visible(self._kind, new))
-            seen.query.append(await self._timed_query(new))
-            seen.old_query.append(await self._timed_query(self._ids[number % len(self._ids)]))
+            samples.signal.append(await time_until_visible(self._kind, new))
+            samples.query.append(await self._timed_query(new))
+            samples.old_query.append(await self._timed_query(self._ids[number % len(self._ids)]))
             begun = time.perf_counter()
             page = await self._jobs.browse(limit=50)
-            seen.listing.append((time.perf_counter() - begun) * 1000)
+            samples.listing.append((time.perf_counter() - begun) * 1000)
             assert len(page) == min(50, count + number + 1) or count < 50
             await self._end(new)
-        return seen
+        return samples
 
     async def restart(self) -> Restart:
-        """Kill the worker, start it again, and wait until each of as many jobs as it caches has
-        answered.
-        """
+        """Kill and start the worker, and wait until as many jobs as it caches have answered."""
         ids = self._ids[-1000:]
-        worker = self._measured.worker
+        worker = self._processes.worker
         assert worker.process is not None
         worker.process.kill()
         worker.process.wait()
@@ -112,7 +104,7 @@ class LiveLoad:
                         f"The job {ids[number]} did not answer within {REACTION_TIMEOUT:.0f} s."
                     )
 
-        await many(len(ids), 50, answers)
+        await run_concurrently(len(ids), 50, answers)
         return Restart(len(ids), started, time.perf_counter() - begun)
 
     async def end(self) -> None:
@@ -122,11 +114,11 @@ class LiveLoad:
         async def one(number: int) -> None:
             await self._end(ids[number])
 
-        await many(len(ids), 50, one)
+        await run_concurrently(len(ids), 50, one)
 
     async def _end(self, job_id: str) -> None:
         await self._kind.report(job_id, 1)
-        await self._kind.ended(job_id)
+        await self._kind.wait_until_ended(job_id)
 
     async def _answers(self, job_id: str) -> bool:
         try:

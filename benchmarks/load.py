@@ -1,4 +1,4 @@
-"""The loads: many jobs at once, and what each of them took."""
+"""The loads: concurrent jobs, and their costs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from statistics import mean, median
 from temporalio.client import Client
 
 from benchmarks.kinds import Kind
-from benchmarks.processes import Measured
+from benchmarks.processes import Processes
 from client import JobClient
 
 VISIBLE_TIMEOUT = 60.0
@@ -19,9 +19,7 @@ VISIBLE_TIMEOUT = 60.0
 
 @dataclass
 class Round:
-    """One load of one kind; times in milliseconds, history sizes in bytes, CPU in seconds per
-    job.
-    """
+    """One load of one kind: milliseconds, bytes of history, seconds of CPU per job."""
 
     kind: str
     concurrent: int
@@ -37,29 +35,31 @@ class Round:
 
     @property
     def per_second(self) -> float:
-        """Jobs that ended in one second."""
+        """Jobs per second."""
         return self.jobs / self.seconds
 
 
-async def many(count: int, concurrent: int, one: Callable[[int], Awaitable[None]]) -> float:
-    """Do it so many times, so many at once; returns the seconds that it took."""
+async def run_concurrently(
+    count: int, concurrent: int, one: Callable[[int], Awaitable[None]]
+) -> float:
+    """Call `one` with each number below `count`; returns the seconds of all calls."""
     numbers = iter(range(count))
 
-    async def go_on() -> None:
+    async def take_numbers() -> None:
         for number in numbers:
             await one(number)
 
     start = time.perf_counter()
     async with asyncio.TaskGroup() as group:
         for _ in range(min(concurrent, count)):
-            group.create_task(go_on())
+            group.create_task(take_numbers())
     return time.perf_counter() - start
 
 
-async def whole_jobs(
-    kind: Kind, temporal: Client, measured: Measured, concurrent: int, jobs: int
+async def measure_jobs(
+    kind: Kind, temporal: Client, processes: Processes, concurrent: int, jobs: int
 ) -> Round:
-    """Run whole jobs, without looking at them while they run."""
+    """Run complete jobs without queries."""
     done = Round(kind.name, concurrent, jobs)
     ids = [JobClient.new_job_id() for _ in range(jobs)]
 
@@ -69,19 +69,19 @@ async def whole_jobs(
         done.create.append(_since(begun))
         for update in (0, 1):
             await kind.report(ids[number], update)
-        await kind.ended(ids[number])
+        await kind.wait_until_ended(ids[number])
 
-    worker = measured.worker if kind.worker == "worker" else measured.floor
+    worker = processes.worker if kind.worker == "worker" else processes.baseline
     before = (
-        measured.cpu_seconds(worker),
-        measured.cpu_seconds(measured.server),
-        measured.server_calls(worker),
+        processes.cpu_seconds(worker),
+        processes.cpu_seconds(processes.server),
+        processes.server_calls(worker),
     )
-    done.seconds = await many(jobs, concurrent, one)
+    done.seconds = await run_concurrently(jobs, concurrent, one)
     after = (
-        measured.cpu_seconds(worker),
-        measured.cpu_seconds(measured.server),
-        measured.server_calls(worker),
+        processes.cpu_seconds(worker),
+        processes.cpu_seconds(processes.server),
+        processes.server_calls(worker),
     )
     done.worker_cpu, done.server_cpu, done.worker_calls = (
         (late - early) / jobs for early, late in zip(before, after, strict=True)
@@ -97,8 +97,8 @@ async def whole_jobs(
     return done
 
 
-async def seen_jobs(kind: Kind, concurrent: int, jobs: int) -> Round:
-    """Run whole jobs, and note for each how long its first signal took until a query saw it."""
+async def measure_signals(kind: Kind, concurrent: int, jobs: int) -> Round:
+    """Run complete jobs, and time the first signal of each until a query shows it."""
     done = Round(kind.name, concurrent, jobs)
 
     async def one(_: int) -> None:
@@ -106,14 +106,14 @@ async def seen_jobs(kind: Kind, concurrent: int, jobs: int) -> Round:
         await kind.create(job_id)
         done.visible.append(await time_until_visible(kind, job_id))
         await kind.report(job_id, 1)
-        await kind.ended(job_id)
+        await kind.wait_until_ended(job_id)
 
-    done.seconds = await many(jobs, concurrent, one)
+    done.seconds = await run_concurrently(jobs, concurrent, one)
     return done
 
 
-async def created_only(kind: Kind, concurrent: int, jobs: int) -> Round:
-    """Time `create` alone: nothing else is going on. The jobs end afterwards."""
+async def measure_creates(kind: Kind, concurrent: int, jobs: int) -> Round:
+    """Time `create` without other load. The jobs end afterwards."""
     done = Round(kind.name, concurrent, jobs)
     ids = [JobClient.new_job_id() for _ in range(jobs)]
 
@@ -125,16 +125,16 @@ async def created_only(kind: Kind, concurrent: int, jobs: int) -> Round:
     async def end(number: int) -> None:
         for update in (0, 1):
             await kind.report(ids[number], update)
-        await kind.ended(ids[number])
+        await kind.wait_until_ended(ids[number])
 
-    done.seconds = await many(jobs, concurrent, one)
+    done.seconds = await run_concurrently(jobs, concurrent, one)
     if kind.worker == "worker":
-        await many(jobs, 10, end)
+        await run_concurrently(jobs, 10, end)
     return done
 
 
 async def time_until_visible(kind: Kind, job_id: str) -> float:
-    """Milliseconds from sending the first signal until a query sees it."""
+    """Return the milliseconds from sending the first signal until a query shows it."""
     begun = time.perf_counter()
     await kind.report(job_id, 0)
     while not await kind.is_visible(job_id):

@@ -1,4 +1,4 @@
-"""Everything that is measured, as processes of this machine in a folder of their own."""
+"""The processes of a benchmark: Temporal, worker, baseline, fake provider, provider."""
 
 from __future__ import annotations
 
@@ -24,36 +24,38 @@ from ucloud_orchestrator.cli.supervisor import (
 )
 
 CATALOG = Path(__file__).parent / "catalog"
+FAKE_PROVIDER = "fake"
+"""Its id in that catalog."""
+PORTS = ("temporal", "ui", FAKE_PROVIDER, "provider", "worker", "baseline")
 CACHED_WORKFLOWS = 1000
-"""The worker's own default; the tests of memory need to know it."""
+"""The worker's default; beyond it a live job needs no memory of the worker."""
 
 
 @dataclass(frozen=True)
-class Measured:
-    """The processes, and where they are."""
+class Processes:
+    """The started processes and their addresses."""
 
     address: str
     server: ManagedProcess
     worker: ManagedProcess
-    floor: ManagedProcess
-    acknowledging: ManagedProcess
+    baseline: ManagedProcess
+    fake_provider: ManagedProcess
     provider: ManagedProcess
-    folder: Path
     metrics: dict[str, int]
-    """The port of each worker's figures."""
+    """The metrics port of each worker."""
 
-    def cpu_seconds(self, part: ManagedProcess) -> float:
-        """What it has used so far, of user and system time."""
-        times = psutil.Process(part.pid).cpu_times()
+    def cpu_seconds(self, process: ManagedProcess) -> float:
+        """Return its user and system time."""
+        times = psutil.Process(process.pid).cpu_times()
         return float(times.user + times.system)
 
-    def memory(self, part: ManagedProcess) -> int:
-        """Its resident memory, in bytes."""
-        return int(psutil.Process(part.pid).memory_info().rss)
+    def memory(self, process: ManagedProcess) -> int:
+        """Return its resident memory in bytes."""
+        return int(psutil.Process(process.pid).memory_info().rss)
 
-    def server_calls(self, part: ManagedProcess) -> float:
-        """How many calls it has made to the Temporal server so far, long polls included."""
-        text = httpx.get(f"http://127.0.0.1:{self.metrics[part.name]}/metrics", timeout=10).text
+    def server_calls(self, process: ManagedProcess) -> float:
+        """Return the number of its calls to the Temporal server, with long polls."""
+        text = httpx.get(f"http://127.0.0.1:{self.metrics[process.name]}/metrics", timeout=10).text
         return sum(
             float(line.rpartition(" ")[2])
             for line in text.splitlines()
@@ -62,91 +64,94 @@ class Measured:
 
 
 @contextlib.contextmanager
-def measured(folder: Path) -> Iterator[Measured]:
-    """Start everything with the settings of `ucloud-orchestrator dev`, and stop it at the end."""
-    ports = {
-        name: free_port()
-        for name in ("temporal", "ui", "acknowledging", "provider", "worker", "floor")
+def run_processes(folder: Path) -> Iterator[Processes]:
+    """Start all processes with the settings of `ucloud-orchestrator dev`, and stop them."""
+    processes = _processes(folder, {name: free_port() for name in PORTS})
+    running: list[ManagedProcess] = []
+    try:
+        for process in (
+            processes.server,
+            processes.worker,
+            processes.baseline,
+            processes.fake_provider,
+            processes.provider,
+        ):
+            process.start()
+            running.append(process)
+            process.wait_until_ready()
+            if process is processes.server:
+                _run_setup(os.environ | processes.worker.environment)
+        yield processes
+    finally:
+        for process in reversed(running):
+            process.stop()
+
+
+def _processes(folder: Path, ports: dict[str, int]) -> Processes:
+    address, keys, logs = f"127.0.0.1:{ports['temporal']}", folder / "keys", folder / "logs"
+
+    def module(name: str, arguments: list[str], environment: dict[str, str]) -> ManagedProcess:
+        command = [sys.executable, "-m", *arguments]
+        environment = {"TEMPORAL_ADDRESS": address, **environment}
+        return ManagedProcess(
+            name, command, environment, logs, lambda process: bool(process.ready_event())
+        )
+
+    baseline = {"UCLOUD_METRICS_ADDRESS": f"127.0.0.1:{ports['baseline']}"}
+    provider = {
+        "UCLOUD_PROVIDER_DATA_DIR": str(folder / "provider"),
+        "UCLOUD_PROVIDER_PORT": str(ports["provider"]),
+        "UCLOUD_PROVIDER_PUBLIC_KEY_FILE": str(keys / "local.public.pem"),
     }
-    address = f"127.0.0.1:{ports['temporal']}"
-    worker = {
-        "TEMPORAL_ADDRESS": address,
+    return Processes(
+        address=address,
+        server=_temporal(folder, ports),
+        worker=module("worker", ["worker", "--json"], _worker_settings(folder, ports)),
+        baseline=module("baseline", ["benchmarks.baseline"], baseline),
+        fake_provider=fake_provider(keys, ports[FAKE_PROVIDER], logs),
+        provider=module("provider", ["ucloud_orchestrator.provider", "--json"], provider),
+        metrics={name: ports[name] for name in ("worker", "baseline")},
+    )
+
+
+def fake_provider(keys: Path, port: int, logs: Path) -> ManagedProcess:
+    """Return the process of the fake provider, not started."""
+    key = str(keys / f"{FAKE_PROVIDER}.public.pem")
+    command = [sys.executable, "-m", "benchmarks.fake_provider", str(port), key]
+    return ManagedProcess(FAKE_PROVIDER, command, {}, logs, lambda _: accepts_connections(port))
+
+
+def _temporal(folder: Path, ports: dict[str, int]) -> ManagedProcess:
+    port = ports["temporal"]
+    command = [
+        *(temporal_binary(), "server", "start-dev"),
+        *("--port", str(port), "--ui-port", str(ports["ui"])),
+        *("--db-filename", str(folder / "temporal.sqlite")),
+        *(word for option in SERVER_OPTIONS for word in option),
+    ]
+    return ManagedProcess(
+        "temporal", command, {}, folder / "logs", lambda _: accepts_connections(port)
+    )
+
+
+def _worker_settings(folder: Path, ports: dict[str, int]) -> dict[str, str]:
+    store = f"sqlite+aiosqlite:///{folder}/store.sqlite"
+    addresses = {"local": ports["provider"], FAKE_PROVIDER: ports[FAKE_PROVIDER]}
+    return {
         "UCLOUD_CATALOG": str(CATALOG),
-        "UCLOUD_DATABASE_URL": os.environ.get(
-            "UCLOUD_BENCH_DATABASE_URL", f"sqlite+aiosqlite:///{folder}/store.sqlite"
-        ),
+        "UCLOUD_DATABASE_URL": os.environ.get("UCLOUD_BENCH_DATABASE_URL", store),
         "UCLOUD_KEYS_DIR": str(folder / "keys"),
         "UCLOUD_MAX_CACHED_WORKFLOWS": str(CACHED_WORKFLOWS),
         "UCLOUD_METRICS_ADDRESS": f"127.0.0.1:{ports['worker']}",
         "UCLOUD_MONITOR_INTERVAL": "86400",
         "UCLOUD_PROVIDER_ADDRESSES": json.dumps(
-            {
-                "acknowledging": f"http://127.0.0.1:{ports['acknowledging']}",
-                "local": f"http://127.0.0.1:{ports['provider']}",
-            }
+            {provider: f"http://127.0.0.1:{port}" for provider, port in addresses.items()}
         ),
     }
-    provider = {
-        "TEMPORAL_ADDRESS": address,
-        "UCLOUD_PROVIDER_DATA_DIR": str(folder / "provider"),
-        "UCLOUD_PROVIDER_PORT": str(ports["provider"]),
-        "UCLOUD_PROVIDER_PUBLIC_KEY_FILE": str(folder / "keys" / "local.public.pem"),
-    }
-    options = [word for option in SERVER_OPTIONS for word in option]
-    server = [temporal_binary(), "server", "start-dev", "--port", str(ports["temporal"])]
-    server += [
-        "--ui-port",
-        str(ports["ui"]),
-        "--db-filename",
-        str(folder / "temporal.sqlite"),
-        *options,
-    ]
-    acknowledging = [sys.executable, "-m", "benchmarks.fake_provider", str(ports["acknowledging"])]
-    acknowledging.append(str(folder / "keys" / "acknowledging.public.pem"))
-    logs = folder / "logs"
-    floor = {"TEMPORAL_ADDRESS": address, "UCLOUD_METRICS_ADDRESS": f"127.0.0.1:{ports['floor']}"}
-
-    def python(name: str, command: list[str], environment: dict[str, str]) -> ManagedProcess:
-        return ManagedProcess(
-            name, command, environment, logs, lambda part: bool(part.ready_event())
-        )
-
-    parts = Measured(
-        address,
-        ManagedProcess(
-            "temporal", server, {}, logs, lambda _: accepts_connections(ports["temporal"])
-        ),
-        python("worker", [sys.executable, "-m", "worker", "--json"], worker),
-        python("floor", [sys.executable, "-m", "benchmarks.baseline"], floor),
-        ManagedProcess(
-            "acknowledging",
-            acknowledging,
-            {},
-            logs,
-            lambda _: accepts_connections(ports["acknowledging"]),
-        ),
-        python(
-            "provider", [sys.executable, "-m", "ucloud_orchestrator.provider", "--json"], provider
-        ),
-        folder,
-        {"worker": ports["worker"], "floor": ports["floor"]},
-    )
-    running: list[ManagedProcess] = []
-    try:
-        for part in (parts.server, parts.worker, parts.floor, parts.acknowledging, parts.provider):
-            part.start()
-            running.append(part)
-            part.wait_until_ready()
-            if part is parts.server:
-                _set_up(os.environ | worker)
-        yield parts
-    finally:
-        for part in reversed(running):
-            part.stop()
 
 
-def _set_up(environment: dict[str, str]) -> None:
-    # The server answers its port a moment before it answers requests.
+def _run_setup(environment: dict[str, str]) -> None:
+    # The server accepts connections a moment before it serves requests.
     for attempt in range(10):
         if not subprocess.run(
             [sys.executable, "-m", "worker", "setup"], env=environment, capture_output=True

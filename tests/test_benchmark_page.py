@@ -1,11 +1,11 @@
-"""The figures of `docs/how-it-works/performance.md` are those that were measured."""
+"""The table of `docs/how-it-works/performance.md` is that of its results."""
 
 from __future__ import annotations
 
-from benchmarks.report import END, FIGURES, PAGE, START, table
+from benchmarks.report import END, PAGE, RESULTS, START, table
 from benchmarks.results import Results
 
 
-def test_the_page_has_the_table_of_its_figures() -> None:
+def test_the_page_has_the_table_of_its_results() -> None:
     shown = PAGE.read_text().partition(START)[2].partition(END)[0]
-    assert shown.strip() == table(Results.read(FIGURES)).strip()
+    assert shown.strip() == table(Results.read(RESULTS)).strip()

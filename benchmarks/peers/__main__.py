@@ -20,9 +20,9 @@ from benchmarks.results import Results
 from ucloud_orchestrator.cli.supervisor import StackError
 
 JOBS = {1: 20, 10: 80, 50: 200}
-"""How many jobs a round has, for each number of concurrent ones."""
+"""The number of jobs in a round, by the number of concurrent jobs."""
 FEWER_JOBS = {1: 5, 10: 20, 50: 50}
-"""The same for those that take far longer for each."""
+"""The same for far slower systems."""
 SYSTEMS: dict[str, System] = {
     "ours": Ours(OURS, JOBS, (5, 20)),
     "dbos-sqlite": DbosPeer("DBOS, SQLite", JOBS, (5, 20), "sqlite", tuned=True),
@@ -38,27 +38,8 @@ SYSTEMS: dict[str, System] = {
 
 
 def main() -> int:
-    """Measure, and write `peers.json` and `peers.md`."""
-    parser = argparse.ArgumentParser(prog="benchmarks.peers", description=__doc__)
-    parser.add_argument(
-        "--output", type=Path, default=Path("benchmarks/results"), help="the folder for the results"
-    )
-    parser.add_argument(
-        "--rounds", type=int, default=3, help="how often each is started and measured, in turn"
-    )
-    parser.add_argument(
-        "--concurrent", type=int, nargs="+", default=sorted(JOBS), choices=sorted(JOBS)
-    )
-    parser.add_argument(
-        "--peers", nargs="+", default=[*SYSTEMS][1:], choices=[*SYSTEMS][1:], help="whom to measure"
-    )
-    parser.add_argument(
-        "--environments", type=Path, default=ENVIRONMENTS, help="where the peers are installed"
-    )
-    parser.add_argument(
-        "--no-install", action="store_true", help="measure only what is installed already"
-    )
-    chosen = parser.parse_args()
+    """Run the comparison, and write `peers.json` and `peers.md`."""
+    chosen = _parser().parse_args()
     pythons = _environments(chosen.peers, chosen.environments, not chosen.no_install)
     if not pythons:
         sys.stderr.write("No peer can be measured, so there is nothing to compare with.\n")
@@ -75,7 +56,7 @@ def main() -> int:
     failed: set[str] = set()
     for number in range(chosen.rounds):
         for system in systems:
-            if system.name not in failed and not _measured(
+            if system.name not in failed and not _measure(
                 system, number, pythons, chosen.concurrent, results
             ):
                 failed.add(system.name)
@@ -89,6 +70,34 @@ def main() -> int:
     return 1 if failed else 0
 
 
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="benchmarks.peers", description=__doc__)
+    parser.add_argument(
+        "--output", type=Path, default=Path("benchmarks/results"), help="the folder for the results"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="starts and measurements of each, in turn"
+    )
+    parser.add_argument(
+        "--concurrent", type=int, nargs="+", default=sorted(JOBS), choices=sorted(JOBS)
+    )
+    parser.add_argument(
+        "--peers",
+        nargs="+",
+        default=[*SYSTEMS][1:],
+        choices=[*SYSTEMS][1:],
+        help="the peers to measure",
+    )
+    parser.add_argument(
+        "--environments",
+        type=Path,
+        default=ENVIRONMENTS,
+        help="the folder of the peers' environments",
+    )
+    parser.add_argument("--no-install", action="store_true", help="measure only installed peers")
+    return parser
+
+
 def _environments(names: list[str], folder: Path, install: bool) -> dict[str, str]:
     pythons = {}
     for peer in dict.fromkeys(SYSTEMS[name].peer for name in names):
@@ -99,7 +108,7 @@ def _environments(names: list[str], folder: Path, install: bool) -> dict[str, st
     return pythons
 
 
-def _measured(
+def _measure(
     system: System, number: int, pythons: dict[str, str], concurrent: list[int], results: Results
 ) -> bool:
     def done(one: PeerRound) -> None:
@@ -131,7 +140,7 @@ def _fsync_milliseconds() -> float:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # stops the started processes
     code = main()
     sys.stdout.flush()
     os._exit(code)  # the Temporal SDK may abort while the interpreter shuts down (decision 0006)

@@ -1,7 +1,7 @@
-"""A job's steps on DBOS; runs in an environment of its own and imports nothing of ours.
+"""The steps of a job on DBOS, as a script in an environment of its own.
 
-The first line of its input has its settings, and each further line a load, as JSON. It answers each
-load with a line.
+It imports nothing of ours. It reads lines of JSON: first the settings, then one load a line. It
+writes one line for each load.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ http = httpx.Client(
 
 
 def sqlite_engine(url: str, synchronous: str) -> sa.Engine:
-    """An engine as DBOS makes it, but with a write-ahead log."""
+    """Return an engine as DBOS makes it, but with a write-ahead log."""
     engine = sa.create_engine(url, pool_size=20, max_overflow=MOST_AT_ONCE)
 
     @sa.event.listens_for(engine, "connect")
@@ -44,7 +44,7 @@ def sqlite_engine(url: str, synchronous: str) -> sa.Engine:
 
 
 def connect() -> SQLAlchemyDatasource:
-    """Set DBOS up, and make the jobs' own table."""
+    """Configure DBOS, and make the table of the jobs."""
     config: DBOSConfig = {
         "name": "peer",
         "system_database_url": settings["system"],
@@ -72,9 +72,7 @@ isolation = {
 
 
 def record(job_id: str, document: dict[str, Any]) -> None:
-    """Check that the job is not there, and record it: one SQL transaction, with DBOS' own record of
-    the step.
-    """
+    """Insert the job unless it exists, in one SQL transaction with DBOS' record of the step."""
     session = store.sql_session()
     if session.execute(sa.text("SELECT state FROM jobs WHERE id = :id"), {"id": job_id}).first():
         raise ValueError(f"The job {job_id} is there already.")
@@ -100,13 +98,13 @@ def settle(job_id: str, state: str) -> None:
 
 @DBOS.step(retries_allowed=True, max_attempts=10)
 def submit(job_id: str, document: dict[str, Any]) -> None:
-    """Tell the provider."""
+    """StatusCallback the provider."""
     http.post(settings["provider"], json={"items": [document | {"id": job_id}]}).raise_for_status()
 
 
 @DBOS.workflow()
 def job(document: dict[str, Any]) -> str:
-    """The whole life of a job."""
+    """Run one job from start to end."""
     job_id = DBOS.workflow_id
     assert job_id is not None
     store.run_tx_step(isolation, record, job_id, document)
@@ -120,9 +118,7 @@ def job(document: dict[str, Any]) -> str:
 
 
 def run(prefix: str, concurrent: int, jobs: int) -> dict[str, Any]:
-    """Run so many jobs, so many at once; the seconds of all, and the milliseconds until each was
-    accepted.
-    """
+    """Run the jobs; returns the seconds of all, and the milliseconds until each was accepted."""
     accepted: list[float] = []
 
     def one(number: int) -> None:
@@ -145,7 +141,7 @@ def run(prefix: str, concurrent: int, jobs: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Answer loads until the input ends."""
+    """Run loads until the input ends."""
     DBOS.launch()
     sys.stdout.write(json.dumps({"event": "ready"}) + "\n")
     sys.stdout.flush()

@@ -1,6 +1,4 @@
-"""The environments of the peers: one for each, made once, with exactly the packages of its
-requirements.
-"""
+"""The environments of the peers: one each, made once, with exactly its pinned packages."""
 
 from __future__ import annotations
 
@@ -17,12 +15,12 @@ class PeerUnavailable(Exception):
 
 
 def requirements(peer: str) -> Path:
-    """What is installed for it: versions and hashes."""
+    """Return the file of its pinned packages with their hashes."""
     return HERE / f"requirements-{peer}.txt"
 
 
 def python_of(peer: str, folder: Path = ENVIRONMENTS, install: bool = True) -> str:
-    """The Python of that peer's environment, which is made if need be. Raises `PeerUnavailable`."""
+    """Return the Python of the peer's environment, made on first use. Raises `PeerUnavailable`."""
     environment, wanted = folder / peer, requirements(peer)
     python, ready = environment / "bin" / "python", environment / "ready"
     if ready.exists() and ready.read_bytes() == wanted.read_bytes():
@@ -49,10 +47,10 @@ def python_of(peer: str, folder: Path = ENVIRONMENTS, install: bool = True) -> s
     ):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            said = (done.stderr or done.stdout).strip().splitlines()
+            lines = (done.stderr or done.stdout).strip().splitlines()
             raise PeerUnavailable(
                 f"{peer} is left out: it cannot be installed into {environment} "
-                f"({said[-1] if said else f'exit code {done.returncode}'}); mend that and run "
+                f"({lines[-1] if lines else f'exit code {done.returncode}'}); mend that and run "
                 "again."
             )
     ready.write_bytes(wanted.read_bytes())
@@ -60,7 +58,7 @@ def python_of(peer: str, folder: Path = ENVIRONMENTS, install: bool = True) -> s
 
 
 def version_of(peer: str) -> str:
-    """The version that its requirements name."""
+    """Return its pinned version."""
     for line in requirements(peer).read_text().splitlines():
         name, _, number = line.removesuffix("\\").partition("==")
         if name == peer:

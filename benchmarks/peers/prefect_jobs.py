@@ -1,7 +1,7 @@
-"""A job's steps on Prefect; runs in an environment of its own and imports nothing of ours.
+"""The steps of a job on Prefect, as a script in an environment of its own.
 
-The first line of its input has its settings, and each further line a load, as JSON. It answers each
-load with a line.
+It imports nothing of ours. It reads lines of JSON: first the settings, then one load a line. It
+writes one line for each load.
 """
 
 from __future__ import annotations
@@ -21,9 +21,7 @@ from prefect.input import receive_input, send_input
 
 UPDATES = ({"state": "RUNNING"}, {"state": "SUCCESS"})
 POLL_INTERVAL = 0.1
-"""Seconds between two looks for a message; Prefect has nothing that wakes a waiting flow, and its
-default is 10.
-"""
+"""Seconds between two polls for a message. Nothing wakes a waiting flow; the default is 10."""
 TABLE = (
     "CREATE TABLE IF NOT EXISTS jobs (id VARCHAR(64) PRIMARY KEY, owner VARCHAR(64) NOT NULL, "
     "state VARCHAR(16) NOT NULL, document TEXT NOT NULL)"
@@ -31,12 +29,12 @@ TABLE = (
 settings: dict[str, Any] = json.loads(sys.stdin.readline())
 http = httpx.AsyncClient(headers={"Authorization": settings["authorization"]}, timeout=60)
 accepted_jobs: dict[str, asyncio.Future[Any]] = {}
-"""Who waits for a job to be accepted; a flow has no event that another program could wait for."""
+"""Resolved when the job is accepted; a flow has no event for other programs."""
 
 
 @contextmanager
 def transaction() -> Iterator[sqlite3.Connection]:
-    """One SQL transaction, written through to the disk at its end."""
+    """Run one SQL transaction; its commit is synchronous."""
     with closing(
         sqlite3.connect(settings["store"], timeout=30, isolation_level=None)
     ) as connection:
@@ -67,14 +65,14 @@ def _settle(job_id: str, state: str) -> None:
 
 @task(persist_result=True, retries=10, retry_delay_seconds=1)
 async def record(job_id: str, document: dict[str, Any]) -> bool:
-    """Check that the job is not there, and record it."""
+    """Insert the job unless it exists."""
     await asyncio.to_thread(_record, job_id, document)
     return True
 
 
 @task(persist_result=True, retries=10, retry_delay_seconds=1)
 async def submit(job_id: str, document: dict[str, Any]) -> bool:
-    """Tell the provider."""
+    """StatusCallback the provider."""
     (
         await http.post(settings["provider"], json={"items": [document | {"id": job_id}]})
     ).raise_for_status()
@@ -83,14 +81,14 @@ async def submit(job_id: str, document: dict[str, Any]) -> bool:
 
 @task(persist_result=True, retries=10, retry_delay_seconds=1)
 async def settle(job_id: str, state: str) -> bool:
-    """Record how the job ended."""
+    """Record the end of the job."""
     await asyncio.to_thread(_settle, job_id, state)
     return True
 
 
 @flow(persist_result=True, validate_parameters=False)
 async def job(job_id: str, document: dict[str, Any]) -> str:
-    """The whole life of a job."""
+    """Run one job from start to end."""
     await record(job_id, document)
     await submit(job_id, document)
     accepted_jobs[job_id].set_result(runtime.flow_run.id)
@@ -104,9 +102,7 @@ async def job(job_id: str, document: dict[str, Any]) -> str:
 
 
 async def run(prefix: str, concurrent: int, jobs: int) -> dict[str, Any]:
-    """Run so many jobs, so many at once; the seconds of all, and the milliseconds until each was
-    accepted.
-    """
+    """Run the jobs; returns the seconds of all, and the milliseconds until each was accepted."""
     accepted: list[float] = []
     numbers = iter(range(jobs))
 
@@ -116,7 +112,7 @@ async def run(prefix: str, concurrent: int, jobs: int) -> dict[str, Any]:
         is_accepted = accepted_jobs[job_id] = asyncio.get_running_loop().create_future()
         running = asyncio.create_task(job(job_id, settings["document"]))
         await asyncio.wait([running, is_accepted], return_when=asyncio.FIRST_COMPLETED)
-        if running.done():  # it failed, and says why
+        if running.done():
             raise RuntimeError(f"The job {job_id} ended before it was accepted: {await running}.")
         accepted.append((time.perf_counter() - begun) * 1000)
         for update in UPDATES:
@@ -124,26 +120,24 @@ async def run(prefix: str, concurrent: int, jobs: int) -> dict[str, Any]:
         if await running != "SUCCESS":
             raise RuntimeError(f"The job {job_id} did not succeed.")
 
-    async def go_on() -> None:
+    async def take_numbers() -> None:
         for number in numbers:
             await one(number)
 
     start = time.perf_counter()
-    await asyncio.gather(
-        *(go_on() for _ in range(min(concurrent, jobs)))
-    )  # the first that fails says why
+    await asyncio.gather(*(take_numbers() for _ in range(min(concurrent, jobs))))
     return {"seconds": time.perf_counter() - start, "accepted": accepted}
 
 
 async def main() -> None:
-    """Answer loads until the input ends."""
+    """Run loads until the input ends."""
     with transaction() as connection:
         connection.execute(TABLE)
     sys.stdout.write(json.dumps({"event": "ready"}) + "\n")
     sys.stdout.flush()
     while line := await asyncio.to_thread(sys.stdin.readline):
-        figures = await run(**json.loads(line))
-        sys.stdout.write(json.dumps(figures) + "\n")
+        measured = await run(**json.loads(line))
+        sys.stdout.write(json.dumps(measured) + "\n")
         sys.stdout.flush()
 
 

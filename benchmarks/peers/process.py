@@ -1,4 +1,4 @@
-"""A peer's own process, which is asked by lines of JSON, and the CPU time of all that works."""
+"""The process of a peer, which reads and writes lines of JSON, and the CPU time of processes."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ import psutil
 from benchmarks.peers.environments import PeerUnavailable
 
 LOAD_TIMEOUT = 600.0
-"""Seconds that a load may take; a peer that takes longer is left out."""
+"""Seconds that a load may take; a slower peer is left out."""
 NO_TELEMETRY = {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
-"""Nothing is told to anybody outside of this machine."""
+"""No telemetry leaves this machine."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a peer's script is started with."""
+    """The script of a peer, its settings and its servers."""
 
     script: str
     settings: dict[str, Any]
     environment: dict[str, str] = field(default_factory=lambda: dict(NO_TELEMETRY))
     servers: tuple[int, ...] = ()
-    """Processes that work for it and are not below this one."""
+    """Its servers that are not children of this process."""
 
 
 @dataclass
 class Process:
-    """A peer's script: a line in, a line out."""
+    """The running script of a peer: one line in, one line out."""
 
     process: subprocess.Popen[str]
     log: Path
@@ -45,7 +45,7 @@ class Process:
     @classmethod
     @contextlib.contextmanager
     def of(cls, python: str, prepared: Prepared, log: Path) -> Iterator[Process]:
-        """Start it, and end it when it is no longer needed."""
+        """Start it, and end it on exit."""
         with log.open("w") as errors:
             process = subprocess.Popen(
                 [python, str(Path(__file__).parent / prepared.script)],
@@ -61,14 +61,14 @@ class Process:
             process.kill()
             process.communicate()
 
-    def tell(self, message: Mapping[str, Any]) -> None:
+    def send(self, message: Mapping[str, Any]) -> None:
         """Send a line."""
         assert self.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # `hear` tells why
+        with contextlib.suppress(BrokenPipeError):  # `receive` raises the reason
             self.process.stdin.write(json.dumps(message) + "\n")
             self.process.stdin.flush()
 
-    def hear(self) -> dict[str, Any]:
+    def receive(self) -> dict[str, Any]:
         """Wait for a line. Raises `PeerUnavailable`."""
         assert self.process.stdout is not None
         limit = threading.Timer(LOAD_TIMEOUT, self._give_up)
@@ -78,14 +78,14 @@ class Process:
         if self.silent.is_set():
             raise PeerUnavailable(f"it did not end its load within {LOAD_TIMEOUT:.0f} s")
         if not line:
-            said = self.log.read_text(errors="replace").strip().splitlines()
+            lines = self.log.read_text(errors="replace").strip().splitlines()
             raise PeerUnavailable(
-                f"its process ended: {said[-1].strip() if said else 'it wrote nothing'}"
+                f"its process ended: {lines[-1].strip() if lines else 'it wrote nothing'}"
             )
         return dict(json.loads(line))
 
     def cpu_seconds(self) -> float:
-        """Of it, of its servers, and of all that this process has started besides."""
+        """Return the CPU time of the script, its servers, and this process with its children."""
         return cpu_seconds(self.servers)
 
     def _give_up(self) -> None:
@@ -94,7 +94,7 @@ class Process:
 
 
 def cpu_seconds(servers: Sequence[int] = ()) -> float:
-    """User and system time so far of this process, of those servers and of all below them."""
+    """Return user and system time of this process, the servers and all their children."""
     processes = [psutil.Process(pid) for pid in (os.getpid(), *servers)]
     processes += [child for process in processes for child in process.children(recursive=True)]
     used = 0.0

