@@ -33,6 +33,40 @@ invocation: [a, 20.04, 1000000000, on, {type: var, vars: p, prefixGlobal: '-c '}
 parameters:
   p: {type: integer, min: 1, max: 5, defaultValue: 3}
 """
+RESOURCES = """
+provider: v1
+id: local
+address: http://127.0.0.1:1
+---
+project: v1
+id: ocean
+members: [{username: alice, role: PI}, {username: bob}]
+groups: {readers: [bob]}
+---
+drive: v1
+id: files
+provider: local
+owner: {project: nowhere}
+---
+publicLink: v1
+id: link
+domain: a.example.com
+provider: elsewhere
+owner: {user: alice}
+---
+license: v1
+id: solver
+address: a.example.com
+port: 1
+key: a-secret-key
+provider: local
+---
+publicIp: v1
+id: ip
+address: 192.0.2.1
+provider: local
+owner: {user: alice, project: ocean}
+"""
 
 
 def problems(folder: Path, text: str) -> list[tuple[int, str]]:
@@ -62,7 +96,11 @@ def test_the_backend_udocker_is_docker(tmp_path: Path) -> None:
         (("container: registry.example.com/t:1\n", ""), 6, "a DOCKER tool needs"),
         (("minutes: 0", "minutes: 99"), 8, "defaultMaxTime.minutes"),
         (("vars: p", "vars: q"), 18, "there is no parameter 'q'"),
-        (("{name: t, version: 1}", "{name: nobody, version: 1}"), 16, "there is no tool nobody@1"),
+        (
+            ("{name: t, version: 1}", "{name: missing, version: 1}"),
+            16,
+            "there is no tool missing@1",
+        ),
         (("applicationType: BATCH", "applicationType: WEB"), 17, "needs 'web'"),
         (("min: 1, max: 5", "min: 6, max: 5"), 20, "min above its max"),
         (("defaultValue: 3", "defaultValue: three"), 20, "cannot be used"),
@@ -82,9 +120,9 @@ def test_the_backend_udocker_is_docker(tmp_path: Path) -> None:
 def test_a_mistake_has_its_line(
     tmp_path: Path, change: tuple[str, str], line: int, message: str
 ) -> None:
-    found = problems(tmp_path, (TOOL + "---\n" + APPLICATION).replace(*change))
-    assert found[0][0] == line, found
-    assert message in found[0][1]
+    mistakes = problems(tmp_path, (TOOL + "---\n" + APPLICATION).replace(*change))
+    assert mistakes[0][0] == line, mistakes
+    assert message in mistakes[0][1]
 
 
 def test_invalid_yaml_leaves_the_other_files(tmp_path: Path) -> None:
@@ -126,42 +164,7 @@ def test_the_examples_have_no_problems() -> None:
 
 
 def test_resources_refer_to_existing_providers_and_projects(tmp_path: Path) -> None:
-    (tmp_path / "catalog.yaml").write_text(
-        """
-provider: v1
-id: local
-address: http://127.0.0.1:1
----
-project: v1
-id: ocean
-members: [{username: alice, role: PI}, {username: bob}]
-groups: {readers: [bob]}
----
-drive: v1
-id: files
-provider: local
-owner: {project: nowhere}
----
-publicLink: v1
-id: link
-domain: a.example.com
-provider: elsewhere
-owner: {user: alice}
----
-license: v1
-id: solver
-address: a.example.com
-port: 1
-key: a-secret-key
-provider: local
----
-publicIp: v1
-id: ip
-address: 192.0.2.1
-provider: local
-owner: {user: alice, project: ocean}
-"""
-    )
+    (tmp_path / "catalog.yaml").write_text(RESOURCES)
     catalog = load(tmp_path)
     assert {(problem.line, problem.message) for problem in catalog.problems} == {
         (14, "there is no project nowhere."),

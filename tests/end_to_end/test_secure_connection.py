@@ -80,8 +80,8 @@ def settings(front: Front, address: str, **values: str) -> dict[str, str]:
 TRUSTED = {"tls_server_ca_cert_path": "ca.pem"}
 CERTIFIED = TRUSTED | {"tls_client_cert_path": "client.pem", "tls_client_key_path": "client.key"}
 # The server's reason is lost where it closes its connection first.
-ASKS = "(it asks for a client certificate|it breaks the connection off); "
-DISTRUSTS = "(it does not trust the client certificate|it breaks the connection off); "
+CERTIFICATE_REQUIRED = "(it asks for a client certificate|it breaks the connection off); "
+CERTIFICATE_REJECTED = "(it does not trust the client certificate|it breaks the connection off); "
 KEYED = CERTIFIED | {"api_key": API_KEY, "namespace": NAMESPACE}
 
 
@@ -182,12 +182,12 @@ async def test_the_server_name_setting_overrides_the_address(
             CERTIFIED | {"api_key": "another"},
             "it does not accept the API key; check TEMPORAL_API_KEY",
         ),
-        ("strict", TRUSTED, f"{ASKS}.*TEMPORAL_TLS_CLIENT_CERT_PATH"),
+        ("strict", TRUSTED, f"{CERTIFICATE_REQUIRED}.*TEMPORAL_TLS_CLIENT_CERT_PATH"),
         (
             "strict",
             TRUSTED
             | {"tls_client_cert_path": "stranger.pem", "tls_client_key_path": "stranger.key"},
-            f"{DISTRUSTS}.*TEMPORAL_TLS_CLIENT_CERT_PATH",
+            f"{CERTIFICATE_REJECTED}.*TEMPORAL_TLS_CLIENT_CERT_PATH",
         ),
     ],
 )
@@ -219,8 +219,8 @@ async def test_a_failed_connection_has_a_reason_and_advice(
             "There is no file /no/such.toml, which TEMPORAL_CONFIG_FILE names.",
         ),
         (
-            {"TEMPORAL_PROFILE": "nobody"},
-            "Temporal's profile cannot be used: Profile 'nobody' not found.",
+            {"TEMPORAL_PROFILE": "missing"},
+            "Temporal's profile cannot be used: Profile 'missing' not found.",
         ),
         (
             {"TEMPORAL_TLS_SERVER_CA_CERT_PATH": "/no/such.pem"},
@@ -398,8 +398,8 @@ def test_all_processes_connect_by_one_profile(front: Front, deployment: Deployme
             3,
             "no authority trusted here has signed",
         ),
-        ("worker", {"profile": "nobody"}, 2, "Profile 'nobody' not found"),
-        ("ucloud_orchestrator.provider", {"profile": "nobody"}, 2, "Profile 'nobody' not found"),
+        ("worker", {"profile": "missing"}, 2, "Profile 'missing' not found"),
+        ("ucloud_orchestrator.provider", {"profile": "missing"}, 2, "Profile 'missing' not found"),
     ],
 )
 def test_a_process_exits_with_a_one_line_error(

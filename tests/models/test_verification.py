@@ -155,7 +155,7 @@ def test_unknown_catalog_entries_have_findings() -> None:
 
 
 def test_all_mistakes_are_found_at_once() -> None:
-    found = fields(
+    findings = fields(
         support=ComputeSupport(),
         replicas=3,
         sshEnabled=True,
@@ -175,7 +175,7 @@ def test_all_mistakes_are_found_at_once() -> None:
             {"type": "peer", "hostname": "db", "jobId": "2"},
         ],
     )
-    assert len(found) == 13
+    assert len(findings) == 13
 
 
 def test_defaults_are_filled_in() -> None:

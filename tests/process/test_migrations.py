@@ -1,4 +1,4 @@
-"""Migrations run whole or not at all."""
+"""Migrations are atomic and idempotent."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from temporalio.testing import WorkflowEnvironment
 from tests.waiting import eventually
 from ucloud_orchestrator.temporal import names, queries
 
-FOUND = ["plain", "o'neill", "a' OR '1'='1", "a_b", "50%"]
+ORDINARY = ["plain", "o'neill", "a' OR '1'='1", "a_b", "50%"]
 SPECIAL = ["back\\slash", "ends\\", "\\'", "\\' OR 1=1 --", '"double"', "a\nb"]
 """Temporal 1.32 finds none of these in SQLite, where it escapes them with backslashes."""
 
@@ -54,28 +54,28 @@ async def test_a_value_finds_its_own_job_and_no_other(environment: WorkflowEnvir
             task_queue="a-queue-without-workers",
             search_attributes=TypedSearchAttributes([SearchAttributePair(key, name)]),
         )
-        for name in [*FOUND, *SPECIAL]
+        for name in [*ORDINARY, *SPECIAL]
     }
 
-    async def found(*conditions: str) -> list[str]:
+    async def find_ids(*conditions: str) -> list[str]:
         query = queries.running_jobs(*conditions)
-        return sorted([one.id async for one in temporal.list_workflows(query)])
+        return sorted([job.id async for job in temporal.list_workflows(query)])
 
     ids = sorted(handle.id for handle in handles.values())
     try:
 
         async def are_all_visible() -> bool:
-            return await found(queries.ids_from_to(ids[0], ids[-1])) == ids
+            return await find_ids(queries.ids_from_to(ids[0], ids[-1])) == ids
 
         await eventually(are_all_visible)
-        for name in FOUND:
-            assert await found(queries.equals(names.JOB_NAME, name)) == [handles[name].id]
+        for name in ORDINARY:
+            assert await find_ids(queries.equals(names.JOB_NAME, name)) == [handles[name].id]
         for name in SPECIAL:
-            assert set(await found(queries.equals(names.JOB_NAME, name))) <= {handles[name].id}
-        among_found = sorted(handles[name].id for name in FOUND)
-        assert await found(queries.one_of(names.JOB_NAME, FOUND)) == among_found
-        assert await found(queries.is_set(names.JOB_NAME), queries.ids_before(ids[1])) == ids[:1]
-        assert not await found(
+            assert set(await find_ids(queries.equals(names.JOB_NAME, name))) <= {handles[name].id}
+        ordinary_ids = sorted(handles[name].id for name in ORDINARY)
+        assert await find_ids(queries.one_of(names.JOB_NAME, ORDINARY)) == ordinary_ids
+        assert await find_ids(queries.is_set(names.JOB_NAME), queries.ids_before(ids[1])) == ids[:1]
+        assert not await find_ids(
             queries.is_unset(names.JOB_NAME), queries.ids_from_to(ids[0], ids[-1])
         )
     finally:

@@ -62,7 +62,7 @@ def read_documents(text: str) -> Iterator[Document]:
 
     Raises `YamlError`, also for a key that is there twice.
     """
-    for node in compose(text):
+    for node in _compose(text):
         lines: dict[Location, int] = {}
         line = _line(node.start_mark)
         try:
@@ -73,7 +73,7 @@ def read_documents(text: str) -> Iterator[Document]:
             yield Document(value, line, lines)
 
 
-def compose(text: str) -> Iterator[yaml.Node]:
+def _compose(text: str) -> Iterator[yaml.Node]:
     """Parse a YAML text into the root nodes of its documents. Raises `YamlError`."""
     try:
         yield from (node for node in yaml.compose_all(text, Loader=LOADER) if node is not None)

@@ -114,7 +114,7 @@ Session = TypeVar("Session", bound=BaseSession)
 
 
 def challenge_of(verifier: str) -> str:
-    """Return the challenge with which a session is asked for."""
+    """Return the challenge of a verifier."""
     return hashlib.sha256(verifier.encode()).hexdigest()
 
 

@@ -40,7 +40,7 @@ class WorkerSettings(MonitoredSettings):
     None: 30 days for a new namespace, no change for an existing one.
     """
     compatible_with: str | None = Field(default=None, pattern=r"^\d+\.\d+$")
-    """An older release, such as `0.5`, that also runs or may again: its patches alone are active."""
+    """An older release that also runs or may again, such as `0.5`: newer patches are inactive."""
     stop_timeout: float = Field(default=20.0, ge=0)
     """Seconds for calls to finish after SIGTERM; below the 30 s of systemd and Kubernetes."""
     max_cached_workflows: int = Field(default=1000, ge=0)
