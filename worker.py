@@ -45,7 +45,7 @@ from activities.provider_http import ProviderHttp
 from activities.provider_sync import ProviderSyncActivities
 from ucloud_orchestrator.catalog import Catalog, ReloadingCatalog
 from ucloud_orchestrator.process.health import Check, serve_health
-from ucloud_orchestrator.process.logging import configure
+from ucloud_orchestrator.process.logging import configure_logging
 from ucloud_orchestrator.process.settings import SettingsError
 from ucloud_orchestrator.process.shutdown import ShutdownWatchdog, handle_stop_signals
 from ucloud_orchestrator.process.worker_settings import WorkerSettings
@@ -347,7 +347,7 @@ def main(arguments: Sequence[str] = ()) -> int:
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    configure(settings.log_level, settings.log_format)
+    configure_logging(settings.log_level, settings.log_format)
     try:
         tracing.start("ucloud-worker")
         uvloop.run((setup if chosen.command == "setup" else serve)(settings, chosen.json))

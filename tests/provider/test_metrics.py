@@ -19,7 +19,7 @@ from tests.builders import shell_job
 from tests.provider.provider_process import Reports, Served, serving
 from tests.waiting import eventually
 from ucloud_orchestrator.cli.supervisor import free_port
-from ucloud_orchestrator.process.logging import configure
+from ucloud_orchestrator.process.logging import configure_logging
 from ucloud_orchestrator.process.settings import MonitoredSettings
 from ucloud_orchestrator.process.worker_settings import WorkerSettings
 from ucloud_orchestrator.provider.settings import ProviderSettings
@@ -149,7 +149,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     handlers, level = root.handlers[:], root.level
     collected = io.StringIO()
     monkeypatch.setattr("sys.stderr", collected)
-    configure("INFO", "json")
+    configure_logging("INFO", "json")
     yield collected
     root.handlers[:] = handlers
     root.setLevel(level)

@@ -18,7 +18,7 @@ _job: ContextVar[str | None] = ContextVar("job", default=None)
 _QUIET = dict.fromkeys(("httpx", "uvicorn.access", "uvicorn.error"), logging.WARNING)
 
 
-def configure(level: LogLevel, log_format: LogFormat) -> None:
+def configure_logging(level: LogLevel, log_format: LogFormat) -> None:
     """Configure all loggers of this process."""
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_JobIdFilter())

@@ -22,7 +22,7 @@ from types import FrameType
 import uvicorn
 from temporalio.runtime import Runtime
 
-from ucloud_orchestrator.process.logging import configure
+from ucloud_orchestrator.process.logging import configure_logging
 from ucloud_orchestrator.process.settings import SettingsError
 from ucloud_orchestrator.process.shutdown import ShutdownWatchdog
 from ucloud_orchestrator.provider.api.server import create_server
@@ -110,7 +110,7 @@ def main() -> int:
     except (SettingsError, ConnectionConfigError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    configure(settings.log_level, settings.log_format)
+    configure_logging(settings.log_level, settings.log_format)
     Runtime.set_default(make_runtime())
     try:
         tracing.start("ucloud-provider")
