@@ -119,7 +119,7 @@ async def test_an_id_that_is_no_name_of_a_folder_is_refused_by_every_call(
         answer = await served.call(call, item)
         assert answer.status_code == 400, (call, answer.text)
         assert answer.json()["why"].endswith("is not the id of a job.")
-    assert served.reports.taken.get(job_id) is None
+    assert served.reports.updates.get(job_id) is None
 
 
 @pytest.mark.parametrize(

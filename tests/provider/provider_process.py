@@ -1,4 +1,4 @@
-"""A provider that is served, who takes its reports, and a job for it."""
+"""A provider in this process or as one of its own, and a receiver of its reports."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ way.
 
 
 class Reports:
-    """Takes reports, unless told not to."""
+    """Accepts reports, unless `is_down` or `closed`."""
 
     def __init__(self) -> None:
-        self.taken: dict[str, list[JobUpdate]] = {}
+        self.updates: dict[str, list[JobUpdate]] = {}
         self.charges: dict[str, list[Charge]] = {}
         self.is_down = False
         self.is_broke = False
@@ -58,7 +58,7 @@ class Reports:
             raise ConnectionError("down")
         if job_id in self.closed:
             raise JobClosed("closed")
-        self.taken.setdefault(job_id, []).extend(updates)
+        self.updates.setdefault(job_id, []).extend(updates)
 
     async def charge(self, job_id: str, charges: Sequence[Charge]) -> ChargeAnswer:
         if self.is_down:
@@ -82,7 +82,7 @@ class Reports:
         return next(
             (
                 update
-                for update in self.taken.get(job_id, [])
+                for update in self.updates.get(job_id, [])
                 if update.state and update.state.is_terminal
             ),
             None,
@@ -134,7 +134,7 @@ class Served:
         return update
 
     async def still_runs(self, job: dict[str, Any]) -> bool:
-        """Whether the provider says that the job still runs."""
+        """Whether the provider opens sessions of the job."""
         item = {"job": job, "rank": 0, "sessionType": "SHELL"}
         return (await self.call("interactiveSession", item)).status_code == 200
 

@@ -43,7 +43,7 @@ async def test_a_job_without_credits_is_stopped(tmp_path: Path) -> None:
     async with serving(served):
         await served.call("", job)
         await served.end_of(job)
-        texts = [update.status for update in served.reports.taken[job["id"]]]
+        texts = [update.status for update in served.reports.updates[job["id"]]]
         assert "Your job has been terminated (No more credits)." in texts
         assert served.processes_of(job) == []
 
@@ -88,7 +88,7 @@ async def test_a_job_that_ends_during_the_pass_that_started_it_is_charged(
     job = paid(shell_job("true"))
     answer = (await provider.call("", job)).json()["responses"][0]
     await provider.end_of(job)
-    updates = [*(answer.get("updates") or []), *provider.reports.taken[job["id"]]]
+    updates = [*(answer.get("updates") or []), *provider.reports.updates[job["id"]]]
     states = [update["state"] if isinstance(update, dict) else update.state for update in updates]
     assert states[0] == JobState.RUNNING
     assert provider.reports.charges == {job["id"]: [Charge(charge_id="1-1", units=1, periods=1)]}

@@ -73,7 +73,7 @@ async def test_starts_and_ends_are_counted_by_kind(watched: Served) -> None:
     assert seen["ucloud_provider_reconcile_seconds_count", ""] > 0
 
 
-async def test_reports_that_nobody_takes_are_seen_until_they_are_taken(watched: Served) -> None:
+async def test_undelivered_reports_are_in_the_metrics(watched: Served) -> None:
     watched.reports.is_down = True
     job = shell_job("true")
     assert (await watched.call("", job)).status_code == 200
@@ -90,11 +90,11 @@ async def test_reports_that_nobody_takes_are_seen_until_they_are_taken(watched: 
     watched.reports.is_down = False
     await watched.end_of(job)
 
-    async def taken() -> bool:
+    async def are_delivered() -> bool:
         seen = await metrics(watched)
         return seen["ucloud_provider_unanswered_reports", "update"] == 0
 
-    await eventually(taken)
+    await eventually(are_delivered)
 
 
 async def test_open_sessions_are_counted(watched: Served) -> None:

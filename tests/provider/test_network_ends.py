@@ -99,7 +99,7 @@ async def test_nothing_is_left_of_jobs_that_ended_without_the_provider(tmp_path:
     held.add(namespaces.create(gone / "network" / "0", min(held)))
     shutil.rmtree(gone)
     async with serving(served):
-        await eventually(lambda: {job["id"] for job in asking} <= served.reports.taken.keys(), 40)
+        await eventually(lambda: {job["id"] for job in asking} <= served.reports.updates.keys(), 40)
         await stop_all(served)
     assert held_by(served) == []
     # Neither is there a process that gave one of them its way out.

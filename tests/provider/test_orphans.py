@@ -16,7 +16,7 @@ from ucloud_orchestrator.provider.jobs.orphans import MINIMUM_AGE, OrphanCollect
 
 
 class Watched:
-    """A steward over a database with one job."""
+    """An orphan collector, and a database with one job."""
 
     def __init__(self, folder: Path) -> None:
         self.database = JobDatabase(folder / "provider.sqlite")

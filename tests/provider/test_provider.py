@@ -71,9 +71,9 @@ async def test_running_that_is_stored_when_the_answer_is_due_is_in_the_answer(
     job = shell_job("sleep 300")
     answer = (await provider.call("", job)).json()["responses"][0]
     reported = [update["state"] for update in answer.get("updates") or []]
-    await eventually(lambda: reported or provider.reports.taken.get(job["id"]))
+    await eventually(lambda: reported or provider.reports.updates.get(job["id"]))
     assert JobState.RUNNING in (
-        reported or [update.state for update in provider.reports.taken[job["id"]]]
+        reported or [update.state for update in provider.reports.updates[job["id"]]]
     )
 
 
@@ -228,7 +228,7 @@ async def test_an_extension_may_be_repeated(provider: Served) -> None:
     await provider.end_of(job)
 
 
-async def test_reports_wait_until_they_are_taken(provider: Served) -> None:
+async def test_reports_wait_until_they_are_delivered(provider: Served) -> None:
     provider.reports.is_down = True
     jobs = [shell_job("true"), shell_job("true")]
     await provider.call("", *jobs)
@@ -238,7 +238,7 @@ async def test_reports_wait_until_they_are_taken(provider: Served) -> None:
     provider.reports.closed.add(jobs[0]["id"])
     provider.reports.is_down = False
     await provider.end_of(jobs[1])
-    assert jobs[0]["id"] not in provider.reports.taken
+    assert jobs[0]["id"] not in provider.reports.updates
 
 
 async def test_a_restart_finds_jobs_alive_and_dead(tmp_path: Path) -> None:
@@ -374,7 +374,7 @@ async def test_a_terminal_can_be_opened_as_soon_as_the_job_runs(
     job = shell_job("sleep 300", replicas=2)
     answer = (await provider.call("", job)).json()["responses"][0]
     if not answer.get("updates"):
-        await eventually(lambda: provider.reports.taken.get(job["id"]))
+        await eventually(lambda: provider.reports.updates.get(job["id"]))
     for rank in range(2):
         item = {"job": job, "rank": rank, "sessionType": "SHELL"}
         session = (await provider.call("interactiveSession", item)).json()["responses"][0]
@@ -385,13 +385,13 @@ async def test_a_terminal_can_be_opened_as_soon_as_the_job_runs(
     await provider.end_of(job)
 
 
-async def test_more_replicas_than_one_machine_can_hold_are_refused(provider: Served) -> None:
+async def test_more_replicas_than_one_machine_can_hold_are_rejected(provider: Served) -> None:
     answer = await provider.call("", shell_job("true", replicas=MAXIMUM_REPLICAS + 1))
     assert answer.status_code == 400
     assert answer.json()["why"] == "A job of cpu-1/cpu@local has 64 replicas at most."
 
 
-async def test_a_repeat_is_the_same_job_also_when_it_would_be_refused_by_now(
+async def test_a_repeat_is_accepted_where_a_new_job_would_be_rejected(
     provider: Served,
 ) -> None:
     (provider.folder / "drive" / "in.txt").write_text("given")
@@ -420,7 +420,7 @@ async def test_follow_gives_what_was_written_and_what_comes(provider: Served) ->
     await provider.call("", job)
     await eventually(lambda: provider.output(job, "stdout-1.txt") == "before\n")
     url = f"{provider.url.replace('http', 'ws')}/ucloud/local/jobs/follow"
-    heard: dict[tuple[int, str], str] = {}
+    received: dict[tuple[int, str], str] = {}
     async with connect_websocket(
         url, additional_headers={"Authorization": f"Bearer {provider.token()}"}
     ) as socket:
@@ -429,6 +429,9 @@ async def test_follow_gives_what_was_written_and_what_comes(provider: Served) ->
             message = json.loads(text)
             for stream in ("stdout", "stderr"):
                 key = (message["rank"], stream)
-                heard[key] = heard.get(key, "") + message.get(stream, "")
+                received[key] = received.get(key, "") + message.get(stream, "")
     for rank in range(2):
-        assert (heard[rank, "stdout"], heard[rank, "stderr"]) == ("before\nafter\n", "wrong\n")
+        assert (received[rank, "stdout"], received[rank, "stderr"]) == (
+            "before\nafter\n",
+            "wrong\n",
+        )

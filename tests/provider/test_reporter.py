@@ -1,4 +1,4 @@
-"""Reports of one job that are not taken keep none of another job's."""
+"""Failed deliveries of one job delay no other job's."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def test_a_job_whose_charges_are_not_taken_holds_up_no_other(
     reports.stuck_job = job["id"]
     async with serving(served):
         await served.call("", job)
-        # The fourth attempt in vain is followed by a pause of four seconds.
+        # The fourth failed attempt is followed by a backoff of four seconds.
         await eventually(lambda: reports.attempts == 4)
         for _ in range(2):
             other = paid(shell_job("true"))
@@ -65,7 +65,7 @@ async def test_a_job_whose_charges_are_not_taken_holds_up_no_other(
         assert [charge.charge_id for charge in reports.charges[job["id"]]] == ["1-1"]
 
 
-async def test_the_reports_of_a_job_keep_their_order_over_attempts_in_vain(tmp_path: Path) -> None:
+async def test_the_reports_of_a_job_keep_their_order_over_failed_deliveries(tmp_path: Path) -> None:
     class Failing(Reports):
         attempts = 0
 
@@ -85,7 +85,7 @@ async def test_the_reports_of_a_job_keep_their_order_over_attempts_in_vain(tmp_p
             await served.call(call, {"job": job})
         await served.call("terminate", job)
         await served.end_of(job)
-    states = [update.state for update in reports.taken[job["id"]]]
+    states = [update.state for update in reports.updates[job["id"]]]
     assert [state for state in states if state is JobState.SUSPENDED] == [JobState.SUSPENDED] * 2
     first = states.index(JobState.SUSPENDED)
     assert states[first : first + 4] == [JobState.SUSPENDED, JobState.RUNNING] * 2

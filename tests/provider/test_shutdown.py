@@ -1,4 +1,4 @@
-"""A provider that is told to end does so, whatever happens at that moment."""
+"""A provider that is asked to stop does so, whatever happens at that moment."""
 
 from __future__ import annotations
 

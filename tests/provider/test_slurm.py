@@ -1,4 +1,4 @@
-"""The provider on a real Slurm cluster: what jobs do there, and what their users are told."""
+"""The provider on a real Slurm cluster: what jobs do there, and what is reported of them."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ if rank == 0:
     with socket.create_server(("", 0)) as listening:
         pathlib.Path("/work/port.new").write_text(str(listening.getsockname()[1]))
         pathlib.Path("/work/port.new").rename("/work/port")
-        heard = []
+        received = []
         for _ in range(2):
             connection, _ = listening.accept()
-            heard.append(connection.recv(100).decode())
+            received.append(connection.recv(100).decode())
             connection.close()
-    print(sorted(heard), flush=True)
+    print(sorted(received), flush=True)
 else:
     while not pathlib.Path("/work/port").exists():
         time.sleep(0.05)
@@ -53,15 +53,15 @@ else:
 
 
 def texts(served: Served, job: dict[str, Any]) -> str:
-    return " / ".join(update.status or "" for update in served.reports.taken.get(job["id"], []))
+    return " / ".join(update.status or "" for update in served.reports.updates.get(job["id"], []))
 
 
 def states(served: Served, job: dict[str, Any]) -> list[JobState]:
-    return [update.state for update in served.reports.taken.get(job["id"], []) if update.state]
+    return [update.state for update in served.reports.updates.get(job["id"], []) if update.state]
 
 
 async def running(served: Served, job: dict[str, Any]) -> None:
-    """Create it, and wait until it is said to run: in the answer, or later."""
+    """Create the job, and wait for RUNNING in the answer or in a report."""
     answer = (await served.call("", job)).json()["responses"][0]
     if not answer.get("updates"):
         await eventually(lambda: JobState.RUNNING in states(served, job), 40)
@@ -198,7 +198,7 @@ async def test_a_job_that_waits_says_why_and_may_be_cancelled(slurm: Served) -> 
     await eventually(
         lambda: "Resources" in texts(slurm, second) or "Priority" in texts(slurm, second), 40
     )
-    assert len(slurm.reports.taken[second["id"]]) <= 3
+    assert len(slurm.reports.updates[second["id"]]) <= 3
     await slurm.call("terminate", second)
     assert await ended(slurm, second) == (
         JobState.SUCCESS,
@@ -273,9 +273,9 @@ async def test_a_command_is_run_in_a_replica_on_its_node(slurm: Served, cluster:
         *arguments, stdin=theirs, stdout=theirs, stderr=theirs
     )
     os.close(theirs)
-    heard = await asyncio.to_thread(_read_all, ours)
-    assert await process.wait() == 0, heard
-    rank, folder, variable, terminal, rights, processes, said = heard.splitlines()
+    received = await asyncio.to_thread(_read_all, ours)
+    assert await process.wait() == 0, received
+    rank, folder, variable, terminal, rights, processes, said = received.splitlines()
     assert (rank, folder, variable) == ("1", "/work", "1")
     assert terminal == "terminal"
     assert int(rights.split()[1], 16) == 0
@@ -286,11 +286,11 @@ async def test_a_command_is_run_in_a_replica_on_its_node(slurm: Served, cluster:
 
 
 def _read_all(terminal: int) -> str:
-    heard = b""
+    received = b""
     with contextlib.suppress(OSError), open(terminal, "rb", buffering=0) as reading:
         while part := reading.read(1000):
-            heard += part
-    return heard.decode()
+            received += part
+    return received.decode()
 
 
 async def test_links_that_come_while_a_job_waits_are_not_followed(

@@ -1,6 +1,4 @@
-"""The provider on a real Slurm cluster when something is killed: what its users are told stays
-true.
-"""
+"""The provider on a real Slurm cluster when something is killed: its reports stay true."""
 
 from __future__ import annotations
 
@@ -124,7 +122,7 @@ async def test_a_provider_killed_while_its_job_waits_finds_it_in_the_queue(
     await eventually(lambda: names(cluster, job), 40)
     apart.kill()
     async with serving(served):
-        await eventually(lambda: served.reports.taken.get(job["id"]), 40)
+        await eventually(lambda: served.reports.updates.get(job["id"]), 40)
         cluster.repair()
         assert await ended(served, job) == (
             JobState.SUCCESS,
@@ -188,7 +186,7 @@ async def test_a_requeued_job_waits_and_runs_again(cluster: Cluster, tmp_path: P
             *cluster.run("squeue", f"--name=ucloud-{job['id']}", "-h", "-o", "%i").split(),
         )
         await eventually(lambda: JobState.IN_QUEUE in states(served, job), 40)
-        # An hour goes by before it runs again, for which nobody pays.
+        # An hour goes by before it runs again, which is not charged.
         await asyncio.to_thread(begin_an_hour_earlier, tmp_path / "provider" / "provider.sqlite")
         cluster.release(f"ucloud-{job['id']}")
         state, text = await eventually(lambda: ended(served, job), 150)
