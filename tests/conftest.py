@@ -78,6 +78,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+SLOW_FOLDERS = ("end_to_end", "workflows", "provider")
+
+
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the marks in the same hook
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have pytest-xdist run a file's tests in one process, and begin with the slow files."""
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+    items.sort(key=lambda item: not set(item.path.parts) & set(SLOW_FOLDERS))
+
+
 _EXIT_STATUS = pytest.StashKey[int]()
 
 

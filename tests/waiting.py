@@ -1,4 +1,4 @@
-"""Waiting for a condition instead of for a time."""
+"""Wait for a condition instead of for a time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Value = TypeVar("Value")
 async def eventually(
     condition: Callable[[], Value | Awaitable[Value]], seconds: float = 20.0
 ) -> Value:
-    """Wait until the condition gives something true, and return that; fail when the time is up."""
+    """Wait until the condition is true, and return its value; fail when the time is up."""
     end = time.monotonic() + seconds
     while True:
         value = condition()
@@ -22,6 +22,19 @@ async def eventually(
             value = await value
         if value:
             return value
-        if time.monotonic() > end:
-            raise AssertionError(f"not within {seconds} s: {inspect.getsource(condition).strip()}")
+        _check_time(condition, seconds, end)
         await asyncio.sleep(0.02)
+
+
+def wait_until(condition: Callable[[], Value], seconds: float = 40.0) -> Value:
+    """Do the same without an event loop, for conditions that run the command line."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        _check_time(condition, seconds, end)
+        time.sleep(0.1)
+    return value
+
+
+def _check_time(condition: Callable[[], object], seconds: float, end: float) -> None:
+    if time.monotonic() > end:
+        raise AssertionError(f"not within {seconds} s: {inspect.getsource(condition).strip()}")

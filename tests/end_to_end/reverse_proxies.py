@@ -14,7 +14,7 @@ from pathlib import Path
 import trustme
 
 from tests.end_to_end.chromium import need
-from tests.end_to_end.running_stack import eventually
+from tests.waiting import wait_until
 from ucloud_orchestrator.cli.supervisor import accepts_connections, free_port
 
 API_KEY = "the-key-of-the-tests"
@@ -130,7 +130,7 @@ def nginx_before(temporal: str, folder: Path) -> Iterator[Front]:
     ]
     process = subprocess.Popen(command)
     try:
-        eventually(lambda: all(accepts_connections(port) for port in ports.values()))
+        wait_until(lambda: all(accepts_connections(port) for port in ports.values()))
         yield Front(folder, temporal, **{name: f"localhost:{port}" for name, port in ports.items()})
     finally:
         process.terminate()

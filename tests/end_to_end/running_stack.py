@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
+import threading
 import uuid
-from collections.abc import Callable
+from contextlib import suppress
+from getpass import getuser
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import psutil
+import pytest
+from temporalio.client import Client
 
+from client import Actor, JobClient, OrchestratorError
 from tests.builders import file, integer, specification_document, text
+from tests.waiting import wait_until
+from ucloud_orchestrator.models import Job
+from ucloud_orchestrator.temporal.connection import connect_to_temporal
+from ucloud_orchestrator.temporal.encryption_keys import KEY_FILE_VARIABLE
 
 ROOT = Path(__file__).parent.parent.parent
 COMMAND = str(Path(sys.executable).parent / "ucloud-orchestrator")
@@ -38,23 +47,15 @@ parameters:
 """
 """Shows how often a job was started."""
 
-Value = TypeVar("Value")
-
-
-def eventually(condition: Callable[[], Value], seconds: float = 40.0) -> Value:
-    """Wait until the condition gives something true."""
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < end, f"not within {seconds} s"
-        time.sleep(0.1)
-    return value
-
 
 class Stack:
-    """A `dev` in a folder of its own."""
+    """A `dev` in a folder of its own, with more documents in its catalog and more settings."""
 
-    def __init__(self, folder: Path, more_catalog: str = "") -> None:
+    def __init__(
+        self, folder: Path, more_catalog: str = "", environment: dict[str, str] | None = None
+    ) -> None:
         self.folder = folder
+        self.environment = environment or {}
         shutil.copytree(ROOT / "examples/catalog", folder / "catalog")
         shutil.copytree(ROOT / "examples/files", folder / "files")
         (folder / "catalog" / "more.yaml").write_text(APPEND + more_catalog)
@@ -63,43 +64,39 @@ class Stack:
         self.start()
 
     def start(self) -> None:
-        command = [
-            COMMAND,
-            "dev",
-            "--json",
-            "--data-dir",
-            str(self.folder),
-            "--catalog",
-            str(self.folder / "catalog"),
-        ]
+        command = [COMMAND, "dev", "--json"]
+        command += ["--data-dir", str(self.folder), "--catalog", str(self.folder / "catalog")]
         command += ["--temporal-port", "0", "--ui-port", "0", "--provider-port", "0"]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env=os.environ | self.environment
+        )
         assert self.process.stdout is not None
         with self.process.stdout as out:
             self.ready = json.loads(out.readline())
+        self._reader = JobReader(self.ready["temporal"], self.environment)
 
     def stop(self) -> None:
+        self._reader.close()
         self.process.send_signal(signal.SIGINT)
         assert self.process.wait(60) == 0
 
-    def pid(self, part: str) -> int:
-        return int(json.loads((self.folder / "stack.json").read_text())["pids"][part])
+    def pid(self, name: str) -> int:
+        return int(json.loads((self.folder / "stack.json").read_text())["pids"][name])
 
-    def kill(self, part: str, how: signal.Signals = signal.SIGKILL) -> None:
-        """Kill a part, without a warning unless told otherwise, and wait until `dev` has started it
-        again.
-        """
-        before = self.pid(part)
+    def kill(self, name: str, how: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal to a process, and wait until `dev` has started it again."""
+        before = self.pid(name)
         os.kill(before, how)
-        eventually(lambda: self.pid(part) != before)
+        wait_until(lambda: self.pid(name) != before)
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [COMMAND, *arguments, "--data-dir", str(self.folder)],
             capture_output=True,
             text=True,
             timeout=80,
             check=False,
+            env=os.environ | self.environment | environment,
         )
 
     def json(self, *arguments: str) -> Any:
@@ -131,17 +128,13 @@ class Stack:
     def reached(
         self, job_id: str, state: str, user: str | None = None, seconds: float = 40.0
     ) -> dict[str, Any]:
-        """Wait until the job is in that state, and get it."""
-        options = ["--user", user] if user else []
+        """Wait until the job is in that state, and return it."""
 
-        def there() -> dict[str, Any] | None:
-            done = self.run("show", job_id, "--json", *options)
-            job: dict[str, Any] = (
-                json.loads(done.stdout) if done.returncode == 0 else {"status": {"state": ""}}
-            )
-            return job if job["status"]["state"] == state else None
+        def job_in_state() -> dict[str, Any] | None:
+            job = self._reader.retrieve(job_id, user or getuser())
+            return job.to_wire() if job and job.status.state == state else None
 
-        job = eventually(there, seconds)
+        job = wait_until(job_in_state, seconds)
         assert job is not None
         return job
 
@@ -165,3 +158,34 @@ class Stack:
         return (
             not self.processes_of(job_id) and not (self.folder / "provider/jobs" / job_id).exists()
         )
+
+
+class JobReader:
+    """Retrieves jobs in an event loop of its own thread: far cheaper than a command each time."""
+
+    def __init__(self, address: str, environment: dict[str, str]) -> None:
+        self._address = address
+        self._key_file = environment.get(KEY_FILE_VARIABLE)
+        self._temporal: Client | None = None
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def retrieve(self, job_id: str, user: str) -> Job | None:
+        """Return the job, or None where it cannot be read now."""
+        return asyncio.run_coroutine_threadsafe(self._retrieve(job_id, user), self._loop).result()
+
+    async def _retrieve(self, job_id: str, user: str) -> Job | None:
+        with suppress(OrchestratorError):
+            if self._temporal is None:
+                with pytest.MonkeyPatch.context() as patch:
+                    if self._key_file:
+                        patch.setenv(KEY_FILE_VARIABLE, self._key_file)
+                    self._temporal = await connect_to_temporal(self._address)
+            return await JobClient(self._temporal, Actor(username=user)).retrieve(job_id)
+        return None
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()

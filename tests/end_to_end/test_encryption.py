@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,24 +15,21 @@ import jwt
 import pytest
 from httpx import ASGITransport
 
-from tests.end_to_end.running_stack import Stack, eventually
+from tests.end_to_end.running_stack import Stack
+from tests.waiting import wait_until
 from ucloud_orchestrator.setup import make_keys
 from ucloud_orchestrator.temporal.codec_server import CodecServerSettings, create_codec_server
 from ucloud_orchestrator.temporal.encryption import EncryptionCodec, read_keys
 from ucloud_orchestrator.temporal.encryption_keys import KEY_FILE_VARIABLE
 
+pytestmark = pytest.mark.xdist_group("traced_stack")
+
 SECRET = "a-word-that-stands-nowhere-else"
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    folder = tmp_path_factory.mktemp("encryption")
-    (folder / "encryption-keys").write_text(f"first {base64.b64encode(os.urandom(32)).decode()}\n")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(KEY_FILE_VARIABLE, str(folder / "encryption-keys"))
-        stack = Stack(folder)
-        yield stack
-        stack.stop()
+def stack(traced_stack: Stack) -> Stack:
+    return traced_stack
 
 
 @asynccontextmanager
@@ -53,7 +49,7 @@ async def test_a_job_is_unreadable_without_the_key(stack: Stack) -> None:
     job = stack.reached(job_id, "SUCCESS")
     assert job["specification"]["parameters"]["line"]["value"] == SECRET
     assert stack.times_started(SECRET) == 1
-    eventually(lambda: stack.nothing_is_left_of(job_id))
+    wait_until(lambda: stack.nothing_is_left_of(job_id))
 
     history = json.dumps(raw_history(stack, job_id))
     for text in (SECRET, base64.b64encode(SECRET.encode()).decode().rstrip("=")[:-1]):
@@ -81,9 +77,9 @@ def test_a_rejection_is_encrypted(stack: Stack) -> None:
         assert SECRET.encode() not in file.read_bytes()
 
 
-def test_a_client_without_the_key_reports_it(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(KEY_FILE_VARIABLE, str(stack.folder / "no-such-file"))
-    done = stack.run("list")
+def test_a_client_without_the_key_reports_it(stack: Stack) -> None:
+    missing = str(stack.folder / "no-such-file")
+    done = stack.run("list", **{KEY_FILE_VARIABLE: missing})
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
     assert "The encryption keys cannot be read" in done.stderr
 

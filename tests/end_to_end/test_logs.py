@@ -6,45 +6,22 @@ import json
 import os
 import pty
 import subprocess
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.end_to_end.running_stack import COMMAND, Stack, eventually
+from tests.builders import product, text
+from tests.end_to_end.running_stack import COMMAND, Stack
 
-WRITERS = """
----
-application: v1
-title: Writer
-name: writer
-version: "1"
-authors: [UCloud]
-description: Runs a script of the shell.
-tool: {name: system, version: "1"}
-applicationType: BATCH
-allowMultiNode: true
-invocation: [sh, -c, {type: var, vars: script}]
-parameters:
-  script: {type: text}
-"""
+pytestmark = pytest.mark.xdist_group("stack")
+
 COUNTING = "for number in $(seq 400); do echo line $number; sleep 0.05; done; echo wrong >&2"
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("stack"), WRITERS)
-    try:
-        yield stack
-    finally:
-        stack.stop()
-
-
-def writing(stack: Stack, script: str, replicas: int = 1) -> str:
-    file = stack.job_file("writer", "1", script={"type": "text", "value": script})
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"replicas": replicas}))
-    return str(stack.json("submit", str(file))["id"])
+def writing(stack: Stack, script: str, **changes: Any) -> str:
+    job = stack.job_file("writer", "1", script=text(script))
+    job.write_text(json.dumps(json.loads(job.read_text()) | changes))
+    return str(stack.json("submit", str(job))["id"])
 
 
 @pytest.mark.timeout(180)
@@ -81,6 +58,7 @@ def test_lines_of_replicas_carry_their_rank(stack: Stack) -> None:
     assert stack.run("logs", job_id, "--rank", "1", "--stdout").stdout == "[1] one\n[1] two\n"
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_logs_go_on_when_the_provider_and_the_worker_were_killed(stack: Stack) -> None:
     job_id = writing(stack, COUNTING)
@@ -133,11 +111,11 @@ def test_follow_on_a_terminal_shows_a_table_and_the_last_lines(stack: Stack) -> 
         except OSError:  # how the end of a terminal is told
             os.close(here)
     assert seen.returncode == 0
-    text = shown.decode()
-    assert job_id in text
-    assert "1000" in text
-    assert "a [2Jb" in text
-    assert "\x1b[2J" not in text
+    screen = shown.decode()
+    assert job_id in screen
+    assert "1000" in screen
+    assert "a [2Jb" in screen
+    assert "\x1b[2J" not in screen
 
 
 @pytest.mark.timeout(180)
@@ -154,21 +132,11 @@ def test_a_reader_of_a_pipe_may_leave(stack: Stack) -> None:
     assert (done.stdout, done.stderr) == ("1\n", "")
 
 
-def test_a_product_without_logs_shows_states_alone(tmp_path: Path) -> None:
-    stack = Stack(tmp_path, WRITERS)
-    try:
-        for file in (stack.folder / "catalog").glob("*.yaml"):
-            file.write_text(file.read_text().replace("logs: true", "logs: false"))
-        job_id = writing(stack, "echo out")
-        stack.reached(job_id, "SUCCESS")
-
-        def refused() -> bool:  # the catalog is read again after a while
-            return "does not support logs" in stack.run("logs", job_id).stderr
-
-        eventually(refused)
-        done = stack.run("follow", job_id)
-        assert (done.returncode, done.stderr) == (0, "")
-        assert "SUCCESS" in done.stdout
-        assert "out\n" not in done.stdout.splitlines(keepends=True)
-    finally:
-        stack.stop()
+def test_a_product_without_logs_shows_states_alone(stack: Stack) -> None:
+    job_id = writing(stack, "echo out", product=product("quiet"))
+    stack.reached(job_id, "SUCCESS")
+    assert "does not support logs" in stack.run("logs", job_id).stderr
+    done = stack.run("follow", job_id)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "SUCCESS" in done.stdout
+    assert "out\n" not in done.stdout.splitlines(keepends=True)

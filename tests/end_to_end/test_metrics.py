@@ -1,43 +1,26 @@
-"""What Prometheus, a load balancer and a log collector get from a worker, against what the archive
-says.
-"""
+"""Read what Prometheus, a load balancer and a log collector get from a worker."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import httpx
 import pytest
 
-from tests.end_to_end.running_stack import Stack, eventually
-from ucloud_orchestrator.cli.supervisor import free_port
+from tests.end_to_end.running_stack import Stack
+from tests.end_to_end.scrape import Scrape
+from tests.waiting import wait_until
 
-METRICS, HEALTH = free_port(), free_port()
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("UCLOUD_METRICS_ADDRESS", f"127.0.0.1:{METRICS}")
-        patch.setenv("UCLOUD_HEALTH_PORT", str(HEALTH))
-        patch.setenv("UCLOUD_LOG_FORMAT", "json")
-        running = Stack(tmp_path_factory.mktemp("figures"))
-        yield running
-        running.stop()
+pytestmark = pytest.mark.xdist_group("stack")
 
 
-def figure(name: str, **labels: str) -> float | None:
-    """The sample of that name and these labels; None if there is none."""
-    for line in httpx.get(f"http://127.0.0.1:{METRICS}/metrics").text.splitlines():
-        if line.startswith(f"{name}{{") and all(
-            f'{label}="{value}"' in line for label, value in labels.items()
-        ):
-            return float(line.rpartition(" ")[2])
-    return None
+def scrape(stack: Stack) -> Scrape:
+    return Scrape.of(int(stack.environment["UCLOUD_METRICS_ADDRESS"].rpartition(":")[2]))
 
 
-def test_the_figures_are_those_of_the_archive(stack: Stack) -> None:
+def test_metrics_are_those_of_the_archive(stack: Stack) -> None:
+    before = scrape(stack)
+    succeeded = {"provider": "local", "state": "SUCCESS", "reason": "ended"}
     ended = [stack.submit(name) for name in ("word-count.yaml", "exit-3.yaml")]
     for job_id in ended:
         stack.reached(job_id, "SUCCESS")
@@ -45,25 +28,32 @@ def test_the_figures_are_those_of_the_archive(stack: Stack) -> None:
     stack.reached(running, "RUNNING")
     assert stack.run("submit", str(stack.job_file("no-such", "1"))).returncode == 2
     archived = len(stack.json("list", "--state", "SUCCESS"))
-    assert archived == len(ended)
-    eventually(
-        lambda: figure("ucloud_jobs_archived", provider="local", state="SUCCESS") == archived, 60
-    )
-    eventually(lambda: figure("ucloud_jobs", provider="local", state="RUNNING") == 1, 60)
-    assert (
-        figure("ucloud_jobs_ended", provider="local", state="SUCCESS", reason="ended") == archived
-    )
-    assert figure("ucloud_admissions_rejected", code="VERIFICATION_FAILED") == 1
-    assert figure("ucloud_ledger_difference") == 0
-    assert figure("ucloud_queue_seconds_count", provider="local") == archived
-    assert figure("temporal_workflow_completed") is not None
+    live = len(stack.json("list", "--state", "RUNNING"))
+    gauges = {"ucloud_jobs_archived": ("SUCCESS", archived), "ucloud_jobs": ("RUNNING", live)}
+    for name, (state, count) in gauges.items():
+        wait_until(
+            lambda name=name, state=state, count=count: (
+                scrape(stack).sum(name, provider="local", state=state) == count
+            ),
+            60,
+        )
+    after = scrape(stack)
+    for name, labels, more in (
+        ("ucloud_jobs_ended", succeeded, 2),
+        ("ucloud_admissions_rejected", {"code": "VERIFICATION_FAILED"}, 1),
+        ("ucloud_queue_seconds_count", {"provider": "local"}, 2),
+    ):
+        assert after.sum(name, **labels) - before.sum(name, **labels) == more, name
+    assert after.sum("ucloud_ledger_difference") == 0
+    assert after.sum("temporal_workflow_completed") > 0
     assert stack.run("cancel", running).returncode == 0
     stack.reached(running, "SUCCESS")
 
 
 def test_health_is_told(stack: Stack) -> None:
-    assert httpx.get(f"http://127.0.0.1:{HEALTH}/healthz").json() == {"status": "alive"}
-    ready = httpx.get(f"http://127.0.0.1:{HEALTH}/readyz")
+    address = f"http://127.0.0.1:{stack.environment['UCLOUD_HEALTH_PORT']}"
+    assert httpx.get(f"{address}/healthz").json() == {"status": "alive"}
+    ready = httpx.get(f"{address}/readyz")
     assert (ready.status_code, ready.json()) == (
         200,
         {"status": "ready", "database": "ok", "temporal": "ok"},

@@ -7,18 +7,24 @@ is in afterwards (`then: $JOB is STATE`).
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.running_stack import ROOT, Stack, eventually
+from tests.builders import integer
+from tests.end_to_end.running_stack import ROOT, Stack
+from tests.waiting import wait_until
 from ucloud_orchestrator.temporal.names import TASK_QUEUE, new_job_id
+
+pytestmark = pytest.mark.xdist_group("stack")
 
 BLOCK = re.compile(
     r"<!-- (?P<rule>shows|shows-not|then):(?P<what>.*?)-->\n```sh\n(?P<script>.*?)```", re.DOTALL
@@ -48,8 +54,9 @@ BLOCKS = [
 class Runbook:
     """A stack with the jobs that the page speaks of."""
 
-    def __init__(self, folder: Path) -> None:
-        self.stack = Stack(folder)
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self._began = datetime.now(UTC).isoformat()
         self.jobs = {
             "JOB": self._running(),
             "SPARE": self._running(),
@@ -65,17 +72,7 @@ class Runbook:
         )
         self.stack.reached(failed, "FAILURE")
         self.jobs["FAILED"] = failed
-        assert (
-            self.stack.run(
-                "submit", str(self.stack.job_file("no-such-application", "1"))
-            ).returncode
-            == 2
-        )
-        query = "WorkflowType = 'Job' AND ExecutionStatus = 'Failed'"
-        (refused,) = eventually(
-            lambda: self.stack.temporal("workflow", "list", "--query", query)
-        ) or [{}]
-        self.jobs["REFUSED"] = refused["execution"]["workflowId"]
+        self.jobs["REFUSED"] = self._rejected()
 
     def _stuck(self) -> str:
         """A job whose workflow task fails, which only a foreign program can start."""
@@ -93,16 +90,33 @@ class Runbook:
         self.stack.temporal(*command, "--input", '"This is no job."')
         return job_id
 
+    def _rejected(self) -> str:
+        asked = self.stack.job_file("no-such-application", "1")
+        assert self.stack.run("submit", str(asked)).returncode == 2
+        query = "WorkflowType = 'Job' AND ExecutionStatus = 'Failed'"
+
+        def newest() -> str | None:
+            found = self.stack.temporal("workflow", "list", "--query", query)
+            started = [entry for entry in found if entry["startTime"] > self._began]
+            return started[0]["execution"]["workflowId"] if started else None
+
+        job_id = wait_until(newest)
+        assert job_id is not None
+        return job_id
+
     def _running(self, user: str | None = None) -> str:
-        file = self.stack.job_file("sleep", "1.0", seconds={"type": "integer", "value": 600})
-        document = file.read_text().replace(
-            '"parameters"', '"allowDuplicateJob": true, "parameters"'
-        )
-        file.write_text(document)
+        path = self.stack.job_file("sleep", "1.0", seconds=integer(600))
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"allowDuplicateJob": True}))
         options = ["--user", user] if user else []
-        job_id = str(self.stack.json("submit", str(file), *options)["id"])
+        job_id = str(self.stack.json("submit", str(path), *options)["id"])
         self.stack.reached(job_id, "RUNNING", user)
         return job_id
+
+    def close(self) -> None:
+        """Leave no live job to the other tests."""
+        self.stack.temporal("workflow", "terminate", "-w", self.jobs["STUCK"])
+        assert self.stack.run("cancel", self.jobs["JOB"]).returncode == 0
+        self.stack.reached(self.jobs["JOB"], "SUCCESS")
 
     def run(self, script: str) -> str:
         owner = self.stack.json("show", self.jobs["JOB"])["owner"]["createdBy"]
@@ -133,10 +147,10 @@ class Runbook:
 
 
 @pytest.fixture(scope="module")
-def runbook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runbook]:
-    prepared = Runbook(tmp_path_factory.mktemp("runbook"))
+def runbook(stack: Stack) -> Iterator[Runbook]:
+    prepared = Runbook(stack)
     yield prepared
-    prepared.stack.stop()
+    prepared.close()
 
 
 def test_every_command_of_the_page_has_a_rule() -> None:
@@ -153,6 +167,6 @@ def test_a_command_of_the_runbook(runbook: Runbook, block: Block) -> None:
         return
     wanted = runbook.filled_in(block.what)
     if block.rule == "shows":
-        eventually(lambda: wanted in runbook.run(block.script))
+        wait_until(lambda: wanted in runbook.run(block.script))
     else:
         assert wanted not in runbook.run(block.script)

@@ -29,7 +29,8 @@ from tests.databases import new_database
 from tests.deployment.examples import variables
 from tests.end_to_end.chromium import need
 from tests.end_to_end.reverse_proxies import API_KEY, SERVER_NAME, Front, nginx_before
-from tests.end_to_end.running_stack import COMMAND, ROOT, eventually
+from tests.end_to_end.running_stack import COMMAND, ROOT
+from tests.waiting import wait_until
 from ucloud_orchestrator.cli.supervisor import ManagedProcess, accepts_connections, free_port
 from ucloud_orchestrator.models import JobState, JobUpdate
 from ucloud_orchestrator.temporal.connection import connect_to_temporal
@@ -114,7 +115,7 @@ def strict(front: Front) -> Iterator[str]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        eventually(lambda: accepts_connections(port))
+        wait_until(lambda: accepts_connections(port))
         yield f"localhost:{port}"
     finally:
         server.terminate()
