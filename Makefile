@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 READY := .venv/ready
 PYTEST := $(BIN)/python -m pytest
-PARALLEL := --numprocesses 3 --dist loadfile --max-worker-restart 0
+PARALLEL := --numprocesses 4 --max-worker-restart 0
 # They need no Temporal server, and take less than a minute together.
 SHORT_TESTS := $(addprefix tests/,catalog cli client deployment models process temporal) \
   $(wildcard tests/test_*.py) tests/workflows/test_lifecycle.py \

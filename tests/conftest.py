@@ -24,6 +24,7 @@ from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
+from xdist.scheduler import LoadScopeScheduling
 
 from client import Actor, JobClient, ProviderClient
 from tests.builders import specification_document, text
@@ -78,16 +79,33 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-SLOW_FOLDERS = ("end_to_end", "workflows", "provider")
+SHARED_STACKS = {
+    f"tests/end_to_end/test_{name}.py": stack
+    for stack, names in {
+        "stack": ("failure_scenarios", "logs", "metrics", "runbook", "stack"),
+        "traced_stack": ("encryption", "traces"),
+    }.items()
+    for name in names
+}
+SLOW_FOLDERS = {"end_to_end", "workflows", "provider"}
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the marks in the same hook
+class FileScheduling(LoadScopeScheduling):
+    """Run the tests of a file, or of a shared stack, in one process of pytest-xdist."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return SHARED_STACKS.get(file, file)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileScheduling:
+    return FileScheduling(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have pytest-xdist run a file's tests in one process, and begin with the slow files."""
-    for item in items:
-        if not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
-    items.sort(key=lambda item: not set(item.path.parts) & set(SLOW_FOLDERS))
+    """Begin with the slow folders, so that no process is left with one of them at the end."""
+    items.sort(key=lambda item: SLOW_FOLDERS.isdisjoint(item.path.parts))
 
 
 _EXIT_STATUS = pytest.StashKey[int]()

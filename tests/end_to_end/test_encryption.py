@@ -22,8 +22,6 @@ from ucloud_orchestrator.temporal.codec_server import CodecServerSettings, creat
 from ucloud_orchestrator.temporal.encryption import EncryptionCodec, read_keys
 from ucloud_orchestrator.temporal.encryption_keys import KEY_FILE_VARIABLE
 
-pytestmark = pytest.mark.xdist_group("traced_stack")
-
 SECRET = "a-word-that-stands-nowhere-else"
 
 

@@ -16,8 +16,6 @@ from tests.end_to_end.keyboard import Keyboard
 from tests.end_to_end.running_stack import COMMAND, Stack
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.xdist_group("stack")
-
 SHARED = """
 drive: v1
 id: shared
@@ -197,6 +195,8 @@ def test_credits(stack: Stack) -> None:
     assert (amounts[0], amounts[-2:], sum(amounts)) == (left["available"], [60, 60], 3 * 60)
 
 
+@pytest.mark.long  # the provider charges once a minute
+@pytest.mark.timeout(180)
 def test_out_of_credits(stack: Stack) -> None:
     stack.json("wallet", "grant", "60", "paid@local", "--for-user", "dave")
     file = job_file(stack, "paid", timeAllocation={"hours": 1, "minutes": 0, "seconds": 0})

@@ -19,6 +19,8 @@ from tests.waiting import eventually
 from ucloud_orchestrator.models import Job, JobState, JobUpdate
 from ucloud_orchestrator.store import Archive, connect
 
+pytestmark = pytest.mark.long
+
 SPECIFICATION = specification("echo", parameters={"text": text("hello")}, allowDuplicateJob=True)
 
 

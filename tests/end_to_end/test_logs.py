@@ -13,8 +13,6 @@ import pytest
 from tests.builders import product, text
 from tests.end_to_end.running_stack import COMMAND, Stack
 
-pytestmark = pytest.mark.xdist_group("stack")
-
 COUNTING = "for number in $(seq 400); do echo line $number; sleep 0.05; done; echo wrong >&2"
 
 

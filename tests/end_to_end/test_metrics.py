@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 
 import httpx
-import pytest
 
 from tests.end_to_end.running_stack import Stack
 from tests.end_to_end.scrape import Scrape
 from tests.waiting import wait_until
-
-pytestmark = pytest.mark.xdist_group("stack")
 
 
 def scrape(stack: Stack) -> Scrape:

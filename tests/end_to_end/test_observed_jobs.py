@@ -172,6 +172,7 @@ async def scraping() -> AsyncIterator[None]:
     assert await task > 3
 
 
+@pytest.mark.long
 async def test_they_ended_as_they_should(hundred: Hundred) -> None:
     assert hundred.states == {
         "SUCCESS": PAID + FREE + CANCELLED,
@@ -184,6 +185,7 @@ async def test_they_ended_as_they_should(hundred: Hundred) -> None:
     }
 
 
+@pytest.mark.long
 async def test_the_figures_of_the_worker_are_those_of_the_archive_and_the_ledger(
     hundred: Hundred, stack: Stack
 ) -> None:
@@ -226,6 +228,7 @@ async def test_the_figures_of_the_worker_are_those_of_the_archive_and_the_ledger
     assert (available, reserved) == (GRANTED - spent, 0)
 
 
+@pytest.mark.long
 async def test_the_figures_of_the_provider_are_those_of_its_jobs(hundred: Hundred) -> None:
     def taken() -> Scrape | None:
         seen = Scrape.of(PROVIDER)
@@ -317,6 +320,7 @@ def prometheus(tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.mark.usefixtures("rare")
+@pytest.mark.long
 async def test_prometheus_understands_the_rules_and_answers_the_dashboard(prometheus: str) -> None:
     async with httpx.AsyncClient(base_url=prometheus, verify=False) as client:
 

@@ -24,8 +24,6 @@ from tests.end_to_end.running_stack import ROOT, Stack
 from tests.waiting import wait_until
 from ucloud_orchestrator.temporal.names import TASK_QUEUE, new_job_id
 
-pytestmark = pytest.mark.xdist_group("stack")
-
 BLOCK = re.compile(
     r"<!-- (?P<rule>shows|shows-not|then):(?P<what>.*?)-->\n```sh\n(?P<script>.*?)```", re.DOTALL
 )

@@ -13,8 +13,6 @@ import pytest
 from tests.end_to_end.running_stack import ROOT, TEMPORAL, Stack
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.xdist_group("stack")
-
 MAXIMUM_EVENTS = 25
 
 

@@ -9,8 +9,6 @@ from tests.end_to_end.collector import Collector, Span
 from tests.end_to_end.running_stack import Stack
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.xdist_group("traced_stack")
-
 SECRET = "a-secret-text"
 
 
