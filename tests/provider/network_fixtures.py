@@ -1,6 +1,4 @@
-"""A provider whose jobs have networks of their own, jobs that listen and connect, and what is left
-of them.
-"""
+"""A provider whose jobs have networks of their own, and jobs that listen and connect."""
 
 from __future__ import annotations
 
@@ -23,7 +21,7 @@ separate = pytest.mark.skipif(
     namespaces.unavailable_reason() is not None and os.environ.get("CI") != "true",
     reason=f"no networks of their own: {namespaces.unavailable_reason()}",
 )
-"""What only networks of their own can show; CI must have them."""
+"""Marks tests that need networks of jobs; CI must have them."""
 PYTHON = Path(sys.executable).resolve()
 
 LISTEN = """
@@ -39,7 +37,7 @@ CONNECT = """
 import socket, sys
 def answer(target):
     host, port = target.rsplit(":", 1)
-    # A program may also insist on an interface, and does not need a route then.
+    # A program that binds to an interface needs no route.
     for interface in ("", *(name for _, name in socket.if_nameindex())):
         try:
             with socket.socket() as connection:
@@ -98,7 +96,7 @@ def jobs_folder(served: Served) -> Path:
 
 
 def left_over(served: Served) -> list[str]:
-    """Everything on this machine that belongs to jobs of this provider."""
+    """Return all folders and processes of the provider's jobs."""
     found = [str(entry) for entry in jobs_folder(served).iterdir()]
     return found + [command for command in processes() if str(jobs_folder(served)) in command]
 
@@ -131,7 +129,7 @@ def written(served: Served, job: dict[str, Any], rank: int) -> str:
 
 
 async def answers(served: Served, job: dict[str, Any], rank: int = 0) -> dict[str, str]:
-    """What a job that connects was answered, by target."""
+    """Return the replies to a job that connects, by target."""
     end = await eventually(lambda: served.reports.ended(job["id"]), 60)
     assert end is not None
     assert end.status == "The job has finished with exit code 0." or "rank" in (end.status or ""), (

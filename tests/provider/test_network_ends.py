@@ -1,4 +1,4 @@
-"""What becomes of networks when jobs, peers or the provider end, and where there are none."""
+"""Networks when jobs, peers or the provider end, and on machines that cannot have them."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def test_networks_survive_the_provider(tmp_path: Path) -> None:
 
 
 @separate
-async def test_nothing_is_left_of_jobs_that_ended_without_the_provider(tmp_path: Path) -> None:
+async def test_jobs_that_end_without_the_provider_leave_nothing(tmp_path: Path) -> None:
     served = with_python(Served(tmp_path, Reports()))
     apart = await asyncio.to_thread(ServedApart, served)
     database = listening(replicas=2)
@@ -87,10 +87,10 @@ async def test_nothing_is_left_of_jobs_that_ended_without_the_provider(tmp_path:
     apart.kill()
     for job in (*asking, failing):
         (jobs_folder(served) / job["id"] / "work" / "go").touch()
-    # The networks of jobs that end without a provider end with them; those of the others are kept.
-    living = {database["id"], long["id"]}
+    # Networks end with their jobs; those of the others are kept.
+    alive = {database["id"], long["id"]}
     await eventually(
-        lambda: {folder.parent.parent.name for folder, _ in held_by(served)} == living, 40
+        lambda: {folder.parent.parent.name for folder, _ in held_by(served)} == alive, 40
     )
     held = {holder.pid for _, holder in held_by(served)}
     assert len(held) == 4
@@ -102,7 +102,7 @@ async def test_nothing_is_left_of_jobs_that_ended_without_the_provider(tmp_path:
         await eventually(lambda: {job["id"] for job in asking} <= served.reports.updates.keys(), 40)
         await stop_all(served)
     assert held_by(served) == []
-    # Neither is there a process that gave one of them its way out.
+    # No slirp4netns of them is left.
     await eventually(
         lambda: not [line for line in processes() if any(f"/proc/{one}/" in line for one in held)],
         40,
@@ -110,23 +110,23 @@ async def test_nothing_is_left_of_jobs_that_ended_without_the_provider(tmp_path:
 
 
 @separate
-async def test_a_replica_whose_network_was_killed_before_it_began_does_not_begin(
+async def test_a_replica_without_its_network_does_not_start(
     tmp_path: Path,
 ) -> None:
     served = with_python(Served(tmp_path, Reports()))
     job = Job.model_validate(shell_job("true"))
     networks = Networks(served.settings)
-    await networks.begin(job)
+    await networks.create(job)
     ((_, holder),) = held_by(served)
     holder.kill()
     await eventually(lambda: not held_by(served))
     with pytest.raises(NetworkNotFound):
-        networks.entrance(job.id, 0)
-    await networks.end(job.id)
+        networks.attachment(job.id, 0)
+    await networks.remove(job.id)
 
 
 @separate
-async def test_a_peer_that_ends_is_refused_at_once(networked: Served) -> None:
+async def test_connections_to_an_ended_peer_fail_at_once(networked: Served) -> None:
     database = listening()
     await listen(networked, database)
     wait = "until [ -e /work/go ]; do sleep 0.1; done; "
@@ -140,13 +140,13 @@ async def test_a_peer_that_ends_is_refused_at_once(networked: Served) -> None:
 
 
 @separate
-async def test_a_peer_that_ended_before_the_start_ends_the_job(tmp_path: Path) -> None:
+async def test_a_peer_that_ended_before_the_start_fails_the_job(tmp_path: Path) -> None:
     served = with_python(Served(tmp_path, Reports()))
     job = shell_job("true", resources=[peer("db", {"id": new_job_id()})])
-    ledger = JobDatabase(served.settings.data_dir / "provider.sqlite")
-    await ledger.open()
-    await ledger.take([Job.model_validate(job)])
-    await ledger.close()
+    database = JobDatabase(served.settings.data_dir / "provider.sqlite")
+    await database.open()
+    await database.take([Job.model_validate(job)])
+    await database.close()
     async with serving(served):
         end = await served.end_of(job)
         assert end.state is JobState.FAILURE
@@ -154,12 +154,12 @@ async def test_a_peer_that_ended_before_the_start_ends_the_job(tmp_path: Path) -
 
 
 @separate
-async def test_a_door_into_a_job_closes_with_it_also_without_the_provider(tmp_path: Path) -> None:
+async def test_a_forwarder_ends_with_its_job_without_the_provider(tmp_path: Path) -> None:
     served = with_python(Served(tmp_path, Reports()))
     job = listening()
     async with serving(served):
         await listen(served, job)
-        endpoint = await Networks(served.settings).reach(job["id"], 0, 5000)
+        endpoint = await Networks(served.settings).endpoint(job["id"], 0, 5000)
     assert endpoint.socket is not None
     folder = endpoint.socket.parent
     assert folder.is_dir()
@@ -169,7 +169,7 @@ async def test_a_door_into_a_job_closes_with_it_also_without_the_provider(tmp_pa
 
 
 @pytest.mark.parametrize("choice", ["separate", "auto"])
-def test_a_machine_that_cannot_separate_networks_says_so(tmp_path: Path, choice: str) -> None:
+def test_a_machine_without_namespaces_is_reported(tmp_path: Path, choice: str) -> None:
     served = Served(tmp_path, Reports())
     environment = {
         "PATH": "/nonexistent",  # there is no nsenter
@@ -187,10 +187,10 @@ def test_a_machine_that_cannot_separate_networks_says_so(tmp_path: Path, choice:
         assert process.stderr is not None
         ready = process.stdout.readline()
         process.terminate()
-        said = process.stderr.read()
+        errors = process.stderr.read()
     if choice == "separate":
         assert (process.returncode, ready) == (3, "")
-        assert "Jobs cannot have networks of their own on this machine: " in said
+        assert "Jobs cannot have networks of their own on this machine: " in errors
     else:
         assert "serves at" in ready
-        assert "All jobs share this machine's network" in said
+        assert "All jobs share this machine's network" in errors

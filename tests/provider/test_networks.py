@@ -1,4 +1,4 @@
-"""What a job reaches and what it does not: real namespaces, and real TCP between real jobs."""
+"""Reachability between jobs: real namespaces, and real TCP between real jobs."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def test_a_peer_is_reached_by_its_host_name_at_its_rank_0(networked: Serve
 
 
 @separate
-async def test_several_peers_and_the_way_back(networked: Served) -> None:
+async def test_a_job_and_its_peers_reach_each_other(networked: Served) -> None:
     one, two = listening(), listening()
     await listen(networked, one, two)
     both = listening(resources=[peer("one", one), peer("two.example.org", two), peer("again", one)])
@@ -64,19 +64,19 @@ async def test_several_peers_and_the_way_back(networked: Served) -> None:
         resources=both["specification"]["resources"],
     )
     await networked.call("", asked)
-    said = await answers(networked, asked)
-    assert list(said.values()) == [f"{one['id']} 0", f"{two['id']} 0", f"{one['id']} 0"]
+    replies = await answers(networked, asked)
+    assert list(replies.values()) == [f"{one['id']} 0", f"{two['id']} 0", f"{one['id']} 0"]
 
 
 @separate
-async def test_a_job_that_is_no_peer_is_not_reached(networked: Served) -> None:
+async def test_a_job_that_is_not_a_peer_is_not_reached(networked: Served) -> None:
     shared = listening()
     await listen(networked, shared)
     hidden = listening(resources=[peer("shared", shared)])
     await listen(networked, hidden)
     addresses = [address_of(networked, job) for job in (shared, hidden)]
     stranger = connecting("127.0.0.1:5000", *(f"{address}:5000" for address in addresses))
-    # A peer of a peer is no peer.
+    # A peer of a peer is not a peer.
     half = connecting(
         *(f"{address}:5000" for address in addresses), resources=[peer("shared", shared)]
     )
@@ -93,7 +93,7 @@ async def test_services_of_the_machine_are_not_reached(networked: Served) -> Non
     here.listen()
     name = here.getsockname().decode()
     code = f"import socket; socket.socket(socket.AF_UNIX).connect({name!r})"
-    # Neither does the network hand on what is not meant for it, whatever this machine does.
+    # The network forwards nothing, even if this machine does.
     job = connecting(
         f"127.0.0.1:{port}",
         f"localhost:{port}",
@@ -104,27 +104,27 @@ async def test_services_of_the_machine_are_not_reached(networked: Served) -> Non
         "echo forwards $(cat /proc/sys/net/ipv4/ip_forward); ",
     )
     await networked.call("", job)
-    said = await answers(networked, job)
+    replies = await answers(networked, job)
     here.close()
-    assert said.pop("abstract") == "refused"
-    assert said.pop("forwards") == "0"
-    assert len(said) == 4
-    assert set(said.values()) == {"refused"}
+    assert replies.pop("abstract") == "refused"
+    assert replies.pop("forwards") == "0"
+    assert len(replies) == 4
+    assert set(replies.values()) == {"refused"}
 
 
 @separate
 async def test_a_provider_with_a_thousand_open_files_makes_networks(networked: Served) -> None:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(limits[0], 2048), limits[1]))
-    taken: list[int] = []
+    descriptors: list[int] = []
     try:
-        while not taken or taken[-1] < 1024:
-            taken.append(os.open("/dev/null", os.O_RDONLY))
+        while not descriptors or descriptors[-1] < 1024:
+            descriptors.append(os.open("/dev/null", os.O_RDONLY))
         job = shell_job("true")
         await networked.call("", job)
         assert (await networked.end_of(job)).state is JobState.SUCCESS
     finally:
-        for number in taken:
+        for number in descriptors:
             os.close(number)
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
@@ -164,11 +164,11 @@ async def test_replicas_reach_each_other_on_the_same_port(networked: Served) -> 
     job["status"]["resolvedApplication"]["application"]["invocation"][2] += "; wait"
     await networked.call("", job)
     for rank in range(3):
-        said = await answers(networked, job, rank)
-        assert list(said.values()) == [f"{job['id']} {other}" for other in range(3)]
+        replies = await answers(networked, job, rank)
+        assert list(replies.values()) == [f"{job['id']} {other}" for other in range(3)]
 
 
-async def test_a_peer_that_does_not_run_here_is_refused(networked: Served) -> None:
+async def test_a_peer_that_does_not_run_here_is_rejected(networked: Served) -> None:
     ended, foreign = shell_job("true"), shell_job("true")
     await networked.call("", ended)
     await networked.end_of(ended)
@@ -181,7 +181,7 @@ async def test_a_peer_that_does_not_run_here_is_refused(networked: Served) -> No
         )
 
 
-async def test_on_the_machines_network_a_peer_is_at_its_loopback(tmp_path: Path) -> None:
+async def test_with_the_host_network_a_peer_is_at_the_loopback(tmp_path: Path) -> None:
     async with serving(with_python(Served(tmp_path, Reports()), network="host")) as served:
         database = listening()
         await listen(served, database)
@@ -198,13 +198,13 @@ async def test_a_port_of_each_rank_is_reached_from_the_provider(networked: Serve
     networks = Networks(networked.settings)
     folders = set()
     for rank in (0, 1, 1):
-        endpoint = await networks.reach(job["id"], rank, 5000)
+        endpoint = await networks.endpoint(job["id"], rank, 5000)
         assert endpoint.socket is not None
         folders.add(endpoint.socket.parent)
         reader, writer = await asyncio.open_unix_connection(endpoint.socket)
         assert await asyncio.wait_for(reader.read(), 20) == f"{job['id']} {rank}".encode()
         writer.close()
-    closed = await networks.reach(job["id"], 0, 5001)
+    closed = await networks.endpoint(job["id"], 0, 5001)
     reader, writer = await asyncio.open_unix_connection(closed.socket)
     assert await asyncio.wait_for(reader.read(), 20) == b""
     writer.close()
@@ -217,11 +217,11 @@ async def test_a_port_of_each_rank_is_reached_from_the_provider(networked: Serve
     )
 
 
-async def test_without_networks_of_their_own_a_port_is_at_the_loopback(tmp_path: Path) -> None:
+async def test_with_the_host_network_a_port_is_at_the_loopback(tmp_path: Path) -> None:
     async with serving(with_python(Served(tmp_path, Reports()), network="host")) as served:
         job = listening()
         await listen(served, job)
-        assert await Networks(served.settings).reach(job["id"], 0, 5000) == Endpoint(
+        assert await Networks(served.settings).endpoint(job["id"], 0, 5000) == Endpoint(
             host="127.0.0.1", port=5000
         )
         await stop_all(served)

@@ -1,4 +1,4 @@
-"""The tests of networks once more, as a user without rights."""
+"""The tests of networks, run by an unprivileged user."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ FILES = [
 @separate
 @pytest.mark.skipif(os.geteuid() != 0, reason="this is the run without root")
 @pytest.mark.timeout(600)
-async def test_all_this_holds_without_root() -> None:
+async def test_networks_work_without_root() -> None:
     done = await asyncio.to_thread(run_without_root)
     assert done.returncode == 0, done.stdout[-5000:]
 
 
 def run_without_root() -> subprocess.CompletedProcess[str]:
-    """By the first interpreter that another user may run."""
-    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    """Run them with the first interpreter that another user may execute."""
+    unprivileged = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o777)
         environment = {**os.environ, "HOME": folder, "PYTHONPATH": ":".join(filter(None, sys.path))}
         for python in (sys.executable, "/usr/bin/python3"):
             command = [
-                *nobody,
+                *unprivileged,
                 "sh",
                 "-c",
                 f"exec {python} -c 'import ucloud_orchestrator.provider.api.server, tests'",
@@ -47,7 +47,7 @@ def run_without_root() -> subprocess.CompletedProcess[str]:
                 == 0
             ):
                 options = ["-q", "-p", "no:cacheprovider", f"--basetemp={folder}/t"]
-                command = [*nobody, python, "-m", "pytest", *options, *FILES]
+                command = [*unprivileged, python, "-m", "pytest", *options, *FILES]
                 return subprocess.run(
                     command, env=environment, capture_output=True, text=True, check=False
                 )

@@ -126,7 +126,7 @@ async def test_jobs_run_where_what_others_left_cannot_be_deleted(
     async def fail(*_: object) -> None:
         raise OSError("Stale file handle")
 
-    monkeypatch.setattr(Networks, "sweep", fail)
+    monkeypatch.setattr(Networks, "remove_leftovers", fail)
     served, job = Served(tmp_path, Reports()), shell_job("true")
     async with serving(served):
         await served.call("", job)

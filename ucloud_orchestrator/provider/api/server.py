@@ -55,7 +55,7 @@ def create_server(
     tokens = SessionTokens(settings.data_dir / "session-secret", settings.session_lifetime)
     web = _web_sessions(settings, prefix, tokens, reconciler)
     sessions = Sessions(
-        prefix, tokens, reconciler, reconciler.networks.reach, web, reconciler.metrics
+        prefix, tokens, reconciler, reconciler.networks.endpoint, web, reconciler.metrics
     )
     logs = LogSessions(prefix, tokens, database, reconciler.directories.output, reconciler.metrics)
     calls = JobCalls(settings, database, reconciler, sessions, logs, orphans)
@@ -86,7 +86,7 @@ def _web_sessions(
         tokens,
         SessionTokens(settings.data_dir / "cookie-secret"),
         reconciler,
-        reconciler.networks.reach,
+        reconciler.networks.endpoint,
         reconciler.metrics,
     )
 

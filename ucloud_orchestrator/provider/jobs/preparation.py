@@ -41,7 +41,7 @@ class JobPreparation:
         """
         mounts = await asyncio.to_thread(self._make_directories, job)
         if not executor.assigns_hosts:
-            await self._networks.begin(job)
+            await self._networks.create(job)
         replicas = executor.observe(job).replicas
         ranks = [
             rank
@@ -79,7 +79,7 @@ class JobPreparation:
         if executor.assigns_hosts:
             network = NetworkAttachment(etc=peers.etc(job, self._directories.control(job.id, rank)))
         else:
-            network = self._networks.entrance(job.id, rank)
+            network = self._networks.attachment(job.id, rank)
         spec = bubblewrap.SandboxSpec(
             work=self._directories.work(job.id),
             ucloud=ucloud,

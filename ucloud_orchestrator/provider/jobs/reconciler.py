@@ -210,7 +210,7 @@ class Reconciler:
         """Delete what a crash left of jobs that have ended."""
         try:
             live = {record.job.id for record in await self._database.live_records()}
-            await self.networks.sweep(live)
+            await self.networks.remove_leftovers(live)
             root = self.directories.root
             for directory in os.scandir(root) if root.is_dir() else ():
                 if directory.name not in live:
@@ -321,7 +321,7 @@ class Reconciler:
             folder = f"/{HOME_DRIVE}/Jobs/{job.id}"
             report = report.model_copy(update={"output_folder": folder, "status": text})
         await self._charge(job, decision.billable_until, None)
-        await self.networks.end(job.id)
+        await self.networks.remove(job.id)
         self.executor_of(job).forget(job.id)
         # The answer to `create` may still be on its way: the end must not arrive before RUNNING.
         reports = [RUNNING, report] if entry.is_running_in_answer else [report]

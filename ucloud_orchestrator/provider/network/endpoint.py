@@ -1,4 +1,4 @@
-"""Where a port of a replica can be reached from the provider's own process."""
+"""The endpoint of a replica's port, as the provider's own process connects to it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ import socket as sockets
 from dataclasses import dataclass
 from pathlib import Path
 
-DIAL_TIMEOUT = 5.0
-"""Seconds; the other side is on this machine or close to it."""
+CONNECT_TIMEOUT = 5.0
+"""Seconds; the peer is on this machine or close to it."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An address and port, or a Unix socket in their place when the replica's network is its
-    own.
-    """
+    """A host and port, or a Unix socket if the replica has a network of its own."""
 
     host: str = ""
     port: int = 0
@@ -23,12 +21,9 @@ class Endpoint:
 
 
 async def connect_endpoint(endpoint: Endpoint) -> sockets.socket:
-    """A connected socket, which does not block.
-
-    Raises `OSError` (also `TimeoutError`) if nothing answers.
-    """
+    """Return a connected, non-blocking socket. Raises `OSError`, which `TimeoutError` is too."""
     loop = asyncio.get_running_loop()
-    async with asyncio.timeout(DIAL_TIMEOUT):
+    async with asyncio.timeout(CONNECT_TIMEOUT):
         if endpoint.socket is not None:
             connected = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
             address: str | tuple[str, int] = str(endpoint.socket)

@@ -1,4 +1,4 @@
-"""A job's own `/etc/hosts` and `/etc/resolv.conf`."""
+"""The `/etc/hosts` and `/etc/resolv.conf` of a job."""
 
 from __future__ import annotations
 
@@ -10,38 +10,37 @@ from pathlib import Path
 
 
 def machine_lines() -> list[str]:
-    """What the machine's own `/etc/hosts` says."""
+    """Return the lines of the machine's `/etc/hosts`."""
     with contextlib.suppress(OSError, UnicodeDecodeError):
         return Path("/etc/hosts").read_text().splitlines()
     return []
 
 
 def render_hosts(lines: Sequence[str], own: str | None, peers: Mapping[str, str]) -> str:
-    """The text of a job's `/etc/hosts`: `localhost`, its peers by their host names, and the
-    machine's lines.
+    """Render a job's `/etc/hosts`: `localhost`, the peers by host name, the machine's lines.
 
-    `own` is the job's address in a network of its own; this machine's name leads there then, and no
-    longer to the machine. Host names do not tell capital letters from small ones.
+    `own` is the job's address in a network of its own, to which this machine's name then resolves.
+    Host names are compared without case.
     """
     entries = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
-    taken = {"localhost"}
+    names = {"localhost"}
     for name, address in peers.items():
-        if name.lower() not in taken:
+        if name.lower() not in names:
             entries.append(f"{address} {name}")
-            taken.add(name.lower())
-    if own is not None and socket.gethostname().lower() not in taken:
+            names.add(name.lower())
+    if own is not None and socket.gethostname().lower() not in names:
         entries.append(f"{own} {socket.gethostname()}")
-        taken.add(socket.gethostname().lower())
+        names.add(socket.gethostname().lower())
     for line in lines:
-        address, *names = line.partition("#")[0].split() or [""]
-        kept = [name for name in names if name.lower() not in taken]
+        address, *aliases = line.partition("#")[0].split() or [""]
+        kept = [name for name in aliases if name.lower() not in names]
         if kept and not (own is not None and _is_loopback(address)):
             entries.append(" ".join([address, *kept]))
     return "\n".join(entries) + "\n"
 
 
 def render_resolv_conf(name_server: str) -> str:
-    """The text of a job's `/etc/resolv.conf`: the machine's, with another name server."""
+    """Render a job's `/etc/resolv.conf`: the machine's, with another name server."""
     lines: list[str] = []
     with contextlib.suppress(OSError, UnicodeDecodeError):
         lines = Path("/etc/resolv.conf").read_text().splitlines()

@@ -1,12 +1,12 @@
-"""Network namespaces of this machine: how one is held, entered, wired to others and given a way
-out.
+"""Network namespaces of this machine: create, find, join, link and connect them to the internet.
 
-A namespace is held by a process that does nothing, `cat <folder>/hold` on a named pipe that nobody
-writes to: its arguments tell whose it is, and it needs neither root nor this process to live on. It
-ends when it is killed, or when the last of those that keep the pipe open for writing has ended, so
-that it outlives neither its job nor a provider that never comes back. Without root the first
-namespace makes a user namespace as well, and the others join it, since only then can they be wired
-to each other.
+A namespace lives as long as its holder, an idle process `cat <folder>/hold` on a named pipe. The
+arguments identify the holder. It needs neither root nor this process to live on. It exits when it
+is killed, or when the last process that has the pipe open for writing has exited. So it outlives
+neither its job nor a provider that never starts again.
+
+Without root the first namespace also creates a user namespace, which the others join: only
+namespaces of one user namespace can be linked.
 """
 
 from __future__ import annotations
@@ -39,44 +39,36 @@ END
 echo 0 2> /dev/null > /proc/sys/net/ipv4/ip_forward
 echo $$ > "$1/pid.new" && mv "$1/pid.new" "$1/pid" && exec 3<> "$3" cat "$1/hold" > /dev/null 2>&1
 """
-"""Nothing is forwarded: a machine that forwards, as one with Docker does, hands that on to its
-namespaces.
-"""
+"""It turns IP forwarding off, which namespaces inherit from a machine such as one with Docker."""
 ADDRESSES = ipaddress.IPv4Network("100.64.0.0/10")
-"""As many addresses as Linux can have processes (2^22): a namespace has the one with its holder's
-number.
-"""
+"""2^22 addresses, as many as Linux can have processes: the holder's process id is the index."""
 SLIRP_NETWORK = ipaddress.IPv4Network("198.18.0.0/24")
-"""What slirp4netns uses inside: a range that is reserved for measurements, so that no real network
-is hidden by it.
-"""
+"""The network of slirp4netns; reserved for benchmarks (RFC 2544), so it hides no real one."""
 NAME_SERVER = SLIRP_NETWORK[3]
-"""Where slirp4netns passes questions on to the machine's own name server."""
+"""The address at which slirp4netns forwards DNS to the machine's name server."""
 TIMEOUT = 20.0
-"""Seconds that a command on namespaces may take; all need milliseconds."""
+"""Seconds for a command on namespaces; all need milliseconds."""
 _PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
 
 @cache
 def unavailable_reason() -> str | None:
-    """Why jobs cannot have networks of their own on this machine, in a sentence; None if they
-    can.
-    """
+    """Return why jobs cannot have networks of their own here, as a sentence; None if they can."""
     if not bubblewrap.is_available():
         return "there is no sandbox."
     missing = [name for name in ("ip", "nsenter", "setsid", "unshare") if _program(name) is None]
     if missing:
         return f"these programs are missing: {', '.join(missing)}."
-    # All that a job may need: its own interfaces, a bridge between replicas, and a sandbox inside.
+    # All that a job may need: its own interfaces, a bridge between replicas, a sandbox inside.
     script = '"$0" link set lo up && "$0" link add mates type bridge && exec "$@"'
     inside = bubblewrap.probe_command()
-    tried = _run([*_creation(None), "/bin/sh", "-c", script, _program("ip") or "ip", *inside])
-    return None if tried.returncode == 0 else f"{tried.stderr.strip() or 'namespaces do not work'}."
+    probe = _run([*_unshare_prefix(None), "/bin/sh", "-c", script, _program("ip") or "ip", *inside])
+    return None if probe.returncode == 0 else f"{probe.stderr.strip() or 'namespaces do not work'}."
 
 
 @cache
 def internet_unavailable_reason() -> str | None:
-    """Why networks of jobs cannot have a way out, in a sentence; None if they can."""
+    """Return why jobs cannot reach the internet, as a sentence; None if they can."""
     if _program("slirp4netns") is None:
         return "slirp4netns is not installed."
     if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
@@ -85,55 +77,52 @@ def internet_unavailable_reason() -> str | None:
 
 
 def address(holder: int) -> str:
-    """The address of the namespace with this holder, from every namespace that it is wired to."""
+    """Return the holder's address, the same in every namespace that is linked to its own."""
     return str(ADDRESSES[holder])
 
 
 def create(folder: Path, companion: int | None, outlived_by: Path | None = None) -> int:
-    """Make a namespace unless the folder's holder lives; returns the holder. Raises `NetworkError`.
+    """Create a namespace unless the folder's holder lives, and return its holder. Idempotent.
 
-    `companion` is the holder of a namespace to which this one shall be wired, if there is one yet;
-    the namespace in the folder `outlived_by` does not end before this one.
+    `companion` is the holder of a namespace whose user namespace is joined, if there is one.
+    The namespace of the folder `outlived_by` ends after this one. Raises `NetworkError`.
     """
     if (holder := find(folder)) is not None:
         return holder
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     os.mkfifo(folder / "hold", 0o600)
-    # slirp4netns ends when the last writer of this pipe has ended, which is the holder.
-    until, while_held = os.pipe()
+    # slirp4netns exits when the last writer of this pipe has exited, which is the holder.
+    exit_fd, holder_fd = os.pipe()
     try:
-        command = [
-            *_creation(companion),
-            "/bin/sh",
-            "-c",
-            HOLDER,
-            "holder",
-            str(folder),
-            _program("ip") or "ip",
-        ]
-        command.append("/dev/null" if outlived_by is None else str(outlived_by / "hold"))
-        done = _run(["setsid", "--fork", *command], pass_fds=(while_held,))
-        os.close(while_held)
-        while_held = -1
-        holder = _wait_for_holder(folder)
-        if holder is None:
-            raise NetworkError(f"The job's network could not be made: {done.stderr.strip()}")
+        try:
+            holder = _start_holder(folder, companion, outlived_by, holder_fd)
+        finally:
+            os.close(holder_fd)
         if internet_unavailable_reason() is None:
-            _open_way_out(folder, holder, until)
+            _connect_internet(folder, holder, exit_fd)
     finally:
-        os.close(until)
-        if while_held >= 0:
-            os.close(while_held)
+        os.close(exit_fd)
+    return holder
+
+
+def _start_holder(
+    folder: Path, companion: int | None, outlived_by: Path | None, holder_fd: int
+) -> int:
+    fifo = "/dev/null" if outlived_by is None else str(outlived_by / "hold")
+    words = ["/bin/sh", "-c", HOLDER, "holder", str(folder), _program("ip") or "ip", fifo]
+    command = ["setsid", "--fork", *_unshare_prefix(companion), *words]
+    done = _run(command, pass_fds=(holder_fd,))
+    holder = _wait_for_holder(folder)
+    if holder is None:
+        raise NetworkError(f"The job's network could not be made: {done.stderr.strip()}")
     return holder
 
 
 def _wait_for_holder(folder: Path) -> int | None:
-    """The shell closes its output just before it becomes the holder, so what was started is there
-    in a moment.
-    """
-    until = time.monotonic() + TIMEOUT
-    while (folder / "pid").exists() and time.monotonic() < until:
+    """The shell writes its id and closes its output just before it execs the holder."""
+    deadline = time.monotonic() + TIMEOUT
+    while (folder / "pid").exists() and time.monotonic() < deadline:
         if (holder := find(folder)) is not None:
             return holder
         time.sleep(0.005)
@@ -141,25 +130,23 @@ def _wait_for_holder(folder: Path) -> int | None:
 
 
 def find(folder: Path) -> int | None:
-    """The living holder of a folder's namespace; another process with its number is not taken for
-    it.
-    """
-    holder = last(folder)
+    """Return the living holder of the folder's namespace; a reused process id does not count."""
+    holder = last_holder(folder)
     with contextlib.suppress(psutil.Error):
         if holder is not None and psutil.Process(holder).cmdline() == ["cat", str(folder / "hold")]:
             return holder
     return None
 
 
-def last(folder: Path) -> int | None:
-    """The holder of a folder's namespace, whether it lives or not."""
+def last_holder(folder: Path) -> int | None:
+    """Return the last holder of the folder's namespace, which may have exited."""
     with contextlib.suppress(OSError, ValueError):
         return int((folder / "pid").read_text())
     return None
 
 
 def holders(below: Path) -> Iterator[tuple[Path, psutil.Process]]:
-    """All living holders whose folders lie below a folder, also when the folders are gone."""
+    """Yield each living holder below `below` with its folder, which may be deleted already."""
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
         if (
@@ -172,24 +159,23 @@ def holders(below: Path) -> Iterator[tuple[Path, psutil.Process]]:
 
 
 def kill(holder: int) -> None:
-    """End a holder, and with it all that holds on to it."""
+    """Kill a holder; its slirp4netns and port forwarders exit with it."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(holder, signal.SIGKILL)
 
 
-def entering(holder: int) -> list[str]:
-    """The words before a command that is to run in the namespace."""
+def nsenter_prefix(holder: int) -> list[str]:
+    """Return the words before a command that runs it in the holder's namespace."""
     nsenter = _program("nsenter") or "nsenter"
-    if _by_root():
+    if _can_unshare_as_root():
         return [nsenter, f"--net=/proc/{holder}/ns/net", "--"]
     return [nsenter, "--target", str(holder), "--user", "--preserve-credentials", "--net", "--"]
 
 
 def configure(holder: int, lines: Sequence[str]) -> None:
-    """Have `ip` do what the lines say, inside the namespace. Raises `NetworkError`."""
-    done = _run(
-        [*entering(holder), _program("ip") or "ip", "-batch", "-"], given="\n".join(lines) + "\n"
-    )
+    """Run `ip -batch` with these lines in the holder's namespace. Raises `NetworkError`."""
+    command = [*nsenter_prefix(holder), _program("ip") or "ip", "-batch", "-"]
+    done = _run(command, stdin="\n".join(lines) + "\n")
     if done.returncode != 0:
         raise NetworkError(f"The job's network could not be wired: {done.stderr.strip()}")
 
@@ -197,43 +183,37 @@ def configure(holder: int, lines: Sequence[str]) -> None:
 def remove_links(holder: int, names: Sequence[str]) -> None:
     """Delete interfaces that an interrupted attempt may have left."""
     lines = "".join(f"link del {name}\n" for name in names)
-    _run([*entering(holder), _program("ip") or "ip", "-force", "-batch", "-"], given=lines)
+    _run([*nsenter_prefix(holder), _program("ip") or "ip", "-force", "-batch", "-"], stdin=lines)
 
 
-def _open_way_out(folder: Path, holder: int, until: int) -> None:
-    """Attach slirp4netns; without it the job runs all the same, and cannot reach anything
-    outside.
-    """
-    ready, attached = os.pipe()
-    words = [
-        "slirp4netns",
-        "--configure",
-        "--mtu=65520",
-        "--disable-host-loopback",
-        f"--cidr={SLIRP_NETWORK}",
-    ]
-    words += [f"--exit-fd={until}", f"--ready-fd={attached}", "--netns-type=path"]
-    if not _by_root():
+def _connect_internet(folder: Path, holder: int, exit_fd: int) -> None:
+    """Attach slirp4netns; if it fails, the job runs without the internet."""
+    ready, ready_fd = os.pipe()
+    words = ["slirp4netns", "--configure", "--mtu=65520", "--disable-host-loopback"]
+    words += [f"--cidr={SLIRP_NETWORK}"]
+    words += [f"--exit-fd={exit_fd}", f"--ready-fd={ready_fd}", "--netns-type=path"]
+    if not _can_unshare_as_root():
         words.append(f"--userns-path=/proc/{holder}/ns/user")
     words += [f"/proc/{holder}/ns/net", "tap0"]
+    output = folder / "slirp4netns.log"
     try:
-        with (folder / "slirp4netns.log").open("wb") as output:
-            _run(["setsid", "--fork", *words], pass_fds=(until, attached), output=output.fileno())
-        os.close(attached)
-        attached = -1
-        attachment = select.poll()  # `select` knows no descriptors beyond 1023
-        attachment.register(ready, select.POLLIN)
-        if not attachment.poll(TIMEOUT * 1000) or os.read(ready, 1) != b"1":
-            said = (folder / "slirp4netns.log").read_text(errors="replace").strip()
-            log.warning("The network of %s has no way out: %s", folder, said)
+        try:
+            with output.open("wb") as file:
+                command = ["setsid", "--fork", *words]
+                _run(command, pass_fds=(exit_fd, ready_fd), output=file.fileno())
+        finally:
+            os.close(ready_fd)
+        poll = select.poll()  # `select` is limited to descriptors below 1024
+        poll.register(ready, select.POLLIN)
+        if not poll.poll(TIMEOUT * 1000) or os.read(ready, 1) != b"1":
+            reason = output.read_text(errors="replace").strip()
+            log.warning("The network of %s cannot reach the internet: %s", folder, reason)
     finally:
         os.close(ready)
-        if attached >= 0:
-            os.close(attached)
 
 
-def _creation(companion: int | None) -> list[str]:
-    if _by_root():
+def _unshare_prefix(companion: int | None) -> list[str]:
+    if _can_unshare_as_root():
         return ["unshare", "--net", "--"]
     if companion is None:
         return ["unshare", "--user", "--map-root-user", "--net", "--"]
@@ -242,8 +222,8 @@ def _creation(companion: int | None) -> list[str]:
 
 
 @cache
-def _by_root() -> bool:
-    """Whether a user namespace is not needed; in a container without rights root needs one too."""
+def _can_unshare_as_root() -> bool:
+    """Without a user namespace. In an unprivileged container even root needs one."""
     return os.geteuid() == 0 and _run(["unshare", "--net", "--", "true"]).returncode == 0
 
 
@@ -255,17 +235,17 @@ def _program(name: str) -> str | None:
 def _run(
     command: Sequence[str],
     *,
-    given: str = "",
+    stdin: str = "",
     pass_fds: Sequence[int] = (),
     output: int | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end, or until all that it left behind has closed its output."""
+    """Run a command until it and all of its children have closed their output."""
     channels = subprocess.PIPE if output is None else output
     program = _program(command[0]) or command[0]
     try:
         return subprocess.run(
             [program, *command[1:]],
-            input=given,
+            input=stdin,
             stdout=channels,
             stderr=channels,
             text=True,

@@ -1,15 +1,15 @@
-"""The networks of jobs: one per replica, wired to the job's other replicas and to rank 0 of its
-peers.
+"""The networks of jobs: a namespace per replica, linked to the job's other replicas and its peers.
 
-All is read from `network` in the job's control folder and from the machine's processes, as with
-replicas: a network outlives this process and is found again. `docs/operators/networks.md` tells
-what is kept apart and what is not.
+A peer is reached at its rank 0. All state is in the folder `network` of the job's control folder
+and in the machine's processes, so networks outlive this process. `docs/operators/networks.md` says
+what is isolated and what is not.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 import secrets
@@ -36,76 +36,67 @@ log = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
 FORWARDER_TIMEOUT = 20.0
-"""Seconds that a forwarder may take to listen; it needs a tenth of one."""
+"""Seconds until a port forwarder must listen; it needs a tenth of one."""
 
 
 @dataclass(frozen=True)
 class NetworkAttachment:
-    """How a replica comes into its network: words before its command, and its own files of
-    `/etc`.
-    """
+    """The words before a replica's command that join its network, and its files of `/etc`."""
 
     words: Sequence[str] = ()
     etc: Mapping[str, Path] = field(default_factory=dict)
 
 
 class Networks:
-    """Makes, wires and ends the networks of jobs that run on this machine.
+    """Create, link and remove the networks of jobs that run on this machine.
 
-    Raises `ValueError` if the settings ask for separate networks that this machine cannot have.
+    Raises `ValueError` if the settings require separate networks that this machine cannot have.
     """
 
     def __init__(self, settings: ProviderSettings) -> None:
         self._jobs = settings.data_dir.resolve() / "jobs"
         self.is_separate = _is_separate(settings.network)
-        self._wiring = asyncio.Lock()
-        self._forwarding = asyncio.Lock()
+        self._namespaces_lock = asyncio.Lock()
+        """Held while a namespace is joined or linked: none may be removed then."""
+        self._forwarders_lock = asyncio.Lock()
         self._last_holder: Path | None = None
 
-    async def begin(self, job: Job) -> None:
-        """Make the job's networks, unless they are there. Raises `NetworkNotFound` for a peer that
-        is gone, `NetworkError`.
+    async def create(self, job: Job) -> None:
+        """Create the job's networks. Idempotent.
 
-        May be repeated after a crash.
+        Raises `NetworkNotFound` if a peer has ended, and `NetworkError`.
         """
-        async with (
-            self._wiring
-        ):  # a namespace that others join or are wired to must not end meanwhile
-            await asyncio.to_thread(self._begin, job)
+        async with self._namespaces_lock:
+            await asyncio.to_thread(self._create, job)
 
-    async def end(self, job_id: str) -> None:
-        """End the job's networks and all that belongs to them. May be repeated."""
-        async with self._wiring:
-            await asyncio.to_thread(self._end, job_id)
+    async def remove(self, job_id: str) -> None:
+        """Remove the job's networks, with the processes that belong to them. Idempotent."""
+        async with self._namespaces_lock:
+            await asyncio.to_thread(self._remove, job_id)
 
-    async def sweep(self, live: Collection[str]) -> None:
-        """End what is left of jobs that are not live, whether their folders are still there or
-        not.
-        """
-        async with self._wiring:
+    async def remove_leftovers(self, live: Collection[str]) -> None:
+        """Remove the networks of all jobs but the live ones, also if their folders are gone."""
+        async with self._namespaces_lock:
             await asyncio.to_thread(self._remove_leftovers, live)
 
     def addresses(self, job: Job) -> list[str]:
-        """Where each rank is reached from the job's other replicas."""
+        """Return the address of each rank, as the job's other replicas use it."""
         holders = [
-            namespaces.last(self._rank_folder(job.id, rank))
+            namespaces.last_holder(self._rank_folder(job.id, rank))
             for rank in range(job.specification.replicas)
         ]
         return [LOOPBACK if holder is None else namespaces.address(holder) for holder in holders]
 
-    def entrance(self, job_id: str, rank: int) -> NetworkAttachment:
-        """How a replica comes into its network, once that was made.
-
-        Raises `NetworkNotFound` if it has ended since.
-        """
+    def attachment(self, job_id: str, rank: int) -> NetworkAttachment:
+        """Return how a replica joins its network. Raises `NetworkNotFound` if that has ended."""
         folder = self._rank_folder(job_id, rank)
         etc = {name: folder / name for name in ("hosts", "resolv.conf") if (folder / name).exists()}
         if not (folder / "hold").exists():
             return NetworkAttachment((), etc)
-        return NetworkAttachment(namespaces.entering(self._holder(job_id, rank)), etc)
+        return NetworkAttachment(namespaces.nsenter_prefix(self._holder(job_id, rank)), etc)
 
-    async def reach(self, job_id: str, rank: int, port: int) -> Endpoint:
-        """Where a port of a replica is reached from this process. Raises `NetworkNotFound`.
+    async def endpoint(self, job_id: str, rank: int, port: int) -> Endpoint:
+        """Return the endpoint of a replica's port for this process. Raises `NetworkNotFound`.
 
         A connection is closed at once if nothing listens on the port yet.
         """
@@ -114,59 +105,62 @@ class Networks:
             raise NetworkNotFound(f"Rank {rank} of the job {job_id} has no network here.")
         if not (folder / "hold").exists():
             return Endpoint(host=LOOPBACK, port=port)
-        async with self._forwarding:
+        async with self._forwarders_lock:
             holder = self._holder(job_id, rank)
-            return Endpoint(
-                socket=await asyncio.to_thread(self._forward, job_id, rank, port, holder)
-            )
+            socket = await asyncio.to_thread(self._forward, job_id, rank, port, holder)
+            return Endpoint(socket=socket)
 
-    def _begin(self, job: Job) -> None:
+    def _create(self, job: Job) -> None:
         folder = self._folder(job.id)
         if (folder / "ready").exists():
             return
-        ranks = range(job.specification.replicas)
-        peers = _peers(job)
         if self.is_separate:
-            names = {name: self._peer(job, peer) for name, peer in peers.items()}
-            holders = [self._hold(job.id, rank) for rank in ranks]
-            others = sorted(
-                {holder for holder in names.values() if holder is not None} - {holders[0]}
-            )
-            _wire(holders, others)
-            known = {
-                name: namespaces.address(holders[0] if holder is None else holder)
-                for name, holder in names.items()
-            }
+            self._create_separate(job)
         else:
-            known = dict.fromkeys(peers, LOOPBACK)
-            if peers and not bubblewrap.is_available():
-                log.warning(
-                    "Without a sandbox the host names of the peers of job %s are unknown to it.",
-                    job.id,
-                )
-        for rank in ranks:
-            rank_folder = self._rank_folder(job.id, rank)
-            rank_folder.mkdir(parents=True, exist_ok=True)
-            own = namespaces.address(holders[rank]) if self.is_separate else None
-            (rank_folder / "hosts").write_text(
-                etc_hosts.render_hosts(etc_hosts.machine_lines(), own, known)
-            )
-            if self.is_separate and namespaces.internet_unavailable_reason() is None:
-                (rank_folder / "resolv.conf").write_text(
-                    etc_hosts.render_resolv_conf(str(namespaces.NAME_SERVER))
-                )
+            self._share_host_network(job)
         (folder / "ready").touch()
 
-    def _hold(self, job_id: str, rank: int) -> int:
-        last = namespaces.find(self._last_holder) if self._last_holder else None
-        if last is None:  # after a start of this process, or when the last one has ended
-            folders = self._jobs.glob("*/network/*/")
-            last = next(
-                (holder for one in folders if (holder := namespaces.find(one)) is not None), None
+    def _create_separate(self, job: Job) -> None:
+        peers = {peer.hostname: self._peer_holder(job, peer) for peer in peers_of(job)}
+        holders = [
+            self._create_namespace(job.id, rank) for rank in range(job.specification.replicas)
+        ]
+        others = {holder for holder in peers.values() if holder is not None} - {holders[0]}
+        _link_replicas(holders)
+        for other in sorted(others):
+            _link_peer(holders, other)
+        addresses = {
+            name: namespaces.address(holders[0] if holder is None else holder)
+            for name, holder in peers.items()
+        }
+        for rank, holder in enumerate(holders):
+            self._write_hosts(job.id, rank, namespaces.address(holder), addresses)
+            if namespaces.internet_unavailable_reason() is None:
+                resolv_conf = etc_hosts.render_resolv_conf(str(namespaces.NAME_SERVER))
+                (self._rank_folder(job.id, rank) / "resolv.conf").write_text(resolv_conf)
+
+    def _share_host_network(self, job: Job) -> None:
+        addresses = {peer.hostname: LOOPBACK for peer in peers_of(job)}
+        if addresses and not bubblewrap.is_available():
+            log.warning(
+                "Without a sandbox job %s cannot resolve the host names of its peers.", job.id
             )
+        for rank in range(job.specification.replicas):
+            self._write_hosts(job.id, rank, None, addresses)
+
+    def _write_hosts(
+        self, job_id: str, rank: int, own: str | None, peers: Mapping[str, str]
+    ) -> None:
+        folder = self._rank_folder(job_id, rank)
+        folder.mkdir(parents=True, exist_ok=True)
+        text = etc_hosts.render_hosts(etc_hosts.machine_lines(), own, peers)
+        (folder / "hosts").write_text(text)
+
+    def _create_namespace(self, job_id: str, rank: int) -> int:
         folder = self._rank_folder(job_id, rank)
         # The bridge between the replicas is in the network of rank 0.
-        holder = namespaces.create(folder, last, self._rank_folder(job_id, 0) if rank else None)
+        outlived_by = self._rank_folder(job_id, 0) if rank else None
+        holder = namespaces.create(folder, self._any_holder(), outlived_by)
         self._last_holder = folder
         # The replica's wrapper keeps the pipe open as long as it lives.
         control = self._jobs / job_id / f"replica-{rank}"
@@ -175,14 +169,20 @@ class Networks:
         (control / "hold").symlink_to(folder / "hold")
         return holder
 
+    def _any_holder(self) -> int | None:
+        """Return a living holder, whose user namespace a new namespace can join."""
+        latest = [self._last_holder] if self._last_holder is not None else []
+        folders = itertools.chain(latest, self._jobs.glob("*/network/*/"))
+        return next((holder for one in folders if (holder := namespaces.find(one))), None)
+
     def _holder(self, job_id: str, rank: int) -> int:
         holder = namespaces.find(self._rank_folder(job_id, rank))
         if holder is None:
             raise NetworkNotFound(f"The network of rank {rank} of the job {job_id} has ended.")
         return holder
 
-    def _peer(self, job: Job, peer: PeerValue) -> int | None:
-        """The holder of the peer's rank 0; None if the peer is the job itself."""
+    def _peer_holder(self, job: Job, peer: PeerValue) -> int | None:
+        """Return the holder of the peer's rank 0; None if the peer is the job itself."""
         if peer.job_id == job.id:
             return None
         holder = namespaces.find(self._rank_folder(peer.job_id, 0))
@@ -193,7 +193,7 @@ class Networks:
             )
         return holder
 
-    def _end(self, job_id: str) -> None:
+    def _remove(self, job_id: str) -> None:
         for folder in self._folder(job_id).glob("*/"):
             if (holder := namespaces.find(folder)) is not None:
                 namespaces.kill(holder)
@@ -220,16 +220,17 @@ class Networks:
             str(holder),
             str(port),
         ]
+        command = ["setsid", "--fork", *namespaces.nsenter_prefix(holder), *command]
         subprocess.run(
-            ["setsid", "--fork", *namespaces.entering(holder), *command],  # noqa: S607 - util-linux, as for replicas
+            command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             check=True,
         )
-        until = time.monotonic() + FORWARDER_TIMEOUT
+        deadline = time.monotonic() + FORWARDER_TIMEOUT
         while not _is_served(file):
-            if time.monotonic() > until:
+            if time.monotonic() > deadline:
                 raise NetworkNotFound(
                     f"The port {port} of rank {rank} of the job {job_id} could not be opened."
                 )
@@ -237,17 +238,17 @@ class Networks:
         return file
 
     def _sockets(self, job_id: str) -> Path:
-        """The folder of the job's sockets: elsewhere, since their paths may have only 108 bytes."""
+        """Return the folder of the job's sockets, in `/tmp`: their paths have 108 bytes at most."""
         link = self._folder(job_id) / "sockets"
         if not link.is_symlink():
-            # The link first: what is made after it is found and deleted after a crash.
+            # The link comes first, so that the folder is found and deleted after a crash.
             link.symlink_to(Path(tempfile.gettempdir()) / f"ucloud-{secrets.token_hex(8)}")
         folder = link.readlink()
         with contextlib.suppress(FileExistsError):
             folder.mkdir(mode=0o700)
         found = folder.lstat()
         if found.st_uid != os.geteuid() or found.st_mode & 0o077 or folder.is_symlink():
-            raise NetworkNotFound(f"The folder {folder} belongs to somebody else.")
+            raise NetworkNotFound(f"The folder {folder} belongs to another user.")
         return folder
 
     def _remove_sockets(self, job_id: str) -> None:
@@ -263,52 +264,46 @@ class Networks:
 
 
 def peers_of(job: Job) -> list[PeerValue]:
-    """The peers that the job names, in its parameters and its resources."""
+    """Return the peers in the job's parameters and resources."""
     values = (*job.specification.parameters.values(), *job.specification.resources)
     return [value for value in values if isinstance(value, PeerValue)]
 
 
-def _peers(job: Job) -> dict[str, PeerValue]:
-    return {peer.hostname: peer for peer in peers_of(job)}
+def _link_replicas(holders: Sequence[int]) -> None:
+    """Link the namespaces of a job by a bridge in that of rank 0.
 
-
-def _wire(holders: Sequence[int], peers: Sequence[int]) -> None:
-    """Wire the namespaces of a job with each other by a bridge in that of rank 0, and each with
-    those of its peers.
-
-    A namespace has one address and a route to each address that it may reach, no more: what has no
-    route to another job cannot send anything there.
+    A namespace has one address, and a route to each address that it may reach. Without a route
+    nothing can be sent to another job.
     """
     first, *more = holders
-    if more:
-        namespaces.remove_links(
-            first, ["mates", *(f"rank{rank}" for rank in range(1, len(holders)))]
-        )
-        lines = ["link add mates type bridge", "link set mates up"]
-        for rank, holder in enumerate(more, 1):
-            lines += [f"link add rank{rank} type veth peer name mates netns {holder}"]
-            lines += [f"link set rank{rank} master mates up", *_routes("mates", first, [holder])]
-        namespaces.configure(first, lines)
+    if not more:
+        return
+    namespaces.remove_links(first, ["mates", *(f"rank{rank}" for rank in range(1, len(holders)))])
+    lines = ["link add mates type bridge", "link set mates up"]
+    for rank, holder in enumerate(more, 1):
+        lines += [f"link add rank{rank} type veth peer name mates netns {holder}"]
+        lines += [f"link set rank{rank} master mates up", *_routes("mates", first, [holder])]
+    namespaces.configure(first, lines)
     for holder in more:
         others = [other for other in holders if other != holder]
         namespaces.configure(holder, ["link set mates up", *_routes("mates", holder, others)])
-    for peer in peers:
-        namespaces.remove_links(peer, [f"job{holder}" for holder in holders])
-        back = []
-        for holder in holders:
-            link = f"peer{peer}"
-            lines = [
-                f"link add {link} type veth peer name job{holder} netns {peer}",
-                f"link set {link} up",
-            ]
-            # After the peer's end there is an answer at once, instead of a packet that goes astray.
-            lines += [
-                *_routes(link, holder, [peer]),
-                f"route replace unreachable {namespaces.address(peer)} metric 9999",
-            ]
-            namespaces.configure(holder, lines)
-            back += [f"link set job{holder} up", *_routes(f"job{holder}", peer, [holder])]
-        namespaces.configure(peer, back)
+
+
+def _link_peer(holders: Sequence[int], peer: int) -> None:
+    """Link each namespace of a job with that of a peer's rank 0."""
+    namespaces.remove_links(peer, [f"job{holder}" for holder in holders])
+    link, back = f"peer{peer}", []
+    for holder in holders:
+        lines = [
+            f"link add {link} type veth peer name job{holder} netns {peer}",
+            f"link set {link} up",
+            *_routes(link, holder, [peer]),
+            # After the peer's end a connection fails at once instead of timing out.
+            f"route replace unreachable {namespaces.address(peer)} metric 9999",
+        ]
+        namespaces.configure(holder, lines)
+        back += [f"link set job{holder} up", *_routes(f"job{holder}", peer, [holder])]
+    namespaces.configure(peer, back)
 
 
 def _routes(link: str, source: int, targets: Sequence[int]) -> list[str]:
@@ -319,9 +314,7 @@ def _routes(link: str, source: int, targets: Sequence[int]) -> list[str]:
 
 
 def _is_served(file: Path) -> bool:
-    """Whether a forwarder listens at the socket; asked without connecting, which the job's program
-    would see.
-    """
+    """Check for a forwarder without connecting, which the job's program would see."""
     with contextlib.suppress(OSError, ValueError, psutil.Error):
         forwarder_id = int(file.with_name(f"{file.name}.pid").read_text())
         return file.exists() and str(file) in psutil.Process(forwarder_id).cmdline()
@@ -331,14 +324,14 @@ def _is_served(file: Path) -> bool:
 def _is_separate(choice: NetworkChoice) -> bool:
     if choice == "host":
         return False
-    obstacle = namespaces.unavailable_reason()
-    if obstacle is not None and choice == "separate":
-        raise ValueError(f"Jobs cannot have networks of their own on this machine: {obstacle}")
-    if obstacle is not None:
+    reason = namespaces.unavailable_reason()
+    if reason is not None and choice == "separate":
+        raise ValueError(f"Jobs cannot have networks of their own on this machine: {reason}")
+    if reason is not None:
         log.warning(
             "All jobs share this machine's network and reach each other and its own services: %s",
-            obstacle,
+            reason,
         )
-    elif (lacking := namespaces.internet_unavailable_reason()) is not None:
-        log.warning("Jobs reach nothing outside of their networks: %s", lacking)
-    return obstacle is None
+    elif (no_internet := namespaces.internet_unavailable_reason()) is not None:
+        log.warning("Jobs reach nothing outside of their networks: %s", no_internet)
+    return reason is None

@@ -1,8 +1,7 @@
-"""`python forwarder.py SOCKET HOLDER PORT`: inside a job's network, from a Unix socket to a port of
-the job.
+"""Forward a Unix socket to a port inside a job's network namespace.
 
-Ends when the process HOLDER, which holds the network, has ended. Runs from the standard library
-alone.
+`python port_forwarder.py SOCKET HOLDER PORT` runs in that namespace, on the standard library alone.
+It exits when the process HOLDER, which holds the namespace, has exited.
 """
 
 import asyncio
@@ -12,15 +11,13 @@ import sys
 from pathlib import Path
 
 CHUNK_SIZE = 64 * 1024
-"""Bytes that are passed on at a time."""
+"""Bytes per read."""
 HOSTS = ("127.0.0.1", "::1")
-"""Where programs listen that listen on this machine only; those that listen everywhere listen there
-too.
-"""
+"""Programs that listen on every address listen on these too."""
 
 
 async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int) -> None:
-    """Pass one connection on; it is closed at once if nothing listens on the port."""
+    """Forward one connection; it is closed at once if nothing listens on the port."""
     for host in HOSTS:
         with contextlib.suppress(OSError):
             inner_reader, inner_writer = await asyncio.open_connection(host, port)
@@ -28,21 +25,18 @@ async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, po
     else:
         writer.close()
         return
-    ways = [_pump(reader, inner_writer), _pump(inner_reader, writer)]
     try:
-        await asyncio.gather(*ways)
+        await asyncio.gather(_pump(reader, inner_writer), _pump(inner_reader, writer))
     finally:
         for end in (writer, inner_writer):
             end.close()
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """One direction, at the pace of the slower side; the other direction may go on after its
-    end.
-    """
+    """Copy one direction with backpressure; the other may continue after its end (half-close)."""
     with contextlib.suppress(OSError):
-        while piece := await reader.read(CHUNK_SIZE):
-            writer.write(piece)
+        while chunk := await reader.read(CHUNK_SIZE):
+            writer.write(chunk)
             await writer.drain()
         writer.write_eof()
         return
@@ -50,11 +44,10 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 async def serve(socket: str, holder: int, port: int) -> None:
-    """Forward until the holder has ended."""
+    """Forward until the holder has exited."""
     ended = asyncio.Event()
-    watched = os.pidfd_open(holder)
-    asyncio.get_running_loop().add_reader(watched, ended.set)
-    # It appears under its name only when it listens.
+    asyncio.get_running_loop().add_reader(os.pidfd_open(holder), ended.set)
+    # Renamed once it listens: a socket under its final name accepts connections.
     server = await asyncio.start_unix_server(lambda r, w: forward(r, w, port), f"{socket}.new")
     os.rename(f"{socket}.new", socket)
     async with server:
@@ -65,8 +58,8 @@ if __name__ == "__main__":
     with contextlib.suppress(OSError):
         Path(f"{sys.argv[1]}.pid").write_text(str(os.getpid()))
         asyncio.run(serve(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
-    # The job has ended: nothing is left, also if the provider is not there to tidy up.
-    for left in (f"{sys.argv[1]}.pid", sys.argv[1]):
-        Path(left).unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # others forward to the job too
+    # The job has ended. The provider may not run, so this process removes its own files.
+    for file in (f"{sys.argv[1]}.pid", sys.argv[1]):
+        Path(file).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not empty: other ports of the job are forwarded
         Path(sys.argv[1]).parent.rmdir()

@@ -12,7 +12,7 @@ import httpx
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from ucloud_orchestrator.provider.network.endpoint import DIAL_TIMEOUT, Endpoint
+from ucloud_orchestrator.provider.network.endpoint import CONNECT_TIMEOUT, Endpoint
 from ucloud_orchestrator.provider.sessions.proxy_headers import (
     ProxyTarget,
     request_headers,
@@ -88,7 +88,7 @@ async def _answer(
         content=incoming.body() if has_body else None,
         # Only the way to the application has a time limit; it may think, or stream, for as long as
         # it likes.
-        extensions={"target": target, "timeout": {"connect": DIAL_TIMEOUT}},
+        extensions={"target": target, "timeout": {"connect": CONNECT_TIMEOUT}},
     )
     uds = None if endpoint.socket is None else str(endpoint.socket)
     async with httpx.AsyncHTTPTransport(uds=uds) as transport:
