@@ -1,4 +1,4 @@
-"""Which provider is tested, and the Temporal server to which it reports."""
+"""The provider under test, and the Temporal server to which it reports."""
 
 from __future__ import annotations
 
@@ -34,27 +34,25 @@ DEFAULT_PRODUCT = "cpu-1/cpu"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that runs jobs does so on each product."""
+    """Run each test that takes a product with every product."""
     if "product" in metafunc.fixturenames:
         products = metafunc.config.getoption("contract_products") or [DEFAULT_PRODUCT]
         metafunc.parametrize("product", products, scope="session")
 
 
 def free_address() -> str:
-    """A loopback address that was free just now."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{taken.getsockname()[1]}"
+    """Return a loopback address whose port was free a moment ago."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
 
 
 @pytest.fixture(scope="session")
-async def listening(request: pytest.FixtureRequest) -> AsyncIterator[Client]:
-    """A real Temporal server at the address where the provider reports, with the workflow that
-    records.
-    """
+async def temporal_client(request: pytest.FixtureRequest) -> AsyncIterator[Client]:
+    """Start a Temporal server where the provider reports, with the recording workflow."""
     address = request.config.getoption("contract_temporal_address") or free_address()
     host, _, port = address.rpartition(":")
-    started = await WorkflowEnvironment.start_local(
+    server = await WorkflowEnvironment.start_local(
         ip=host,
         port=int(port),
         dev_server_existing_path=str(TEMPORAL_BINARY),
@@ -63,7 +61,7 @@ async def listening(request: pytest.FixtureRequest) -> AsyncIterator[Client]:
         data_converter=pydantic_data_converter,
     )
     async with (
-        started as environment,
+        server as environment,
         Worker(
             environment.client,
             task_queue=TASK_QUEUE,
@@ -76,11 +74,11 @@ async def listening(request: pytest.FixtureRequest) -> AsyncIterator[Client]:
 
 @pytest.fixture(scope="session")
 async def provider_under_test(
-    request: pytest.FixtureRequest, listening: Client, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    temporal_client: Client,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[ProviderUnderTest]:
-    """The provider that the options name, or else ours as a process: the one place where it is
-    chosen.
-    """
+    """Return the provider of the options, or start ours as a process."""
     option = request.config.getoption
     if url := option("contract_provider_url"):
         key = await asyncio.to_thread(Path(option("contract_private_key")).read_text)
@@ -89,15 +87,13 @@ async def provider_under_test(
         )
         return
     folder = tmp_path_factory.mktemp("contract")
-    async with our_provider(folder, listening.service_client.config.target_host) as provider:
+    async with our_provider(folder, temporal_client.service_client.config.target_host) as provider:
         yield provider
 
 
 @asynccontextmanager
 async def our_provider(folder: Path, temporal: str) -> AsyncIterator[ProviderUnderTest]:
-    """Our provider as a process, which charges each second and reports to the server at
-    `temporal`.
-    """
+    """Start our provider as a process that charges each second and reports to `temporal`."""
     make_keys(folder / "keys", "local")
     environment = os.environ | {
         "TEMPORAL_ADDRESS": temporal,
@@ -129,34 +125,33 @@ async def our_provider(folder: Path, temporal: str) -> AsyncIterator[ProviderUnd
 
 @pytest.fixture(scope="session")
 def orchestrator(
-    request: pytest.FixtureRequest, provider_under_test: ProviderUnderTest, listening: Client
+    request: pytest.FixtureRequest, provider_under_test: ProviderUnderTest, temporal_client: Client
 ) -> ContractOrchestrator:
-    """The suite's side of the protocol."""
+    """Return the orchestrator's side of the protocol."""
     return ContractOrchestrator(
-        provider_under_test, listening, request.config.getoption("contract_report_timeout")
+        provider_under_test, temporal_client, request.config.getoption("contract_report_timeout")
     )
 
 
 @pytest.fixture
 def job(provider_under_test: ProviderUnderTest, product: str) -> Callable[..., dict[str, Any]]:
-    """Makes a job that runs a script on the product."""
+    """Return a builder of jobs that run a script on the product."""
     return jobs_on(provider_under_test, product)
 
 
 def jobs_on(provider: ProviderUnderTest, product: str) -> Callable[..., dict[str, Any]]:
-    """Makes jobs that run scripts on a product of a provider."""
-
+    """Return a builder of jobs that run scripts on a product of the provider."""
     product_id, _, category = product.partition("/")
     reference = {"id": product_id, "category": category, "provider": provider.id}
-    asked = {
+    specification = {
         "product": reference,
         "parameters": {},
         "resources": [],
         "timeAllocation": {"hours": 0, "minutes": 10, "seconds": 0},
     }
 
-    def made(script: str, price: int = 0, **changes: Any) -> dict[str, Any]:
-        """Build a job that costs that many credits a minute."""
+    def build(script: str, price: int = 0, **changes: Any) -> dict[str, Any]:
+        """Build a job that costs `price` credits a minute."""
         priced = resolved_product(
             reference,
             pricePerUnit=price,
@@ -165,15 +160,15 @@ def jobs_on(provider: ProviderUnderTest, product: str) -> Callable[..., dict[str
             cpu=1,
             memoryInGigs=1,
         )
-        job = shell_job(script, status={"resolvedProduct": priced}, **asked | changes)
+        job = shell_job(script, status={"resolvedProduct": priced}, **specification | changes)
         return job | {"createdAt": int(time.time() * 1000), "updates": []}
 
-    return made
+    return build
 
 
 @pytest.fixture
 async def support(orchestrator: ContractOrchestrator, product: str) -> dict[str, Any]:
-    """What the provider says that can be done with programs on the product."""
+    """Return the provider's support for programs on the product."""
     for entry in (await orchestrator.get("retrieveProducts")).json()["responses"]:
         if f"{entry['product']['id']}/{entry['product']['category']}" == product:
             return dict(entry["support"].get("native") or {})

@@ -1,6 +1,4 @@
-"""The orchestrator as the suite plays it: signs requests, sends jobs, and records what the provider
-reports.
-"""
+"""The suite's orchestrator: it signs requests, sends jobs, and records the provider's reports."""
 
 from __future__ import annotations
 
@@ -27,17 +25,13 @@ from websockets.asyncio.client import connect as connect_websocket
 
 TASK_QUEUE = "contract"
 TIMEOUT = 40.0
-"""Seconds within which a provider has to report; a site whose queue is slower sets
-`--report-timeout`.
-"""
+"""Seconds within which a provider must report; a slower site sets `--report-timeout`."""
 TERMINAL = {"SUCCESS", "FAILURE", "EXPIRED"}
 
 
 @workflow.defn(name="Job")
 class RecordedJob:
-    """A job's workflow that keeps what it is told; it has the public names of the real one and none
-    of its rules.
-    """
+    """Record the messages to a job. It has the real workflow's public names, not its rules."""
 
     @workflow.init
     def __init__(self, job: dict[str, Any], has_credits: bool = True) -> None:
@@ -48,46 +42,43 @@ class RecordedJob:
 
     @workflow.run
     async def run(self, job: dict[str, Any], has_credits: bool = True) -> None:
-        """Listen for as long as the server lives."""
+        """Receive messages for as long as the server lives."""
         await workflow.wait_condition(lambda: False)
 
     @workflow.signal
     def update(self, message: dict[str, Any]) -> None:
-        """The provider's report."""
+        """Record a report."""
         self._messages.append(message)
 
     @workflow.update
     def charge(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Everything is paid, or nothing; a repeat is told as one.
-
-        Whether it came after the end is noted.
-        """
-        known = {charge["chargeId"] for charge in self._charges}
+        """Record charges, with `isLate` after the end; none is paid without credits."""
+        recorded = {charge["chargeId"] for charge in self._charges}
         repeats = [
             {"id": charge["chargeId"]}
             for charge in message["charges"]
-            if charge["chargeId"] in known
+            if charge["chargeId"] in recorded
         ]
-        states = {update.get("state") for told in self._messages for update in told["updates"]}
-        new = [charge for charge in message["charges"] if charge["chargeId"] not in known]
+        states = {update.get("state") for report in self._messages for update in report["updates"]}
+        new = [charge for charge in message["charges"] if charge["chargeId"] not in recorded]
         self._charges.extend(charge | {"isLate": bool(states & TERMINAL)} for charge in new)
         unpaid = [] if self._has_credits else [{"id": charge["chargeId"]} for charge in new]
         return {"insufficientFunds": unpaid, "duplicateCharges": repeats}
 
     @workflow.query
     def job(self) -> dict[str, Any]:
-        """The job as it was sent."""
+        """Return the job as it was sent."""
         return self._job
 
     @workflow.query
     def reports(self) -> dict[str, Any]:
-        """All that was recorded."""
+        """Return all recorded messages and charges."""
         return {"messages": self._messages, "charges": self._charges}
 
 
 @dataclass(frozen=True)
 class ProviderUnderTest:
-    """Where a provider is, and the private half (PEM) of the key that it trusts."""
+    """The address of a provider, and the private key (PEM) whose public half it trusts."""
 
     url: str
     id: str
@@ -97,16 +88,16 @@ class ProviderUnderTest:
 
 @dataclass
 class ContractOrchestrator:
-    """Calls one provider, and hears it."""
+    """Call one provider, and read its reports."""
 
     provider: ProviderUnderTest
     temporal: Client
     timeout: float = TIMEOUT
     _answered: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    """Updates that came in answers to `create`, which counts as a report."""
+    """Updates in answers to `create`, which count as reports."""
 
     def claims(self, **changes: Any) -> dict[str, Any]:
-        """The claims of a good token, changed; None leaves one out."""
+        """Return the claims of a valid token with changes; None drops a claim."""
         now = int(time.time())
         claims = {
             "iss": self.provider.issuer,
@@ -118,15 +109,13 @@ class ContractOrchestrator:
         return {name: value for name, value in (claims | changes).items() if value is not None}
 
     def token(self, key: str | None = None, **changes: Any) -> str:
-        """A token that is signed as the orchestrator does."""
+        """Sign a token as the orchestrator does."""
         return jwt.encode(
             self.claims(**changes), key or self.provider.private_key, algorithm="RS256"
         )
 
     def confused_token(self) -> str:
-        """A token that is signed by HS256 with the public key as the secret, which anybody could
-        make.
-        """
+        """Sign a token by HS256 with the public key as the secret (algorithm confusion)."""
         key = load_pem_private_key(self.provider.private_key.encode(), None).public_key()
         secret = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         parts = [
@@ -141,7 +130,7 @@ class ContractOrchestrator:
     async def send(
         self, method: str, call: str, *, authorization: str | None, **body: Any
     ) -> httpx.Response:
-        """One request with that header, or with none."""
+        """Send a request with this `Authorization` header; None sends none."""
         headers = {"Content-Type": "application/json"} if method == "POST" else {}
         if authorization is not None:
             headers["Authorization"] = authorization
@@ -150,44 +139,44 @@ class ContractOrchestrator:
             return await client.request(method, url, **body)
 
     async def get(self, call: str) -> httpx.Response:
-        """A signed GET."""
+        """Send a signed GET."""
         return await self.send("GET", call, authorization=f"Bearer {self.token()}")
 
     async def post(self, call: str, *items: Any) -> httpx.Response:
-        """A signed POST of items."""
+        """Send a signed POST of items."""
         answer = await self.send(
             "POST", call, authorization=f"Bearer {self.token()}", json={"items": list(items)}
         )
         if call == "" and answer.is_success:
             responses = answer.json().get("responses")
-            is_whole = isinstance(responses, list) and len(responses) == len(items)
-            assert is_whole, (
+            is_complete = isinstance(responses, list) and len(responses) == len(items)
+            assert is_complete, (
                 f"`create` must give one response for each item; it said {answer.text}."
             )
-            for item, said in zip(items, responses, strict=True):
-                updates = (said or {}).get("updates") or []
+            for item, response in zip(items, responses, strict=True):
+                updates = (response or {}).get("updates") or []
                 if item["id"] not in self._answered:
                     self._answered[item["id"]] = updates
         return answer
 
-    async def listen(self, job: dict[str, Any], has_credits: bool = True) -> dict[str, Any]:
-        """Start the job's workflow, so that reports about it find somebody."""
+    async def start_workflow(self, job: dict[str, Any], has_credits: bool = True) -> dict[str, Any]:
+        """Start the job's workflow, which records the reports about it."""
         await self.temporal.start_workflow(
             "Job", args=[job, has_credits], id=job["id"], task_queue=TASK_QUEUE
         )
         return job
 
     async def created(self, job: dict[str, Any], has_credits: bool = True) -> dict[str, Any]:
-        """Listen to a job, and have the provider take it."""
-        await self.listen(job, has_credits)
+        """Start the job's workflow, and have the provider accept the job."""
+        await self.start_workflow(job, has_credits)
         answer = await self.post("", job)
         assert answer.is_success, (
-            f"A provider must take a job that it offers the product of; it said {answer.text}."
+            f"A provider must accept a job of a product that it offers; it said {answer.text}."
         )
         return job
 
     async def updates(self, job: dict[str, Any]) -> list[dict[str, Any]]:
-        """All that the provider has reported about a job, in order."""
+        """Return all reported updates of a job, in order."""
         recorded = await self.temporal.get_workflow_handle(job["id"]).query(
             "reports", result_type=dict
         )
@@ -200,7 +189,7 @@ class ContractOrchestrator:
         ]
 
     async def charges(self, job: dict[str, Any]) -> list[dict[str, Any]]:
-        """All charges of a job."""
+        """Return all charges of a job."""
         recorded = await self.temporal.get_workflow_handle(job["id"]).query(
             "reports", result_type=dict
         )
@@ -209,7 +198,7 @@ class ContractOrchestrator:
     async def reported(
         self, job: dict[str, Any], wanted: Callable[[str], bool], rule: str
     ) -> dict[str, Any]:
-        """Wait for a report whose state is wanted; else the rule is broken."""
+        """Wait for a report whose state is wanted; `rule` is the message of a failure."""
         end = time.monotonic() + self.timeout
         while True:
             updates = await self.updates(job)
@@ -222,7 +211,7 @@ class ContractOrchestrator:
             await asyncio.sleep(0.1)
 
     async def running(self, job: dict[str, Any]) -> None:
-        """Wait until the job is reported to run."""
+        """Wait until RUNNING is reported."""
         await self.reported(
             job, "RUNNING".__eq__, "A provider must report RUNNING when a job starts."
         )
@@ -234,7 +223,7 @@ class ContractOrchestrator:
         )
 
     async def states(self, job: dict[str, Any]) -> list[str]:
-        """The states that were reported, in order, without those that say nothing new."""
+        """Return the reported states in order, without repeats."""
         states: list[str] = []
         for update in await self.updates(job):
             if update.get("state") and states[-1:] != [update["state"]]:
@@ -242,7 +231,7 @@ class ContractOrchestrator:
         return states
 
     async def output(self, job: dict[str, Any], rank: int = 0) -> dict[str, str]:
-        """What `follow` gives until it is closed: all of standard output and error of a rank."""
+        """Return a rank's standard output and error, as `follow` sends them until it closes."""
         url = f"{self.provider.url}/ucloud/{self.provider.id}/jobs/follow".replace("http", "ws", 1)
         texts = {"stdout": "", "stderr": ""}
         headers = {"Authorization": f"Bearer {self.token()}"}

@@ -1,4 +1,4 @@
-"""The suite as a centre runs it: a process that is told a provider's address."""
+"""The suite as a centre runs it: a process with a provider's address as an option."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-async def ask(url: str, private_key: Path, temporal: str, *more: str, seconds: float) -> None:
-    """Ask the provider there, with further options; it reports to a server at `temporal`.
+async def run_suite(url: str, private_key: Path, temporal: str, *more: str, seconds: float) -> None:
+    """Test the provider at `url`, which reports to the server at `temporal`.
 
-    Fails with what was said.
+    Fails with the output of the suite.
     """
     command = [
         sys.executable,
@@ -37,7 +37,7 @@ async def ask(url: str, private_key: Path, temporal: str, *more: str, seconds: f
         temporal,
     ]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    told = await asyncio.to_thread(
+    finished = await asyncio.to_thread(
         subprocess.run,
         command,
         cwd=ROOT,
@@ -46,4 +46,4 @@ async def ask(url: str, private_key: Path, temporal: str, *more: str, seconds: f
         text=True,
         timeout=seconds,
     )
-    assert told.returncode == 0, told.stdout[-4000:] + told.stderr[-2000:]
+    assert finished.returncode == 0, finished.stdout[-4000:] + finished.stderr[-2000:]

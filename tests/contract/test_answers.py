@@ -1,4 +1,4 @@
-"""The form of what a provider answers, and what it does with requests that it cannot serve."""
+"""The form of a provider's answers, and its rejections."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ BODIES = {
     "is empty": b"",
     "is a list": b"[]",
     "has no items": b"{}",
-    "has items that are no list": b'{"items": 3}',
+    "has items that are not a list": b'{"items": 3}',
     "has a job without an id": b'{"items": [{"specification": {}}]}',
-    "has a job that is none": b'{"items": [null]}',
+    "has a job that is null": b'{"items": [null]}',
 }
 
 
-def refused(status: int) -> bool:
-    """Whether that status refuses for good."""
+def is_rejection(status: int) -> bool:
+    """Return whether the status rejects a request for good."""
     return 400 <= status < 500 and status not in {401, 403, 408, 429}
 
 
 @pytest.mark.core
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("call", ["", "terminate", "verify"])
-async def test_a_malformed_body_is_refused_and_told_why(
+async def test_a_malformed_body_is_rejected_with_a_reason(
     orchestrator: ContractOrchestrator, call: str, body: str
 ) -> None:
     answer = await orchestrator.send(
@@ -39,24 +39,26 @@ async def test_a_malformed_body_is_refused_and_told_why(
         authorization=f"Bearer {orchestrator.token()}",
         content=BODIES[body],
     )
-    assert refused(answer.status_code), (
-        f"A body that {body} must be refused with 4xx; it got {answer.status_code}."
+    assert is_rejection(answer.status_code), (
+        f"A body that {body} must be rejected with 4xx; it got {answer.status_code}."
     )
     document = answer.json()
     assert (document if isinstance(document, dict) else {}).get("why"), (
-        f"A refusal must say `why`; it said {answer.text!r}."
+        f"A rejection must say `why`; it said {answer.text!r}."
     )
 
 
 @pytest.mark.core
-async def test_an_unknown_product_is_refused(orchestrator: ContractOrchestrator, job: Make) -> None:
+async def test_an_unknown_product_is_rejected(
+    orchestrator: ContractOrchestrator, job: Make
+) -> None:
     made = job("true")
     made["specification"]["product"]["id"] = "no-such-product"
     answer = await orchestrator.post("", made)
-    assert refused(answer.status_code), (
-        f"An unknown product must be refused with 4xx; it got {answer.status_code}."
+    assert is_rejection(answer.status_code), (
+        f"An unknown product must be rejected with 4xx; it got {answer.status_code}."
     )
-    assert answer.json().get("why"), f"A refusal must say `why`; it said {answer.text!r}."
+    assert answer.json().get("why"), f"A rejection must say `why`; it said {answer.text!r}."
 
 
 @pytest.mark.core
@@ -90,16 +92,16 @@ async def test_utilization_has_capacity_use_and_queue(orchestrator: ContractOrch
     answer = await orchestrator.get("retrieveUtilization")
     assert answer.is_success, f"`retrieveUtilization` must succeed; it got {answer.status_code}."
     try:
-        told = Utilization.model_validate(answer.json())
+        utilization = Utilization.model_validate(answer.json())
     except ValueError as error:
         pytest.fail(
             "`retrieveUtilization` must answer with `capacity`, `usedCapacity` and "
             f"`queueStatus`: {error}"
         )
     numbers = (
-        told.capacity.cpu,
-        told.capacity.memory,
-        told.used_capacity.cpu,
-        told.used_capacity.memory,
+        utilization.capacity.cpu,
+        utilization.capacity.memory,
+        utilization.used_capacity.cpu,
+        utilization.used_capacity.memory,
     )
-    assert min(numbers) >= 0, f"No figure of `retrieveUtilization` may be negative: {answer.text}."
+    assert min(numbers) >= 0, f"No number of `retrieveUtilization` may be negative: {answer.text}."

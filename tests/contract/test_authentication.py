@@ -1,4 +1,4 @@
-"""A provider serves the orchestrator alone."""
+"""A provider serves only the orchestrator."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ TOKENS: dict[str, Callable[[ContractOrchestrator], str]] = {
     "that is issued in the future": lambda o: o.token(
         iat=int(time.time()) + 3600, exp=int(time.time()) + 7200
     ),
-    "of another issuer": lambda o: o.token(iss="somebody.else"),
+    "of another issuer": lambda o: o.token(iss="another.issuer"),
     "of another subject": lambda o: o.token(sub="alice"),
     "of another role": lambda o: o.token(role="USER"),
     "without a role": lambda o: o.token(role=None),
     "without an end": lambda o: o.token(exp=None),
-    "that is no token": lambda o: "nonsense",
+    "that is not a token": lambda o: "nonsense",
 }
 
 
@@ -45,7 +45,7 @@ async def test_a_request_of_the_orchestrator_is_served(orchestrator: ContractOrc
 
 
 @pytest.mark.parametrize("token", TOKENS)
-async def test_a_wrong_token_is_refused(orchestrator: ContractOrchestrator, token: str) -> None:
+async def test_a_wrong_token_is_rejected(orchestrator: ContractOrchestrator, token: str) -> None:
     authorization = f"Bearer {TOKENS[token](orchestrator)}"
     for method, call in (("GET", "retrieveProducts"), ("POST", "terminate")):
         answer = await orchestrator.send(method, call, authorization=authorization)
@@ -56,7 +56,7 @@ async def test_a_wrong_token_is_refused(orchestrator: ContractOrchestrator, toke
 
 
 @pytest.mark.parametrize("authorization", [None, "", "Basic YWxpY2U6"])
-async def test_a_request_without_a_token_is_refused(
+async def test_a_request_without_a_token_is_rejected(
     orchestrator: ContractOrchestrator, authorization: str | None
 ) -> None:
     answer = await orchestrator.send("GET", "retrieveProducts", authorization=authorization)

@@ -1,6 +1,4 @@
-"""What the suite finds: the minimal provider with one thing broken at a time is caught by the case
-that is about it.
-"""
+"""The suite detects each fault: the minimal provider with one thing broken fails one case."""
 
 from __future__ import annotations
 
@@ -43,7 +41,7 @@ Case = Callable[[ContractOrchestrator, Make], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Broken:
-    """A change of the example's text, the case that has to notice it, and what that says."""
+    """A change of the example's text, the case that detects it, and its message."""
 
     old: str
     new: str
@@ -54,7 +52,7 @@ class Broken:
 
 END = "    await report(job, JobState.SUCCESS, text)\n\n"
 START = '        await report(job, JobState.RUNNING, "Your job is now running.")\n'
-TAKEN = "        if job.id not in jobs:\n            jobs[job.id]"
+ACCEPTED = "        if job.id not in jobs:\n            jobs[job.id]"
 VERIFIED = "        if job.id not in jobs:\n            await report(job, JobState.FAILURE"
 
 
@@ -66,7 +64,7 @@ def charging(
     after: str = "",
     price: str = "",
 ) -> str:
-    """Lines of the example that charge, beside those that are there."""
+    """Return lines that charge, to be inserted into the example."""
     lines = ["from ucloud_orchestrator.models.provider_api import Charge"]
     lines += [f"charge = Charge(charge_id='one', units={units}, periods={periods})"]
     call = "await (await ProviderClient.connect(ID)).charge(job.id, [charge])"
@@ -75,7 +73,7 @@ def charging(
 
 
 def sessions(identifier: str, rank: str) -> str:
-    """A route that opens a session for whatever is asked."""
+    """Return a route that opens a session for any request."""
     session = (
         f'{{"type": "shell", "sessionIdentifier": {identifier}, "jobId": i["job"]["id"], '
         f'"rank": {rank}}}'
@@ -92,7 +90,7 @@ def each_rank(orchestrator: ContractOrchestrator, job: Make) -> Awaitable[None]:
     )
 
 
-def use(orchestrator: ContractOrchestrator, job: Make) -> Awaitable[None]:
+def charged_use(orchestrator: ContractOrchestrator, job: Make) -> Awaitable[None]:
     return test_charges.test_use_is_charged_once_and_before_the_end(orchestrator, job, 2)
 
 
@@ -103,44 +101,44 @@ BROKEN = {
         test_jobs.test_create_answers_for_each_job,
         "`create` must give one response for each item",
     ),
-    "serves who has no token": Broken(
+    "serves requests without a token": Broken(
         '"The request is not the orchestrator\'s."}, 401)\n',
         '"Not the orchestrator."}, 401) if request.headers.get("authorization") else await '
         "proceed(request)\n",
-        lambda o, _: test_authentication.test_a_request_without_a_token_is_refused(o, None),
+        lambda o, _: test_authentication.test_a_request_without_a_token_is_rejected(o, None),
         "without a bearer token must be answered with 401 or 403",
     ),
-    "does not look at signatures": Broken(
+    "does not verify signatures": Broken(
         '{"require": required}',
         '{"require": required, "verify_signature": False}',
-        lambda o, _: test_authentication.test_a_wrong_token_is_refused(
+        lambda o, _: test_authentication.test_a_wrong_token_is_rejected(
             o, "that is signed with another key"
         ),
         "that is signed with another key must be answered with 401 or 403",
     ),
     "starts a repeated create again": Broken(
-        TAKEN,
+        ACCEPTED,
         "        if True:\n            jobs[job.id]",
         lambda o, j: test_jobs.test_a_repeated_create_starts_nothing(o, j, {}),
         "A repeated `create` must start nothing",
     ),
-    "starts what was terminated before": Broken(
-        TAKEN,
+    "starts a job that was terminated before": Broken(
+        ACCEPTED,
         "        if jobs.get(job.id) is None:\n            jobs[job.id]",
-        test_jobs.test_a_job_that_was_terminated_before_is_never_started,
+        test_jobs.test_a_job_terminated_before_create_never_starts,
         "after its `terminate` must start nothing",
     ),
-    "starts half of a batch that it refuses": Broken(
-        f"    for job in request.items:\n{TAKEN}",
-        TAKEN,
-        test_jobs.test_a_batch_with_a_bad_job_is_not_taken,
-        "No job of a refused batch may be started",
+    "starts half of a rejected batch": Broken(
+        f"    for job in request.items:\n{ACCEPTED}",
+        ACCEPTED,
+        test_jobs.test_a_batch_with_an_invalid_job_starts_none,
+        "No job of a rejected batch may be started",
     ),
-    "takes a job for a product that it does not have": Broken(
+    "accepts a job of an unknown product": Broken(
         "        if job.specification.product.model_dump(by_alias=True) != PRODUCT:\n",
         "        if False:\n",
-        test_answers.test_an_unknown_product_is_refused,
-        "An unknown product must be refused",
+        test_answers.test_an_unknown_product_is_rejected,
+        "An unknown product must be rejected",
     ),
     "never reports an end": Broken(
         END,
@@ -165,87 +163,89 @@ BROKEN = {
         "return await client.update(job.id, [JobUpdate(state=state, status=text)])",
         "return [await client.update(one, [JobUpdate(state=state, status=text)]) for one in "
         "jobs][0]",
-        test_jobs.test_each_job_hears_of_itself_alone,
-        "must be told to that job alone",
+        test_jobs.test_each_report_goes_to_its_job_only,
+        "must go to its own job only",
     ),
-    "reports in another's name": Broken(
+    "reports with another provider's id": Broken(
         "ProviderClient.connect(ID)",
-        'ProviderClient.connect("somebody")',
+        'ProviderClient.connect("another")',
         test_jobs.test_a_job_runs_and_then_ends_once,
         "must name its provider",
     ),
-    "takes an exit code for a failure": Broken(
+    "reports an exit code as a failure": Broken(
         END,
         END.replace(
             "JobState.SUCCESS", "JobState.SUCCESS if text.endswith(' 0.') else JobState.FAILURE"
         ),
-        test_jobs.test_an_exit_code_is_told_and_is_no_failure,
-        "exit code is no FAILURE",
+        test_jobs.test_an_exit_code_is_reported_and_is_not_a_failure,
+        "exit code is not a FAILURE",
     ),
-    "does not stop what is terminated": Broken(
+    "does not stop a terminated job": Broken(
         "task.cancel()",
         "pass",
         test_jobs.test_terminate_ends_a_running_job,
         "A provider must report how each job ends",
         SHORT,
     ),
-    "says nothing of jobs that it does not know": Broken(
+    "does not report unknown jobs": Broken(
         VERIFIED,
         VERIFIED.replace("job.id not in jobs", "False"),
-        test_jobs.test_verify_ends_what_is_unknown,
+        test_jobs.test_verify_ends_an_unknown_job,
         "A provider must report how each job ends",
         SHORT,
     ),
-    "takes what it does not know for a success": Broken(
+    "reports an unknown job as a success": Broken(
         VERIFIED,
         VERIFIED.replace("FAILURE", "SUCCESS"),
-        test_jobs.test_verify_ends_what_is_unknown,
+        test_jobs.test_verify_ends_an_unknown_job,
         "must not be reported as a SUCCESS",
     ),
-    "ends what it verifies": Broken(
+    "ends a running job that it verifies": Broken(
         VERIFIED,
         VERIFIED.replace("job.id not in jobs", "True"),
-        test_jobs.test_verify_leaves_what_runs,
+        test_jobs.test_verify_does_not_change_a_running_job,
         "`verify` of a job that runs must change nothing",
     ),
-    "does not charge": Broken("", "", use, "Each minute that was begun must be charged once"),
+    "does not charge": Broken(
+        "", "", charged_use, "Each minute that was begun must be charged once"
+    ),
     "charges a minute twice": Broken(
         END,
         charging(4, units=2, periods="job.specification.replicas", after=END),
-        use,
+        charged_use,
         "Each minute that was begun must be charged once",
     ),
     "charges for one replica of two": Broken(
-        END, charging(4, after=END), use, "The `periods` of a charge are"
+        END, charging(4, after=END), charged_use, "The `periods` of a charge are"
     ),
     "charges after the end": Broken(
         END,
         charging(
             4, periods="job.specification.replicas", before=END.replace("\n\n", "\n"), after="\n\n"
         ),
-        use,
+        charged_use,
         "All use must be charged before a job's end is reported",
     ),
-    "charges for what is free": Broken(
+    "charges for a free product": Broken(
         END,
         charging(4, after=END, price="any"),
         test_charges.test_a_free_product_is_not_charged,
         "The use of a free product must not be charged",
     ),
-    "goes on without credits": Broken(
+    "continues without credits": Broken(
         START,
         charging(8, before=START),
-        test_charges.test_a_job_whose_credits_are_used_up_is_stopped,
+        test_charges.test_a_job_without_credits_is_stopped,
         "must stop a job when the answer to a charge names it",
         SHORT,
     ),
     "starts one replica of three": Broken(
         "",
         "",
-        lambda o, j: test_replicas.test_replicas_find_their_ranks_and_each_other(o, j, {}),
+        lambda o, j: test_replicas.test_replicas_know_their_ranks_and_hosts(o, j, {}),
         "/etc/ucloud/rank.txt must hold a rank",
     ),
-    "opens rank 0 whatever is asked": Broken(
+    "opens rank 0 for every request": Broken(
         SERVING,
         sessions('"secret"', "0") + SERVING,
         each_rank,
@@ -257,20 +257,18 @@ BROKEN = {
         each_rank,
         "must not share an identifier",
     ),
-    "opens ranks that there are not": Broken(
+    "opens ranks that do not exist": Broken(
         SERVING,
         sessions('f"secret {i}"', 'i["rank"]') + SERVING,
         each_rank,
-        "a rank that there is not must be refused",
+        "a rank that does not exist must be rejected",
     ),
 }
 
 
 @contextlib.asynccontextmanager
 async def served(source: str) -> AsyncIterator[str]:
-    """The address of a provider of that text, which runs in this process until its jobs are
-    over.
-    """
+    """Serve the provider of this source text in this process, and yield its address."""
     names: dict[str, Any] = {}
     exec(compile(source.replace(SERVING, ""), EXAMPLE.name, "exec"), names)
     app: FastAPI = names["app"]
@@ -291,23 +289,23 @@ async def served(source: str) -> AsyncIterator[str]:
 @pytest.mark.parametrize("what", BROKEN)
 async def test_a_provider_that_breaks_the_protocol_is_caught(
     request: pytest.FixtureRequest,
-    listening: Client,
+    temporal_client: Client,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     what: str,
 ) -> None:
     if request.config.getoption("contract_provider_url"):
-        pytest.skip("Another provider is asked.")
+        pytest.skip("Another provider is under test.")
     broken, source = BROKEN[what], EXAMPLE.read_text()
     assert broken.old in source
     make_keys(tmp_path, "local")
-    monkeypatch.setenv("TEMPORAL_ADDRESS", listening.service_client.config.target_host)
+    monkeypatch.setenv("TEMPORAL_ADDRESS", temporal_client.service_client.config.target_host)
     monkeypatch.setattr(
         sys, "argv", ["minimal_provider.py", "0", str(tmp_path / "local.public.pem")]
     )
     async with served(source.replace(broken.old, broken.new, 1)) as url:
         provider = ProviderUnderTest(url, "local", (tmp_path / "local.private.pem").read_text())
-        orchestrator = ContractOrchestrator(provider, listening, broken.timeout)
+        orchestrator = ContractOrchestrator(provider, temporal_client, broken.timeout)
         with pytest.raises((AssertionError, pytest.fail.Exception)) as failed:
             await broken.case(orchestrator, jobs_on(provider, DEFAULT_PRODUCT))
     assert broken.sentence in str(failed.value)

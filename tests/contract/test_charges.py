@@ -1,6 +1,4 @@
-"""What use of a product is charged; `--free` passes this over, for providers whose products cost
-nothing.
-"""
+"""Charges for the use of products; `--free` skips them, for providers whose products are free."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.contract.orchestrator import ContractOrchestrator
-from tests.contract.test_jobs import settled
+from tests.contract.test_jobs import run_another
 
 Make = Callable[..., dict[str, Any]]
 
@@ -27,17 +25,17 @@ def _costs(request: pytest.FixtureRequest) -> None:
 async def charged_once(
     orchestrator: ContractOrchestrator, job: dict[str, Any], began: float
 ) -> None:
-    """Hold an ended job against what was charged for it since it was created."""
+    """Compare the charges of an ended job with its time since `began`."""
     charges = await orchestrator.charges(job)
     late = [charge["chargeId"] for charge in charges if charge["isLate"]]
     assert not late, (
         f"All use must be charged before a job's end is reported; {late} came afterwards."
     )
     units = [charge["units"] for charge in charges]
-    most = math.ceil((time.monotonic() - began) / 60)
-    assert 1 <= sum(units) <= most, (
-        f"Each minute that was begun must be charged once, which is 1 to {most} here; the charges "
-        f"are {units}."
+    maximum = math.ceil((time.monotonic() - began) / 60)
+    assert 1 <= sum(units) <= maximum, (
+        f"Each minute that was begun must be charged once, which is 1 to {maximum} here; "
+        f"the charges are {units}."
     )
     periods = {charge["periods"] for charge in charges}
     replicas = job["specification"]["replicas"]
@@ -53,11 +51,11 @@ async def test_use_is_charged_once_and_before_the_end(
     began = time.monotonic()
     made = await orchestrator.created(job("sleep 1", price=1, replicas=replicas))
     await orchestrator.end_of(made)
-    await settled(orchestrator, job)
+    await run_another(orchestrator, job)
     await charged_once(orchestrator, made, began)
 
 
-async def test_a_job_that_is_terminated_is_charged_for_its_use(
+async def test_a_terminated_job_is_charged_for_its_use(
     orchestrator: ContractOrchestrator, job: Make
 ) -> None:
     began = time.monotonic()
@@ -66,19 +64,19 @@ async def test_a_job_that_is_terminated_is_charged_for_its_use(
     for _ in range(2):
         await orchestrator.post("terminate", made)
     await orchestrator.end_of(made)
-    await settled(orchestrator, job)
+    await run_another(orchestrator, job)
     await charged_once(orchestrator, made, began)
 
 
 async def test_a_free_product_is_not_charged(orchestrator: ContractOrchestrator, job: Make) -> None:
     made = await orchestrator.created(job("sleep 1"))
     await orchestrator.end_of(made)
-    await settled(orchestrator, job)
+    await run_another(orchestrator, job)
     charges = await orchestrator.charges(made)
     assert not charges, f"The use of a free product must not be charged; it was, by {charges}."
 
 
-async def test_a_job_whose_credits_are_used_up_is_stopped(
+async def test_a_job_without_credits_is_stopped(
     orchestrator: ContractOrchestrator, job: Make
 ) -> None:
     made = await orchestrator.created(job("sleep 300", price=1), has_credits=False)

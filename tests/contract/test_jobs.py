@@ -1,4 +1,4 @@
-"""The life of a job at a provider: taken once, reported truly, ended once."""
+"""The lifecycle of a job at a provider: accepted once, reported correctly, ended once."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ MISTAKES = {
 }
 
 
-async def settled(orchestrator: ContractOrchestrator, job: Make) -> None:
-    """Run another job to its end: what the provider had to say before has been said."""
+async def run_another(orchestrator: ContractOrchestrator, job: Make) -> None:
+    """Run another job to its end: all earlier reports have been delivered then."""
     await orchestrator.end_of(await orchestrator.created(job("true")))
 
 
 def numbers(update: dict[str, Any]) -> list[str]:
-    """The numbers in a report's text."""
+    """Return the numbers in a report's text."""
     return re.findall(r"\b\d+\b", update.get("status") or "")
 
 
@@ -50,7 +50,7 @@ async def test_a_job_runs_and_then_ends_once(orchestrator: ContractOrchestrator,
     assert end["state"] == "SUCCESS", (
         f"A job whose program ends must be a SUCCESS; it was reported as {end}."
     )
-    await settled(orchestrator, job)
+    await run_another(orchestrator, job)
     states = [
         state for update in await orchestrator.updates(made) if (state := update.get("state"))
     ]
@@ -66,12 +66,12 @@ async def test_a_job_runs_and_then_ends_once(orchestrator: ContractOrchestrator,
 
 
 @pytest.mark.core
-async def test_an_exit_code_is_told_and_is_no_failure(
+async def test_an_exit_code_is_reported_and_is_not_a_failure(
     orchestrator: ContractOrchestrator, job: Make
 ) -> None:
     end = await orchestrator.end_of(await orchestrator.created(job("exit 3")))
     assert end["state"] == "SUCCESS", (
-        f"A program's exit code is no FAILURE of the provider; it reported {end}."
+        f"A program's exit code is not a FAILURE of the provider; it reported {end}."
     )
     assert "3" in numbers(end), (
         f"The text of the end must hold the exit code 3; it was {end.get('status')!r}."
@@ -79,7 +79,7 @@ async def test_an_exit_code_is_told_and_is_no_failure(
 
 
 @pytest.mark.core
-async def test_each_job_hears_of_itself_alone(
+async def test_each_report_goes_to_its_job_only(
     orchestrator: ContractOrchestrator, job: Make
 ) -> None:
     short, long = (
@@ -89,25 +89,25 @@ async def test_each_job_hears_of_itself_alone(
     await orchestrator.running(long)
     end = await orchestrator.end_of(short)
     assert "3" in numbers(end), (
-        f"A job must hear of its own end; it was told {end.get('status')!r}."
+        f"A job's end must be reported to it; the report was {end.get('status')!r}."
     )
-    await settled(orchestrator, job)
+    await run_another(orchestrator, job)
     states = await orchestrator.states(long)
     await orchestrator.post("terminate", long)
-    assert states == ["RUNNING"], (
-        f"What happens to a job must be told to that job alone; another heard {states}."
-    )
+    assert states == ["RUNNING"], f"A report must go to its own job only; another job got {states}."
     await orchestrator.end_of(long)
 
 
 @pytest.mark.core
 async def test_create_answers_for_each_job(orchestrator: ContractOrchestrator, job: Make) -> None:
-    made = [await orchestrator.listen(job("true")) for _ in range(2)]
+    made = [await orchestrator.start_workflow(job("true")) for _ in range(2)]
     answer = await orchestrator.post("", *made)
-    assert answer.is_success, f"A batch of good jobs must be taken; it got {answer.status_code}."
+    assert answer.is_success, (
+        f"A batch of valid jobs must be accepted; it got {answer.status_code}."
+    )
     assert all(
-        said is None or isinstance(said.get("id"), str | None)
-        for said in answer.json()["responses"]
+        response is None or isinstance(response.get("id"), str | None)
+        for response in answer.json()["responses"]
     ), "Each response of `create` must be null or hold the provider's `id` for the job."
     for each in made:
         await orchestrator.end_of(each)
@@ -124,7 +124,7 @@ async def test_a_repeated_create_starts_nothing(
             f"A repeated `create` must succeed {moment}; it got {answer.status_code}."
         )
         await orchestrator.end_of(made)
-    await settled(orchestrator, job)
+    await run_another(orchestrator, job)
     states = await orchestrator.states(made)
     assert states == ["RUNNING", "SUCCESS"], (
         f"A repeated `create` must start nothing; the states were {states}."
@@ -137,20 +137,20 @@ async def test_a_repeated_create_starts_nothing(
 
 
 @pytest.mark.core
-async def test_a_batch_with_a_bad_job_is_not_taken(
+async def test_a_batch_with_an_invalid_job_starts_none(
     orchestrator: ContractOrchestrator, job: Make
 ) -> None:
-    good, bad = await orchestrator.listen(job("true")), job("true")
-    bad["specification"]["product"]["id"] = "no-such-product"
-    answer = await orchestrator.post("", good, bad)
+    valid, invalid = await orchestrator.start_workflow(job("true")), job("true")
+    invalid["specification"]["product"]["id"] = "no-such-product"
+    answer = await orchestrator.post("", valid, invalid)
     assert 400 <= answer.status_code < 500, (
-        f"A batch with a bad job must get 4xx; it got {answer.status_code}."
+        f"A batch with an invalid job must get 4xx; it got {answer.status_code}."
     )
-    await orchestrator.post("verify", good)
-    await orchestrator.end_of(good)
-    await settled(orchestrator, job)
-    assert "RUNNING" not in await orchestrator.states(good), (
-        "No job of a refused batch may be started."
+    await orchestrator.post("verify", valid)
+    await orchestrator.end_of(valid)
+    await run_another(orchestrator, job)
+    assert "RUNNING" not in await orchestrator.states(valid), (
+        "No job of a rejected batch may be started."
     )
 
 
@@ -165,7 +165,7 @@ async def test_terminate_ends_a_running_job(orchestrator: ContractOrchestrator, 
             f"`terminate` must answer {{}} for each item: {answer.text}."
         )
         await orchestrator.end_of(made)
-    await settled(orchestrator, job)
+    await run_another(orchestrator, job)
     ends = [
         update for update in await orchestrator.updates(made) if update.get("state") in TERMINAL
     ]
@@ -176,20 +176,20 @@ async def test_terminate_ends_a_running_job(orchestrator: ContractOrchestrator, 
 async def test_terminate_of_an_unknown_job_succeeds(
     orchestrator: ContractOrchestrator, job: Make
 ) -> None:
-    answer = await orchestrator.post("terminate", await orchestrator.listen(job("true")))
+    answer = await orchestrator.post("terminate", await orchestrator.start_workflow(job("true")))
     assert answer.is_success, (
-        f"`terminate` of an unknown job is no error; it got {answer.status_code}."
+        f"`terminate` of an unknown job must succeed; it got {answer.status_code}."
     )
 
 
 @pytest.mark.core
-async def test_a_job_that_was_terminated_before_is_never_started(
+async def test_a_job_terminated_before_create_never_starts(
     orchestrator: ContractOrchestrator, job: Make
 ) -> None:
-    made = await orchestrator.listen(job("sleep 300"))
+    made = await orchestrator.start_workflow(job("sleep 300"))
     await orchestrator.post("terminate", made)
     await orchestrator.post("", made)
-    await settled(orchestrator, job)
+    await run_another(orchestrator, job)
     states = await orchestrator.states(made)
     assert "RUNNING" not in states, (
         f"A `create` that comes after its `terminate` must start nothing: {states}."
@@ -197,8 +197,8 @@ async def test_a_job_that_was_terminated_before_is_never_started(
 
 
 @pytest.mark.core
-async def test_verify_ends_what_is_unknown(orchestrator: ContractOrchestrator, job: Make) -> None:
-    made = await orchestrator.listen(job("true"))
+async def test_verify_ends_an_unknown_job(orchestrator: ContractOrchestrator, job: Make) -> None:
+    made = await orchestrator.start_workflow(job("true"))
     answer = await orchestrator.post("verify", made)
     assert answer.is_success, (
         f"`verify` of an unknown job must succeed; it got {answer.status_code}."
@@ -207,16 +207,18 @@ async def test_verify_ends_what_is_unknown(orchestrator: ContractOrchestrator, j
     assert end["state"] != "SUCCESS", (
         "A job that the provider does not know must not be reported as a SUCCESS."
     )
-    await settled(orchestrator, job)
+    await run_another(orchestrator, job)
     assert "RUNNING" not in await orchestrator.states(made), "`verify` must never start a job."
 
 
 @pytest.mark.core
-async def test_verify_leaves_what_runs(orchestrator: ContractOrchestrator, job: Make) -> None:
+async def test_verify_does_not_change_a_running_job(
+    orchestrator: ContractOrchestrator, job: Make
+) -> None:
     made = await orchestrator.created(job("sleep 300"))
     await orchestrator.running(made)
     await orchestrator.post("verify", made)
-    await settled(orchestrator, job)
+    await run_another(orchestrator, job)
     states = await orchestrator.states(made)
     await orchestrator.post("terminate", made)
     assert states == ["RUNNING"], (
@@ -224,7 +226,7 @@ async def test_verify_leaves_what_runs(orchestrator: ContractOrchestrator, job: 
     )
 
 
-async def test_a_job_finds_its_folder_and_its_files(
+async def test_a_job_has_its_folder_and_its_files(
     orchestrator: ContractOrchestrator, job: Make
 ) -> None:
     made = job("")
@@ -239,7 +241,7 @@ async def test_a_job_finds_its_folder_and_its_files(
     )
 
 
-async def test_an_extended_job_goes_on(
+async def test_an_extended_job_continues(
     orchestrator: ContractOrchestrator, job: Make, support: dict[str, Any]
 ) -> None:
     if not support.get("timeExtension"):
@@ -257,7 +259,7 @@ async def test_an_extended_job_goes_on(
     await orchestrator.end_of(made)
 
 
-async def test_a_job_is_suspended_and_goes_on(
+async def test_a_suspended_job_continues(
     orchestrator: ContractOrchestrator, job: Make, support: dict[str, Any]
 ) -> None:
     if not support.get("suspension"):
@@ -275,7 +277,7 @@ async def test_a_job_is_suspended_and_goes_on(
     assert answer.is_success, (
         f"`unsuspend` must succeed where it is supported; it got {answer.status_code}."
     )
-    await settled(orchestrator, job)
+    await run_another(orchestrator, job)
     states = await orchestrator.states(made)
     await orchestrator.post("terminate", made)
     assert states == ["RUNNING", "SUSPENDED", "RUNNING"], (
@@ -284,17 +286,19 @@ async def test_a_job_is_suspended_and_goes_on(
     await orchestrator.end_of(made)
 
 
-async def test_follow_gives_the_whole_output(
+async def test_follow_sends_all_output(
     orchestrator: ContractOrchestrator, job: Make, support: dict[str, Any]
 ) -> None:
     if not support.get("logs"):
         pytest.skip("The product does not support `logs`.")
     made = await orchestrator.created(job("echo first; echo problem >&2; sleep 1; echo last"))
     wanted = {"stdout": "first\nlast\n", "stderr": "problem\n"}
-    live = await orchestrator.output(made)
-    assert live == wanted, f"`follow` must give all output of a job, then close; it gave {live}."
+    while_running = await orchestrator.output(made)
+    assert while_running == wanted, (
+        f"`follow` must send all output of a job, then close; it sent {while_running}."
+    )
     await orchestrator.end_of(made)
     afterwards = await orchestrator.output(made)
     assert afterwards == wanted, (
-        f"`follow` must give all output after a job's end too; it gave {afterwards}."
+        f"`follow` must send all output after a job's end too; it sent {afterwards}."
     )

@@ -1,4 +1,4 @@
-"""The example of a minimal provider passes the core of the suite."""
+"""The minimal provider of the examples passes the core of the suite."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 
 from tests.contract.conftest import free_address
-from tests.contract.suite import ROOT, ask
+from tests.contract.suite import ROOT, run_suite
 from ucloud_orchestrator.setup import make_keys
 
 
 @pytest.mark.timeout(300)
-async def test_the_minimal_provider_keeps_the_core(
+async def test_the_minimal_provider_passes_the_core(
     request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     if request.config.getoption("contract_provider_url"):
-        pytest.skip("Another provider is asked.")
+        pytest.skip("Another provider is under test.")
     make_keys(tmp_path, "local")
     temporal, served = free_address(), free_address()
     environment = os.environ | {"TEMPORAL_ADDRESS": temporal, "PYTHONPATH": str(ROOT)}
@@ -29,6 +29,6 @@ async def test_the_minimal_provider_keeps_the_core(
     with await asyncio.to_thread(subprocess.Popen, command, env=environment) as provider:
         try:
             private_key = tmp_path / "local.private.pem"
-            await ask(f"http://{served}", private_key, temporal, "-m", "core", seconds=280)
+            await run_suite(f"http://{served}", private_key, temporal, "-m", "core", seconds=280)
         finally:
             provider.kill()

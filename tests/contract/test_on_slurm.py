@@ -1,4 +1,4 @@
-"""Our provider passes the suite also where it runs jobs in a real Slurm cluster."""
+"""Our provider passes the suite with a real Slurm cluster."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.conftest import free_address, our_provider
-from tests.contract.suite import ask
+from tests.contract.suite import run_suite
 from tests.provider.slurm_provider import cluster
 
 pytestmark = pytest.mark.long
@@ -27,11 +27,11 @@ SUPPORT = {
 
 
 @pytest.mark.timeout(500)
-async def test_the_suite_is_kept_on_slurm(
+async def test_our_provider_passes_the_suite_on_slurm(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if request.config.getoption("contract_provider_url"):
-        pytest.skip("Another provider is asked.")
+        pytest.skip("Another provider is under test.")
     request.getfixturevalue("cluster")
     offered = {"product": PRODUCT | {"provider": "local"}, "support": {"native": SUPPORT}}
     entry = {"product": PRODUCT["id"], "category": PRODUCT["category"], "executor": "slurm"}
@@ -41,4 +41,4 @@ async def test_the_suite_is_kept_on_slurm(
     temporal = free_address()
     async with our_provider(tmp_path, temporal) as provider:
         key = tmp_path / "keys" / "local.private.pem"
-        await ask(provider.url, key, temporal, "--product", "node-1/slurm", seconds=480)
+        await run_suite(provider.url, key, temporal, "--product", "node-1/slurm", seconds=480)

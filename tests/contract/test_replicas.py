@@ -6,12 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.contract.orchestrator import ContractOrchestrator
-from tests.contract.test_jobs import numbers, settled
+from tests.contract.test_jobs import numbers, run_another
 
 Make = Callable[..., dict[str, Any]]
 
-# Each replica waits for the other two in the folder that they share, so none ends before all have
-# started.
+# Each replica waits for the others in the shared folder, so none ends before all have started.
 LAYOUT = """
 rank=$(cat /etc/ucloud/rank.txt)
 case $rank in 0|1|2) ;; *) exit 51;; esac
@@ -27,7 +26,9 @@ while [ ! -e /work/rank-0/ready ] || [ ! -e /work/rank-1/ready ] || [ ! -e /work
   waited=$((waited + 1)); test $waited -lt 300 || exit 57
   sleep 0.1
 done
-for other in 0 1 2; do test "$(cat /work/rank-$other/hosts)" = "$(cat /work/rank-$rank/hosts)" || exit 58; done
+for other in 0 1 2; do
+  test "$(cat /work/rank-$other/hosts)" = "$(cat /work/rank-$rank/hosts)" || exit 58
+done
 echo "I am rank $rank"
 exit 0
 """
@@ -35,7 +36,7 @@ MISTAKES = {
     "51": "/etc/ucloud/rank.txt must hold a rank from 0 to the number of replicas less one.",
     "52": "/etc/ucloud/number_of_nodes.txt must hold the number of replicas.",
     "53": "/etc/ucloud must hold a node-<rank>.txt for each replica.",
-    "54": "/etc/ucloud must hold no node-<rank>.txt for a replica that there is not.",
+    "54": "/etc/ucloud must hold no node-<rank>.txt for a rank that does not exist.",
     "55": "/etc/ucloud/job_id.txt must hold the job's id, in each replica.",
     "56": "Each rank must be started once: two replicas have the same one.",
     "57": "All replicas must be started, and must share /work.",
@@ -43,7 +44,7 @@ MISTAKES = {
 }
 
 
-async def test_replicas_find_their_ranks_and_each_other(
+async def test_replicas_know_their_ranks_and_hosts(
     orchestrator: ContractOrchestrator, job: Make, support: dict[str, Any]
 ) -> None:
     made = job("", replicas=3)
@@ -59,16 +60,16 @@ async def test_replicas_find_their_ranks_and_each_other(
     for rank in range(3) if support.get("logs") else ():
         output = (await orchestrator.output(made, rank))["stdout"]
         assert output == f"I am rank {rank}\n", (
-            f"`follow` must give the output of rank {rank} under it: {output!r}."
+            f"`follow` must send the output of rank {rank} under it: {output!r}."
         )
 
 
-async def test_a_job_runs_when_all_replicas_do_and_ends_once(
+async def test_a_job_of_replicas_runs_and_ends_once(
     orchestrator: ContractOrchestrator, job: Make
 ) -> None:
     made = await orchestrator.created(job("sleep 1", replicas=2))
     await orchestrator.end_of(made)
-    await settled(orchestrator, job)
+    await run_another(orchestrator, job)
     states = await orchestrator.states(made)
     assert states == ["RUNNING", "SUCCESS"], (
         f"A job of two replicas runs and ends once; the states were {states}."

@@ -24,7 +24,7 @@ Make = Callable[..., dict[str, Any]]
 
 
 async def opened(orchestrator: ContractOrchestrator, *items: dict[str, Any]) -> list[OpenSession]:
-    """The sessions that were asked for, one for each item."""
+    """Open a session for each item."""
     answer = await orchestrator.post("interactiveSession", *items)
     assert answer.is_success, (
         f"`interactiveSession` of a running job must succeed; it got {answer.text}."
@@ -37,9 +37,9 @@ async def opened(orchestrator: ContractOrchestrator, *items: dict[str, Any]) -> 
         "`interactiveSession` must give one response for each item."
     )
     try:
-        sessions = [OPEN_SESSION.validate_python(said) for said in responses]
+        sessions = [OPEN_SESSION.validate_python(response) for response in responses]
     except ValueError as error:
-        pytest.fail(f"A session must have the form that its `type` asks for: {error}")
+        pytest.fail(f"A session must have the form of its `type`: {error}")
     for item, session in zip(items, sessions, strict=True):
         assert (session.job_id, session.rank) == (item["job"]["id"], item["rank"]), (
             "A session must name the job and the rank that were asked for; it named "
@@ -52,12 +52,14 @@ def session(job: dict[str, Any], kind: str, rank: int = 0) -> dict[str, Any]:
     return {"job": job, "rank": rank, "sessionType": kind}
 
 
-async def refused(orchestrator: ContractOrchestrator, item: dict[str, Any], what: str) -> None:
+async def assert_rejected(
+    orchestrator: ContractOrchestrator, item: dict[str, Any], what: str
+) -> None:
     answer = await orchestrator.post("interactiveSession", item)
     assert 400 <= answer.status_code < 500, (
-        f"A session of {what} must be refused with 4xx; it got {answer.text}."
+        f"A session of {what} must be rejected with 4xx; it got {answer.text}."
     )
-    assert answer.json().get("why"), f"A refusal must say `why`; it said {answer.text!r}."
+    assert answer.json().get("why"), f"A rejection must say `why`; it said {answer.text!r}."
 
 
 async def test_a_terminal_is_opened_on_each_rank(
@@ -78,14 +80,16 @@ async def test_a_terminal_is_opened_on_each_rank(
         "Two ranks must not share an identifier."
     )
     for rank, url in enumerate(shell.url for shell in shells if shell.url):  # ours, not UCloud's
-        said = await typed(url, "cat /etc/ucloud/rank.txt; exit\n", orchestrator.timeout)
-        assert str(rank) in said.split(), (
-            f"The terminal of rank {rank} must be in that replica; it showed {said!r}."
+        output = await run_in_terminal(
+            url, "cat /etc/ucloud/rank.txt; exit\n", orchestrator.timeout
         )
-    await refused(orchestrator, session(made, "SHELL", 2), "a rank that there is not")
+        assert str(rank) in output.split(), (
+            f"The terminal of rank {rank} must be in that replica; it showed {output!r}."
+        )
+    await assert_rejected(orchestrator, session(made, "SHELL", 2), "a rank that does not exist")
     await orchestrator.post("terminate", made)
     await orchestrator.end_of(made)
-    await refused(orchestrator, session(made, "SHELL"), "a job that has ended")
+    await assert_rejected(orchestrator, session(made, "SHELL"), "a job that has ended")
 
 
 async def test_an_unknown_job_has_no_session(
@@ -95,7 +99,9 @@ async def test_an_unknown_job_has_no_session(
     if not kinds:
         pytest.skip("The product does not support sessions.")
     kind = {"terminal": "SHELL", "web": "WEB", "vnc": "VNC"}[kinds[0]]
-    await refused(orchestrator, session(job("true"), kind), "a job that the provider does not know")
+    await assert_rejected(
+        orchestrator, session(job("true"), kind), "a job that the provider does not know"
+    )
 
 
 async def test_a_web_application_has_an_address(
@@ -143,12 +149,12 @@ async def test_a_desktop_has_a_websocket(
     await orchestrator.end_of(made)
 
 
-async def typed(url: str, text: str, timeout: float) -> str:
-    """What a terminal shows until it is closed, when that is typed."""
-    shown = ""
+async def run_in_terminal(url: str, text: str, timeout: float) -> str:
+    """Type a text into a terminal, and return the output until it closes."""
+    output = ""
     async with asyncio.timeout(timeout), connect_websocket(url) as socket:
         await socket.send(json.dumps({"type": "initialize", "cols": 80, "rows": 24}))
         await socket.send(json.dumps({"type": "input", "data": text}))
         async for message in socket:
-            shown += json.loads(message).get("data") or ""
-    return shown
+            output += json.loads(message).get("data") or ""
+    return output
