@@ -1,6 +1,4 @@
-"""The provider under what its OpenAPI document allows, and what it does not: refusals say why, none
-is a 500.
-"""
+"""Requests that the OpenAPI document allows or forbids: rejections have a reason, none is a 500."""
 
 from __future__ import annotations
 
@@ -40,7 +38,7 @@ SCHEMA_EXAMPLES = 6
 
 @pytest.fixture
 def no_traceback(caplog: pytest.LogCaptureFixture) -> Any:
-    """Nothing that was sent may leave a traceback in the provider's log."""
+    """Fail if a request leaves a traceback in the provider's log."""
     yield
     assert [record for record in caplog.get_records("call") if record.exc_info] == []
 
@@ -59,7 +57,7 @@ def item_of(call: str) -> dict[str, Any]:
     }.get(call, job)
 
 
-def is_as_promised(answer: httpx.Response) -> bool:
+def is_documented(answer: httpx.Response) -> bool:
     if answer.status_code == 200:
         return True
     return 400 <= answer.status_code < 500 and bool(ProviderError.model_validate(answer.json()).why)
@@ -67,7 +65,7 @@ def is_as_promised(answer: httpx.Response) -> bool:
 
 @pytest.mark.parametrize("call", [*CALLS, "retrieveProducts", "retrieveUtilization"])
 @pytest.mark.usefixtures("no_traceback")
-async def test_every_call_answers_as_its_openapi_document_says(served: Served, call: str) -> None:
+async def test_every_call_conforms_to_its_openapi_document(served: Served, call: str) -> None:
     async with httpx.AsyncClient(headers=headers(served), verify=False) as client:
         document = (await client.get(f"{served.url}/openapi.json")).json()
     schema = schemathesis.openapi.from_dict(document)
@@ -84,8 +82,7 @@ async def test_every_call_answers_as_its_openapi_document_says(served: Served, c
         if answer.status_code >= 400:
             assert ProviderError.model_validate(answer.json()).why
 
-    # What schemathesis makes of so large a document costs a second of the processor for each
-    # example.
+    # schemathesis needs a second of processor time per example of so large a document.
     strategy = operation.as_strategy(schemathesis.GenerationMode.POSITIVE)
     if operation.method != "get":
         strategy |= operation.as_strategy(schemathesis.GenerationMode.NEGATIVE)
@@ -94,20 +91,20 @@ async def test_every_call_answers_as_its_openapi_document_says(served: Served, c
 
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.usefixtures("no_traceback")
-async def test_a_body_that_is_almost_right_is_taken_or_refused_with_a_reason(
+async def test_an_almost_valid_body_is_accepted_or_rejected_with_a_reason(
     served: Served, call: str
 ) -> None:
     async with httpx.AsyncClient(headers=headers(served), verify=False) as client:
 
         async def check(body: Any) -> None:
             answer = await client.post(f"{served.url}/ucloud/local/jobs/{call}", json=body)
-            assert is_as_promised(answer), (answer.status_code, answer.text)
+            assert is_documented(answer), (answer.status_code, answer.text)
 
         await attempts(almost({"items": [item_of(call)]}), check, EXAMPLES)
 
 
 @pytest.mark.usefixtures("no_traceback")
-async def test_bytes_that_are_no_json_are_refused_with_a_reason(served: Served) -> None:
+async def test_bytes_that_are_not_json_are_rejected_with_a_reason(served: Served) -> None:
     url = f"{served.url}/ucloud/local/jobs/terminate"
     async with httpx.AsyncClient(headers=headers(served), verify=False) as client:
 

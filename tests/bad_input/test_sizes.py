@@ -1,6 +1,4 @@
-"""What is too large, too deep or no name, sent to the provider's API; and that refusals cost it no
-memory.
-"""
+"""Requests that are too large, too deep or have invalid names; rejections must not cost memory."""
 
 from __future__ import annotations
 
@@ -52,24 +50,24 @@ async def client(served: Served) -> AsyncIterator[httpx.AsyncClient]:
         yield opened
 
 
-async def pieces(count: int) -> AsyncIterator[bytes]:
-    """Megabytes whose number is not said in advance."""
+async def chunks(count: int) -> AsyncIterator[bytes]:
+    """Yield megabytes; the request has no `Content-Length`."""
     for _ in range(count):
         yield b" " * LIMIT
 
 
-@pytest.mark.parametrize("is_told", [True, False], ids=["length told", "in chunks"])
-async def test_a_body_above_the_bound_is_refused_before_it_is_parsed(
-    served: Served, client: httpx.AsyncClient, is_told: bool
+@pytest.mark.parametrize("has_length", [True, False], ids=["with its length", "in chunks"])
+async def test_a_body_above_the_limit_is_rejected_unparsed(
+    served: Served, client: httpx.AsyncClient, has_length: bool
 ) -> None:
-    content = b"{" * 10 * LIMIT if is_told else pieces(10)
+    content = b"{" * 10 * LIMIT if has_length else chunks(10)
     answer = await client.post("/terminate", content=content)
     assert answer.status_code == 413, answer.text
     assert answer.json() == {"why": f"The body may have {LIMIT} bytes at most."}
     assert (await client.get("/retrieveProducts")).status_code == 200
 
 
-async def test_the_bound_is_for_whom_we_know_and_strangers_are_refused_first(
+async def test_authentication_comes_before_the_body(
     served: Served, client: httpx.AsyncClient
 ) -> None:
     answer = await client.post(
@@ -86,7 +84,7 @@ BODIES = {
     "a million digits": b'{"items": [{"createdAt": ' + b"9" * 10**6 + b"}]}",
     "not a number": b'{"items": [{"createdAt": NaN}]}',
     "half a character": json.dumps({"items": [shell_job("\ud800")]}).encode(),
-    "packed": gzip.compress(json.dumps({"items": [shell_job("true")]}).encode()),
+    "compressed": gzip.compress(json.dumps({"items": [shell_job("true")]}).encode()),
     "UTF-16": json.dumps({"items": [shell_job("true")]}).encode("utf-16"),
 }
 
@@ -102,7 +100,7 @@ async def test_a_body_that_cannot_be_read_is_a_400(
 
 
 @pytest.mark.parametrize("job_id", PATHS, ids=lambda text: ascii(text)[:20])
-async def test_an_id_that_is_no_name_of_a_folder_is_refused_by_every_call(
+async def test_every_call_rejects_an_id_that_cannot_name_a_folder(
     served: Served, job_id: str
 ) -> None:
     job = shell_job("true") | {"id": job_id}
@@ -133,14 +131,14 @@ async def test_an_id_that_is_no_name_of_a_folder_is_refused_by_every_call(
         "relative",
     ],
 )
-async def test_a_file_outside_of_its_drive_is_refused(served: Served, path: str) -> None:
+async def test_a_file_outside_its_drive_is_rejected(served: Served, path: str) -> None:
     job = shell_job("true", resources=[{"type": "file", "path": path}])
     answer = await served.call("", job)
     assert answer.status_code == 400
     assert answer.json()["why"]
 
 
-async def test_an_extension_beyond_all_bounds_is_refused(served: Served) -> None:
+async def test_an_extension_beyond_the_maximum_is_rejected(served: Served) -> None:
     job = shell_job("sleep 60", timeAllocation={"hours": 876_000})
     assert (await served.call("", job)).status_code == 200
     answer = await served.call("extend", {"job": job, "requestedTime": {"hours": 1}})
@@ -152,7 +150,7 @@ async def test_an_extension_beyond_all_bounds_is_refused(served: Served) -> None
     await served.end_of(job)
 
 
-async def test_unknown_paths_and_methods_are_refused_with_a_reason(
+async def test_unknown_paths_and_methods_are_rejected_with_a_reason(
     served: Served, client: httpx.AsyncClient
 ) -> None:
     for method, path, status in (
@@ -166,7 +164,7 @@ async def test_unknown_paths_and_methods_are_refused_with_a_reason(
 
 @pytest.fixture
 def alone(tmp_path: Path) -> Iterator[tuple[Served, psutil.Process]]:
-    """A provider in a process of its own, whose memory is nobody else's."""
+    """Start a provider in a process of its own, whose memory can be measured."""
     served = Served(tmp_path, Reports())
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("TEMPORAL_")
@@ -194,12 +192,10 @@ def alone(tmp_path: Path) -> Iterator[tuple[Served, psutil.Process]]:
 
 
 MEMORY = 24 * 1024 * 1024
-"""Bytes by which the process may grow; a thousand bodies that were kept would be fifty times as
-much.
-"""
+"""Bytes by which the process may grow; a thousand kept bodies would take fifty times as much."""
 
 
-async def test_two_thousand_refusals_leave_the_memory_where_it_was(
+async def test_two_thousand_rejections_use_no_memory(
     alone: tuple[Served, psutil.Process],
 ) -> None:
     served, process = alone
@@ -222,14 +218,14 @@ async def test_two_thousand_refusals_leave_the_memory_where_it_was(
         base_url=f"{served.url}/ucloud/local/jobs", verify=False, timeout=60
     ) as client:
 
-        async def refuse(rounds: int) -> None:
+        async def send_all(rounds: int) -> None:
             for _ in range(rounds):
                 for path, content, sent in requests:
                     answer = await client.post(f"/{path}", content=content, headers=sent)
                     assert 400 <= answer.status_code < 500, answer.text
 
-        await refuse(25)  # until all that is made once is made
+        await send_all(25)  # fills caches
         before = process.memory_info().rss
-        await refuse(2000 // len(requests))
+        await send_all(2000 // len(requests))
         await eventually(lambda: process.memory_info().rss - before < MEMORY)
-        print(f"2000 refusals: {before} bytes before, {process.memory_info().rss} after")
+        print(f"2000 rejections: {before} bytes before, {process.memory_info().rss} after")

@@ -1,6 +1,4 @@
-"""The WebSockets of logs, terminals and `follow`: any message leaves the provider well, and no
-traceback in its log.
-"""
+"""The WebSockets of logs, terminals and `follow`: no message harms the provider."""
 
 from __future__ import annotations
 
@@ -31,7 +29,7 @@ LOGS = {
 SHELL = {"type": "input", "cols": 80, "rows": 24, "data": " ", "window": 1, "count": 1}
 BAD_MESSAGES: dict[str, str | bytes] = {
     "binary": b"\x00\xff",
-    "no JSON": "{",
+    "not JSON": "{",
     "nothing": "",
     "nested": "[" * 100_000,
     "digits": '{"positions": {"0.stdout": ' + "9" * 100_000 + "}}",
@@ -53,7 +51,7 @@ async def job(served: Served) -> AsyncIterator[dict[str, Any]]:
 
 @pytest.fixture(autouse=True)
 def no_traceback(caplog: pytest.LogCaptureFixture) -> Any:
-    """Nothing that is sent leaves a traceback."""
+    """Fail if a message leaves a traceback in the provider's log."""
     yield
     assert [record for record in caplog.get_records("call") if record.exc_info] == []
 
@@ -64,12 +62,10 @@ async def address(served: Served, job: dict[str, Any], kind: str) -> str:
     return url
 
 
-async def said(
+async def exchange(
     url: str, messages: list[str | bytes], headers: dict[str, str] | None = None
 ) -> ConnectionClosed | None:
-    """Send all, take what comes until the other side closes or says nothing for a moment; how it
-    was closed.
-    """
+    """Send all messages, and read until the socket closes (returned) or is silent for 0.3 s."""
     async with connect(url, additional_headers=headers, compression=None) as socket:
         try:
             for message in messages:
@@ -87,23 +83,25 @@ async def said(
 async def test_a_bad_first_message_closes_a_log_stream_with_a_reason(
     served: Served, job: dict[str, Any], kind: str
 ) -> None:
-    closed = await said(await address(served, job, "LOGS"), [BAD_MESSAGES[kind]])
+    closed = await exchange(await address(served, job, "LOGS"), [BAD_MESSAGES[kind]])
     if kind.startswith("a position"):
         assert closed is not None
         assert closed.rcvd is not None
-        assert closed.rcvd.code == 1000  # the file is smaller, so all of it is given
+        assert closed.rcvd.code == 1000  # the file is smaller: it is read from its start
         return
     assert closed is not None
     assert closed.rcvd is not None
     assert (closed.rcvd.code, bool(closed.rcvd.reason)) == (1003, True)
 
 
-@pytest.mark.parametrize("kind", ["binary", "no JSON", "nothing", "nested", "half a character"])
+@pytest.mark.parametrize("kind", ["binary", "not JSON", "nothing", "nested", "half a character"])
 async def test_a_bad_first_message_closes_follow_with_a_reason(
     served: Served, job: dict[str, Any], kind: str
 ) -> None:
     url = f"{served.url.replace('http', 'ws')}/ucloud/local/jobs/follow"
-    closed = await said(url, [BAD_MESSAGES[kind]], {"Authorization": f"Bearer {served.token()}"})
+    closed = await exchange(
+        url, [BAD_MESSAGES[kind]], {"Authorization": f"Bearer {served.token()}"}
+    )
     assert closed is not None
     assert closed.rcvd is not None
     assert (closed.rcvd.code, bool(closed.rcvd.reason)) == (1003, True)
@@ -117,17 +115,17 @@ async def test_bad_messages_do_not_end_a_terminal(served: Served, job: dict[str,
         for message in BAD_MESSAGES.values():
             await socket.send(message)
         await socket.send(json.dumps({"type": "input", "data": "echo still-$((40+2))\n"}))
-        heard = ""
+        output = ""
         async with asyncio.timeout(20):
-            while "still-42" not in heard:
-                heard += json.loads(await socket.recv()).get("data", "")
+            while "still-42" not in output:
+                output += json.loads(await socket.recv()).get("data", "")
 
 
-async def test_any_messages_leave_the_provider_well(served: Served, job: dict[str, Any]) -> None:
+async def test_no_messages_harm_the_provider(served: Served, job: dict[str, Any]) -> None:
     async def check(messages: tuple[str, list[Any]]) -> None:
         kind, documents = messages
         sent: list[str | bytes] = [json.dumps(document) for document in documents]
-        await said(await address(served, job, kind), sent)
+        await exchange(await address(served, job, kind), sent)
         assert await served.still_runs(job)
 
     logs = st.tuples(st.just("LOGS"), st.lists(almost(LOGS) | json_values, min_size=1, max_size=3))

@@ -1,6 +1,4 @@
-"""Tokens of every kind, and clocks that differ: what is refused, and that it is refused with a
-sentence.
-"""
+"""Tokens of every kind and clocks that differ: invalid ones are rejected with a sentence."""
 
 from __future__ import annotations
 
@@ -25,36 +23,34 @@ from ucloud_orchestrator.provider.errors import InvalidSessionToken, NotAuthenti
 pytestmark = pytest.mark.long
 
 
-def packed(data: bytes) -> str:
+def base64url(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-HEADER = packed(b'{"alg":"RS256","typ":"JWT"}')
+HEADER = base64url(b'{"alg":"RS256","typ":"JWT"}')
 BAD_TOKENS = {
-    "a nested header": f"{packed(b'[' * 20_000 + b']' * 20_000)}.{packed(b'{}')}.x",
-    "a nested value in the header": packed(
+    "a nested header": f"{base64url(b'[' * 20_000 + b']' * 20_000)}.{base64url(b'{}')}.x",
+    "a nested value in the header": base64url(
         b'{"alg":"RS256","x":' + b"[" * 20_000 + b"]" * 20_000 + b"}"
     )
     + ".e30.x",
-    "a million digits": packed(b'{"alg":"RS256","x":' + b"9" * 40_000 + b"}") + ".e30.x",
+    "a million digits": base64url(b'{"alg":"RS256","x":' + b"9" * 40_000 + b"}") + ".e30.x",
     "many points": "." * 1000,
     "no text": "\xff\xfe.\xff.\xff",
-    "an empty signature": f"{HEADER}.{packed(b'{}')}.",
-    "an unknown algorithm": packed(b'{"alg":["RS256"]}') + ".e30.x",
-    "a critical extension": packed(b'{"alg":"RS256","crit":["b64"],"b64":false}') + ".e30.x",
+    "an empty signature": f"{HEADER}.{base64url(b'{}')}.",
+    "an unknown algorithm": base64url(b'{"alg":["RS256"]}') + ".e30.x",
+    "a critical extension": base64url(b'{"alg":"RS256","crit":["b64"],"b64":false}') + ".e30.x",
 }
 
 
 @pytest.fixture
 def sender(tmp_path: Path) -> Served:
-    """Has a key, and is not served."""
+    """A key pair and settings, without a server."""
     return Served(tmp_path, Reports())
 
 
 @pytest.mark.parametrize("kind", BAD_TOKENS)
-async def test_a_token_that_cannot_be_read_is_a_401_of_the_api_and_of_sessions(
-    served: Served, kind: str
-) -> None:
+async def test_an_unreadable_token_is_a_401(served: Served, kind: str) -> None:
     headers = {"Authorization": b"Bearer " + BAD_TOKENS[kind].encode("latin-1")}
     async with httpx.AsyncClient(verify=False) as client:
         answer = await client.get(
@@ -67,7 +63,7 @@ async def test_a_token_that_cannot_be_read_is_a_401_of_the_api_and_of_sessions(
 
 
 @pytest.mark.parametrize(
-    ("issued", "is_taken"),
+    ("issued", "is_accepted"),
     [
         (-3600, False),
         (3600, False),
@@ -77,17 +73,17 @@ async def test_a_token_that_cannot_be_read_is_a_401_of_the_api_and_of_sessions(
     ],
     ids=str,
 )
-async def test_clocks_may_differ_by_the_leeway_and_no_more(
-    served: Served, issued: int, is_taken: bool
+async def test_clocks_may_differ_by_the_leeway(
+    served: Served, issued: int, is_accepted: bool
 ) -> None:
     now = int(time.time())
-    # As the orchestrator's own: good for five minutes from when it says that it was issued.
+    # As the orchestrator's own: valid for five minutes after its `iat`.
     token = served.token(iat=now + issued, exp=now + issued + 300)
     answer = await served.call("retrieveProducts", token=token)
-    assert answer.status_code == (200 if is_taken else 401)
+    assert answer.status_code == (200 if is_accepted else 401)
 
 
-def test_any_claims_are_taken_or_refused_in_a_sentence(sender: Served) -> None:
+def test_any_claims_are_accepted_or_rejected_in_a_sentence(sender: Served) -> None:
     authentication = Authentication(sender.settings.public_key_file.read_text(), "cloud.sdu.dk")
     private_key = (sender.folder / "keys" / "local.private.pem").read_text()
     good = {"iss": "cloud.sdu.dk", "sub": "_UCloud", "role": "SERVICE", "iat": 1, "exp": 2**33}
@@ -97,17 +93,17 @@ def test_any_claims_are_taken_or_refused_in_a_sentence(sender: Served) -> None:
         signed = jwt.api_jws.encode(
             json.dumps(good | changes).encode(), private_key, algorithm="RS256"
         )
-        refused = None
+        reason = None
         try:
             authentication.check(f"Bearer {signed}")
         except NotAuthenticated as error:
-            refused = str(error)
-        if refused is None:
+            reason = str(error)
+        if reason is None:
             assert {
                 name: value for name, value in changes.items() if name in {"iss", "sub", "role"}
             }.items() <= good.items()
         else:
-            assert refused.endswith(".")
+            assert reason.endswith(".")
 
     numbers = st.sampled_from([float("inf"), float("nan"), 1e308, "1", "inf"])
     tries(
@@ -119,7 +115,7 @@ def test_any_claims_are_taken_or_refused_in_a_sentence(sender: Served) -> None:
     )
 
 
-def test_any_session_token_opens_its_own_session_or_nothing(tmp_path: Path) -> None:
+def test_a_session_token_opens_only_its_own_session(tmp_path: Path) -> None:
     tokens = SessionTokens(tmp_path / "secret")
     secret = (tmp_path / "secret").read_bytes()
     good = jwt.decode(
@@ -154,6 +150,6 @@ def test_any_session_token_opens_its_own_session_or_nothing(tmp_path: Path) -> N
         st.sampled_from([*good, "nbf", "iat"]), json_values | numbers, min_size=1
     )
     junk = st.text(max_size=60) | st.binary(max_size=60).map(
-        lambda data: f"{HEADER}.{packed(data)}.x"
+        lambda data: f"{HEADER}.{base64url(data)}.x"
     )
     tries(st.tuples(claims, junk), check, 80)
