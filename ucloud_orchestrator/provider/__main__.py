@@ -1,7 +1,4 @@
-"""`python -m ucloud_orchestrator.provider`: serve until SIGTERM or SIGINT.
-
-Jobs go on meanwhile, and are found again at the next start.
-"""
+"""`python -m ucloud_orchestrator.provider`: serve until SIGTERM or SIGINT. Jobs outlive it."""
 
 from __future__ import annotations
 
@@ -35,24 +32,22 @@ from ucloud_orchestrator.temporal.connection_errors import ConnectionConfigError
 from ucloud_orchestrator.temporal.runtime import make_runtime
 
 STOP_TIMEOUT = 5
-"""Seconds that open sessions and downloads get when the provider is asked to stop."""
+"""Seconds for open sessions and downloads to end at a shutdown."""
 STOP_MARGIN = 10.0
-"""Seconds after them at which the process ends whatever hangs, such as a thread that waits for
-`sbatch` or a drive.
-"""
+"""Seconds after `STOP_TIMEOUT` until the process exits despite a thread that hangs."""
 
 log = logging.getLogger("provider")
 
 
 class _Server(uvicorn.Server):
-    """One that ends in bounded time: jobs lose nothing when the provider is killed."""
+    """Exits in bounded time: jobs lose nothing when the provider is killed."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
-        self._deadline = ShutdownWatchdog(STOP_TIMEOUT + STOP_MARGIN)
+        self._watchdog = ShutdownWatchdog(STOP_TIMEOUT + STOP_MARGIN)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._deadline.begin()
+        self._watchdog.begin()
         super().handle_exit(sig, frame)
 
 
@@ -69,7 +64,7 @@ async def migrate(settings: ProviderSettings) -> None:
 
 
 async def serve(settings: ProviderSettings, as_json: bool) -> None:
-    """Serve, and say on standard output where."""
+    """Serve, and print the address on standard output."""
     config = uvicorn.Config(
         create_server(settings),
         host=settings.host,
@@ -79,8 +74,7 @@ async def serve(settings: ProviderSettings, as_json: bool) -> None:
     )
     server = _Server(config)
     for number in (signal.SIGINT, signal.SIGTERM):
-        # When all is done, uvicorn raises again the signal that stopped it, which would end us
-        # before we are through.
+        # uvicorn raises the signal again after its shutdown, before ours is complete.
         signal.signal(number, server.handle_exit)
     serving = asyncio.create_task(server.serve())
     while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
@@ -101,11 +95,13 @@ def main() -> int:
     parser = ArgumentParser(
         prog="provider", description="Serve the provider protocol and run jobs."
     )
-    parser.add_argument("--json", action="store_true", help="say what is ready as one line of JSON")
+    parser.add_argument(
+        "--json", action="store_true", help="print the ready event as one line of JSON"
+    )
     chosen = parser.parse_args()
     try:
         settings = ProviderSettings.read()
-        # It connects only when it has something to report, and jobs would wait for that
+        # It connects at the first report: a mistake must be found before.
         load_connection_config()
     except (SettingsError, ConnectionConfigError) as error:
         sys.stderr.write(f"{error}\n")
@@ -129,8 +125,7 @@ def main() -> int:
 
 if __name__ == "__main__":
     code = main()
-    # The Temporal SDK may abort while the interpreter shuts down (sdk-python issue 300), so it
-    # never gets there.
+    # The Temporal SDK may abort while the interpreter shuts down (sdk-python issue 300).
     sys.stdout.flush()
     logging.shutdown()
     os._exit(code)

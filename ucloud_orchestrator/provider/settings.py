@@ -30,16 +30,14 @@ LOCAL_SUPPORT = ComputeSupport(
         suspension=True,
     )
 )
-"""What this provider can do with programs that are on the machine."""
+"""The support for programs that are installed on the machine."""
 NetworkChoice = Literal["auto", "separate", "host"]
 HOME_DRIVE = "home"
 """The drive that holds the output of jobs, below `Jobs/<job id>`."""
 
 
 class SlurmOptions(BaseModel):
-    """How the jobs of a product are submitted to Slurm; what is None is left to Slurm, or to the
-    product.
-    """
+    """Options of `sbatch` for the jobs of a product; None leaves one to Slurm or to the product."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -53,19 +51,15 @@ class SlurmOptions(BaseModel):
     gpus: int | None = Field(default=None, ge=0)
     """Of each node; the product's `gpu` otherwise."""
     requeue: bool = False
-    """Whether Slurm may start a job again from its beginning, after it was preempted or a node
-    failed.
-    """
+    """Whether Slurm may restart a job after a preemption or the failure of a node."""
     time_margin: int = Field(default=600, ge=60)
-    """Seconds that Slurm's time limit is above the time allocation, so that the orchestrator's own
-    expiry is first.
+    """Seconds by which Slurm's time limit exceeds the time allocation: the orchestrator ends jobs
+    first.
     """
 
 
 class ProductExecutor(BaseModel):
-    """Which executor runs the jobs of a product of this provider; without an entry it is
-    `local`.
-    """
+    """The executor of a product's jobs; without an entry it is `local`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -89,56 +83,44 @@ class ProviderSettings(MonitoredSettings):
     data_dir: Path = Path(".ucloud/provider")
     host: str = "127.0.0.1"
     port: int = Field(default=8889, ge=0, le=65535)
-    """0: a free one."""
+    """0: a free port."""
     maximum_request_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
-    """A larger body is refused with 413 before it is read.
-
-    A batch of 500 jobs, each with its application, has a few megabytes.
-    """
+    """A larger body is rejected with 413. A batch of 500 jobs has a few megabytes."""
     public_key_file: Path = Path(".ucloud/keys/local.public.pem")
     """The orchestrator's public key for this provider (PEM)."""
     issuer: str = "cloud.sdu.dk"
     drives: dict[str, Path] = Field(default_factory=dict)
     """The folder of each drive; `home` is always `<data_dir>/drives/home`."""
     products: list[ProductSupport] = Field(default_factory=list)
-    """What it offers; without an entry, one product `cpu-1` of category `cpu`."""
+    """The offered products; without an entry, one product `cpu-1` of category `cpu`."""
     executors: list[ProductExecutor] = Field(default_factory=list)
-    """Which executor runs the jobs of a product; those of a product without an entry run on this
-    machine.
-    """
+    """The executors of products; jobs of a product without an entry run on this machine."""
     slurm_interval: float = Field(default=10.0, gt=0)
-    """Seconds between two looks at Slurm's queue; one look is for all jobs."""
+    """Seconds between two polls of Slurm's queue; one poll covers all jobs."""
     system_folders: list[Path] = Field(default_factory=list)
-    """More folders of this machine that every job may read, for example where a centre keeps its
-    software.
-    """
+    """More folders of this machine that every job may read, such as a centre's software."""
     public_url: str | None = None
-    """Where clients and browsers reach this provider, such as `https://provider.example.com`;
-    without it, the address at which the orchestrator does.
+    """The address for clients and browsers, such as `https://provider.example.com`; without it, the
+    orchestrator's address of this provider.
     """
     web_domain: str | None = None
-    """The domain below which every web session has a host name of its own, such as
-    `apps.provider.example.com` (with its port if that is not the usual one); without it, sessions
-    are paths of `public_url`, which they share.
+    """The domain in which each web session has a host name, such as `apps.provider.example.com`
+    (with a port that is not the default); without it, sessions are paths of `public_url`.
     """
     session_lifetime: int = Field(default=LIFETIME, ge=1)
-    """Seconds in which the address of a session must be opened; a session that is open may last
-    longer.
-    """
+    """Seconds within which the address of a session must be opened; the session may last longer."""
     network: NetworkChoice = "auto"
-    """`separate`: every job has a network of its own, or the provider does not start; `host`: all
-    share this machine's; `auto`: separate where the machine can do it.
+    """`separate`: each job has a network of its own, or the provider does not start; `host`: jobs
+    share the machine's network; `auto`: separate where the machine supports it.
     """
     charge_interval: float = Field(default=900.0, gt=0)
     """Seconds between two charges of a running job; the rest is charged at its end."""
     check_interval: float = Field(default=900.0, gt=0)
-    """Seconds between two looks for jobs here that no workflow owns; each check of the orchestrator
-    brings one too.
-    """
+    """Seconds between two checks for orphans; each check by the orchestrator starts one too."""
 
     @property
     def offered_products(self) -> list[ProductSupport]:
-        """The products with what can be done with them."""
+        """The products with their support."""
         if self.products:
             return self.products
         reference = ProductReference(id="cpu-1", category="cpu", provider=self.id)

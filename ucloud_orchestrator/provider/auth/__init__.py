@@ -1,4 +1,4 @@
-"""Who calls: the signed requests of the orchestrator, and the tokens of sessions.
+"""Authentication of the orchestrator's requests and of sessions.
 
 Imported by `provider.api` and `provider.sessions`.
 """

@@ -1,4 +1,4 @@
-"""Whether a request comes from the orchestrator: a JWT signed with its key, and nothing else."""
+"""Authenticate requests of the orchestrator: a JWT that is signed with its key."""
 
 from __future__ import annotations
 
@@ -14,19 +14,16 @@ SUBJECT = "_UCloud"
 ROLE = "SERVICE"
 LEEWAY = 30
 """Seconds that two clocks may differ."""
-
-
 UNREADABLE = (jwt.InvalidTokenError, RecursionError, OverflowError)
-"""What PyJWT raises for tokens that are wrong: also for one whose header is nested a thousand deep,
-which it reads before it looks at the signature, and for numbers without end.
+"""PyJWT's errors for invalid tokens.
+
+It raises `RecursionError` for a deeply nested header, which it reads before the signature, and
+`OverflowError` for large numbers.
 """
 
 
 def read_public_key(file: Path) -> str:
-    """The orchestrator's public key (PEM).
-
-    Raises `OSError` if there is none, which says what makes it.
-    """
+    """Read the orchestrator's public key (PEM). Raises `OSError` with advice."""
     try:
         text = file.read_text()
         RSAAlgorithm(RSAAlgorithm.SHA256).prepare_key(text)
@@ -44,7 +41,7 @@ def read_public_key(file: Path) -> str:
 
 
 class Authentication:
-    """Checks tokens against one public key (PEM) and issuer."""
+    """Verify tokens with one public key (PEM) and issuer."""
 
     def __init__(self, public_key: str, issuer: str) -> None:
         self._public_key = public_key

@@ -1,6 +1,4 @@
-"""Tokens of sessions: short-lived, for one job, one rank and one purpose; they open nothing
-else.
-"""
+"""Session tokens: short-lived JWTs for one job, one rank and one type of session."""
 
 from __future__ import annotations
 
@@ -28,7 +26,7 @@ LIFETIME = 300
 
 @dataclass(frozen=True)
 class Session:
-    """What a token is good for."""
+    """The session that a token opens."""
 
     job_id: str
     rank: int
@@ -36,9 +34,7 @@ class Session:
 
 
 class SessionTokens:
-    """Makes and checks tokens with a secret that only this provider has, kept in a file of its own
-    (mode 0600).
-    """
+    """Issue and verify tokens with a secret in a file of mode 0600."""
 
     def __init__(self, secret_file: Path, lifetime: int = LIFETIME) -> None:
         self._secret = _secret(secret_file)
@@ -48,9 +44,7 @@ class SessionTokens:
     def issue(
         self, session: Session, lifetime: int | None = None, challenge: str | None = None
     ) -> str:
-        """A token for that session, for `lifetime` seconds; with a challenge, its secret is needed
-        as well.
-        """
+        """Issue a token for `lifetime` seconds; with a challenge it also needs the verifier."""
         lifetime = self._lifetime if lifetime is None else lifetime
         claims = {
             "aud": AUDIENCE,
@@ -66,22 +60,19 @@ class SessionTokens:
     def check(
         self, token: str | None, session_type: SessionType, verifier: str | None = None
     ) -> Session:
-        """What the token opens.
-
-        Raises `InvalidSessionToken` if it is missing, wrong, expired, or for another purpose.
-        """
+        """Return the session of a token of this type. Raises `InvalidSessionToken`."""
         return self._read(token, session_type, verifier)[0]
 
     def redeem(
         self, token: str | None, session_type: SessionType, verifier: str | None = None
     ) -> Session:
-        """The same, once: from then on the token opens nothing.
+        """Check the token and use it up. Raises `InvalidSessionToken`.
 
-        A restart of this process forgets that.
+        Used tokens are in memory only: after a restart an unexpired token works again.
         """
         session, claims = self._read(token, session_type, verifier)
         now = time.time()
-        self._redeemed = {name: until for name, until in self._redeemed.items() if until > now}
+        self._redeemed = {jti: expiry for jti, expiry in self._redeemed.items() if expiry > now}
         self._redeemed[claims["jti"]] = claims["exp"]
         return session
 
@@ -103,8 +94,8 @@ class SessionTokens:
             ) from error
         challenge = claims.get("challenge")
         proof = hashlib.sha256((verifier or "").encode(errors="replace")).hexdigest()
-        wanted = str(challenge).encode(errors="replace")
-        if challenge is not None and not hmac.compare_digest(proof.encode(), wanted):
+        expected = str(challenge).encode(errors="replace")
+        if challenge is not None and not hmac.compare_digest(proof.encode(), expected):
             raise InvalidSessionToken(
                 "The token opens nothing without its verifier, which only the client has."
             )
@@ -118,15 +109,15 @@ class SessionTokens:
 
 
 def _secret(file: Path) -> bytes:
-    """The secret in the file, which is made if it is missing; two processes that make it at once
-    agree.
-    """
+    """Return the file's secret, and create it if it is missing; safe in concurrent processes."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    new = file.with_name(f"{file.name}.{os.getpid()}")
+    new_file = file.with_name(f"{file.name}.{os.getpid()}")
     if not file.exists():
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as opened:
+        with os.fdopen(
+            os.open(new_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb"
+        ) as opened:
             opened.write(secrets.token_bytes(32))
         with contextlib.suppress(FileExistsError):  # another process was faster
-            os.link(new, file)
-        new.unlink()
+            os.link(new_file, file)
+        new_file.unlink()
     return file.read_bytes()
