@@ -15,7 +15,7 @@ from tests.end_to_end.chromium import Chromium, chromium
 from tests.provider.provider_process import Served
 from tests.provider.web_jobs import (
     free_port,
-    opened_with_proof,
+    open_session_with_challenge,
     python_job,
     serving_web_jobs,
     start,
@@ -65,7 +65,7 @@ async def test_a_command_is_typed_in_a_terminal_and_its_output_read(
 ) -> None:
     job = shell_job("exec sleep 300")
     await start(provider, job)
-    page = page_of(await opened_with_proof(provider, job, "SHELL"))
+    page = page_of(await open_session_with_challenge(provider, job, "SHELL"))
     await browser.go(page)
     await browser.type("echo $((6*7)) in $UCLOUD_JOB_ID; stty size\n", ".xterm-helper-textarea")
 
@@ -124,7 +124,7 @@ async def test_a_real_web_application_is_used_through_the_proxy(
     )
     job = python_job(command, applicationType="WEB", web={"port": port})
     await start(provider, job)
-    await browser.go(here(provider, await opened_with_proof(provider, job, "WEB")))
+    await browser.go(here(provider, await open_session_with_challenge(provider, job, "WEB")))
 
     async def shows(text: str) -> bool:
         return text in await browser.text()
@@ -155,7 +155,7 @@ async def test_a_real_web_application_is_used_below_a_path(
     async with serving_web_jobs(tmp_path) as provider:
         job = python_job(command, applicationType="WEB", web={"port": port})
         await start(provider, job)
-        await browser.go(here(provider, await opened_with_proof(provider, job, "WEB")))
+        await browser.go(here(provider, await open_session_with_challenge(provider, job, "WEB")))
 
         async def shows(text: str) -> bool:
             return text in await browser.text()
@@ -177,7 +177,7 @@ async def test_a_page_of_an_application_speaks_by_websocket(
 ) -> None:
     job = web_job()
     await start(provider, job)
-    await browser.go(here(provider, await opened_with_proof(provider, job, "WEB")))
+    await browser.go(here(provider, await open_session_with_challenge(provider, job, "WEB")))
 
     async def shows(text: str) -> bool:
         return text in await browser.text()

@@ -30,7 +30,7 @@ from tests.end_to_end.users import (
     running,
 )
 from tests.provider.network_fixtures import separate
-from tests.provider.web_jobs import PYTHON, USUAL_FOLDERS
+from tests.provider.web_jobs import PYTHON, SYSTEM_FOLDERS
 from tests.waiting import eventually
 from ucloud_orchestrator.models import JobState
 from ucloud_orchestrator.models.accounting import Account
@@ -122,7 +122,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         patch.setenv("UCLOUD_PROVIDER_CHARGE_INTERVAL", "1")
         patch.setenv("UCLOUD_PROVIDER_CONFIG", str(settings))
         patch.setenv("SLURM_CONF", os.devnull)
-        if not PYTHON.startswith(USUAL_FOLDERS):
+        if not PYTHON.startswith(SYSTEM_FOLDERS):
             patch.setenv("UCLOUD_PROVIDER_SYSTEM_FOLDERS", json.dumps([sys.base_prefix]))
         running = Stack(folder, CATALOG)
         try:

@@ -33,7 +33,7 @@ from tests.end_to_end.users import (
     running,
 )
 from tests.provider import web_application
-from tests.provider.web_jobs import PACKAGES, PYTHON, USUAL_FOLDERS, free_port
+from tests.provider.web_jobs import PACKAGES, PYTHON, SYSTEM_FOLDERS, free_port
 from tests.waiting import eventually
 from ucloud_orchestrator.models import JobState, ResourceAclEntry
 from ucloud_orchestrator.models.session import SessionType, ShellSession, VncSession, WebSession
@@ -111,7 +111,7 @@ CATALOG = catalog_of(
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A stack whose jobs can use this Python and its packages; it ends with what runs in it."""
     folder = tmp_path_factory.mktemp("sessions")
-    system = [] if PYTHON.startswith(USUAL_FOLDERS) else [sys.base_prefix]
+    system = [] if PYTHON.startswith(SYSTEM_FOLDERS) else [sys.base_prefix]
     settings = folder / SETTINGS
     settings.write_text(
         f"system_folders = {json.dumps(system)}\ndrives = {{python = "

@@ -1,6 +1,4 @@
-"""What becomes of files: those of a job end with it, its output is kept, and those of drives stay
-as they are.
-"""
+"""Files: those of a job are deleted at its end, its output is kept, and drives are unchanged."""
 
 from __future__ import annotations
 
@@ -25,8 +23,8 @@ def output_folder(served: Served, job: dict[str, Any]) -> Path:
     return served.folder / "provider" / "drives" / "home" / "Jobs" / job["id"]
 
 
-def kept(served: Served, job: dict[str, Any]) -> dict[str, str]:
-    """Everything in the output but the logs: paths and contents; links by where they point."""
+def output_of(served: Served, job: dict[str, Any]) -> dict[str, str]:
+    """Return the contents of the output but the logs by path; of links, the target."""
     found = {}
     folder = output_folder(served, job)
     for parent, folders, files in os.walk(folder):
@@ -47,8 +45,8 @@ def with_globs(job: dict[str, Any], *patterns: str) -> dict[str, Any]:
     return job
 
 
-async def ended(served: Served, job: dict[str, Any]) -> str:
-    """Run a job to its end; nothing of its own is left then. Returns its last status text."""
+async def run_to_end(served: Served, job: dict[str, Any]) -> str:
+    """Run a job until its files are deleted; return its last status text."""
     answer = await served.call("", job)
     assert answer.status_code == 200, answer.text
     end = await served.end_of(job)
@@ -69,9 +67,9 @@ async def test_a_read_only_input_cannot_be_made_writable(provider: Served) -> No
         "unshare -rm sh -c 'mount -o remount,bind,rw /work/in; echo changed > /work/in/file'; true"
     )
     job = shell_job(script, parameters={"input": given})
-    await ended(provider, job)
+    await run_to_end(provider, job)
     assert (provider.folder / "drive" / "in" / "file").read_text() == "given"
-    assert kept(provider, job) == {}
+    assert output_of(provider, job) == {}
 
 
 async def test_globs_choose_files_and_folders(provider: Served) -> None:
@@ -81,24 +79,24 @@ async def test_globs_choose_files_and_folders(provider: Served) -> None:
     )
     script += "do echo $f > $f; done"
     job = with_globs(shell_job(script), "out", "results/*.csv", "*.txt")
-    await ended(provider, job)
+    await run_to_end(provider, job)
     expected = ["out/deep/a", "results/b.csv", "d.txt"]
-    assert kept(provider, job) == {name: f"{name}\n" for name in expected}
+    assert output_of(provider, job) == {name: f"{name}\n" for name in expected}
 
 
-async def test_names_may_hold_anything(provider: Served) -> None:
+async def test_any_name_is_kept(provider: Served) -> None:
     job = shell_job(
         "echo 1 > 'two\nlines'; echo 2 > ' * [a] '; echo 3 > -rf; mkdir 'a\nfolder'; echo 4 > "
         "'a\nfolder/x'"
     )
-    await ended(provider, job)
+    await run_to_end(provider, job)
     expected = {"two\nlines": "1\n", " * [a] ": "2\n", "-rf": "3\n", "a\nfolder/x": "4\n"}
-    assert kept(provider, job) == expected
+    assert output_of(provider, job) == expected
 
 
-async def test_a_file_that_is_named_like_a_log_is_kept_beside_it(provider: Served) -> None:
+async def test_a_file_with_the_name_of_a_log_is_numbered(provider: Served) -> None:
     job = shell_job("echo mine > stdout-0.txt; echo log")
-    await ended(provider, job)
+    await run_to_end(provider, job)
     assert provider.output(job, "stdout-0.txt") == "log\n"
     assert provider.output(job, "stdout-0.txt (1)") == "mine\n"
 
@@ -114,7 +112,7 @@ async def test_links_are_kept_as_links_and_never_followed(provider: Served) -> N
     job = with_globs(
         shell_job(script), "*", "folder/*", "d/folder/*", "root/etc/passwd", "loop/loop/*"
     )
-    await ended(provider, job)
+    await run_to_end(provider, job)
     expected = {
         "folder": str(secret),
         "key": f"{secret}/key",
@@ -122,11 +120,11 @@ async def test_links_are_kept_as_links_and_never_followed(provider: Served) -> N
         "d/folder": str(secret),
         "loop": ".",
     }
-    assert kept(provider, job) == {name: f"-> {target}" for name, target in expected.items()}
+    assert output_of(provider, job) == {name: f"-> {target}" for name, target in expected.items()}
     assert (secret / "key").read_text() == "private"
 
 
-async def test_a_mounted_folder_is_never_moved_or_emptied(provider: Served) -> None:
+async def test_a_mounted_folder_is_not_collected(provider: Served) -> None:
     mounted = provider.folder / "drive" / "result"
     mounted.mkdir()
     (mounted / "before").write_text("before")
@@ -137,15 +135,15 @@ async def test_a_mounted_folder_is_never_moved_or_emptied(provider: Served) -> N
     )
     job = with_globs(shell_job(script, parameters={"input": given}), "*", "result/*", "other/*")
     (mounted / "before").chmod(0o644)
-    await ended(provider, job)
-    # What the job itself did with its writable folder stays; the provider did nothing to it.
+    await run_to_end(provider, job)
+    # The job's own changes of its writable folder stay; the provider makes none.
     assert (mounted / "new").read_text() == "new\n"
-    assert "result" not in kept(provider, job)
-    assert kept(provider, job).get("other") == "-> result"
+    assert "result" not in output_of(provider, job)
+    assert output_of(provider, job).get("other") == "-> result"
 
 
 @pytest.mark.parametrize("end", ["success", "failure", "cancel", "no start"])
-async def test_files_of_a_job_end_with_it(provider: Served, end: str) -> None:
+async def test_files_of_a_job_are_deleted_at_its_end(provider: Served, end: str) -> None:
     closed = "mkdir -p closed/inside; echo x > closed/inside/x; chmod 000 closed/inside closed; "
     script = {
         "success": "true",
@@ -155,7 +153,7 @@ async def test_files_of_a_job_end_with_it(provider: Served, end: str) -> None:
     }[end]
     job = with_globs(shell_job(closed + script), "nothing")
     if end == "no start":
-        # A link in the place of the output folder: where it leads, nothing may be written.
+        # A link in place of the output folder: nothing may be written to its target.
         elsewhere = provider.folder / "elsewhere"
         elsewhere.mkdir()
         output_folder(provider, job).parent.mkdir(parents=True, exist_ok=True)
@@ -175,20 +173,20 @@ async def test_files_of_a_job_end_with_it(provider: Served, end: str) -> None:
 async def test_a_log_is_not_written_through_a_link(provider: Served) -> None:
     job = shell_job("echo harm")
     victim = provider.folder / "victim"
-    victim.write_text("whole")
+    victim.write_text("unchanged")
     output_folder(provider, job).mkdir(parents=True)
     (output_folder(provider, job) / "stdout-0.txt").symlink_to(victim)
-    assert "The log stdout-0.txt cannot be written" in await ended(provider, job)
-    assert victim.read_text() == "whole"
+    assert "The log stdout-0.txt cannot be written" in await run_to_end(provider, job)
+    assert victim.read_text() == "unchanged"
 
 
-async def test_closed_folders_are_kept_too(provider: Served) -> None:
+async def test_folders_without_permissions_are_collected(provider: Served) -> None:
     job = shell_job("mkdir out; echo x > out/x; chmod 500 out")
-    await ended(provider, job)
-    assert kept(provider, job) == {"out/x": "x\n"}
+    await run_to_end(provider, job)
+    assert output_of(provider, job) == {"out/x": "x\n"}
 
 
-async def test_a_crash_in_the_middle_of_the_end_is_made_good(tmp_path: Path) -> None:
+async def test_the_collection_is_completed_after_a_crash(tmp_path: Path) -> None:
     served = Served(tmp_path, Reports())
     half, over = shell_job("echo 1 > one; echo 2 > two; echo ready; sleep 2"), shell_job("true")
     async with serving(served):
@@ -198,29 +196,29 @@ async def test_a_crash_in_the_middle_of_the_end_is_made_good(tmp_path: Path) -> 
         await eventually(lambda: "ready" in served.output(half, "stdout-0.txt"))
     work = tmp_path / "provider" / "jobs" / half["id"] / "work"
     await eventually(lambda: not served.processes_of(half))
-    # One file was moved when the provider died; of the other job all was done but the deletion.
+    # One file was moved before the crash; of the other job only the deletion was left.
     (work / "one").rename(output_folder(served, half) / "one")
     (tmp_path / "provider" / "jobs" / over["id"] / "work" / "x").mkdir(parents=True)
     async with serving(served):
         update = await served.end_of(half)
         assert update.output_folder == f"/home/Jobs/{half['id']}"
-        assert kept(served, half) == {"one": "1\n", "two": "2\n"}
+        assert output_of(served, half) == {"one": "1\n", "two": "2\n"}
         await eventually(lambda: list((tmp_path / "provider" / "jobs").iterdir()) == [])
 
 
-async def test_a_job_whose_files_make_trouble_holds_up_no_other(provider: Served) -> None:
+async def test_a_failed_collection_does_not_block_other_jobs(provider: Served) -> None:
     name = "n" * 255
     job, other = shell_job(f"echo 1 > {name}; echo 2 > good; sleep 1"), shell_job("sleep 1.5")
     await provider.call("", job)
     await eventually(lambda: output_folder(provider, job).is_dir())
-    (output_folder(provider, job) / name).write_text("taken")  # a number makes the name too long
+    (output_folder(provider, job) / name).write_text("first")  # a number makes the name too long
     await provider.call("", other)
     assert name in ((await provider.end_of(job)).status or "")
-    assert kept(provider, job)["good"] == "2\n"
+    assert output_of(provider, job)["good"] == "2\n"
     await provider.end_of(other)
 
 
-async def test_a_path_that_ends_in_a_dot_is_refused(provider: Served) -> None:
+async def test_a_path_that_ends_in_a_dot_is_rejected(provider: Served) -> None:
     (provider.folder / "drive" / "folder").mkdir()
     given = {"type": "file", "path": "/data/folder/."}
     answer = await provider.call("", shell_job("true", parameters={"input": given}))
@@ -231,13 +229,13 @@ SWAP = """
 import ctypes, sys
 libc = ctypes.CDLL(None)
 folder, link = (word.encode() for word in sys.argv[1:])
-print("swaps", flush=True)
+print("swapping", flush=True)
 while True:
-    libc.renameat2(-100, folder, -100, link, 2)  # both change places in one step
+    libc.renameat2(-100, folder, -100, link, 2)  # swaps both atomically
 """
 
 
-def test_output_never_goes_where_another_job_puts_a_link_meanwhile(tmp_path: Path) -> None:
+def test_output_is_not_moved_through_a_swapped_link(tmp_path: Path) -> None:
     work, elsewhere = tmp_path / "work", tmp_path / "elsewhere"
     work.mkdir()
     elsewhere.mkdir()
@@ -249,7 +247,7 @@ def test_output_never_goes_where_another_job_puts_a_link_meanwhile(tmp_path: Pat
     words = [sys.executable, "-c", SWAP, str(output), str(link)]
     with subprocess.Popen(words, stdout=subprocess.PIPE) as swapping:
         assert swapping.stdout is not None
-        assert swapping.stdout.readline() == b"swaps\n"
+        assert swapping.stdout.readline() == b"swapping\n"
         failed = output_files.collect(work, output, ["*"], ())
         swapping.kill()
     assert list(elsewhere.iterdir()) == []
@@ -257,7 +255,7 @@ def test_output_never_goes_where_another_job_puts_a_link_meanwhile(tmp_path: Pat
     assert len(list(folder.iterdir())) + len(failed) == 1000
 
 
-async def test_the_files_of_jobs_are_closed_to_other_users(provider: Served) -> None:
+async def test_other_users_cannot_read_the_files_of_jobs(provider: Served) -> None:
     job = shell_job("sleep 300")
     await provider.call("", job)
     await eventually(lambda: provider.still_runs(job))
@@ -266,7 +264,7 @@ async def test_the_files_of_jobs_are_closed_to_other_users(provider: Served) -> 
     await provider.end_of(job)
 
 
-def test_a_folder_may_be_made_by_many_at_once(tmp_path: Path) -> None:
+def test_a_folder_can_be_made_concurrently(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         for number in range(200):
             inside = f"{number}/Jobs"

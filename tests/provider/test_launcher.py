@@ -1,6 +1,4 @@
-"""From the check of a job's files to its start: what other jobs put in their place meanwhile leads
-nowhere.
-"""
+"""Files that other jobs replace between the check of a job and its start are not used."""
 
 from __future__ import annotations
 
@@ -22,8 +20,8 @@ from ucloud_orchestrator.provider.files.drives import Drives
 from ucloud_orchestrator.provider.sandbox import bubblewrap, launcher
 
 
-class Checked:
-    """A job whose files were checked, and which has not started yet."""
+class CheckedJob:
+    """A job after the check of its files and before its start."""
 
     def __init__(self, folder: Path, script: str, *inputs: dict[str, Any]) -> None:
         self.folder = folder
@@ -40,17 +38,17 @@ class Checked:
             output_files.make_log(output / name) for name in ("stdout-0.txt", "stderr-0.txt")
         ]
         job = Job.model_validate(shell_job(script, resources=list(inputs)))
-        room = bubblewrap.SandboxSpec(
+        spec = bubblewrap.SandboxSpec(
             work=folder / "work",
             ucloud=folder / "ucloud",
             mounts=Drives({"data": self.drive}).mounts(job),
             environment={"PATH": bubblewrap.PATH},
             changes_directory=True,
         )
-        self._words = bubblewrap.sandbox_command(["sh", "-c", script], room)
+        self._words = bubblewrap.sandbox_command(["sh", "-c", script], spec)
 
     def start(self) -> int:
-        """Run it, and give its exit code."""
+        """Run it, and return its exit code."""
         words = [*STARTER, launcher.__file__, *map(str, self.logs), *self._words]
         return subprocess.run(words, stdin=subprocess.DEVNULL, timeout=20, check=False).returncode
 
@@ -59,18 +57,20 @@ def given(path: str, **changes: Any) -> dict[str, Any]:
     return {"type": "file", "path": path} | changes
 
 
-def put_link(place: Path, target: Path) -> None:
-    """As a job does that may write into the folder where the place is."""
-    place.rename(place.with_name("moved"))
-    place.symlink_to(target)
+def replace_by_link(path: Path, target: Path) -> None:
+    """Replace the path, as a job can that may write into its folder."""
+    path.rename(path.with_name("moved"))
+    path.symlink_to(target)
 
 
 @sandboxed
-def test_inputs_are_there_under_their_names(tmp_path: Path) -> None:
+def test_inputs_have_their_names(tmp_path: Path) -> None:
     (tmp_path / "drive" / "a").mkdir(parents=True)
     (tmp_path / "drive" / "link").symlink_to("a")
     script = "cat b/file file; echo new > b/file; echo no > file"
-    job = Checked(tmp_path, script, given("/data/link/b"), given("/data/a/b/file", readOnly=True))
+    job = CheckedJob(
+        tmp_path, script, given("/data/link/b"), given("/data/a/b/file", readOnly=True)
+    )
     job.start()
     assert job.logs[0].read_text() == "givengiven"
     assert "Read-only file system" in job.logs[1].read_text()
@@ -78,15 +78,15 @@ def test_inputs_are_there_under_their_names(tmp_path: Path) -> None:
 
 
 @sandboxed
-@pytest.mark.parametrize("place", ["a", "a/b"])
+@pytest.mark.parametrize("replaced", ["a", "a/b"])
 @pytest.mark.parametrize("read_only", [True, False])
-def test_a_link_in_the_place_of_an_input_is_not_followed(
-    tmp_path: Path, place: str, read_only: bool
+def test_a_link_in_place_of_an_input_is_not_followed(
+    tmp_path: Path, replaced: str, read_only: bool
 ) -> None:
-    job = Checked(
+    job = CheckedJob(
         tmp_path, "cat b/secret; echo harm > b/secret", given("/data/a/b", readOnly=read_only)
     )
-    put_link(job.drive / place, job.victim)
+    replace_by_link(job.drive / replaced, job.victim)
     assert job.start() == launcher.NOT_STARTED
     assert job.logs[0].read_text() == ""
     assert "has changed since it was checked" in job.logs[1].read_text()
@@ -98,25 +98,25 @@ def test_a_link_in_the_place_of_an_input_is_not_followed(
 
 
 @pytest.mark.parametrize(
-    "place", ["Jobs", "Jobs/id", "Jobs/id/stdout-0.txt", "Jobs/id/stderr-0.txt"]
+    "replaced", ["Jobs", "Jobs/id", "Jobs/id/stdout-0.txt", "Jobs/id/stderr-0.txt"]
 )
-def test_a_link_in_the_place_of_a_log_is_not_followed(tmp_path: Path, place: str) -> None:
-    job = Checked(tmp_path, "echo harm; echo harm >&2")
+def test_a_link_in_place_of_a_log_is_not_followed(tmp_path: Path, replaced: str) -> None:
+    job = CheckedJob(tmp_path, "echo harm; echo harm >&2")
     (job.victim / "id").mkdir()
     names = {"Jobs": "id/", "Jobs/id": ""}
     victims = (
-        [job.victim / names[place] / log.name for log in job.logs]
-        if place in names
+        [job.victim / names[replaced] / log.name for log in job.logs]
+        if replaced in names
         else [job.victim / "secret"]
     )
     for victim in victims:
         victim.write_text("private")
-    put_link(job.drive / place, job.victim if place in names else victims[0])
+    replace_by_link(job.drive / replaced, job.victim if replaced in names else victims[0])
     assert job.start() == launcher.NOT_STARTED
     assert [victim.read_text() for victim in victims] == ["private"] * len(victims)
 
 
-async def test_a_pipe_in_the_place_of_a_log_holds_up_nobody(provider: Served) -> None:
+async def test_a_pipe_in_place_of_a_log_does_not_block(provider: Served) -> None:
     job, other = shell_job("echo never"), shell_job("echo once")
     folder = provider.folder / "provider" / "drives" / "home" / "Jobs" / job["id"]
     os.makedirs(folder)
@@ -130,7 +130,7 @@ async def test_a_pipe_in_the_place_of_a_log_holds_up_nobody(provider: Served) ->
 
 
 @sandboxed
-async def test_a_program_gets_nothing_from_the_starter(provider: Served) -> None:
+async def test_a_program_inherits_nothing_from_the_launcher(provider: Served) -> None:
     (provider.folder / "drive" / "in").mkdir()
     job = shell_job(
         "for p in 1 self; do ls /proc/$p/fd; done; grep SigIgn /proc/self/status",
@@ -140,13 +140,13 @@ async def test_a_program_gets_nothing_from_the_starter(provider: Served) -> None
     await provider.end_of(job)
     *descriptors, ignored = provider.output(job, "stdout-0.txt").splitlines()
     assert max(map(int, descriptors)) < launcher.FIRST
-    # Others may be ignored by whoever started us, as the C library does with one of its own.
+    # Other signals may be ignored by our parent, or by the C library.
     of_python = (signal.SIGPIPE, signal.SIGXFSZ)
     assert not any(int(ignored.split()[1], 16) & 1 << number - 1 for number in of_python)
 
 
 @sandboxed
-async def test_a_job_may_have_more_inputs_than_a_process_may_open_files(provider: Served) -> None:
+async def test_a_job_can_have_more_inputs_than_open_files(provider: Served) -> None:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     inputs = []
     for number in range(1100):

@@ -1,6 +1,4 @@
-"""The output of jobs over WebSockets: complete, once, at the reader's pace, and never through a
-link.
-"""
+"""The output of jobs over WebSockets: complete, once, with backpressure, never through a link."""
 
 from __future__ import annotations
 
@@ -47,15 +45,15 @@ async def reading(
         yield socket
 
 
-class Heard:
-    """What came, put together."""
+class Received:
+    """The received text and positions, by rank and stream."""
 
     def __init__(self) -> None:
         self.text: dict[str, str] = {}
         self.positions: dict[str, int] = {}
         self.has_ended = False
 
-    def take(self, text: str | bytes) -> None:
+    def add(self, text: str | bytes) -> None:
         message = json.loads(text)
         assert not self.has_ended
         for stream in {"stdout", "stderr"} & message.keys():
@@ -65,90 +63,91 @@ class Heard:
         self.has_ended = message.get("ended", False)
 
 
-async def everything(provider: Served, job: dict[str, Any], **request: Any) -> Heard:
-    heard = Heard()
+async def read_all(provider: Served, job: dict[str, Any], **request: Any) -> Received:
+    received = Received()
     async with asyncio.timeout(40), reading(provider, job, **request) as socket:
         async for text in socket:
-            heard.take(text)
-    assert heard.has_ended
-    return heard
+            received.add(text)
+    assert received.has_ended
+    return received
 
 
-async def test_logs_give_what_was_written_and_what_comes_with_positions(provider: Served) -> None:
+async def test_logs_have_old_and_new_output_with_positions(provider: Served) -> None:
     job = shell_job(
         'echo before; while [ ! -e "$UCLOUD_JOB_ID" ]; do sleep 0.1; done; echo æ; echo no >&2',
         replicas=2,
     )
     await provider.call("", job)
-    heard = Heard()
+    received = Received()
     async with asyncio.timeout(40), reading(provider, job) as socket:
-        while heard.text != {"0.stdout": "before\n", "1.stdout": "before\n"}:
-            heard.take(await socket.recv())
+        while received.text != {"0.stdout": "before\n", "1.stdout": "before\n"}:
+            received.add(await socket.recv())
         (provider.folder / "provider" / "jobs" / job["id"] / "work" / job["id"]).touch()
         async for text in socket:
-            heard.take(text)
-    assert heard.has_ended
+            received.add(text)
+    assert received.has_ended
     for rank in range(2):
-        assert (heard.text[f"{rank}.stdout"], heard.text[f"{rank}.stderr"]) == (
+        assert (received.text[f"{rank}.stdout"], received.text[f"{rank}.stderr"]) == (
             "before\næ\n",
             "no\n",
         )
-        assert (heard.positions[f"{rank}.stdout"], heard.positions[f"{rank}.stderr"]) == (10, 3)
+        assert (received.positions[f"{rank}.stdout"], received.positions[f"{rank}.stderr"]) == (
+            10,
+            3,
+        )
 
 
-async def test_logs_stay_whole_after_the_end_and_can_be_selected(provider: Served) -> None:
+async def test_logs_are_complete_after_the_end_and_selectable(provider: Served) -> None:
     job = shell_job("echo out; echo wrong >&2", replicas=2)
     await provider.call("", job)
     await provider.end_of(job)
-    assert len((await everything(provider, job)).text) == 4
-    assert (await everything(provider, job, rank=1)).text == {
+    assert len((await read_all(provider, job)).text) == 4
+    assert (await read_all(provider, job, rank=1)).text == {
         "1.stdout": "out\n",
         "1.stderr": "wrong\n",
     }
-    assert (await everything(provider, job, rank=1, stream="stderr")).text == {
-        "1.stderr": "wrong\n"
-    }
-    assert (await everything(provider, job, rank=2)).text == {}
+    assert (await read_all(provider, job, rank=1, stream="stderr")).text == {"1.stderr": "wrong\n"}
+    assert (await read_all(provider, job, rank=2)).text == {}
 
 
-async def test_a_reader_who_does_not_follow_gets_what_there_is(provider: Served) -> None:
+async def test_without_follow_only_existing_output_is_sent(provider: Served) -> None:
     job = shell_job("echo now; sleep 300")
     await provider.call("", job)
     await eventually(lambda: len(provider.processes_of(job)) > 1)
     await eventually(lambda: provider.output(job, "stdout-0.txt") == "now\n")
-    assert (await everything(provider, job, follow=False)).text == {"0.stdout": "now\n"}
+    assert (await read_all(provider, job, follow=False)).text == {"0.stdout": "now\n"}
     await provider.call("terminate", job)
     await provider.end_of(job)
 
 
-async def test_a_reader_goes_on_where_he_was(provider: Served) -> None:
+async def test_a_reader_continues_at_its_positions(provider: Served) -> None:
     job = shell_job("seq 100000; echo ende >&2")
     await provider.call("", job)
     await provider.end_of(job)
-    first = Heard()
+    first = Received()
     async with reading(provider, job, stream="stdout") as socket:
         for _ in range(3):
-            first.take(await socket.recv())
-    rest = await everything(provider, job, positions=first.positions)
+            first.add(await socket.recv())
+    rest = await read_all(provider, job, positions=first.positions)
     assert first.text["0.stdout"] + rest.text["0.stdout"] == "".join(
         f"{number}\n" for number in range(1, 100001)
     )
     assert rest.text["0.stderr"] == "ende\n"
-    assert "0.stdout" not in (await everything(provider, job, positions=rest.positions)).text
+    assert "0.stdout" not in (await read_all(provider, job, positions=rest.positions)).text
 
 
 async def test_a_position_never_cuts_a_character(tmp_path: Path) -> None:
     folder = job_folder(tmp_path)
     text = "a" + "€" * CHUNK_SIZE
     (folder / "stdout-0.txt").write_text(text)
-    given = await all_chunks(folder, Selection([0], [LogStream.STDOUT]))
-    assert "".join(piece.text for piece in given) == text
-    begun = "".join(piece.text for piece in given[:2])
-    assert given[1].position == len(begun.encode())
+    found = await all_chunks(folder, Selection([0], [LogStream.STDOUT]))
+    assert "".join(chunk.text for chunk in found) == text
+    beginning = "".join(chunk.text for chunk in found[:2])
+    assert found[1].position == len(beginning.encode())
     rest = await all_chunks(
-        folder, Selection([0], [LogStream.STDOUT], {"0.stdout": given[1].position})
+        folder, Selection([0], [LogStream.STDOUT], {"0.stdout": found[1].position})
     )
-    assert begun + "".join(piece.text for piece in rest) == text
+    assert beginning + "".join(chunk.text for chunk in rest) == text
 
 
 @pytest.mark.parametrize(
@@ -163,23 +162,23 @@ async def test_a_position_never_cuts_a_character(tmp_path: Path) -> None:
         ("\N{BYTE ORDER MARK}x".encode(), "\N{BYTE ORDER MARK}x"),
     ],
 )
-async def test_output_that_is_no_plain_text(tmp_path: Path, data: bytes, text: str) -> None:
+async def test_output_that_is_not_plain_text(tmp_path: Path, data: bytes, text: str) -> None:
     folder = job_folder(tmp_path)
     (folder / "stdout-0.txt").write_bytes(data)
-    given = await all_chunks(folder, Selection([0]))
-    assert "".join(piece.text for piece in given) == text
-    assert given[-1].position == len(data)
+    found = await all_chunks(folder, Selection([0]))
+    assert "".join(chunk.text for chunk in found) == text
+    assert found[-1].position == len(data)
 
 
-async def test_each_rank_has_its_turn(tmp_path: Path) -> None:
+async def test_ranks_take_turns(tmp_path: Path) -> None:
     folder = job_folder(tmp_path)
     (folder / "stdout-0.txt").write_bytes(b"0" * 5 * CHUNK_SIZE)
     (folder / "stdout-1.txt").write_bytes(b"1" * CHUNK_SIZE)
-    given = await all_chunks(folder, Selection([0, 1]))
-    assert [piece.rank for piece in given] == [0, 1, 0, 0, 0, 0]
+    found = await all_chunks(folder, Selection([0, 1]))
+    assert [chunk.rank for chunk in found] == [0, 1, 0, 0, 0, 0]
 
 
-async def test_a_job_that_starts_again_is_read_again(tmp_path: Path) -> None:
+async def test_a_restarted_job_is_read_from_the_start(tmp_path: Path) -> None:
     folder = job_folder(tmp_path)
     file = folder / "stdout-0.txt"
     file.write_text("the first time")
@@ -193,11 +192,11 @@ async def test_a_job_that_starts_again_is_read_again(tmp_path: Path) -> None:
     file.write_text("again")
     assert await anext(reader) == LogChunk(0, LogStream.STDOUT, "again", 5)
     ended = True
-    assert [piece async for piece in reader] == []
+    assert [chunk async for chunk in reader] == []
 
 
 @pytest.mark.parametrize("trick", ["link", "pipe", "folder", "linked folder"])
-async def test_nothing_but_the_logs_is_read(tmp_path: Path, trick: str) -> None:
+async def test_only_plain_log_files_are_read(tmp_path: Path, trick: str) -> None:
     folder = job_folder(tmp_path)
     secret = tmp_path / "secret"
     secret.mkdir()
@@ -225,7 +224,7 @@ async def test_a_log_session_needs_its_own_token_once(provider: Served) -> None:
     used = await address(provider, job)
     async with connect_websocket(used):
         pass
-    refused = {
+    rejected = {
         base: 401,
         f"{base}?token=x": 401,
         f"{base}?token={tokens.issue(Session(job['id'], 0, SessionType.LOGS), lifetime=-10)}": 401,
@@ -233,14 +232,14 @@ async def test_a_log_session_needs_its_own_token_once(provider: Served) -> None:
         used: 401,
         await address(provider, job, challenge="0" * 64): 401,
     }
-    for url, status in refused.items():
+    for url, status in rejected.items():
         with pytest.raises(InvalidStatus) as error:
             async with connect_websocket(url):
                 pass
         assert error.value.response.status_code == status, url
 
 
-async def test_a_job_that_is_not_known_has_no_logs(provider: Served) -> None:
+async def test_an_unknown_job_has_no_logs(provider: Served) -> None:
     answer = await provider.call(
         "interactiveSession", {"job": shell_job("true"), "rank": 0, "sessionType": "LOGS"}
     )
@@ -249,9 +248,9 @@ async def test_a_job_that_is_not_known_has_no_logs(provider: Served) -> None:
 
 
 @pytest.mark.parametrize(
-    "request_", ["no JSON", "[]", '{"positions": {"0.stdout": -1}}', '{"stream": "stdin"}']
+    "request_", ["not JSON", "[]", '{"positions": {"0.stdout": -1}}', '{"stream": "stdin"}']
 )
-async def test_a_bad_request_closes_the_session(provider: Served, request_: str) -> None:
+async def test_an_invalid_request_closes_the_session(provider: Served, request_: str) -> None:
     job = shell_job("echo out")
     await provider.call("", job)
     await provider.end_of(job)
@@ -264,13 +263,13 @@ async def test_a_bad_request_closes_the_session(provider: Served, request_: str)
 
 
 @pytest.mark.timeout(180)
-async def test_a_reader_who_reads_nothing_costs_no_memory_and_holds_up_nobody(
+async def test_a_stalled_reader_costs_no_memory(
     provider: Served,
 ) -> None:
     size = 64 * MEGABYTE
     job = shell_job(f"head -c {size} /dev/zero | tr '\\0' x", replicas=1)
     await provider.call("", job)
-    process = psutil.Process()  # provider and readers are in this one
+    process = psutil.Process()  # which serves the provider and reads
     async with reading(provider, job):  # and never a `recv`
         before = process.memory_info().rss
         count = 0

@@ -1,4 +1,4 @@
-"""Who may speak to the provider, and what becomes of a request that is wrong."""
+"""Authentication of requests, and rejections of invalid ones."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NOW = int(time.time())
         {"key": OTHER_KEY},
         {"algorithm": "HS256", "key": "x" * 64},
         {"algorithm": "none", "key": ""},
-        {"iss": "somebody.else"},
+        {"iss": "another.issuer"},
         {"sub": "alice"},
         {"role": "USER"},
         {"role": None},
@@ -47,14 +47,14 @@ NOW = int(time.time())
     ],
     ids=" ".join,
 )
-async def test_another_token_is_refused(provider: Served, changes: dict[str, Any]) -> None:
+async def test_an_invalid_token_is_rejected(provider: Served, changes: dict[str, Any]) -> None:
     answer = await provider.call("retrieveProducts", token=provider.token(**changes))
     assert answer.status_code == 401
     assert answer.json()["why"]
 
 
 @pytest.mark.parametrize("authorization", ["", "Bearer", "Basic abc", "Bearer abc"])
-async def test_no_token_is_refused(provider: Served, authorization: str) -> None:
+async def test_a_missing_token_is_rejected(provider: Served, authorization: str) -> None:
     async with httpx.AsyncClient() as client:
         url = f"{provider.url}/ucloud/local/jobs/retrieveProducts"
         assert (await client.get(url, headers={"Authorization": authorization})).status_code == 401
@@ -64,7 +64,9 @@ async def test_no_token_is_refused(provider: Served, authorization: str) -> None
     "body", [b"", b"{", b"[]", b'{"items": []}', b'{"items": [1]}', b'{"items": [{"id": "x"}]}']
 )
 @pytest.mark.parametrize("call", ["", "terminate", "extend", "suspend", "verify"])
-async def test_a_bad_body_is_a_400_that_says_why(provider: Served, call: str, body: bytes) -> None:
+async def test_an_invalid_body_is_a_400_with_a_reason(
+    provider: Served, call: str, body: bytes
+) -> None:
     async with httpx.AsyncClient(headers={"Authorization": f"Bearer {provider.token()}"}) as client:
         answer = await client.post(f"{provider.url}/ucloud/local/jobs/{call}", content=body)
     assert answer.status_code == 400

@@ -1,6 +1,4 @@
-"""Terminals in jobs: real pseudo-terminals inside real sandboxes, and tokens that open nothing
-else.
-"""
+"""Terminals in jobs: real pseudo-terminals inside real sandboxes, and their tokens."""
 
 from __future__ import annotations
 
@@ -39,7 +37,7 @@ async def running(provider: Served, script: str = "sleep 300", **changes: Any) -
     return job
 
 
-async def opened(provider: Served, job: dict[str, Any], rank: int = 0) -> dict[str, Any]:
+async def open_shell(provider: Served, job: dict[str, Any], rank: int = 0) -> dict[str, Any]:
     answer = await provider.call(
         "interactiveSession", {"job": job, "rank": rank, "sessionType": "SHELL"}
     )
@@ -50,7 +48,7 @@ async def opened(provider: Served, job: dict[str, Any], rank: int = 0) -> dict[s
 
 
 class Screen:
-    """What a person at a terminal types and reads."""
+    """The input and output of a terminal."""
 
     def __init__(self, socket: ClientConnection, acknowledges: bool = False) -> None:
         self._socket = socket
@@ -95,7 +93,7 @@ async def terminal(url: str, columns: int = 80, rows: int = 24) -> AsyncIterator
 
 
 def shells_of(job: dict[str, Any]) -> list[psutil.Process]:
-    """All processes of terminals in that job."""
+    """Return all processes of terminals in the job."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -107,9 +105,9 @@ def shells_of(job: dict[str, Any]) -> list[psutil.Process]:
     return found
 
 
-async def test_a_command_is_typed_inside_the_job(provider: Served) -> None:
+async def test_a_command_runs_inside_the_job(provider: Served) -> None:
     job = await running(provider)
-    async with terminal((await opened(provider, job))["url"]) as screen:
+    async with terminal((await open_shell(provider, job))["url"]) as screen:
         await screen.type(
             "echo $((6*7)) in $PWD of $UCLOUD_JOB_ID; cat /etc/ucloud/rank.txt; ls /\n"
         )
@@ -125,7 +123,7 @@ async def test_a_command_is_typed_inside_the_job(provider: Served) -> None:
 async def test_a_terminal_has_no_more_rights_than_the_job(provider: Served) -> None:
     job = await running(provider, "grep -E 'Cap(Prm|Eff)|NoNewPrivs' /proc/self/status; sleep 300")
     await eventually(lambda: "NoNewPrivs" in provider.output(job, "stdout-0.txt"))
-    async with terminal((await opened(provider, job))["url"]) as screen:
+    async with terminal((await open_shell(provider, job))["url"]) as screen:
         await screen.type("grep -E 'Cap(Prm|Eff)|NoNewPrivs' /proc/self/status; echo do''ne\n")
         await screen.read_until("done\r\n")
         for line in provider.output(job, "stdout-0.txt").splitlines():
@@ -134,18 +132,16 @@ async def test_a_terminal_has_no_more_rights_than_the_job(provider: Served) -> N
 
 @pytest.fixture(params=[signal.SIG_DFL, signal.SIG_IGN], ids=["default", "ignored"])
 def interrupt(request: pytest.FixtureRequest) -> Iterator[None]:
-    """What the provider does with SIGINT; a shell lets what it starts in the background ignore
-    it.
-    """
+    """Set the provider's SIGINT disposition; a shell starts background processes that ignore it."""
     before = signal.signal(signal.SIGINT, request.param)
     yield
     signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("interrupt")
-async def test_control_c_interrupts_the_command_alone(provider: Served) -> None:
+async def test_control_c_interrupts_only_the_command(provider: Served) -> None:
     job = await running(provider)
-    async with terminal((await opened(provider, job))["url"]) as screen:
+    async with terminal((await open_shell(provider, job))["url"]) as screen:
         await screen.type("echo be''fore; sleep 200; echo af''ter $?\n")
         await screen.read_until("before\r\n")
         await eventually(lambda: any(process.name() == "sleep" for process in shells_of(job)))
@@ -157,9 +153,9 @@ async def test_control_c_interrupts_the_command_alone(provider: Served) -> None:
     assert await provider.still_runs(job)
 
 
-async def test_the_terminal_has_the_size_of_its_window(provider: Served) -> None:
+async def test_the_terminal_has_the_size_of_the_window(provider: Served) -> None:
     job = await running(provider)
-    async with terminal((await opened(provider, job))["url"], 100, 30) as screen:
+    async with terminal((await open_shell(provider, job))["url"], 100, 30) as screen:
         await screen.type("stty size\n")
         await screen.read_until("30 100")
         await screen.resize(132, 43)
@@ -169,7 +165,7 @@ async def test_the_terminal_has_the_size_of_its_window(provider: Served) -> None
 
 async def test_a_terminal_on_another_rank(provider: Served) -> None:
     job = await running(provider, replicas=2)
-    async with terminal((await opened(provider, job, 1))["url"]) as screen:
+    async with terminal((await open_shell(provider, job, 1))["url"]) as screen:
         await screen.type("echo rank-$(cat /etc/ucloud/rank.txt)-$UCLOUD_RANK\n")
         await screen.read_until("rank-1-1")
     answer = await provider.call(
@@ -179,9 +175,9 @@ async def test_a_terminal_on_another_rank(provider: Served) -> None:
     assert answer.json()["why"] == f"Rank 2 of the job {job['id']} does not run here."
 
 
-async def test_nothing_of_a_terminal_is_left_when_its_client_goes(provider: Served) -> None:
+async def test_a_terminal_ends_with_its_client(provider: Served) -> None:
     job = await running(provider)
-    async with terminal((await opened(provider, job))["url"]) as screen:
+    async with terminal((await open_shell(provider, job))["url"]) as screen:
         await screen.type(
             "trap '' HUP TERM; nohup sleep 201 >/dev/null 2>&1 & (setsid sleep 202 &) ; echo "
             "rea''dy\n"
@@ -194,7 +190,7 @@ async def test_nothing_of_a_terminal_is_left_when_its_client_goes(provider: Serv
 
 async def test_a_terminal_ends_with_its_job(provider: Served) -> None:
     job = await running(provider)
-    async with terminal((await opened(provider, job))["url"]) as screen:
+    async with terminal((await open_shell(provider, job))["url"]) as screen:
         await screen.type("echo rea''dy\n")
         await screen.read_until("ready")
         await provider.call("terminate", job)
@@ -204,13 +200,13 @@ async def test_a_terminal_ends_with_its_job(provider: Served) -> None:
     await eventually(lambda: not shells_of(job))
 
 
-async def test_a_flood_that_nobody_reads_does_not_fill_the_memory(provider: Served) -> None:
+async def test_unread_output_does_not_fill_the_memory(provider: Served) -> None:
     job = await running(provider)
-    async with terminal((await opened(provider, job))["url"]) as screen:
+    async with terminal((await open_shell(provider, job))["url"]) as screen:
         await screen.type("yes\n")
         await screen.read_until("y\r\ny\r\n")
         before = psutil.Process().memory_info().rss
-        # The terminal fills what lies between; then `yes` has to wait, and uses no time any more.
+        # Once all buffers are full, `yes` blocks and uses no processor time.
         yes = next(process for process in shells_of(job) if process.name() == "yes")
         await eventually(
             lambda: yes.status() == psutil.STATUS_SLEEPING and yes.cpu_percent(0.5) < 5, 60
@@ -219,9 +215,9 @@ async def test_a_flood_that_nobody_reads_does_not_fill_the_memory(provider: Serv
     await eventually(lambda: not shells_of(job))
 
 
-async def test_tokens_open_one_thing_once(provider: Served) -> None:
+async def test_a_token_opens_its_session_once(provider: Served) -> None:
     job = await running(provider)
-    session = await opened(provider, job)
+    session = await open_shell(provider, job)
     tokens = SessionTokens(provider.settings.data_dir / "session-secret")
     address = session["url"].partition("?")[0]
 
@@ -250,30 +246,30 @@ async def test_tokens_open_one_thing_once(provider: Served) -> None:
     ).status_code == 404
 
 
-async def test_the_secret_of_tokens_is_for_the_provider_alone(provider: Served) -> None:
+async def test_only_the_provider_can_read_the_token_secret(provider: Served) -> None:
     file = provider.settings.data_dir / "session-secret"
     assert file.stat().st_mode & 0o777 == 0o600
     assert len(file.read_bytes()) == 32
 
 
-async def test_a_token_with_a_challenge_wants_its_secret(provider: Served) -> None:
+async def test_a_token_with_a_challenge_needs_its_verifier(provider: Served) -> None:
     job = await running(provider)
     challenge = hashlib.sha256(b"a secret").hexdigest()
     item = {"job": job, "sessionType": "SHELL", "challenge": challenge}
     (session,) = (await provider.call("interactiveSession", item)).json()["responses"]
     assert session["needsVerifier"]
     for wrong in ("", "&verifier=guess"):
-        with pytest.raises(InvalidStatus) as refused:
+        with pytest.raises(InvalidStatus) as rejected:
             await connect_websocket(session["url"] + wrong)
-        assert refused.value.response.status_code == 401
+        assert rejected.value.response.status_code == 401
     async with terminal(f"{session['url']}&verifier=a+secret") as screen:
         await screen.type("echo let''-in\n")
         await screen.read_until("let-in")
 
 
-async def test_a_client_gets_no_more_ahead_than_it_wants(provider: Served) -> None:
+async def test_a_client_gets_no_more_than_its_window(provider: Served) -> None:
     job = await running(provider)
-    async with connect_websocket((await opened(provider, job))["url"]) as socket:
+    async with connect_websocket((await open_shell(provider, job))["url"]) as socket:
         await socket.send(json.dumps({"type": "initialize", "cols": 80, "rows": 24, "window": 3}))
         await socket.send(json.dumps({"type": "input", "data": "yes\n"}))
         for _ in range(3):
@@ -288,10 +284,10 @@ async def test_a_client_gets_no_more_ahead_than_it_wants(provider: Served) -> No
     await eventually(lambda: not shells_of(job))
 
 
-async def test_much_text_is_pasted_to_a_program_that_says_it_all_again(provider: Served) -> None:
+async def test_a_large_paste_is_echoed_completely(provider: Served) -> None:
     job = await running(provider)
     pasted = "0123456789" * 60_000
-    async with connect_websocket((await opened(provider, job))["url"]) as socket:
+    async with connect_websocket((await open_shell(provider, job))["url"]) as socket:
         await socket.send(json.dumps({"type": "initialize", "cols": 80, "rows": 24, "window": 4}))
         screen = Screen(socket, acknowledges=True)
         await screen.type("stty raw -echo; echo rea''dy; exec cat\n")

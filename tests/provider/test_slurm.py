@@ -16,7 +16,7 @@ import pytest
 from tests.builders import shell_job
 from tests.provider.provider_process import Served
 from tests.provider.slurm_provider import cluster, slurm
-from tests.provider.test_secrets import SECRET, looking, with_secret
+from tests.provider.test_secrets import SECRET, scan, with_secret
 from tests.provider.test_shells import terminal
 from tests.slurm.cluster import Cluster
 from tests.waiting import eventually
@@ -369,9 +369,9 @@ async def test_nothing_of_a_job_has_the_providers_environment(
     slurm: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TEMPORAL_API_KEY", SECRET)
-    job = shell_job(looking() + "; sleep 300")
+    job = shell_job(scan() + "; sleep 300")
     await running(slurm, job)
-    await eventually(lambda: "looks" in slurm.output(job, "stdout-0.txt"))
+    await eventually(lambda: "scanning" in slurm.output(job, "stdout-0.txt"))
     for _ in range(3):
         async with terminal((await session_in(slurm, job))["url"]) as screen:
             await screen.type("echo in''side\n")
@@ -382,6 +382,6 @@ async def test_nothing_of_a_job_has_the_providers_environment(
         await screen.type("touch /work/enough; exit\n")
         await screen.read_to_the_end()
     await eventually(lambda: "saw" in slurm.output(job, "stdout-0.txt"))
-    assert slurm.output(job, "stdout-0.txt") == "looks\nsaw the first\n"
+    assert slurm.output(job, "stdout-0.txt") == "scanning\nsaw the first\n"
     await slurm.call("terminate", job)
     await ended(slurm, job)

@@ -1,4 +1,4 @@
-"""Desktops: the bytes of VNC between a client and a server inside a job."""
+"""Desktops: VNC between a client and a server inside a job."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.provider.provider_process import Served
-from tests.provider.web_jobs import free_port, opened, python_job, serving_web_jobs, start
+from tests.provider.web_jobs import free_port, open_session, python_job, serving_web_jobs, start
 from tests.waiting import eventually
 from ucloud_orchestrator.models.session import SessionType
 from ucloud_orchestrator.provider.auth.session_tokens import Session, SessionTokens
@@ -29,7 +29,7 @@ class Echo(socketserver.BaseRequestHandler):
             self.request.sendall(data)
 socketserver.ThreadingTCPServer(("127.0.0.1", int(sys.argv[1])), Echo).serve_forever()
 """
-"""A server that greets as VNC does, and then says all that it hears."""
+"""A server that greets as VNC does, and then echoes."""
 
 
 @pytest.fixture
@@ -50,21 +50,23 @@ async def desktop(provider: Served, command: str | None = None) -> dict[str, Any
     return job
 
 
-async def listening(provider: Served, job: dict[str, Any]) -> None:
-    async def answers() -> bool:
+async def wait_until_listening(provider: Served, job: dict[str, Any]) -> None:
+    async def responds() -> bool:
         try:
-            async with connect_websocket((await opened(provider, job, "VNC"))["url"]) as socket:
+            async with connect_websocket(
+                (await open_session(provider, job, "VNC"))["url"]
+            ) as socket:
                 return await socket.recv() == b"RFB 003.008\n"
         except (InvalidStatus, ConnectionClosed):
             return False
 
-    await eventually(answers, 60)
+    await eventually(responds, 60)
 
 
-async def test_bytes_pass_both_ways(provider: Served) -> None:
+async def test_bytes_are_forwarded_both_ways(provider: Served) -> None:
     job = await desktop(provider)
-    await listening(provider, job)
-    session = await opened(provider, job, "VNC")
+    await wait_until_listening(provider, job)
+    session = await open_session(provider, job, "VNC")
     assert (session["type"], session["jobId"], session["password"]) == (
         "vnc",
         job["id"],
@@ -75,13 +77,13 @@ async def test_bytes_pass_both_ways(provider: Served) -> None:
         assert await socket.recv() == b"RFB 003.008\n"
         sent = bytes(range(256)) * 2000
         await socket.send(sent)
-        heard = b""
+        received = b""
         async with asyncio.timeout(30):
-            while len(heard) < len(sent):
-                piece = await socket.recv()
-                assert isinstance(piece, bytes)
-                heard += piece
-        assert heard == sent
+            while len(received) < len(sent):
+                chunk = await socket.recv()
+                assert isinstance(chunk, bytes)
+                received += chunk
+        assert received == sent
         await socket.send(b"bye")
         with pytest.raises(ConnectionClosed):
             await socket.recv()
@@ -89,8 +91,8 @@ async def test_bytes_pass_both_ways(provider: Served) -> None:
 
 async def test_a_desktop_closes_with_its_job(provider: Served) -> None:
     job = await desktop(provider)
-    await listening(provider, job)
-    async with connect_websocket((await opened(provider, job, "VNC"))["url"]) as socket:
+    await wait_until_listening(provider, job)
+    async with connect_websocket((await open_session(provider, job, "VNC"))["url"]) as socket:
         await socket.recv()
         await provider.call("terminate", job)
         with pytest.raises(ConnectionClosed):
@@ -99,10 +101,10 @@ async def test_a_desktop_closes_with_its_job(provider: Served) -> None:
     await provider.end_of(job)
 
 
-async def test_tokens_of_desktops_open_one_desktop_once(provider: Served) -> None:
+async def test_a_token_opens_its_desktop_once(provider: Served) -> None:
     job = await desktop(provider)
-    await listening(provider, job)
-    session = await opened(provider, job, "VNC")
+    await wait_until_listening(provider, job)
+    session = await open_session(provider, job, "VNC")
     address = session["url"].partition("?")[0]
     page = session["page"].partition("?")[0]
     tokens = SessionTokens(provider.settings.data_dir / "session-secret")
@@ -127,19 +129,21 @@ async def test_tokens_of_desktops_open_one_desktop_once(provider: Served) -> Non
     assert await statuses(token) == (401, 401)
 
 
-async def test_a_desktop_that_does_not_listen_is_told(provider: Served) -> None:
+async def test_a_desktop_that_does_not_listen_is_reported(provider: Served) -> None:
     job = await desktop(provider, "exec sleep 300")
-    session = await opened(provider, job, "VNC")
-    # With a network of its own the job's port is only known to be shut once the connection is
-    # there.
+    session = await open_session(provider, job, "VNC")
+    # With a network of its own a closed port shows only after the forwarder has connected.
     with pytest.raises((InvalidStatus, ConnectionClosed)):
         async with connect_websocket(session["url"]) as socket:
             await socket.recv()
 
 
-async def test_pages_are_whole_and_hold_nothing_of_others(provider: Served) -> None:
+async def test_pages_are_complete_and_self_contained(provider: Served) -> None:
     job = await desktop(provider)
-    shell, vnc = await opened(provider, job, "SHELL"), await opened(provider, job, "VNC")
+    shell, vnc = (
+        await open_session(provider, job, "SHELL"),
+        await open_session(provider, job, "VNC"),
+    )
     async with httpx.AsyncClient() as client:
         for session in (shell, vnc):
             answer = await client.get(session["page"])
@@ -157,7 +161,7 @@ async def test_pages_are_whole_and_hold_nothing_of_others(provider: Served) -> N
                 file = await client.get(session["page"].rpartition("/")[0] + "/" + name)
                 assert file.status_code == 200
                 assert file.headers["content-type"].startswith(("text/css", "text/javascript"))
-        # A password is text, whatever it looks like.
+        # The password is escaped.
         assert '{"password": "\\u003c/script>"}' in (await client.get(vnc["page"])).text
         address = vnc["page"].rpartition("/")[0]
         assert (await client.get(f"{address}/static/../pages.py")).status_code in {401, 404}

@@ -1,6 +1,4 @@
-"""Web applications in jobs, through the provider's proxy: real servers in real sandboxes, HTTP and
-WebSockets.
-"""
+"""Web applications of jobs through the proxy: real servers in real sandboxes."""
 
 from __future__ import annotations
 
@@ -18,8 +16,8 @@ from tests.builders import shell_job
 from tests.provider.provider_process import Served
 from tests.provider.web_jobs import (
     Browser,
-    opened,
-    opened_with_proof,
+    open_session,
+    open_session_with_challenge,
     serving_web_jobs,
     start,
     web_job,
@@ -44,63 +42,63 @@ async def browser() -> AsyncIterator[Browser]:
         yield browser
 
 
-async def entered(provider: Served, browser: Browser, job: dict[str, Any], rank: int = 0) -> str:
-    """The address of the job's application, which the browser may use."""
-    session = await opened(provider, job, "WEB", rank)
+async def open_application(
+    provider: Served, browser: Browser, job: dict[str, Any], rank: int = 0
+) -> str:
+    """Open the job's application in the browser, and return its address."""
+    session = await open_session(provider, job, "WEB", rank)
     assert (session["type"], session["jobId"], session["rank"]) == ("web", job["id"], rank)
-    answer = await browser.enter(session["redirectClientTo"])
+    answer = await browser.open(session["redirectClientTo"])
     assert answer.status_code == 303, answer.text
-    return browser.place
+    return browser.application_url
 
 
-async def test_a_token_is_exchanged_for_a_cookie_of_that_replica_alone(
+async def test_a_token_is_exchanged_for_a_cookie_of_its_replica(
     provider: Served, browser: Browser
 ) -> None:
     job = web_job()
     await start(provider, job)
-    session = await opened(provider, job, "WEB")
-    answer = await browser.enter(session["redirectClientTo"])
-    place = f"/ucloud/local/sessions/web/{job['id']}/0/"
-    assert (answer.status_code, answer.headers["location"]) == (303, place)
+    session = await open_session(provider, job, "WEB")
+    answer = await browser.open(session["redirectClientTo"])
+    path = f"/ucloud/local/sessions/web/{job['id']}/0/"
+    assert (answer.status_code, answer.headers["location"]) == (303, path)
     words = [word.strip() for word in answer.headers["set-cookie"].split(";")]
-    assert {f"Path={place}", "HttpOnly", "SameSite=Lax"} < set(words)
-    assert "token" not in (await browser.get(browser.place)).text
+    assert {f"Path={path}", "HttpOnly", "SameSite=Lax"} < set(words)
+    assert "token" not in (await browser.get(browser.application_url)).text
     async with Browser() as second:
         assert (await second.get(session["redirectClientTo"])).status_code == 401  # it was used
-        assert (await second.get(browser.place)).status_code == 401
+        assert (await second.get(browser.application_url)).status_code == 401
 
 
-async def test_requests_of_every_method_pass_with_their_bodies(
-    provider: Served, browser: Browser
-) -> None:
+async def test_every_method_is_forwarded_with_its_body(provider: Served, browser: Browser) -> None:
     job = web_job()
     await start(provider, job)
-    place = await entered(provider, browser, job)
+    url = await open_application(provider, browser, job)
     for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
         body = b"" if method in {"GET", "OPTIONS"} else b"four"
-        answer = await browser.request(method, f"{place}a%2Fb/c%20d?x=1&y=%26", content=body)
+        answer = await browser.request(method, f"{url}a%2Fb/c%20d?x=1&y=%26", content=body)
         assert answer.status_code == 200
-        told = answer.json()
-        assert (told["method"], told["target"], told["size"]) == (
+        request = answer.json()
+        assert (request["method"], request["target"], request["size"]) == (
             method,
             "/a%2Fb/c%20d?x=1&y=%26",
             len(body),
         )
-    assert (await browser.head(place)).status_code in {200, 405}
+    assert (await browser.head(url)).status_code in {200, 405}
 
-    async def pieces() -> AsyncIterator[bytes]:
+    async def chunks() -> AsyncIterator[bytes]:
         for _ in range(320):
             yield b"x" * 65536
 
-    assert (await browser.put(f"{place}large", content=pieces())).json()["size"] == 320 * 65536
+    assert (await browser.put(f"{url}large", content=chunks())).json()["size"] == 320 * 65536
 
 
-async def test_the_application_gets_nothing_of_the_session(
+async def test_the_session_is_hidden_from_the_application(
     provider: Served, browser: Browser
 ) -> None:
     job = web_job()
     await start(provider, job)
-    place = await entered(provider, browser, job)
+    url = await open_application(provider, browser, job)
     sent = {
         "Connection": "keep-alive, X-Hop",
         "X-Hop": "1",
@@ -108,52 +106,52 @@ async def test_the_application_gets_nothing_of_the_session(
         "X-Forwarded-Host": "lie",
         "Authorization": "Basic YTpi",
     }
-    answer = await browser.get(place, headers=sent)
+    answer = await browser.get(url, headers=sent)
     headers = answer.json()["headers"]
     names = [name for name, _ in headers]
     assert len(set(names)) == len(names)
-    told = dict(headers)
-    assert "x-hop" not in told
-    assert told["x-forwarded-prefix"] == f"/ucloud/local/sessions/web/{job['id']}/0"
-    assert told["x-forwarded-host"] == told["host"] == httpx.URL(place).netloc.decode()
-    assert (told["x-forwarded-proto"], told["x-forwarded-for"]) == ("http", "127.0.0.1")
-    assert told["authorization"] == "Basic YTpi"  # the application's own
-    assert "ucloud-session" not in told.get("cookie", "")
-    # What it sets is for its own pages, and not in the place of the session.
+    received = dict(headers)
+    assert "x-hop" not in received
+    assert received["x-forwarded-prefix"] == f"/ucloud/local/sessions/web/{job['id']}/0"
+    assert received["x-forwarded-host"] == received["host"] == httpx.URL(url).netloc.decode()
+    assert (received["x-forwarded-proto"], received["x-forwarded-for"]) == ("http", "127.0.0.1")
+    assert received["authorization"] == "Basic YTpi"  # the application's own
+    assert "ucloud-session" not in received.get("cookie", "")
+    # A cookie of the application is limited to its own pages.
     (cookie,) = answer.headers.get_list("set-cookie")
     assert cookie.startswith("flavour=vanilla")
     assert "domain" not in cookie.lower()
     assert f"Path=/ucloud/local/sessions/web/{job['id']}/0/" in cookie
     assert "keep-alive" not in answer.headers
-    through_another = await browser.get(place, headers={"X-Forwarded-For": "192.0.2.1, 192.0.2.2"})
+    through_another = await browser.get(url, headers={"X-Forwarded-For": "192.0.2.1, 192.0.2.2"})
     assert dict(through_another.json()["headers"])["x-forwarded-for"].startswith(
         "192.0.2.1, 192.0.2.2"
     )
-    assert dict((await browser.get(place)).json()["headers"])["cookie"] == "flavour=vanilla"
+    assert dict((await browser.get(url)).json()["headers"])["cookie"] == "flavour=vanilla"
 
 
 async def test_redirects_stay_below_the_prefix(provider: Served, browser: Browser) -> None:
     job = web_job()
     await start(provider, job)
-    place = await entered(provider, browser, job)
-    assert (await browser.get(f"{place}redirect")).headers[
+    url = await open_application(provider, browser, job)
+    assert (await browser.get(f"{url}redirect")).headers[
         "location"
-    ] == f"{httpx.URL(place).path}there?x=1"
-    assert (await browser.get(place.rstrip("/"))).status_code in {
+    ] == f"{httpx.URL(url).path}there?x=1"
+    assert (await browser.get(url.rstrip("/"))).status_code in {
         307,
         401,
-    }  # the cookie is for what is below
+    }  # the cookie is for paths below
 
 
-async def test_wrong_expired_and_foreign_tokens_open_nothing(
+async def test_invalid_expired_and_foreign_tokens_open_nothing(
     provider: Served, browser: Browser
 ) -> None:
     job, other = web_job(replicas=1), web_job()
     await start(provider, job)
     await start(provider, other)
-    place = await entered(provider, browser, job)
+    url = await open_application(provider, browser, job)
     cookie = browser.cookies["ucloud-session"]
-    entrance = f"{place}.ucloud/open"
+    open_url = f"{url}.ucloud/open"
     tokens = SessionTokens(provider.settings.data_dir / "session-secret")
     cookies = SessionTokens(provider.settings.data_dir / "cookie-secret")
     own = Session(job["id"], 0, SessionType.WEB)
@@ -170,7 +168,7 @@ async def test_wrong_expired_and_foreign_tokens_open_nothing(
     }
     async with Browser() as stranger:
         for token, status in wrong.items():
-            answer = await stranger.get(entrance, params={"token": token})
+            answer = await stranger.get(open_url, params={"token": token})
             assert (answer.status_code, set(answer.json())) == (status, {"why"})
         wrong_cookies = {
             "": 401,
@@ -180,32 +178,32 @@ async def test_wrong_expired_and_foreign_tokens_open_nothing(
         }
         for value, status in wrong_cookies.items():
             headers = {"Cookie": f"ucloud-session={value}"}
-            assert (await stranger.get(place, headers=headers)).status_code == status
-            with pytest.raises(InvalidStatus) as refused:
-                async with connect_websocket(f"ws{place[4:]}echo", additional_headers=headers):
+            assert (await stranger.get(url, headers=headers)).status_code == status
+            with pytest.raises(InvalidStatus) as rejected:
+                async with connect_websocket(f"ws{url[4:]}echo", additional_headers=headers):
                     pass
-            assert refused.value.response.status_code == status
+            assert rejected.value.response.status_code == status
         headers = {"Cookie": f"ucloud-session={cookie}"}
-        assert (await stranger.get(place, headers=headers)).status_code == 200
-        assert (await stranger.get(place.replace("/0/", "/1/"), headers=headers)).status_code == 403
-        assert (await stranger.get(place.replace("/0/", "/x/"), headers=headers)).status_code == 403
+        assert (await stranger.get(url, headers=headers)).status_code == 200
+        assert (await stranger.get(url.replace("/0/", "/1/"), headers=headers)).status_code == 403
+        assert (await stranger.get(url.replace("/0/", "/x/"), headers=headers)).status_code == 403
         assert (
-            await stranger.get(place.replace("/0/", f"/{'9' * 5000}/"), headers=headers)
+            await stranger.get(url.replace("/0/", f"/{'9' * 5000}/"), headers=headers)
         ).status_code == 403
         assert (
-            await stranger.get(place.replace("/local/", "/%6cocal/"), headers=headers)
+            await stranger.get(url.replace("/local/", "/%6cocal/"), headers=headers)
         ).status_code == 404
         assert (
-            await stranger.get(place.replace(job["id"], other["id"]), headers=headers)
+            await stranger.get(url.replace(job["id"], other["id"]), headers=headers)
         ).status_code == 403
 
 
-async def test_an_address_is_useless_without_the_secret_of_its_challenge(
+async def test_an_address_needs_the_verifier_of_its_challenge(
     provider: Served, browser: Browser
 ) -> None:
     job = web_job()
     await start(provider, job)
-    session = await opened_with_proof(provider, job, "WEB")
+    session = await open_session_with_challenge(provider, job, "WEB")
     assert isinstance(session, WebSession)
     address = httpx.URL(session.redirect_client_to)
     for without in (
@@ -216,33 +214,33 @@ async def test_an_address_is_useless_without_the_secret_of_its_challenge(
     assert (await browser.get(address)).status_code == 303
 
 
-async def test_pages_of_other_hosts_may_not_use_the_cookie(
+async def test_pages_of_other_hosts_cannot_use_the_cookie(
     provider: Served, browser: Browser
 ) -> None:
     job = web_job()
     await start(provider, job)
-    place = await entered(provider, browser, job)
+    url = await open_application(provider, browser, job)
     foreign, own = (
         {"Origin": "https://evil.example"},
-        {"Origin": str(httpx.URL(place).copy_with(path="/"))[:-1]},
+        {"Origin": str(httpx.URL(url).copy_with(path="/"))[:-1]},
     )
-    assert (await browser.post(place, headers=foreign)).status_code == 403
-    assert (await browser.post(place, headers=own)).status_code == 200
+    assert (await browser.post(url, headers=foreign)).status_code == 403
+    assert (await browser.post(url, headers=own)).status_code == 200
     cookie = {"Cookie": f"ucloud-session={browser.cookies['ucloud-session']}"}
-    with pytest.raises(InvalidStatus) as refused:
-        async with connect_websocket(f"ws{place[4:]}echo", additional_headers=cookie | foreign):
+    with pytest.raises(InvalidStatus) as rejected:
+        async with connect_websocket(f"ws{url[4:]}echo", additional_headers=cookie | foreign):
             pass
-    assert refused.value.response.status_code == 403
+    assert rejected.value.response.status_code == 403
 
 
-async def test_websockets_pass_both_ways(provider: Served, browser: Browser) -> None:
+async def test_websockets_are_forwarded_both_ways(provider: Served, browser: Browser) -> None:
     job = web_job()
     await start(provider, job)
-    place = await entered(provider, browser, job)
+    url = await open_application(provider, browser, job)
     cookie = {"Cookie": f"ucloud-session={browser.cookies['ucloud-session']}; own=1"}
-    origin = str(httpx.URL(place).copy_with(path="/"))[:-1]
+    origin = str(httpx.URL(url).copy_with(path="/"))[:-1]
     async with connect_websocket(
-        f"ws{place[4:]}echo",
+        f"ws{url[4:]}echo",
         additional_headers=cookie,
         subprotocols=["other", "chat"],
         origin=origin,
@@ -256,20 +254,20 @@ async def test_websockets_pass_both_ways(provider: Served, browser: Browser) -> 
         await socket.send("close")
         with pytest.raises(ConnectionClosed):
             await socket.recv()
-        assert (socket.close_code, socket.close_reason) == (4001, "as you wish")
-    with pytest.raises(InvalidStatus) as refused:
-        async with connect_websocket(f"ws{place[4:]}refused", additional_headers=cookie):
+        assert (socket.close_code, socket.close_reason) == (4001, "on request")
+    with pytest.raises(InvalidStatus) as rejected:
+        async with connect_websocket(f"ws{url[4:]}rejected", additional_headers=cookie):
             pass
-    assert refused.value.response.status_code == 418
+    assert rejected.value.response.status_code == 418
 
 
-async def test_an_answer_without_an_end_ends_when_the_browser_leaves(
+async def test_an_endless_response_ends_when_the_browser_leaves(
     provider: Served, browser: Browser
 ) -> None:
     job = web_job()
     await start(provider, job)
-    place = await entered(provider, browser, job)
-    async with browser.stream("GET", f"{place}endless") as answer:
+    url = await open_application(provider, browser, job)
+    async with browser.stream("GET", f"{url}endless") as answer:
         async for _ in answer.aiter_raw():
             break
     await eventually(
@@ -277,32 +275,32 @@ async def test_an_answer_without_an_end_ends_when_the_browser_leaves(
     )
 
 
-async def test_an_answer_that_breaks_off_is_not_taken_for_a_whole(
+async def test_a_broken_response_is_not_passed_as_complete(
     provider: Served, browser: Browser
 ) -> None:
     job = web_job()
     await start(provider, job)
-    place = await entered(provider, browser, job)
+    url = await open_application(provider, browser, job)
     with pytest.raises(httpx.RemoteProtocolError):
-        await browser.get(f"{place}broken")
+        await browser.get(f"{url}broken")
 
 
-async def test_an_application_that_does_not_listen_yet_is_waited_for(
+async def test_the_browser_retries_until_the_application_listens(
     provider: Served, browser: Browser
 ) -> None:
     job = shell_job("while ! test -e go; do sleep 0.1; done; exec sleep 300")
     job["status"]["resolvedApplication"]["application"]["web"] = {"port": 8731}
     await start(provider, job)
-    address = (await opened(provider, job, "WEB"))["redirectClientTo"]
-    place = str(httpx.URL(address).join((await browser.get(address)).headers["location"]))
-    answer = await browser.get(place)
+    address = (await open_session(provider, job, "WEB"))["redirectClientTo"]
+    url = str(httpx.URL(address).join((await browser.get(address)).headers["location"]))
+    answer = await browser.get(url)
     assert (answer.status_code, answer.headers["refresh"]) == (503, "2")
     assert answer.json()["why"] == "The application does not answer yet; please wait."
     cookie = {"Cookie": f"ucloud-session={browser.cookies['ucloud-session']}"}
-    with pytest.raises(InvalidStatus) as refused:
-        async with connect_websocket(f"ws{place[4:]}echo", additional_headers=cookie):
+    with pytest.raises(InvalidStatus) as rejected:
+        async with connect_websocket(f"ws{url[4:]}echo", additional_headers=cookie):
             pass
-    assert refused.value.response.status_code == 503
+    assert rejected.value.response.status_code == 503
 
 
 async def test_each_rank_has_its_own_address(provider: Served, browser: Browser) -> None:
@@ -312,18 +310,18 @@ async def test_each_rank_has_its_own_address(provider: Served, browser: Browser)
         )
     job = web_job(replicas=2)
     await start(provider, job)
-    place = await entered(provider, browser, job, 1)
-    assert "/1/" in place
-    assert (await browser.get(place)).json()["rank"] == "1"
+    url = await open_application(provider, browser, job, 1)
+    assert "/1/" in url
+    assert (await browser.get(url)).json()["rank"] == "1"
 
 
 async def test_a_session_ends_with_its_job(provider: Served, browser: Browser) -> None:
     job = web_job()
     await start(provider, job)
-    place = await entered(provider, browser, job)
+    url = await open_application(provider, browser, job)
     await provider.call("terminate", job)
     await provider.end_of(job)
-    answer = await browser.get(place)
+    answer = await browser.get(url)
     assert (answer.status_code, answer.json()["why"]) == (404, "The job does not run any more.")
 
 
@@ -341,7 +339,7 @@ async def test_an_application_without_web_pages_has_no_web_session(provider: Ser
         assert answer.json()["why"] == f"The application a@1 has no session of type {kind}."
 
 
-async def test_a_public_link_lets_everybody_in_to_rank_0_while_its_job_runs(
+async def test_a_public_link_opens_rank_0_while_its_job_runs(
     provider: Served,
 ) -> None:
     job = web_job()
@@ -349,30 +347,28 @@ async def test_a_public_link_lets_everybody_in_to_rank_0_while_its_job_runs(
     await start(provider, job)
     async with httpx.AsyncClient(
         base_url=provider.url, headers={"Host": f"{LINK.upper()}:443"}
-    ) as anybody:
+    ) as visitor:
 
-        async def answers() -> bool:
-            return (await anybody.get("/")).status_code == 200
+        async def responds() -> bool:
+            return (await visitor.get("/")).status_code == 200
 
-        await eventually(answers, 60)
-        told = (await anybody.get("/ucloud/local/jobs/retrieveProducts")).json()
+        await eventually(responds, 60)
+        request = (await visitor.get("/ucloud/local/jobs/retrieveProducts")).json()
         assert (
-            told["target"] == "/ucloud/local/jobs/retrieveProducts?"
-        )  # all of the host is the application's
-        assert (await anybody.get("/redirect")).headers["location"] == "/there?x=1"
+            request["target"] == "/ucloud/local/jobs/retrieveProducts?"
+        )  # the application has the whole host
+        assert (await visitor.get("/redirect")).headers["location"] == "/there?x=1"
         await provider.call("terminate", job)
         await provider.end_of(job)
-        assert (await anybody.get("/")).status_code == 401
+        assert (await visitor.get("/")).status_code == 401
 
 
-async def test_a_web_domain_gives_every_session_a_host_of_its_own(
-    tmp_path: Path, browser: Browser
-) -> None:
+async def test_with_a_web_domain_each_session_has_a_host(tmp_path: Path, browser: Browser) -> None:
     names = {"web_domain": "apps.localhost", "public_url": "https://provider.localhost"}
     async with serving_web_jobs(tmp_path, **names) as provider:
         job = web_job()
         await start(provider, job)
-        address = httpx.URL((await opened(provider, job, "WEB"))["redirectClientTo"])
+        address = httpx.URL((await open_session(provider, job, "WEB"))["redirectClientTo"])
         host = f"{job['id']}-0.apps.localhost"
         assert (address.scheme, address.host) == ("https", host)
         headers = {"Host": host}
@@ -383,11 +379,11 @@ async def test_a_web_domain_gives_every_session_a_host_of_its_own(
         }
         headers["Cookie"] = answer.headers["set-cookie"].partition(";")[0]
 
-        async def told() -> dict[str, Any]:
+        async def request() -> dict[str, Any]:
             answer = await browser.get(f"{provider.url}/x", headers=headers)
             return answer.json() if answer.status_code == 200 else {}
 
-        headers_seen = dict((await eventually(told, 60))["headers"])
+        headers_seen = dict((await eventually(request, 60))["headers"])
         assert (headers_seen["host"], headers_seen["x-forwarded-proto"]) == (host, "https")
         assert "x-forwarded-prefix" not in headers_seen
         headers["Host"] = f"{job['id']}-1.apps.localhost"

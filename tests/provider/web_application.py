@@ -1,6 +1,6 @@
-"""A web application for jobs: it tells what it was sent, and streams both ways.
+"""A web application for jobs: it describes each request, and streams both ways.
 
-Run inside a job by `web_job`, so it imports nothing of the tests.
+`web_job` runs it inside a job, so it imports nothing of the tests.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
-async def told(request: Request) -> Response:
-    """What came in."""
+async def describe(request: Request) -> Response:
+    """Return the request as JSON."""
     size = 0
-    async for piece in request.stream():
-        size += len(piece)
+    async for chunk in request.stream():
+        size += len(chunk)
     response = JSONResponse(
         {
             "method": request.method,
@@ -42,14 +42,14 @@ async def told(request: Request) -> Response:
 
 
 async def redirect(_: Request) -> Response:
-    """To an absolute path, as applications do that know of no prefix."""
+    """Redirect to an absolute path, as applications do that ignore a prefix."""
     return RedirectResponse("/there?x=1")
 
 
 async def endless(_: Request) -> Response:
-    """Pieces without an end; that the browser left is told in the file `left`."""
+    """Stream without an end; the file `left` is made when the browser leaves."""
 
-    async def pieces() -> Any:
+    async def chunks() -> Any:
         try:
             while True:
                 yield b"x" * 65536
@@ -57,21 +57,21 @@ async def endless(_: Request) -> Response:
         finally:
             os.mknod("left")
 
-    return StreamingResponse(pieces())
+    return StreamingResponse(chunks())
 
 
 async def broken(_: Request) -> Response:
-    """An answer that breaks off."""
+    """Stream a response that breaks off."""
 
-    async def pieces() -> Any:
+    async def chunks() -> Any:
         yield b"begun"
         raise RuntimeError("broken")
 
-    return StreamingResponse(pieces())
+    return StreamingResponse(chunks())
 
 
 async def echo(socket: WebSocket) -> None:
-    """The same message again; `close` closes with a code of its own."""
+    """Echo each message; `close` closes with code 4001."""
     offered = socket.scope.get("subprotocols", ())
     await socket.accept("chat" if "chat" in offered else None)
     await socket.send_json(
@@ -83,7 +83,7 @@ async def echo(socket: WebSocket) -> None:
             if message["type"] == "websocket.disconnect":
                 return
             if message.get("text") == "close":
-                await socket.close(4001, "as you wish")
+                await socket.close(4001, "on request")
                 return
             if message.get("text") is not None:
                 await socket.send_text(message["text"])
@@ -93,8 +93,8 @@ async def echo(socket: WebSocket) -> None:
         pass
 
 
-async def refused(socket: WebSocket) -> None:
-    """No WebSocket."""
+async def reject(socket: WebSocket) -> None:
+    """Reject the WebSocket."""
     await socket.send_denial_response(Response("not here", 418))
 
 
@@ -104,8 +104,8 @@ application = Starlette(
         Route("/endless", endless),
         Route("/broken", broken),
         WebSocketRoute("/echo", echo),
-        WebSocketRoute("/refused", refused),
-        Route("/{path:path}", told, methods=METHODS),
+        WebSocketRoute("/rejected", reject),
+        Route("/{path:path}", describe, methods=METHODS),
     ]
 )
 

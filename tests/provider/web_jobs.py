@@ -1,6 +1,4 @@
-"""Jobs that serve web pages or a desktop, with the Python packages of these tests as input
-files.
-"""
+"""Jobs that serve web pages or a desktop, with this environment's Python packages as inputs."""
 
 from __future__ import annotations
 
@@ -29,50 +27,46 @@ from ucloud_orchestrator.models.session import (
 
 PACKAGES = Path(sysconfig.get_path("purelib"))
 PYTHON = os.path.realpath(sys.executable)
-USUAL_FOLDERS = ("/usr/", "/opt/")
-"""What every job can read anyway."""
+SYSTEM_FOLDERS = ("/usr/", "/opt/")
+"""Folders that every job can read."""
 _started: dict[str, list[dict[str, Any]]] = {}
 
 
 @asynccontextmanager
 async def serving_web_jobs(folder: Path, **settings: Any) -> AsyncIterator[Served]:
-    """A provider whose jobs can use this Python and its packages; those that `start` started are
-    ended at last.
-    """
+    """Serve a provider whose jobs can use this Python and its packages; end its jobs at last."""
     served = Served(folder, Reports())
     shutil.copy(Path(__file__).with_name("web_application.py"), folder / "drive")
-    is_usual = PYTHON.startswith(USUAL_FOLDERS)
+    is_system_python = PYTHON.startswith(SYSTEM_FOLDERS)
     more = {
         "drives": {"data": folder / "drive", "python": PACKAGES.parent},
-        "system_folders": [] if is_usual else [Path(sys.base_prefix)],
+        "system_folders": [] if is_system_python else [Path(sys.base_prefix)],
     }
     served.settings = served.settings.model_copy(update=more | settings)
     async with serving(served):
         try:
             yield served
         finally:
-            left = [
+            alive = [
                 job
                 for job in _started.pop(served.url, [])
                 if served.reports.ended(job["id"]) is None
             ]
-            await served.call("terminate", *left)
-            for job in left:
+            await served.call("terminate", *alive)
+            for job in alive:
                 await served.end_of(job)
 
 
 def free_port() -> int:
-    """A port that nobody has now; jobs may share this machine's."""
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        port: int = held.getsockname()[1]
+    """Return a free port: jobs may share this machine's network."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port: int = bound.getsockname()[1]
         return port
 
 
 def python_job(command: str, replicas: int = 1, **application: Any) -> dict[str, Any]:
-    """A job whose script has `$PYTHON`, with this environment's packages, and
-    `web_application.py`.
-    """
+    """Build a job whose script has `$PYTHON` with these packages, and `web_application.py`."""
     files = {
         "input": {"type": "file", "path": f"/python/{PACKAGES.name}", "readOnly": True},
         "more": {"type": "file", "path": "/data/web_application.py", "readOnly": True},
@@ -87,16 +81,16 @@ def python_job(command: str, replicas: int = 1, **application: Any) -> dict[str,
 
 
 def web_job(replicas: int = 1, **changes: Any) -> dict[str, Any]:
-    """A job that serves `web_application.py`."""
+    """Build a job that serves `web_application.py`."""
     port = free_port()
     command = f"exec $PYTHON web_application.py 127.0.0.1 {port}"
     return python_job(command, replicas, applicationType="WEB", web={"port": port}) | changes
 
 
-async def opened(
+async def open_session(
     provider: Served, job: dict[str, Any], session_type: str, rank: int = 0
 ) -> dict[str, Any]:
-    """A new session."""
+    """Open a session."""
     item = {"job": job, "rank": rank, "sessionType": session_type}
     answer = await provider.call("interactiveSession", item)
     assert answer.status_code == 200, answer.text
@@ -104,12 +98,10 @@ async def opened(
     return dict(session)
 
 
-async def opened_with_proof(
+async def open_session_with_challenge(
     provider: Served, job: dict[str, Any], session_type: str, rank: int = 0
 ) -> OpenSession:
-    """A new session as `JobClient` asks for it: its addresses open nothing without the secret,
-    which is in them.
-    """
+    """Open a session as `JobClient` does: its addresses contain the verifier of a challenge."""
     verifier = secrets.token_urlsafe(32)
     challenge = challenge_of(verifier)
     item = {"job": job, "rank": rank, "sessionType": session_type, "challenge": challenge}
@@ -120,7 +112,7 @@ async def opened_with_proof(
 
 
 async def start(provider: Served, job: dict[str, Any]) -> None:
-    """Start the job, and wait until sessions can be had."""
+    """Start the job, and wait until it runs."""
     answer = await provider.call("", job)
     assert answer.status_code == 200, answer.text
     _started.setdefault(provider.url, []).append(job)
@@ -128,22 +120,20 @@ async def start(provider: Served, job: dict[str, Any]) -> None:
 
 
 class Browser(httpx.AsyncClient):
-    """A client with cookies that comes in by a session's address; `place` is where its pages
-    are.
-    """
+    """A client with cookies; `application_url` is the address of the opened application."""
 
     def __init__(self) -> None:
         super().__init__(follow_redirects=False, timeout=30, trust_env=False)
-        self.place = ""
+        self.application_url = ""
 
-    async def enter(self, address: str) -> httpx.Response:
+    async def open(self, address: str) -> httpx.Response:
         """Open the address of a session, and wait until the application answers."""
         answer = await self.get(address)
         if answer.status_code == 303:
-            self.place = str(httpx.URL(address).join(answer.headers["location"]))
+            self.application_url = str(httpx.URL(address).join(answer.headers["location"]))
 
-            async def answers() -> bool:
-                return (await self.get(self.place)).status_code != 503
+            async def responds() -> bool:
+                return (await self.get(self.application_url)).status_code != 503
 
-            await eventually(answers, 60)
+            await eventually(responds, 60)
         return answer
