@@ -16,7 +16,7 @@ from tests.builders import shell_job
 from tests.provider.provider_process import Reports, Served, sandboxed, serving
 from tests.waiting import eventually
 from ucloud_orchestrator.models import JobState
-from ucloud_orchestrator.provider.files import output_files
+from ucloud_orchestrator.provider.files import output_files, trees
 
 
 def output_folder(served: Served, job: dict[str, Any]) -> Path:
@@ -291,7 +291,51 @@ def test_output_crosses_file_systems_without_following_links(tmp_path: Path) -> 
             "pipe"
         ]
     finally:
-        output_files.delete(work)
+        trees.delete_tree(work)
     assert not work.exists()
     assert (tmp_path / "out" / "link").readlink() == tmp_path / "secret"
     assert (tmp_path / "out" / "folder" / "link").readlink() == tmp_path
+
+
+def make_deep_folder(folder: Path, name: str = "d" * 8, levels: int = 1500) -> None:
+    """Nest folders, with a file in the last one; the default is longer than any path may be."""
+    number = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+    for _ in range(levels):
+        os.mkdir(name, dir_fd=number)
+        inner = os.open(name, os.O_PATH | os.O_DIRECTORY, dir_fd=number)
+        os.close(number)
+        number = inner
+    os.close(os.open("file", os.O_WRONLY | os.O_CREAT, dir_fd=number))
+    os.close(number)
+
+
+def test_deep_folders_are_deleted(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "work" / name).mkdir(parents=True)
+        make_deep_folder(tmp_path / "work" / name)
+    (tmp_path / "work" / "closed" / "inner").mkdir(parents=True)
+    for closed in (tmp_path / "work" / "closed" / "inner", tmp_path / "work" / "closed"):
+        closed.chmod(0)
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "work" / "link").symlink_to(tmp_path / "kept")
+    trees.delete_tree(tmp_path / "work")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["kept"]
+
+
+def test_deep_folders_are_collected(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    (work / "out").mkdir(parents=True)
+    make_deep_folder(work / "out")
+    output = output_files.make_folder(tmp_path / "drive", "Jobs/id")
+    assert output_files.collect(work, output, ["out"], ()) == []
+    trees.delete_tree(output / "out")
+
+
+def test_a_deep_folder_is_copied(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    make_deep_folder(source, "d", 1100)
+    target = os.open(tmp_path, os.O_PATH | os.O_DIRECTORY)
+    trees.copy_tree(source, target, "copy")
+    os.close(target)
+    assert Path(tmp_path, "copy", *["d"] * 1100, "file").is_file()

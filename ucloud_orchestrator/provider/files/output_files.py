@@ -1,20 +1,17 @@
-"""The files that a job leaves: its output is kept, the others are deleted.
-
-Links are never followed.
-"""
+"""The output of a job: its logs, and the files that are kept at its end. Links are not followed."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fnmatch
 import logging
 import os
-import shutil
-import stat
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from ucloud_orchestrator.provider.errors import OutputError
+from ucloud_orchestrator.provider.files import trees
 from ucloud_orchestrator.provider.sandbox import launcher
 
 log = logging.getLogger(__name__)
@@ -62,29 +59,16 @@ def collect(
             continue
         try:
             with _opened(drive, output.relative_to(drive) / relative.parent) as folder:
-                _move(path, _unused_name(folder / relative.name))
-        except (OSError, OutputError, shutil.Error) as error:
+                _move(path, folder)
+        except (OSError, OutputError) as error:
             log.warning("The output %s could not be kept: %s", path, error)
             failed.append(str(relative))
     return failed
 
 
-def delete(folder: Path) -> None:
-    """Delete a folder and its content, also what its owner has made unreadable."""
-    shutil.rmtree(folder, ignore_errors=True)
-    if not folder.is_dir():
-        return
-    for parent, names, _ in os.walk(folder):
-        for name in names:
-            _make_accessible(Path(parent, name))
-    shutil.rmtree(folder, ignore_errors=True)
-    if folder.is_dir():
-        log.warning("The folder %s could not be deleted.", folder)
-
-
 @contextlib.contextmanager
-def _opened(drive: Path, inside: Path) -> Iterator[Path]:
-    """Create and open a folder of a drive. Its path leads to it whatever other jobs rename."""
+def _opened(drive: Path, inside: Path) -> Iterator[int]:
+    """Create and open a folder of a drive. Raises `OutputError`."""
     try:
         number = launcher.open_beneath(
             str(drive), str(inside), os.O_PATH | os.O_DIRECTORY, makes_folders=True
@@ -95,52 +79,59 @@ def _opened(drive: Path, inside: Path) -> Iterator[Path]:
             "there."
         ) from error
     try:
-        yield Path(f"/proc/self/fd/{number}")
+        yield number
     finally:
         os.close(number)
 
 
-def _matches(folder: Path, pattern: Sequence[str]) -> Iterator[Path]:
-    first, *more = pattern
-    if not _is_folder(folder):
-        return
+def _matches(work: Path, pattern: Sequence[str]) -> list[Path]:
+    found = [work]
+    for part in pattern:
+        found = [
+            folder / name
+            for folder in found
+            for name in _names_in(folder)
+            if fnmatch.fnmatchcase(name, part)
+        ]
+    return found
+
+
+def _names_in(folder: Path) -> list[str]:
+    if folder.is_symlink() or not folder.is_dir():
+        return []
     try:
-        names = sorted(os.listdir(folder))
+        return os.listdir(folder)
     except PermissionError:
-        _make_accessible(folder)
-        names = sorted(os.listdir(folder))
-    for name in names:
-        if not fnmatch.fnmatchcase(name, first):
-            continue
-        if more:
-            yield from _matches(folder / name, more)
-        else:
-            yield folder / name
+        trees.make_accessible(folder)
+        return os.listdir(folder)
 
 
-def _move(path: Path, target: Path) -> None:
+def _move(path: Path, folder: int) -> None:
+    """Move a file or folder into an open folder, under a name that is not in use there."""
+    name = _unused_name(folder, path.name)
     try:
-        os.rename(path, target)
+        os.rename(path, name, dst_dir_fd=folder)
     except PermissionError:
         # Moving a folder needs write permission on it.
-        _make_accessible(path)
-        os.rename(path, target)
-    except OSError:  # another file system; links are copied as links
-        shutil.move(path, target)
+        trees.make_accessible(path)
+        os.rename(path, name, dst_dir_fd=folder)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        trees.copy_tree(path, folder, name)
 
 
-def _unused_name(path: Path) -> Path:
-    number, unused = 0, path
-    while os.path.lexists(unused):
+def _unused_name(folder: int, name: str) -> str:
+    number, unused = 0, name
+    while _exists(folder, unused):
         number += 1
-        unused = path.with_name(f"{path.name} ({number})")
+        unused = f"{name} ({number})"
     return unused
 
 
-def _make_accessible(path: Path) -> None:
-    if _is_folder(path):
-        path.chmod(stat.S_IMODE(path.lstat().st_mode) | stat.S_IRWXU)
-
-
-def _is_folder(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink()
+def _exists(folder: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from ucloud_orchestrator.provider.files import output_files
+from ucloud_orchestrator.provider.files import trees
 from ucloud_orchestrator.provider.jobs.decisions import Action
 
 log = logging.getLogger(__name__)
@@ -80,6 +80,8 @@ class JobTasks:
 
 def _delete(directory: Path) -> None:
     try:
-        output_files.delete(directory)
+        trees.delete_tree(directory)
+    except FileNotFoundError:
+        pass
     except OSError as error:
         log.warning("The directory %s could not be deleted: %s", directory, error)

