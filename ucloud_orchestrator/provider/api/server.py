@@ -54,9 +54,7 @@ def create_server(
     prefix = f"/ucloud/{settings.id}/sessions"
     tokens = SessionTokens(settings.data_dir / "session-secret", settings.session_lifetime)
     web = _web_sessions(settings, prefix, tokens, reconciler)
-    sessions = Sessions(
-        prefix, tokens, reconciler, reconciler.networks.endpoint, web, reconciler.metrics
-    )
+    sessions = Sessions(prefix, tokens, reconciler, web)
     logs = LogSessions(prefix, tokens, database, reconciler.directories.output, reconciler.metrics)
     calls = JobCalls(settings, database, reconciler, sessions, logs, orphans)
     follow = Follow(database, reconciler.directories, authentication)
@@ -86,8 +84,6 @@ def _web_sessions(
         tokens,
         SessionTokens(settings.data_dir / "cookie-secret"),
         reconciler,
-        reconciler.networks.endpoint,
-        reconciler.metrics,
     )
 
 

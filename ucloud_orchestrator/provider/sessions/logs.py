@@ -1,9 +1,8 @@
-"""A job's output for clients: a session of type `LOGS`, which is ours and not UCloud's.
+"""Sessions of type `LOGS`: a job's output for clients. They are ours and not UCloud's.
 
-The client's first message is a `LogsRequest`. It gets `FollowMessage`s with their `position`, so
-that a later session can go on where this one broke, and at the end one with `ended`. Sending waits
-for the client, so one that reads slowly holds up only itself; one that reads nothing is given up,
-and asks for a new session if it wants to go on.
+The client's first message is a `LogsRequest`. It gets `FollowMessage`s with their `position`, from
+which a later session can continue, and at the end one with `ended`. Sending waits for the client. A
+client that reads nothing for `SEND_TIMEOUT` is disconnected.
 """
 
 from __future__ import annotations
@@ -13,11 +12,9 @@ import logging
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
-from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 
 from ucloud_orchestrator.models.base import error_messages
@@ -25,52 +22,48 @@ from ucloud_orchestrator.models.provider_api import FollowMessage, LogsRequest, 
 from ucloud_orchestrator.models.session import LogsSession, SessionItem, SessionType
 from ucloud_orchestrator.process.logging import job_log_context
 from ucloud_orchestrator.provider.auth.session_tokens import Session, SessionTokens
-from ucloud_orchestrator.provider.errors import InvalidSessionToken
-from ucloud_orchestrator.provider.jobs.decisions import JobRecord
+from ucloud_orchestrator.provider.jobs.database import JobDatabase
 from ucloud_orchestrator.provider.jobs.metrics import ProviderMetrics
 from ucloud_orchestrator.provider.sessions.log_files import Selection, chunks, message
-from ucloud_orchestrator.provider.sessions.websocket import received_text, truncate_close_reason
+from ucloud_orchestrator.provider.sessions.websocket import (
+    received_text,
+    redeem_token,
+    truncate_close_reason,
+)
 
 log = logging.getLogger(__name__)
 
 REQUEST_TIMEOUT = 10.0
-"""Seconds that a client may take to say what it wants."""
+"""Seconds until the client's first message."""
 SEND_TIMEOUT = 60.0
-"""Seconds that a client may read nothing."""
+"""Seconds for which a client may read nothing."""
 CONTROL_RANK = -1
-"""The rank of messages that are no output."""
-
-
-class Known(Protocol):
-    """What is asked of the ledger."""
-
-    async def find(self, job_id: str) -> JobRecord | None:
-        """The job, also after its end."""
+"""The rank of messages that are not output."""
 
 
 class LogSessions:
-    """The output of the jobs that are known here, also of those that have ended."""
+    """The output of the jobs in the database, also of those that have ended."""
 
     def __init__(
         self,
         prefix: str,
         tokens: SessionTokens,
-        known: Known,
+        database: JobDatabase,
         output_folder: Callable[[str], Path],
-        figures: ProviderMetrics,
+        metrics: ProviderMetrics,
     ) -> None:
         self._prefix = prefix
         self._tokens = tokens
-        self._known = known
+        self._database = database
         self._output_folder = output_folder
-        self._figures = figures
+        self._metrics = metrics
 
     async def open(self, item: SessionItem, base_url: str) -> LogsSession | None:
-        """The address of a job's output, with a new token; None if the job is not known here.
+        """Return the address of a job's output with a new token; None if the job is unknown.
 
-        `base_url` is where clients reach this provider.
+        `base_url` is this provider's address for clients.
         """
-        if await self._known.find(item.job.id) is None:
+        if await self._database.find(item.job.id) is None:
             return None
         token = self._tokens.issue(
             Session(item.job.id, item.rank, item.session_type), challenge=item.challenge
@@ -84,36 +77,29 @@ class LogSessions:
         )
 
     def router(self) -> APIRouter:
-        """The address; it checks the token."""
+        """Return the route, which checks the token of its session."""
         router = APIRouter(prefix=self._prefix)
-
-        @router.websocket("/logs")
-        async def logs(socket: WebSocket) -> None:
-            """A job's output, from where the client wants it."""
-            query = socket.query_params
-            try:
-                session = self._tokens.redeem(
-                    query.get("token"), SessionType.LOGS, query.get("verifier")
-                )
-            except InvalidSessionToken as error:
-                status = 403 if error.is_known else 401
-                await socket.send_denial_response(JSONResponse({"why": str(error)}, status))
-                return
-            await socket.accept()
-            with job_log_context(session.job_id), self._figures.session(SessionType.LOGS):
-                try:
-                    await self._serve(socket, session.job_id)
-                except (WebSocketDisconnect, TimeoutError, RuntimeError, OSError) as error:
-                    log.info(
-                        "A reader of job %s's output left: %s",
-                        session.job_id,
-                        error or type(error).__name__,
-                    )
-
+        router.add_api_websocket_route("/logs", self.logs)
         return router
 
+    async def logs(self, socket: WebSocket) -> None:
+        """Stream a job's output from the requested positions."""
+        session = await redeem_token(socket, self._tokens, SessionType.LOGS)
+        if session is None:
+            return
+        await socket.accept()
+        with job_log_context(session.job_id), self._metrics.session(SessionType.LOGS):
+            try:
+                await self._serve(socket, session.job_id)
+            except (WebSocketDisconnect, TimeoutError, RuntimeError, OSError) as error:
+                log.info(
+                    "A reader of job %s's output left: %s",
+                    session.job_id,
+                    error or type(error).__name__,
+                )
+
     async def _serve(self, socket: WebSocket, job_id: str) -> None:
-        record = await self._known.find(job_id)
+        record = await self._database.find(job_id)
         if record is None:
             await socket.close(1011, "The job is not known here any more.")
             return
@@ -127,7 +113,7 @@ class LogSessions:
             await socket.close(1003, truncate_close_reason(" ".join(error_messages(error))))
             return
         sending = asyncio.create_task(self._send(socket, job_id, selection))
-        leaving = asyncio.create_task(_wait_until_left(socket))
+        leaving = asyncio.create_task(_wait_for_disconnect(socket))
         try:
             await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -142,14 +128,14 @@ class LogSessions:
 
     async def _send(self, socket: WebSocket, job_id: str, selection: Selection) -> None:
         async def has_ended() -> bool:
-            record = await self._known.find(job_id)
+            record = await self._database.find(job_id)
             return record is None or record.has_ended
 
         stream_id = str(uuid.uuid4())
         async for chunk in chunks(self._output_folder(job_id), selection, has_ended):
-            said = message(chunk, stream_id).model_copy(update={"position": chunk.position})
+            output = message(chunk, stream_id).model_copy(update={"position": chunk.position})
             async with asyncio.timeout(SEND_TIMEOUT):
-                await socket.send_json(said.to_wire())
+                await socket.send_json(output.to_wire())
         await socket.send_json(
             FollowMessage(stream_id=stream_id, rank=CONTROL_RANK, ended=True).to_wire()
         )
@@ -161,7 +147,7 @@ def _selection(request: LogsRequest, replicas: int) -> Selection:
     return Selection(ranks, streams, request.positions, request.follow)
 
 
-async def _wait_until_left(socket: WebSocket) -> None:
-    """What the client says meanwhile means nothing."""
+async def _wait_for_disconnect(socket: WebSocket) -> None:
+    """Read and drop the client's further messages."""
     while (await socket.receive())["type"] != "websocket.disconnect":
         pass

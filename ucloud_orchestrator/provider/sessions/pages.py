@@ -1,6 +1,4 @@
-"""The provider's own pages: a terminal and a desktop in the browser, made of files that come with
-this package.
-"""
+"""The provider's own pages: a terminal and a desktop in the browser."""
 
 from __future__ import annotations
 
@@ -15,10 +13,9 @@ from starlette.types import Scope
 STATIC = Path(__file__).parent / "static"
 HEADERS = {
     "cache-control": "no-store",
-    # The libraries set styles by script; all else comes from this provider, and no other page shows
-    # it in a frame.
-    "content-security-policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src "
-    "'self' data:; "
+    # The libraries set styles by script.
+    "content-security-policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
@@ -26,12 +23,12 @@ HEADERS = {
 
 
 def terminal_page() -> HTMLResponse:
-    """A terminal that opens the session of the page's own query."""
+    """Return a terminal, which opens the session of the page's query."""
     return HTMLResponse((STATIC / "terminal.html").read_text(), headers=HEADERS)
 
 
 def desktop_page(password: str | None) -> HTMLResponse:
-    """A desktop that opens the session of the page's own query, with VNC's own password."""
+    """Return a desktop, which opens the session of the page's query with VNC's password."""
     credentials = json.dumps({} if password is None else {"password": password}).replace(
         "<", "\\u003c"
     )
@@ -40,15 +37,13 @@ def desktop_page(password: str | None) -> HTMLResponse:
 
 
 class Assets(StaticFiles):
-    """The scripts and styles of the pages; nothing in them is a secret."""
+    """The public scripts and styles of the pages."""
 
     def __init__(self) -> None:
         super().__init__(directory=STATIC)
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        """The file, as the type that a browser needs to run it, whatever this machine thinks of its
-        ending.
-        """
+        """Return a file; modules have the type that browsers need, on every machine."""
         response = await super().get_response(path, scope)
         if path.endswith(".mjs"):
             response.headers["content-type"] = "text/javascript; charset=utf-8"

@@ -1,9 +1,8 @@
-"""What a proxy changes in the headers that pass through it: nothing of the provider's own reaches
-an application.
-"""
+"""Headers of proxied requests and responses: nothing of the provider's reaches an application."""
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
 from collections.abc import Iterable, Sequence
@@ -11,10 +10,12 @@ from dataclasses import dataclass
 
 from starlette.types import Scope
 
+from ucloud_orchestrator.provider.network.endpoint import Endpoint
+
 Headers = list[tuple[bytes, bytes]]
 
 COOKIE = "ucloud-session"
-"""The cookie that a browser has for a web session; applications neither see it nor set it."""
+"""The cookie of a web session; applications can neither read nor set it."""
 HOP_BY_HOP = frozenset(
     {
         b"connection",
@@ -28,19 +29,19 @@ HOP_BY_HOP = frozenset(
         b"upgrade",
     }
 )
-"""For one connection alone (RFC 9110, 7.6.1), with those that `Connection` names."""
+"""Headers of one connection (RFC 9110, 7.6.1), besides those that `Connection` names."""
 FORWARDED_HEADERS = frozenset(
     {b"forwarded", b"x-forwarded-host", b"x-forwarded-prefix", b"x-forwarded-proto", b"x-real-ip"}
 )
-"""Said anew, whatever the client says."""
+"""Headers that the proxy replaces."""
 
 
 @dataclass(frozen=True)
 class ProxyTarget:
-    """The web application of a replica, and how browsers come to it.
+    """The web application of a replica as the target of a request.
 
-    `prefix` is what its paths begin with, empty when it has a host name of its own; `is_public`
-    when a public link leads there, which lets everybody in.
+    `prefix` begins its paths; it is empty if it has a host name of its own. `is_public` is true for
+    a public link, which is open to everyone.
     """
 
     job_id: str
@@ -49,18 +50,29 @@ class ProxyTarget:
     is_public: bool = False
 
 
+@dataclass(frozen=True)
+class ProxyRequest:
+    """A request to forward: `raw_target` is path and query on the wire."""
+
+    scope: Scope
+    target: ProxyTarget
+    raw_target: bytes
+    endpoint: Endpoint
+    scheme: str
+
+
 def header(scope: Scope, name: bytes) -> str:
-    """A header of a request; empty if it is missing."""
+    """Return a header of a request; empty if it is missing."""
     return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")
 
 
 def host_name(host: str) -> str:
-    """The name in a `Host` header, in lower case and without its port."""
+    """Return the name in a `Host` header, in lower case and without its port."""
     return re.sub(r":\d*$", "", host).rstrip(".").lower()
 
 
 def cookie_of(scope: Scope) -> str | None:
-    """The value of our cookie."""
+    """Return the value of the session cookie."""
     for part in "; ".join(_values(scope["headers"], b"cookie")).split(";"):
         name, _, value = part.strip().partition("=")
         if name == COOKIE:
@@ -68,92 +80,81 @@ def cookie_of(scope: Scope) -> str | None:
     return None
 
 
-def request_headers(
-    scope: Scope, place: ProxyTarget, scheme: str, left_out: Iterable[bytes] = ()
-) -> Headers:
-    """The headers of a request as the application gets them.
-
-    The `Host` is the one that the browser used.
-    """
-    dropped = (
-        _hop_by_hop(scope["headers"])
-        | FORWARDED_HEADERS
-        | {b"expect", b"cookie", b"x-forwarded-for", *left_out}
-    )
-    headers = [(name, value) for name, value in scope["headers"] if name not in dropped]
-    cookies = [part.strip() for part in "; ".join(_values(scope["headers"], b"cookie")).split(";")]
+def request_headers(request: ProxyRequest, dropped: Iterable[bytes] = ()) -> Headers:
+    """Return the headers of a request for the application; `Host` is the browser's."""
+    given = request.scope["headers"]
+    replaced = FORWARDED_HEADERS | {b"expect", b"cookie", b"x-forwarded-for", *dropped}
+    headers = [(name, value) for name, value in given if name not in _hop_by_hop(given) | replaced]
+    cookies = [part.strip() for part in "; ".join(_values(given, b"cookie")).split(";")]
     if kept := "; ".join(part for part in cookies if part and part.partition("=")[0] != COOKIE):
         headers.append((b"cookie", kept.encode("latin-1")))
-    headers += [(b"x-forwarded-host", header(scope, b"host").encode("latin-1"))]
-    headers += [(b"x-forwarded-proto", scheme.encode())]
-    if place.prefix:
-        headers.append((b"x-forwarded-prefix", place.prefix.encode()))
-    addresses = [
-        one.strip()
-        for value in _values(scope["headers"], b"x-forwarded-for")
-        for one in value.split(",")
-    ]
-    addresses += [
-        one for one in _client(scope) if addresses[-1:] != [one]
-    ]  # the server may have taken it from there
-    if addresses:
+    headers.append((b"x-forwarded-host", header(request.scope, b"host").encode("latin-1")))
+    headers.append((b"x-forwarded-proto", request.scheme.encode()))
+    if request.target.prefix:
+        headers.append((b"x-forwarded-prefix", request.target.prefix.encode()))
+    if addresses := _client_addresses(request.scope):
         headers.append((b"x-forwarded-for", ", ".join(addresses).encode("latin-1")))
     return headers
 
 
-def response_headers(headers: Sequence[tuple[bytes, bytes]], place: ProxyTarget) -> Headers:
-    """The headers of an answer as the browser gets them: redirects and cookies stay inside the
-    place.
-    """
+def _client_addresses(scope: Scope) -> list[str]:
+    """Return the addresses of `X-Forwarded-For` with that of the client."""
+    addresses = [
+        address.strip()
+        for value in _values(scope["headers"], b"x-forwarded-for")
+        for address in value.split(",")
+    ]
+    client = (scope.get("client") or ("",))[0]
+    with contextlib.suppress(ValueError):
+        address = str(ipaddress.ip_address(client))
+        if addresses[-1:] != [address]:  # the server may have read it from this header
+            addresses.append(address)
+    return addresses
+
+
+def response_headers(headers: Sequence[tuple[bytes, bytes]], target: ProxyTarget) -> Headers:
+    """Return a response's headers for the browser; redirects and cookies stay in the target."""
     lowered = [(name.lower(), value) for name, value in headers]
     dropped = _hop_by_hop(lowered) | {b"date", b"server"}
-    passed: Headers = []
+    forwarded: Headers = []
     for name, value in lowered:
         if name in dropped:
             continue
         if name == b"location":
-            value = _inside(value, place)
+            value = _prefixed_location(value, target)
         elif name == b"set-cookie":
             if value.partition(b"=")[0].strip() == COOKIE.encode():
                 continue
-            value = _kept_cookie(value, place)
-        passed.append((name, value))
-    return passed
+            value = _restricted_cookie(value, target)
+        forwarded.append((name, value))
+    return forwarded
 
 
-def _inside(location: bytes, place: ProxyTarget) -> bytes:
-    """A redirect to an absolute path, below the prefix that the application may not know of."""
-    prefix = place.prefix.encode()
+def _prefixed_location(location: bytes, target: ProxyTarget) -> bytes:
+    """Put an absolute path below the target's prefix, which the application may not know."""
+    prefix = target.prefix.encode()
     is_absolute = location.startswith(b"/") and not location.startswith(b"//")
-    return (
-        prefix + location
-        if prefix and is_absolute and not location.startswith(prefix + b"/")
-        else location
-    )
+    if not prefix or not is_absolute or location.startswith(prefix + b"/"):
+        return location
+    return prefix + location
 
 
-def _kept_cookie(cookie: bytes, place: ProxyTarget) -> bytes:
-    """A cookie for this place alone: not for other hosts, and not for other paths of a host that is
-    shared.
-    """
-    prefix = place.prefix.encode()
-    kept = []
-    has_path = False
-    for number, part in enumerate(cookie.split(b";")):
-        name, _, value = part.strip().partition(b"=")
-        if number and name.lower() == b"domain":
+def _restricted_cookie(cookie: bytes, target: ProxyTarget) -> bytes:
+    """Drop a cookie's domain, and limit its path to the target's prefix."""
+    prefix = target.prefix.encode()
+    pair, *attributes = (part.strip() for part in cookie.split(b";"))
+    kept, path = [pair], b""
+    for attribute in attributes:
+        name, _, value = attribute.partition(b"=")
+        if name.lower() == b"domain":
             continue
-        if number and prefix and name.lower() == b"path":
-            has_path = True
-            path = (
-                value
-                if value == prefix or value.startswith(prefix + b"/")
-                else prefix + b"/" + value.lstrip(b"/")
-            )
-            part = b"Path=" + path
-        kept.append(part.strip())
-    if prefix and not has_path:
-        kept.append(b"Path=" + prefix + b"/")
+        if prefix and name.lower() == b"path":
+            path = value
+            continue
+        kept.append(attribute)
+    if prefix:
+        is_inside = path == prefix or path.startswith(prefix + b"/")
+        kept.append(b"Path=" + (path if is_inside else prefix + b"/" + path.lstrip(b"/")))
     return b"; ".join(kept)
 
 
@@ -168,11 +169,3 @@ def _hop_by_hop(headers: Sequence[tuple[bytes, bytes]]) -> frozenset[bytes]:
 
 def _values(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> list[str]:
     return [value.decode("latin-1") for key, value in headers if key == name]
-
-
-def _client(scope: Scope) -> list[str]:
-    address = (scope.get("client") or ("",))[0]
-    try:
-        return [str(ipaddress.ip_address(address))]
-    except ValueError:
-        return []

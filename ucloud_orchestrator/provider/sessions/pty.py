@@ -1,6 +1,4 @@
-"""A pseudo-terminal with a program on it, for asyncio: it is read no faster than somebody takes
-what it says.
-"""
+"""An asyncio pseudo-terminal with backpressure."""
 
 from __future__ import annotations
 
@@ -20,31 +18,29 @@ import psutil
 from ucloud_orchestrator.provider.sandbox.exec import ExecTarget
 
 CHUNK_SIZE = 16 * 1024
-"""Bytes that are read at a time."""
+"""Bytes per read."""
 SESSION_VARIABLE = "UCLOUD_SHELL"
-"""The environment variable by which the processes of a terminal are found, however far they have
-gone.
-"""
+"""The environment variable that identifies the processes of a terminal, also detached ones."""
 STOP_TIMEOUT = 2.0
-"""Seconds between SIGHUP and SIGKILL for what is left on a closed terminal."""
+"""Seconds between SIGHUP and SIGKILL for the processes of a closed terminal."""
 MAXIMUM_SIDE = 1000
 """Columns or rows."""
 
 
 class Terminal:
-    """A shell in a replica, on a terminal of its own."""
+    """A shell in a replica on a pseudo-terminal."""
 
-    def __init__(self, way_in: ExecTarget, columns: int, rows: int) -> None:
-        """Start it. Raises `ExecError`."""
-        self._wrapper = way_in.wrapper
+    def __init__(self, target: ExecTarget, columns: int, rows: int) -> None:
+        """Start the shell. Raises `ExecError`."""
+        self._wrapper = target.wrapper
         self._mark = uuid.uuid4().hex
         shell = ["/bin/sh", "-c", "command -v bash >/dev/null && exec bash -i || exec sh -i"]
-        command = way_in.arguments(shell, {SESSION_VARIABLE: self._mark, "TERM": "xterm-256color"})
+        command = target.arguments(shell, {SESSION_VARIABLE: self._mark, "TERM": "xterm-256color"})
         self._master, slave = pty.openpty()
         try:
             os.set_blocking(self._master, False)
             self.resize(columns, rows)
-            # A session of its own, so that the terminal is free to become that of the shell's.
+            # A new session: the terminal must be free to become the shell's controlling terminal.
             self._process = subprocess.Popen(
                 command,
                 stdin=slave,
@@ -60,7 +56,7 @@ class Terminal:
             os.close(slave)
 
     async def read(self) -> bytes:
-        """What the programs wrote; empty when the shell has ended."""
+        """Return output of the programs; empty when the last one has ended."""
         while True:
             try:
                 return os.read(self._master, CHUNK_SIZE)
@@ -71,7 +67,7 @@ class Terminal:
                 return b""
 
     async def write(self, data: bytes) -> None:
-        """Type something; waits while no program reads."""
+        """Write input; waits while no program reads."""
         while data:
             try:
                 data = data[os.write(self._master, data) :]
@@ -82,14 +78,14 @@ class Terminal:
                 return
 
     def resize(self, columns: int, rows: int) -> None:
-        """Give the terminal another size; programs hear of it."""
+        """Set the size; programs get SIGWINCH."""
         sides = [min(max(1, side), MAXIMUM_SIDE) for side in (rows, columns)]
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", *sides, 0, 0))
 
     async def close(self) -> int:
-        """Hang up, and end every process that was started on it; returns the shell's exit code."""
+        """Hang up, kill every process of the terminal, and return the shell's exit code."""
         marked = await asyncio.to_thread(self._marked)
-        os.close(self._master)  # the kernel tells those in the foreground
+        os.close(self._master)  # the kernel sends SIGHUP to the foreground
         _, alive = await asyncio.to_thread(psutil.wait_procs, marked, STOP_TIMEOUT)
         for process in [*alive, *await asyncio.to_thread(self._marked)]:
             with contextlib.suppress(psutil.Error):
@@ -99,21 +95,19 @@ class Terminal:
         return await asyncio.to_thread(self._process.wait)
 
     async def exit_code(self) -> int:
-        """The shell's exit code, once it has ended."""
+        """Wait for the shell, and return its exit code."""
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
-        watched = os.pidfd_open(self._process.pid)
-        loop.add_reader(watched, ended.set)
+        pidfd = os.pidfd_open(self._process.pid)
+        loop.add_reader(pidfd, ended.set)
         try:
             await ended.wait()
         finally:
-            loop.remove_reader(watched)
-            os.close(watched)
+            loop.remove_reader(pidfd)
+            os.close(pidfd)
         return self._process.wait()
 
     def _marked(self) -> list[psutil.Process]:
-        """All that was started on the terminal: below the shell, or left to the sandbox's first
-        process.
-        """
+        """Return the terminal's processes, also those that the sandbox's process 1 has adopted."""
         found = []
         for root in filter(None, (self._process.pid, self._wrapper)):
             with contextlib.suppress(psutil.Error):
@@ -123,10 +117,10 @@ class Terminal:
                             found.append(process)
         return found
 
-    async def _wait(self, watch: Callable[..., object], forget: Callable[[int], object]) -> None:
+    async def _wait(self, add: Callable[..., object], remove: Callable[[int], object]) -> None:
         ready = asyncio.Event()
-        watch(self._master, ready.set)
+        add(self._master, ready.set)
         try:
             await ready.wait()
         finally:
-            forget(self._master)
+            remove(self._master)

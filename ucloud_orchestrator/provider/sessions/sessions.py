@@ -1,12 +1,14 @@
-"""Interactive sessions: their addresses for the orchestrator, and where clients come in with their
-tokens.
+"""Interactive sessions: their addresses for the orchestrator, and their routes for clients.
+
+Each route checks the token of its session.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from collections.abc import Iterator
+from typing import Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request, WebSocket, WebSocketDisconnect
@@ -14,7 +16,7 @@ from fastapi.responses import JSONResponse
 from starlette.datastructures import QueryParams
 from starlette.responses import Response
 
-from ucloud_orchestrator.models.application import Application
+from ucloud_orchestrator.models.application import VncDescription
 from ucloud_orchestrator.models.job import Job
 from ucloud_orchestrator.models.session import (
     OpenSession,
@@ -32,58 +34,36 @@ from ucloud_orchestrator.provider.errors import (
     NetworkNotFound,
     SessionNotSupported,
 )
-from ucloud_orchestrator.provider.jobs.metrics import ProviderMetrics
 from ucloud_orchestrator.provider.jobs.preparation import resolved
-from ucloud_orchestrator.provider.network.endpoint import Endpoint
-from ucloud_orchestrator.provider.sandbox.exec import ExecTarget
+from ucloud_orchestrator.provider.jobs.reconciler import Reconciler
 from ucloud_orchestrator.provider.sessions.pages import desktop_page, terminal_page
 from ucloud_orchestrator.provider.sessions.shell import serve_shell
 from ucloud_orchestrator.provider.sessions.vnc import serve_desktop
 from ucloud_orchestrator.provider.sessions.web import WebSessions
+from ucloud_orchestrator.provider.sessions.websocket import deny, invalid_token, redeem_token
 
 log = logging.getLogger(__name__)
 
-UNAUTHENTICATED, FORBIDDEN, CONFLICT, UNAVAILABLE = 401, 403, 409, 503
-
-
-class Running(Protocol):
-    """What is asked of the runner."""
-
-    async def exec_target(self, job_id: str, rank: int) -> ExecTarget | None:
-        """How a program comes into a running replica; None if there is none."""
-
-    async def running_job(self, job_id: str) -> Job | None:
-        """The job, while it runs."""
-
-
-Reach = Callable[[str, int, int], Awaitable[Endpoint]]
-"""Where a port of a job's rank is reached."""
+CONFLICT, UNAVAILABLE = 409, 503
+NOT_RUNNING = "The job does not run any more."
 
 
 class Sessions:
-    """The sessions of the jobs that run here."""
+    """The sessions of the jobs that run here; `prefix` begins the paths of their routes."""
 
     def __init__(
-        self,
-        prefix: str,
-        tokens: SessionTokens,
-        running: Running,
-        reach: Reach,
-        web: WebSessions,
-        figures: ProviderMetrics,
+        self, prefix: str, tokens: SessionTokens, reconciler: Reconciler, web: WebSessions
     ) -> None:
         self._prefix = prefix
         self._tokens = tokens
-        self._running = running
-        self._reach = reach
+        self._reconciler = reconciler
+        self._metrics = reconciler.metrics
         self._web = web
-        self._figures = figures
 
     def open(self, item: SessionItem, job: Job, base_url: str) -> OpenSession:
-        """The address of a session, with a new token. `base_url` is where clients reach this
-        provider.
+        """Return the address of a session with a new token. Raises `SessionNotSupported`.
 
-        Raises `SessionNotSupported`.
+        `base_url` is this provider's address for clients.
         """
         application, _ = resolved(job)
         session = Session(item.job.id, item.rank, item.session_type)
@@ -118,121 +98,105 @@ class Sessions:
         )
 
     def router(self) -> APIRouter:
-        """The addresses; each checks its own token."""
+        """Return the routes."""
         router = APIRouter(prefix=self._prefix)
-
-        @router.websocket("/shell")
-        async def shell(socket: WebSocket) -> None:
-            """A terminal in a replica."""
-            session = await self._redeemed(socket, SessionType.SHELL)
-            if session is None:
-                return
-            way_in = await self._running.exec_target(session.job_id, session.rank)
-            if way_in is None:
-                await _deny(socket, CONFLICT, "The job does not run any more.")
-                return
-            await socket.accept()
-            with job_log_context(session.job_id), self._figures.session(SessionType.SHELL):
-                log.info(
-                    "A terminal was opened in rank %s of job %s.", session.rank, session.job_id
-                )
-                try:
-                    await serve_shell(socket, way_in)
-                    await socket.close()
-                except ExecError as error:
-                    await socket.close(1011, str(error))
-                except (WebSocketDisconnect, TimeoutError, RuntimeError, OSError) as error:
-                    log.info(
-                        "A terminal in job %s was closed: %s",
-                        session.job_id,
-                        error or type(error).__name__,
-                    )
-
-        @router.websocket("/vnc")
-        async def vnc(socket: WebSocket) -> None:
-            """The desktop of a replica."""
-            session = await self._redeemed(socket, SessionType.VNC)
-            if session is None:
-                return
-            application = await self._application_of(session)
-            if application is None or application.vnc is None:
-                await _deny(socket, CONFLICT, "The job does not run any more.")
-                return
-            with job_log_context(session.job_id), self._figures.session(SessionType.VNC):
-                log.info(
-                    "The desktop of rank %s of job %s was opened.", session.rank, session.job_id
-                )
-                try:
-                    endpoint = await self._reach(session.job_id, session.rank, application.vnc.port)
-                    await serve_desktop(socket, endpoint)
-                    await socket.close()
-                except (OSError, ValueError, NetworkNotFound) as error:
-                    log.info(
-                        "The desktop of job %s did not answer: %s",
-                        session.job_id,
-                        error or type(error).__name__,
-                    )
-                    await _deny(
-                        socket,
-                        UNAVAILABLE,
-                        "The desktop does not answer yet; ask for a new session.",
-                    )
-                except (WebSocketDisconnect, RuntimeError) as error:
-                    log.info(
-                        "A desktop of job %s was closed: %s",
-                        session.job_id,
-                        error or type(error).__name__,
-                    )
-
-        @router.get("/terminal")
-        async def terminal(request: Request) -> Response:
-            """A page with a terminal; its script opens the session."""
-            try:
-                self._checked(request.query_params, SessionType.SHELL)
-            except InvalidSessionToken as error:
-                return _refusal(error)
-            return terminal_page()
-
-        @router.get("/desktop")
-        async def desktop(request: Request) -> Response:
-            """A page with a desktop; its script opens the session."""
-            try:
-                session = self._checked(request.query_params, SessionType.VNC)
-            except InvalidSessionToken as error:
-                return _refusal(error)
-            application = await self._application_of(session)
-            if application is None or application.vnc is None:
-                return JSONResponse({"why": "The job does not run any more."}, CONFLICT)
-            return desktop_page(application.vnc.password)
-
+        router.add_api_websocket_route("/shell", self.shell)
+        router.add_api_websocket_route("/vnc", self.vnc)
+        router.add_api_route("/terminal", self.terminal, methods=["GET"])
+        router.add_api_route("/desktop", self.desktop, methods=["GET"])
         return router
 
-    async def _application_of(self, session: Session) -> Application | None:
-        job = await self._running.running_job(session.job_id)
+    async def shell(self, socket: WebSocket) -> None:
+        """Run a terminal in a replica."""
+        session = await redeem_token(socket, self._tokens, SessionType.SHELL)
+        if session is None:
+            return
+        target = await self._reconciler.exec_target(session.job_id, session.rank)
+        if target is None:
+            await deny(socket, CONFLICT, NOT_RUNNING)
+            return
+        await socket.accept()
+        with self._in_session(session):
+            try:
+                await serve_shell(socket, target)
+                await socket.close()
+            except ExecError as error:
+                await socket.close(1011, str(error))
+            except (WebSocketDisconnect, TimeoutError, RuntimeError, OSError) as error:
+                _log_closed(session, error)
+
+    async def vnc(self, socket: WebSocket) -> None:
+        """Connect to the VNC server of a replica."""
+        session = await redeem_token(socket, self._tokens, SessionType.VNC)
+        if session is None:
+            return
+        vnc = await self._vnc_of(session)
+        if vnc is None:
+            await deny(socket, CONFLICT, NOT_RUNNING)
+            return
+        with self._in_session(session):
+            try:
+                networks = self._reconciler.networks
+                endpoint = await networks.endpoint(session.job_id, session.rank, vnc.port)
+                await serve_desktop(socket, endpoint)
+                await socket.close()
+            except (OSError, ValueError, NetworkNotFound) as error:
+                _log_closed(session, error)
+                why = "The desktop does not answer yet; ask for a new session."
+                await deny(socket, UNAVAILABLE, why)
+            except (WebSocketDisconnect, RuntimeError) as error:
+                _log_closed(session, error)
+
+    async def terminal(self, request: Request) -> Response:
+        """Return a page with a terminal; its script opens the session."""
+        try:
+            self._check(request.query_params, SessionType.SHELL)
+        except InvalidSessionToken as error:
+            return invalid_token(error)
+        return terminal_page()
+
+    async def desktop(self, request: Request) -> Response:
+        """Return a page with a desktop; its script opens the session."""
+        try:
+            session = self._check(request.query_params, SessionType.VNC)
+        except InvalidSessionToken as error:
+            return invalid_token(error)
+        vnc = await self._vnc_of(session)
+        if vnc is None:
+            return JSONResponse({"why": NOT_RUNNING}, CONFLICT)
+        return desktop_page(vnc.password)
+
+    @contextlib.contextmanager
+    def _in_session(self, session: Session) -> Iterator[None]:
+        session_type = session.session_type
+        with job_log_context(session.job_id), self._metrics.session(session_type):
+            log.info(
+                "A session of type %s was opened in rank %s of job %s.",
+                session_type,
+                session.rank,
+                session.job_id,
+            )
+            yield
+
+    async def _vnc_of(self, session: Session) -> VncDescription | None:
+        """Return the application's VNC server; None if its rank does not run."""
+        job = await self._reconciler.running_job(session.job_id)
         if job is None or session.rank >= job.specification.replicas:
             return None
-        return resolved(job)[0]
+        return resolved(job)[0].vnc
 
-    def _checked(self, query: QueryParams, session_type: SessionType) -> Session:
+    def _check(self, query: QueryParams, session_type: SessionType) -> Session:
         return self._tokens.check(query.get("token"), session_type, query.get("verifier"))
 
-    async def _redeemed(self, socket: WebSocket, session_type: SessionType) -> Session | None:
-        """What the socket's token opens; None if that is nothing, which the other side was told."""
-        try:
-            query = socket.query_params
-            return self._tokens.redeem(query.get("token"), session_type, query.get("verifier"))
-        except InvalidSessionToken as error:
-            await socket.send_denial_response(_refusal(error))
-            return None
 
-
-def _refusal(error: InvalidSessionToken) -> Response:
-    return JSONResponse({"why": str(error)}, FORBIDDEN if error.is_known else UNAUTHENTICATED)
+def _log_closed(session: Session, error: Exception) -> None:
+    log.info(
+        "A session of type %s in job %s was closed: %s",
+        session.session_type,
+        session.job_id,
+        error or type(error).__name__,
+    )
 
 
 def _as_websocket(url: str) -> str:
     return "ws" + url.removeprefix("http")
-
-
-async def _deny(socket: WebSocket, status: int, why: str) -> None:
-    await socket.send_denial_response(JSONResponse({"why": why}, status))

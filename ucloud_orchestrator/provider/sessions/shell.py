@@ -1,13 +1,11 @@
-"""Terminals over WebSockets.
+"""Terminals over WebSockets, with the messages of UCloud's `Shells` API.
 
 The client sends JSON texts, first `{"type": "initialize", "cols": 80, "rows": 24}`, then `{"type":
 "input", "data": ...}` and `{"type": "resize", "cols": ..., "rows": ...}`. It gets `{"type": "data",
-"data": ...}` and, when the shell ends, `{"type": "exit", "code": ...}`. All but the last are the
-messages of UCloud's `Shells` API.
+"data": ...}` and, when the shell ends, `{"type": "exit", "code": ...}`, which is ours.
 
-A browser takes all that a WebSocket brings, faster than it can draw. So a client may say in
-`initialize` how many messages of data it wants ahead (`"window": 64`), and then that it has dealt
-with some: `{"type": "ack", "count": 1}`.
+A browser reads faster than it can draw, so a client may set a window in `initialize`: the number of
+unacknowledged data messages (`"window": 64`). It acknowledges with `{"type": "ack", "count": 1}`.
 """
 
 from __future__ import annotations
@@ -26,15 +24,15 @@ from ucloud_orchestrator.provider.sessions.pty import Terminal
 from ucloud_orchestrator.provider.sessions.websocket import received_text
 
 INITIALIZE_TIMEOUT = 10.0
-"""Seconds that a client may take to say how large its terminal is."""
+"""Seconds until the client's first message."""
 MAXIMUM_INPUT = 1024 * 1024
-"""Characters of one message; a paste of a megabyte is still taken."""
+"""Characters of one message; it allows a paste of a megabyte."""
 MAXIMUM_WAITING = 64
-"""Inputs that wait for a program that reads none; what comes then is lost, as on any terminal."""
+"""Queued inputs for a program that does not read; more are lost, as on any terminal."""
 
 
 class ShellRequest(ApiModel):
-    """What a client sends."""
+    """A message of the client."""
 
     type: Literal["initialize", "input", "resize", "ack"]
     cols: int = Field(default=80, ge=1, le=1000)
@@ -45,16 +43,14 @@ class ShellRequest(ApiModel):
 
 
 class Window:
-    """How many messages may be under way before the client has dealt with earlier ones; None: any
-    number.
-    """
+    """The number of messages that may be unacknowledged; None: unlimited."""
 
     def __init__(self, size: int | None) -> None:
         self._free = size
         self._changed = asyncio.Event()
 
-    async def take(self) -> None:
-        """Wait until one more may be sent."""
+    async def acquire(self) -> None:
+        """Wait until one more message may be sent."""
         if self._free is None:
             return
         while self._free <= 0:
@@ -62,24 +58,24 @@ class Window:
             await self._changed.wait()
         self._free -= 1
 
-    def give_back(self, count: int) -> None:
-        """The client has dealt with so many."""
+    def release(self, count: int) -> None:
+        """Record acknowledged messages."""
         if self._free is not None:
             self._free += count
             self._changed.set()
 
 
-async def serve_shell(socket: WebSocket, way_in: ExecTarget) -> None:
+async def serve_shell(socket: WebSocket, target: ExecTarget) -> None:
     """Run a shell in a replica until it, the client or the replica ends. Raises `ExecError`."""
     async with asyncio.timeout(INITIALIZE_TIMEOUT):
         first = await _request(socket)
-    terminal = Terminal(way_in, first.cols, first.rows)
+    terminal = Terminal(target, first.cols, first.rows)
     window = Window(first.window)
-    typed: asyncio.Queue[str] = asyncio.Queue(MAXIMUM_WAITING)
+    inputs: asyncio.Queue[str] = asyncio.Queue(MAXIMUM_WAITING)
     tasks = [
-        asyncio.create_task(_say(socket, terminal, window)),
-        asyncio.create_task(_listen(socket, terminal, window, typed)),
-        asyncio.create_task(_type(terminal, typed)),
+        asyncio.create_task(_send_output(socket, terminal, window)),
+        asyncio.create_task(_receive_messages(socket, terminal, window, inputs)),
+        asyncio.create_task(_write_input(terminal, inputs)),
     ]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -90,40 +86,38 @@ async def serve_shell(socket: WebSocket, way_in: ExecTarget) -> None:
         await asyncio.shield(terminal.close())
 
 
-async def _say(socket: WebSocket, terminal: Terminal, window: Window) -> None:
+async def _send_output(socket: WebSocket, terminal: Terminal, window: Window) -> None:
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    while piece := await terminal.read():
-        if text := decoder.decode(piece):
-            await window.take()
+    while chunk := await terminal.read():
+        if text := decoder.decode(chunk):
+            await window.acquire()
             await socket.send_json({"type": "data", "data": text})
     await socket.send_json({"type": "exit", "code": await terminal.exit_code()})
 
 
-async def _listen(
-    socket: WebSocket, terminal: Terminal, window: Window, typed: asyncio.Queue[str]
+async def _receive_messages(
+    socket: WebSocket, terminal: Terminal, window: Window, inputs: asyncio.Queue[str]
 ) -> None:
-    """Take what the client sends, never waiting for the program: what it acknowledges may be what
-    that waits for.
-    """
+    """Queue input without waiting for the program, which may wait for an acknowledgement."""
     with contextlib.suppress(WebSocketDisconnect):
         while True:
             request = await _request(socket)
             if request.type == "input":
                 with contextlib.suppress(asyncio.QueueFull):
-                    typed.put_nowait(request.data)
+                    inputs.put_nowait(request.data)
             elif request.type == "ack":
-                window.give_back(request.count)
+                window.release(request.count)
             else:
                 terminal.resize(request.cols, request.rows)
 
 
-async def _type(terminal: Terminal, typed: asyncio.Queue[str]) -> None:
+async def _write_input(terminal: Terminal, inputs: asyncio.Queue[str]) -> None:
     while True:
-        await terminal.write((await typed.get()).encode())
+        await terminal.write((await inputs.get()).encode())
 
 
 async def _request(socket: WebSocket) -> ShellRequest:
-    """The next message that can be read; others are passed over."""
+    """Return the next valid message; invalid ones are skipped."""
     while True:
         with contextlib.suppress(ValidationError):
             return ShellRequest.model_validate_json(await received_text(socket))

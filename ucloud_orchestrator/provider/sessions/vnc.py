@@ -1,6 +1,4 @@
-"""Desktops over WebSockets: the bytes of VNC, as they are, between a browser and the VNC server of
-a replica.
-"""
+"""Desktops over WebSockets: raw VNC between a browser and the VNC server of a replica."""
 
 from __future__ import annotations
 
@@ -12,16 +10,13 @@ from fastapi import WebSocket, WebSocketDisconnect
 from ucloud_orchestrator.provider.network.endpoint import Endpoint, connect_endpoint
 
 CHUNK_SIZE = 64 * 1024
-"""Bytes that are read at a time."""
+"""Bytes per read."""
 SUBPROTOCOL = "binary"
-"""What clients of this kind of bridge ask for, if they ask for anything."""
+"""The subprotocol of clients such as noVNC."""
 
 
 async def serve_desktop(socket: WebSocket, endpoint: Endpoint) -> None:
-    """Accept the WebSocket, and pass bytes on both ways until one side closes. Raises `OSError`.
-
-    No answer from the VNC server is told before the WebSocket is accepted.
-    """
+    """Connect, accept the WebSocket, and forward bytes until one side closes. Raises `OSError`."""
     reader, writer = await asyncio.open_connection(sock=await connect_endpoint(endpoint))
     tasks = []
     try:
@@ -44,12 +39,12 @@ async def serve_desktop(socket: WebSocket, endpoint: Endpoint) -> None:
 
 async def _down(socket: WebSocket, reader: asyncio.StreamReader) -> None:
     with contextlib.suppress(OSError, WebSocketDisconnect, RuntimeError):
-        while piece := await reader.read(CHUNK_SIZE):
-            await socket.send_bytes(piece)
+        while chunk := await reader.read(CHUNK_SIZE):
+            await socket.send_bytes(chunk)
 
 
 async def _up(socket: WebSocket, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError, WebSocketDisconnect, KeyError):  # a text is no VNC
+    with contextlib.suppress(OSError, WebSocketDisconnect, KeyError):  # a text message is not VNC
         while True:
             writer.write(await socket.receive_bytes())
             await writer.drain()

@@ -1,72 +1,55 @@
-"""Web applications of replicas in the browser: who may come in, and by which address.
+"""Web applications of replicas in the browser: their addresses, and access to them.
 
-An application has the host name `<job>-<rank>.<web domain>` if the provider has such a domain, and
-else a path of the provider. There a token is exchanged, once, for a cookie that is good for that
-replica alone. Under the domain of a public link that is bound to a running job the application is
-open to everybody.
+An application has the host name `<job>-<rank>.<web domain>`, or a path of the provider if that has
+no web domain. There a token is exchanged, once, for a cookie that opens only that replica. With the
+domain of a public link that is bound to a running job, the application is open to everyone.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Awaitable, Callable
 from http.cookies import SimpleCookie
-from typing import Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ucloud_orchestrator.models.job import Job
 from ucloud_orchestrator.models.session import SessionType
 from ucloud_orchestrator.process.logging import job_log_context
 from ucloud_orchestrator.provider.auth.session_tokens import Session, SessionTokens
 from ucloud_orchestrator.provider.errors import AccessDenied, InvalidSessionToken, NetworkNotFound
-from ucloud_orchestrator.provider.jobs.metrics import ProviderMetrics
 from ucloud_orchestrator.provider.jobs.preparation import resolved
-from ucloud_orchestrator.provider.network.endpoint import Endpoint
+from ucloud_orchestrator.provider.jobs.reconciler import Reconciler
 from ucloud_orchestrator.provider.sessions.http_proxy import proxy_http
 from ucloud_orchestrator.provider.sessions.proxy_headers import (
     COOKIE,
+    ProxyRequest,
     ProxyTarget,
     cookie_of,
     header,
     host_name,
 )
+from ucloud_orchestrator.provider.sessions.websocket import invalid_token
 from ucloud_orchestrator.provider.sessions.websocket_proxy import proxy_websocket
 
 log = logging.getLogger(__name__)
 
 SESSION_OPEN_PATH = "/.ucloud/open"
-"""The path of a place at which a token is exchanged for a cookie; the application never sees
-requests for it.
-"""
+"""The path below a target at which a token is exchanged for a cookie; it is not forwarded."""
 COOKIE_LIFETIME = 24 * 3600
-"""Seconds after which a browser needs a new session; its job may end before."""
+"""Seconds until a browser needs a new session."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 HOST_LABEL = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-"""`<job>-<rank>` as it can be part of a host name; other jobs have a path."""
+"""`<job>-<rank>` as a part of a host name; jobs with other ids have a path."""
 RANK = re.compile(r"[0-9]{1,6}")
 NO_RANK = -1
-"""The rank in an address that names none; no token is for it."""
-UNAUTHENTICATED, FORBIDDEN, GONE = 401, 403, 404
-
-
-class RunningJobs(Protocol):
-    """What is asked of the runner."""
-
-    async def running_job(self, job_id: str) -> Job | None:
-        """The job, while it runs."""
-
-    def job_at(self, host: str) -> str | None:
-        """The id of the job whose public link has that domain."""
+"""The rank of an address without one; no token is for it."""
+FORBIDDEN, NOT_FOUND = 403, 404
 
 
 class WebSessions:
-    """The addresses of web applications, for the provider's other parts; `middleware` serves
-    them.
-    """
+    """The addresses of web applications; `middleware` serves them."""
 
     def __init__(
         self,
@@ -75,51 +58,49 @@ class WebSessions:
         web_domain: str | None,
         tokens: SessionTokens,
         cookies: SessionTokens,
-        jobs: RunningJobs,
-        reach: Callable[[str, int, int], Awaitable[Endpoint]],
-        figures: ProviderMetrics,
+        reconciler: Reconciler,
     ) -> None:
         self._path = path
         self._public_url = public_url
         self._web_domain = web_domain.lower() if web_domain else None
         self._tokens = tokens
         self._cookies = cookies
-        self._jobs = jobs
-        self._reach = reach
-        self._figures = figures
+        self._reconciler = reconciler
 
     def address(self, job_id: str, rank: int, base_url: str) -> str:
-        """Where a browser that has a token for it comes in; `base_url` is where clients reach this
-        provider.
+        """Return the address at which a browser exchanges its token.
+
+        `base_url` is this provider's address for clients.
         """
-        if self._web_domain and HOST_LABEL.fullmatch(f"{job_id}-{rank}"):
-            return f"{urlsplit(base_url).scheme}://{job_id}-{rank}.{self._web_domain}{SESSION_OPEN_PATH}"
+        label = f"{job_id}-{rank}"
+        if self._web_domain and HOST_LABEL.fullmatch(label):
+            host = f"{label}.{self._web_domain}"
+            return f"{urlsplit(base_url).scheme}://{host}{SESSION_OPEN_PATH}"
         return f"{base_url.rstrip('/')}{self._path}/{job_id}/{rank}{SESSION_OPEN_PATH}"
 
     def middleware(self, app: ASGIApp) -> ASGIApp:
-        """The server that answers for applications, and gives all other requests to `app`."""
+        """Return a server that serves applications, and passes other requests to `app`."""
 
         async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-            place = self._place(scope) if scope["type"] in {"http", "websocket"} else None
-            if place is None:
+            target = self._target(scope) if scope["type"] in {"http", "websocket"} else None
+            if target is None:
                 await app(scope, receive, send)
                 return
             try:
-                answer = await self._serve(scope, receive, send, place)
+                response = await self._serve(scope, receive, send, target)
             except AccessDenied as error:
-                answer = JSONResponse({"why": str(error)}, error.status)
+                response = JSONResponse({"why": str(error)}, error.status)
             except InvalidSessionToken as error:
-                answer = JSONResponse(
-                    {"why": str(error)}, FORBIDDEN if error.is_known else UNAUTHENTICATED
-                )
-            if answer is not None:
-                await _answer(answer, scope, receive, send)
+                response = invalid_token(error)
+            if response is not None:
+                await _respond(response, scope, receive, send)
 
         return serve
 
-    def _place(self, scope: Scope) -> ProxyTarget | None:
+    def _target(self, scope: Scope) -> ProxyTarget | None:
+        """Return the application that a request is for; None if it is for the provider."""
         host = host_name(header(scope, b"host"))
-        if (job_id := self._jobs.job_at(host)) is not None:
+        if (job_id := self._reconciler.job_at(host)) is not None:
             return ProxyTarget(job_id, 0, is_public=True)
         if self._web_domain and host.endswith(domain := f".{host_name(self._web_domain)}"):
             job_id, _, rank = host.removesuffix(domain).rpartition("-")
@@ -131,37 +112,47 @@ class WebSessions:
         return None
 
     async def _serve(
-        self, scope: Scope, receive: Receive, send: Send, place: ProxyTarget
+        self, scope: Scope, receive: Receive, send: Send, target: ProxyTarget
     ) -> Response | None:
-        """The answer, unless the application has given it.
+        """Forward a request, or return the response if it is not forwarded.
 
         Raises `AccessDenied` and `InvalidSessionToken`.
         """
         scheme = self._scheme(scope)
-        target = _target(scope, place)
-        path = unquote(target.partition(b"?")[0].decode("latin-1"))
-        if not place.is_public:
+        raw_target = _request_target(scope, target)
+        path = unquote(raw_target.partition(b"?")[0].decode("latin-1"))
+        if not target.is_public:
             if path == SESSION_OPEN_PATH and scope["type"] == "http":
-                return self._exchange(scope, place, scheme)
-            self._check(scope, place)
-        job = await self._jobs.running_job(place.job_id)
-        if job is None or not 0 <= place.rank < job.specification.replicas:
-            raise AccessDenied(GONE, "The job does not run any more.")
-        application, _ = resolved(job)
-        if application.web is None:
-            raise AccessDenied(GONE, "The job's application has no web pages.")
+                return self._exchange(scope, target, scheme)
+            self._check(scope, target)
+        port = await self._port(target)
         if not path:  # relative links of the first page need the slash
-            return RedirectResponse(f"{place.prefix}/", 307)
+            return RedirectResponse(f"{target.prefix}/", 307)
         try:
-            endpoint = await self._reach(place.job_id, place.rank, application.web.port)
+            networks = self._reconciler.networks
+            endpoint = await networks.endpoint(target.job_id, target.rank, port)
         except NetworkNotFound as error:
-            raise AccessDenied(GONE, str(error)) from error
+            raise AccessDenied(NOT_FOUND, str(error)) from error
         forward = proxy_http if scope["type"] == "http" else proxy_websocket
-        with job_log_context(place.job_id), self._figures.session(SessionType.WEB):
-            await forward(scope, receive, send, place, target, endpoint, scheme)
+        request = ProxyRequest(scope, target, raw_target, endpoint, scheme)
+        with (
+            job_log_context(target.job_id),
+            self._reconciler.metrics.session(SessionType.WEB),
+        ):
+            await forward(request, receive, send)
         return None
 
-    def _exchange(self, scope: Scope, place: ProxyTarget, scheme: str) -> Response:
+    async def _port(self, target: ProxyTarget) -> int:
+        """Return the port of a running web application. Raises `AccessDenied`."""
+        job = await self._reconciler.running_job(target.job_id)
+        if job is None or not 0 <= target.rank < job.specification.replicas:
+            raise AccessDenied(NOT_FOUND, "The job does not run any more.")
+        application, _ = resolved(job)
+        if application.web is None:
+            raise AccessDenied(NOT_FOUND, "The job's application has no web pages.")
+        return application.web.port
+
+    def _exchange(self, scope: Scope, target: ProxyTarget, scheme: str) -> Response:
         query = {
             name: values[0]
             for name, values in parse_qs(scope["query_string"].decode("latin-1")).items()
@@ -169,7 +160,7 @@ class WebSessions:
         if scope["method"] != "GET":
             raise AccessDenied(FORBIDDEN, "A session is opened by GET.")
         token, verifier = query.get("token"), query.get("verifier")
-        _same(self._tokens.check(token, SessionType.WEB, verifier), place)
+        _check_same(self._tokens.check(token, SessionType.WEB, verifier), target)
         session = self._tokens.redeem(token, SessionType.WEB, verifier)
         with job_log_context(session.job_id):
             log.info(
@@ -177,7 +168,7 @@ class WebSessions:
             )
         cookie: SimpleCookie = SimpleCookie({COOKIE: self._cookies.issue(session, COOKIE_LIFETIME)})
         cookie[COOKIE] |= {
-            "path": f"{place.prefix}/",
+            "path": f"{target.prefix}/",
             "httponly": True,
             "samesite": "Lax",
             "max-age": COOKIE_LIFETIME,
@@ -188,14 +179,14 @@ class WebSessions:
             "cache-control": "no-store",
             "referrer-policy": "no-referrer",
         }
-        return RedirectResponse(f"{place.prefix}/", 303, headers)
+        return RedirectResponse(f"{target.prefix}/", 303, headers)
 
-    def _check(self, scope: Scope, place: ProxyTarget) -> None:
-        """The cookie, and that no page of another host sends it.
+    def _check(self, scope: Scope, target: ProxyTarget) -> None:
+        """Check the cookie, and that no page of another host sends it.
 
         Raises `AccessDenied` and `InvalidSessionToken`.
         """
-        _same(self._cookies.check(cookie_of(scope), SessionType.WEB), place)
+        _check_same(self._cookies.check(cookie_of(scope), SessionType.WEB), target)
         origin = header(scope, b"origin")
         is_harmless = scope["type"] == "http" and scope["method"] in SAFE_METHODS
         if (
@@ -206,14 +197,14 @@ class WebSessions:
             raise AccessDenied(FORBIDDEN, f"A page of {origin} may not speak to this application.")
 
     def _scheme(self, scope: Scope) -> str:
-        """What browsers use: a proxy before this server may have taken the encryption off."""
+        """Return the scheme of the browser: a proxy before this server may terminate TLS."""
         if self._public_url is not None:
             return urlsplit(self._public_url).scheme
         return {"ws": "http", "wss": "https"}.get(scope["scheme"], str(scope["scheme"]))
 
 
-def _same(session: Session, place: ProxyTarget) -> None:
-    if (session.job_id, session.rank) != (place.job_id, place.rank):
+def _check_same(session: Session, target: ProxyTarget) -> None:
+    if (session.job_id, session.rank) != (target.job_id, target.rank):
         raise AccessDenied(FORBIDDEN, "The session is for another job or rank.")
 
 
@@ -221,29 +212,29 @@ def _rank(text: str) -> int:
     return int(text) if RANK.fullmatch(text) else NO_RANK
 
 
-def _target(scope: Scope, place: ProxyTarget) -> bytes:
-    """Path and query for the application, as the browser wrote them; the path is empty if its slash
-    is missing.
+def _request_target(scope: Scope, target: ProxyTarget) -> bytes:
+    """Return path and query for the application, as the browser sent them.
 
-    Raises `AccessDenied` for a prefix that is written in another way than ours.
+    The path is empty if the slash after the prefix is missing. Raises `AccessDenied` for a prefix
+    in another encoding.
     """
     raw: bytes = scope.get("raw_path") or scope["path"].encode()
     path = raw.partition(b"?")[0]
-    prefix = place.prefix.encode()
+    prefix = target.prefix.encode()
     if not path.startswith(prefix) or path[len(prefix) : len(prefix) + 1] not in {b"", b"/"}:
-        raise AccessDenied(GONE, "There is no such address.")
+        raise AccessDenied(NOT_FOUND, "There is no such address.")
     path = path[len(prefix) :]
     query: bytes = scope["query_string"]
     return path + b"?" + query if query else path
 
 
-async def _answer(answer: Response, scope: Scope, receive: Receive, send: Send) -> None:
+async def _respond(response: Response, scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "http":
-        await answer(scope, receive, send)
+        await response(scope, receive, send)
         return
-    await receive()  # the request for the connection
-    status = answer.status_code
+    await receive()  # the handshake
+    status = response.status_code
     await send(
-        {"type": "websocket.http.response.start", "status": status, "headers": answer.raw_headers}
+        {"type": "websocket.http.response.start", "status": status, "headers": response.raw_headers}
     )
-    await send({"type": "websocket.http.response.body", "body": answer.body})
+    await send({"type": "websocket.http.response.body", "body": response.body})

@@ -1,4 +1,4 @@
-"""WebSockets that are passed on to the application of a replica, message by message."""
+"""WebSockets that are forwarded to a replica's application, message by message."""
 
 from __future__ import annotations
 
@@ -6,20 +6,25 @@ import asyncio
 import contextlib
 import logging
 
-from starlette.responses import JSONResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.responses import Response
+from starlette.types import Receive, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.typing import Origin, Subprotocol
 
-from ucloud_orchestrator.provider.network.endpoint import Endpoint, connect_endpoint
-from ucloud_orchestrator.provider.sessions.proxy_headers import ProxyTarget, header, request_headers
+from ucloud_orchestrator.provider.network.endpoint import connect_endpoint
+from ucloud_orchestrator.provider.sessions.proxy_headers import (
+    ProxyRequest,
+    header,
+    request_headers,
+)
+from ucloud_orchestrator.provider.sessions.websocket import deny
 
 log = logging.getLogger(__name__)
 
 MAXIMUM_MESSAGE = 16 * 1024 * 1024
-"""Bytes; the server takes no larger ones from browsers either."""
+"""Bytes; also the server's limit for browsers."""
 HANDSHAKE = frozenset(
     {
         b"host",
@@ -31,63 +36,30 @@ HANDSHAKE = frozenset(
         b"sec-websocket-version",
     }
 )
-"""Headers that belong to the handshake with the browser; the one with the application has its own.
-"""
+"""Headers of the browser's handshake; the one with the application has its own."""
 BAD_GATEWAY, UNAVAILABLE = 502, 503
 
 
-class _Direct(connect):
-    """A connection to the application and to nothing else, wherever it would send us."""
-
+class _ConnectWithoutRedirects(connect):
     def process_redirect(self, exc: Exception) -> Exception | str:
-        """Follow none."""
         return exc
 
 
-async def proxy_websocket(
-    scope: Scope,
-    receive: Receive,
-    send: Send,
-    place: ProxyTarget,
-    target: bytes,
-    endpoint: Endpoint,
-    scheme: str,
-) -> None:
-    """Open the same WebSocket at the application, and pass messages on both ways until one side
-    closes.
-    """
-    browser = WebSocket(scope, receive, send)
-    headers = request_headers(scope, place, scheme, left_out=HANDSHAKE)
-    origin = header(scope, b"origin")
+async def proxy_websocket(request: ProxyRequest, receive: Receive, send: Send) -> None:
+    """Open the same WebSocket at the application, and forward messages until one side closes."""
+    browser = WebSocket(request.scope, receive, send)
     try:
-        application = await _Direct(
-            f"ws://{header(scope, b'host') or 'application'}{target.decode('latin-1')}",
-            sock=await connect_endpoint(endpoint),
-            subprotocols=[Subprotocol(name) for name in scope.get("subprotocols", ())] or None,
-            additional_headers=[
-                (name.decode("latin-1"), value.decode("latin-1")) for name, value in headers
-            ],
-            origin=Origin(origin) if origin else None,
-            user_agent_header=None,
-            compression=None,
-            max_size=MAXIMUM_MESSAGE,
-            ping_interval=None,
-            proxy=None,
-        )
+        application = await _connect(request)
     except InvalidStatus as error:
         status = error.response.status_code
-        answer = Response(
-            bytes(error.response.body or b""), status if status >= 400 else BAD_GATEWAY
-        )
-        await browser.send_denial_response(answer)
+        body = bytes(error.response.body or b"")
+        response = Response(body, status if status >= 400 else BAD_GATEWAY)
+        await browser.send_denial_response(response)
         return
     except (OSError, WebSocketException, ValueError) as error:
-        log.info(
-            "A WebSocket of job %s was not opened: %s", place.job_id, error or type(error).__name__
-        )
-        await browser.send_denial_response(
-            JSONResponse({"why": "The application does not answer."}, UNAVAILABLE)
-        )
+        reason = error or type(error).__name__
+        log.info("A WebSocket of job %s was not opened: %s", request.target.job_id, reason)
+        await deny(browser, UNAVAILABLE, "The application does not answer.")
         return
     async with application:
         await browser.accept(application.subprotocol)
@@ -103,6 +75,27 @@ async def proxy_websocket(
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def _connect(request: ProxyRequest) -> ClientConnection:
+    """Raises `InvalidStatus` and other `WebSocketException`s, `OSError` and `ValueError`."""
+    scope = request.scope
+    origin = header(scope, b"origin")
+    return await _ConnectWithoutRedirects(
+        f"ws://{header(scope, b'host') or 'application'}{request.raw_target.decode('latin-1')}",
+        sock=await connect_endpoint(request.endpoint),
+        subprotocols=[Subprotocol(name) for name in scope.get("subprotocols", ())] or None,
+        additional_headers=[
+            (name.decode("latin-1"), value.decode("latin-1"))
+            for name, value in request_headers(request, HANDSHAKE)
+        ],
+        origin=Origin(origin) if origin else None,
+        user_agent_header=None,
+        compression=None,
+        max_size=MAXIMUM_MESSAGE,
+        ping_interval=None,
+        proxy=None,
+    )
+
+
 async def _up(browser: WebSocket, application: ClientConnection) -> None:
     with contextlib.suppress(ConnectionClosed):
         while True:
@@ -115,9 +108,8 @@ async def _up(browser: WebSocket, application: ClientConnection) -> None:
 
 
 async def _down(browser: WebSocket, application: ClientConnection) -> None:
-    with contextlib.suppress(
-        WebSocketDisconnect, RuntimeError
-    ):  # the browser may leave at any moment
+    # The browser may leave at any moment.
+    with contextlib.suppress(WebSocketDisconnect, RuntimeError):
         try:
             async for message in application:
                 if isinstance(message, str):
@@ -130,7 +122,7 @@ async def _down(browser: WebSocket, application: ClientConnection) -> None:
 
 
 def _code(code: int | None) -> int:
-    """A code that may be sent; some only tell of a connection without one."""
+    """Return a code that may be sent: 1005, 1006 and 1015 are for local use (RFC 6455, 7.4.1)."""
     if code is None or code in {1005, 1015}:
         return 1000
     return 1011 if code == 1006 else code
