@@ -1,4 +1,4 @@
-"""The files of drives and of jobs: mounts, and the collection of output.
+"""The files of drives and of jobs: mounts, output, copies and deletion.
 
 Imported by `provider.jobs`, `provider.sandbox` and `provider.executors`.
 """

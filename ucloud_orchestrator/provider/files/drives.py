@@ -1,4 +1,4 @@
-"""From a path of a user to a file of this machine, which never lies outside its drive."""
+"""The files of this machine for users' paths; they are never outside their drives."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from ucloud_orchestrator.provider.errors import InvalidPath
 
 @dataclass(frozen=True)
 class Mount:
-    """A file or folder of a drive for a job: where it really is, so that no part of `inside` is a
-    link.
-    """
+    """A file or folder of a drive for a job; no part of `inside` is a link."""
 
     drive: Path
     inside: str
@@ -30,9 +28,9 @@ class Drives:
         self._folders = {name: folder.resolve() for name, folder in folders.items()}
 
     def resolve(self, path: str) -> Path:
-        """The file or folder of `/<drive>/<path in the drive>`. Raises `InvalidPath`.
+        """Return the file or folder of `/<drive>/<path in the drive>`. Raises `InvalidPath`.
 
-        Links are followed first, so one that leads out of the drive is refused.
+        Links are followed first: one to a target outside the drive is rejected.
         """
         drive, inside = split_path(path)
         folder = self._folders.get(drive)
@@ -46,7 +44,7 @@ class Drives:
             raise InvalidPath(f"{path} is not inside its drive.") from error
 
     def mounts(self, job: Job) -> dict[str, Mount]:
-        """What is mounted below `/work`, by its name there. Raises `InvalidPath`."""
+        """Return the mounts below `/work` by name. Raises `InvalidPath`."""
         mounts: dict[str, Mount] = {}
         for value in (*job.specification.parameters.values(), *job.specification.resources):
             if not isinstance(value, FileValue):

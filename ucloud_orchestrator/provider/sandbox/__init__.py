@@ -1,4 +1,4 @@
-"""The sandbox of a replica: how its processes are confined, launched and entered.
+"""The sandbox of a replica: its confinement, the launcher of its command, and exec.
 
 Imported by `provider.jobs` and `provider.executors`.
 """

