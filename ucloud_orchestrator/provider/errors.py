@@ -1,6 +1,6 @@
 """The provider's exceptions: one tree. Messages are for users, and say what to do.
 
-Imported by every room of the provider; imports none of them.
+Imported by every package of the provider; imports none of them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class NotAuthenticated(ComputeProviderError):
 class InvalidSessionToken(ComputeProviderError):
     """The token does not open this session.
 
-    `is_known` tells a valid token of another session from an invalid one.
+    `is_known` is true for a valid token of another session.
     """
 
     def __init__(self, why: str, is_known: bool = False) -> None:

@@ -34,7 +34,7 @@ async def serve_monitoring(
     async def check_passes() -> None:
         since = time.monotonic() - reconciler.reconciled_at
         if since > MAX_POLL_AGE:
-            raise TimeoutError(f"the jobs were not looked at for {since:.0f} s")
+            raise TimeoutError(f"no reconcile pass for {since:.0f} s")
 
     async def metrics(_: Request) -> Response:
         exposition = await reconciler.metrics.exposition(database)

@@ -1,7 +1,7 @@
 """The script that opens a replica's files beneath their drives and then becomes its command.
 
 Between the check of a job's paths and its start, which in a queue may be days later, other jobs may
-have put links in the place of its inputs and logs. `open_beneath`, which follows no link, is the
+have put links in place of its inputs and logs. `open_beneath`, which follows no link, is the
 one way of the provider into folders that jobs may write to.
 
 As a script it runs for each replica, on Slurm's nodes too, with the standard library alone:

@@ -1,6 +1,6 @@
-// What both pages need: the session's WebSocket, and a place to tell the user how it went.
+// Shared by both pages: the address of the session's WebSocket, and a message for the user.
 
-/** The address of a WebSocket of the provider, with this page's token, which then leaves the address bar. */
+/** The address of a WebSocket of the provider, with this page's token, which is removed from the address bar. */
 export function takeAddress(name) {
   const address = new URL(name + location.search, location.href);
   address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
@@ -8,7 +8,7 @@ export function takeAddress(name) {
   return address.href;
 }
 
-export function tell(text) {
+export function showMessage(text) {
   const message = document.getElementById("message");
   message.textContent = text;
   message.hidden = false;

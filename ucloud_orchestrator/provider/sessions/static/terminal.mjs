@@ -1,8 +1,8 @@
 import { Terminal } from "./third_party/xterm/xterm.mjs";
 import { FitAddon } from "./third_party/addon-fit/addon-fit.mjs";
-import { takeAddress, tell } from "./session.mjs";
+import { takeAddress, showMessage } from "./session.mjs";
 
-// Messages that the terminal may still have to draw; the provider holds the rest back.
+// Unacknowledged messages; the provider sends no more until the terminal has drawn them.
 const WINDOW = 64;
 
 const terminal = new Terminal({ cursorBlink: true, fontSize: 14, lineHeight: 1.2 });
@@ -24,12 +24,12 @@ socket.addEventListener("message", (event) => {
     terminal.write(message.data, () => send({ type: "ack", count: 1 }));
   } else if (message.type === "exit") {
     ended = true;
-    tell(`The shell has ended with exit code ${message.code}.`);
+    showMessage(`The shell has ended with exit code ${message.code}.`);
   }
 });
 socket.addEventListener("close", (event) => {
   if (!ended) {
-    tell(event.reason || "The terminal is closed. Open a new session to go on.");
+    showMessage(event.reason || "The terminal is closed. Open a new session to go on.");
   }
 });
 terminal.onData((data) => send({ type: "input", data }));
