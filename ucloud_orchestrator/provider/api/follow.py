@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import uuid
 
@@ -17,6 +16,7 @@ from ucloud_orchestrator.provider.errors import NotAuthenticated
 from ucloud_orchestrator.provider.jobs.database import JobDatabase
 from ucloud_orchestrator.provider.jobs.directories import JobDirectories
 from ucloud_orchestrator.provider.sessions.log_files import stream
+from ucloud_orchestrator.provider.sessions.race import race
 from ucloud_orchestrator.provider.sessions.websocket import received_text, truncate_close_reason
 
 
@@ -63,16 +63,7 @@ class Follow:
         return record.job
 
     async def _stream_until_cancelled(self, socket: WebSocket, job: Job) -> None:
-        tasks = {
-            asyncio.create_task(self._send_output(socket, job)),
-            asyncio.create_task(_wait_for_cancel(socket)),
-        }
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await race(self._send_output(socket, job), _wait_for_cancel(socket))
         with contextlib.suppress(RuntimeError):  # the other side may have closed it
             await socket.close()
 

@@ -16,6 +16,7 @@ from ucloud_orchestrator.provider.sessions.proxy_headers import (
     request_headers,
     response_headers,
 )
+from ucloud_orchestrator.provider.sessions.race import race
 
 log = logging.getLogger(__name__)
 
@@ -31,16 +32,10 @@ class _ClientGone(Exception):
 async def proxy_http(request: ProxyRequest, receive: Receive, send: Send) -> None:
     """Forward a request and its response, until one of them ends or the browser leaves."""
     browser = _Browser(receive)
-    answering = asyncio.create_task(_answer(request, browser, send))
-    leaving = asyncio.create_task(browser.wait_until_gone())
-    try:
-        await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in (answering, leaving):
-            task.cancel()
-        results = await asyncio.gather(answering, leaving, return_exceptions=True)
-    if isinstance(results[0], Exception) and not isinstance(results[0], _ClientGone):
-        raise results[0]
+    answering, _ = await race(_answer(request, browser, send), browser.wait_until_gone())
+    error = None if answering.cancelled() else answering.exception()
+    if error is not None and not isinstance(error, _ClientGone):
+        raise error
 
 
 async def _answer(request: ProxyRequest, browser: _Browser, send: Send) -> None:

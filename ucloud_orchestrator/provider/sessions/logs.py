@@ -25,6 +25,7 @@ from ucloud_orchestrator.provider.auth.session_tokens import Session, SessionTok
 from ucloud_orchestrator.provider.jobs.database import JobDatabase
 from ucloud_orchestrator.provider.jobs.metrics import ProviderMetrics
 from ucloud_orchestrator.provider.sessions.log_files import Selection, chunks, message
+from ucloud_orchestrator.provider.sessions.race import race
 from ucloud_orchestrator.provider.sessions.websocket import (
     received_text,
     redeem_token,
@@ -112,19 +113,13 @@ class LogSessions:
         except ValidationError as error:
             await socket.close(1003, truncate_close_reason(" ".join(error_messages(error))))
             return
-        sending = asyncio.create_task(self._send(socket, job_id, selection))
-        leaving = asyncio.create_task(_wait_for_disconnect(socket))
-        try:
-            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (sending, leaving):
-                task.cancel()
-            await asyncio.gather(sending, leaving, return_exceptions=True)
+        sending, leaving = await race(
+            self._send(socket, job_id, selection), _wait_for_disconnect(socket)
+        )
         if not sending.cancelled():
             sending.result()
-        if not leaving.cancelled():
-            return
-        await socket.close()
+        if leaving.cancelled():
+            await socket.close()
 
     async def _send(self, socket: WebSocket, job_id: str, selection: Selection) -> None:
         async def has_ended() -> bool:

@@ -21,6 +21,7 @@ from pydantic import Field, ValidationError
 from ucloud_orchestrator.models.base import ApiModel
 from ucloud_orchestrator.provider.sandbox.exec import ExecTarget
 from ucloud_orchestrator.provider.sessions.pty import Terminal
+from ucloud_orchestrator.provider.sessions.race import race
 from ucloud_orchestrator.provider.sessions.websocket import received_text
 
 INITIALIZE_TIMEOUT = 10.0
@@ -72,17 +73,13 @@ async def serve_shell(socket: WebSocket, target: ExecTarget) -> None:
     terminal = Terminal(target, first.cols, first.rows)
     window = Window(first.window)
     inputs: asyncio.Queue[str] = asyncio.Queue(MAXIMUM_WAITING)
-    tasks = [
-        asyncio.create_task(_send_output(socket, terminal, window)),
-        asyncio.create_task(_receive_messages(socket, terminal, window, inputs)),
-        asyncio.create_task(_write_input(terminal, inputs)),
-    ]
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await race(
+            _send_output(socket, terminal, window),
+            _receive_messages(socket, terminal, window, inputs),
+            _write_input(terminal, inputs),
+        )
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.shield(terminal.close())
 
 

@@ -8,6 +8,7 @@ import contextlib
 from fastapi import WebSocket, WebSocketDisconnect
 
 from ucloud_orchestrator.provider.network.endpoint import Endpoint, connect_endpoint
+from ucloud_orchestrator.provider.sessions.race import race
 
 CHUNK_SIZE = 64 * 1024
 """Bytes per read."""
@@ -18,20 +19,12 @@ SUBPROTOCOL = "binary"
 async def serve_desktop(socket: WebSocket, endpoint: Endpoint) -> None:
     """Connect, accept the WebSocket, and forward bytes until one side closes. Raises `OSError`."""
     reader, writer = await asyncio.open_connection(sock=await connect_endpoint(endpoint))
-    tasks = []
     try:
         await socket.accept(
             SUBPROTOCOL if SUBPROTOCOL in socket.scope.get("subprotocols", ()) else None
         )
-        tasks = [
-            asyncio.create_task(_down(socket, reader)),
-            asyncio.create_task(_up(socket, writer)),
-        ]
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await race(_down(socket, reader), _up(socket, writer))
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         writer.close()
         with contextlib.suppress(OSError):
             await writer.wait_closed()

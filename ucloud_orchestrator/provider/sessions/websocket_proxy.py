@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 
@@ -19,6 +18,7 @@ from ucloud_orchestrator.provider.sessions.proxy_headers import (
     header,
     request_headers,
 )
+from ucloud_orchestrator.provider.sessions.race import race
 from ucloud_orchestrator.provider.sessions.websocket import deny
 
 log = logging.getLogger(__name__)
@@ -63,16 +63,7 @@ async def proxy_websocket(request: ProxyRequest, receive: Receive, send: Send) -
         return
     async with application:
         await browser.accept(application.subprotocol)
-        tasks = [
-            asyncio.create_task(_up(browser, application)),
-            asyncio.create_task(_down(browser, application)),
-        ]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await race(_up(browser, application), _down(browser, application))
 
 
 async def _connect(request: ProxyRequest) -> ClientConnection:
