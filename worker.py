@@ -188,7 +188,7 @@ class JobWorker:
             completion.settle,
             completion.withdraw,
             completion.withdraw_batch,
-            completion.keep_updates,
+            completion.store_updates,
             accounting.charge,
             accounting.reserve,
             access_check.find_lost_access,

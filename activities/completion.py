@@ -49,7 +49,7 @@ class CompletionActivities:
         await self._withdraw(withdrawal.job_ids)
 
     @activity.defn
-    async def keep_updates(self, offloaded: OffloadedUpdates) -> None:
+    async def store_updates(self, offloaded: OffloadedUpdates) -> None:
         """Store the oldest updates of a live job that has too many to carry."""
         await self._archive.add_updates(
             offloaded.job_id, offloaded.first_position, offloaded.updates

@@ -1,5 +1,4 @@
-"""Writes `docs/how-it-works/lifecycle.md` from the lifecycle's table. `--check` only says whether
-the file is up to date.
+"""Renders the table of `workflows.lifecycle` as a page. `--check` compares it with the file.
 
 Run as `python docs/generate_lifecycle.py [--check]`.
 """
@@ -16,22 +15,23 @@ DOCUMENT = Path(__file__).parent.parent / "docs" / "how-it-works" / "lifecycle.m
 
 _HEAD = """# The life of a job
 
-Made from the table in `workflows/lifecycle.py` by `python docs/generate_lifecycle.py`; do not edit it by hand.
+`python docs/generate_lifecycle.py` makes this page from the table in `workflows/lifecycle.py`.
+Do not edit it.
 """
 
 
 def render() -> str:
-    """The page, in Markdown, with a Mermaid diagram of the moves and the whole table."""
-    return "\n".join([_HEAD, *_diagram(), "", *_table(), "", *_reading(), ""])
+    """Render the page in Markdown: a Mermaid diagram of the transitions, and the table."""
+    return "\n".join([_HEAD, *_diagram(), "", *_table(), "", *_legend(), ""])
 
 
 def _diagram() -> list[str]:
     lines = ["```mermaid", "stateDiagram-v2", "    [*] --> IN_QUEUE"]
     for state, row in TABLE.items():
         causes: dict[JobState, list[str]] = {}
-        for event, move in row.items():
-            if move.verdict is UpdateOutcome.APPLIED and move.state is not state:
-                causes.setdefault(move.state, []).append(event.value)
+        for event, transition in row.items():
+            if transition.outcome is UpdateOutcome.APPLIED and transition.state is not state:
+                causes.setdefault(transition.state, []).append(event.value)
         lines += [
             f"    {state} --> {target}: {', '.join(events)}" for target, events in causes.items()
         ]
@@ -43,27 +43,26 @@ def _table() -> list[str]:
     lines = [f"| event | {' | '.join(JobState)} |", "|---" * (len(JobState) + 1) + "|"]
     for event in Event:
         cells = [
-            _cell(TABLE[state][event].verdict, TABLE[state][event].state) for state in JobState
+            _cell(TABLE[state][event].outcome, TABLE[state][event].state) for state in JobState
         ]
         lines.append(f"| {event} | {' | '.join(cells)} |")
     return lines
 
 
-def _cell(verdict: UpdateOutcome, state: JobState) -> str:
-    return str(state) if verdict is UpdateOutcome.APPLIED else f"*{verdict}*"
+def _cell(outcome: UpdateOutcome, state: JobState) -> str:
+    return str(state) if outcome is UpdateOutcome.APPLIED else f"*{outcome}*"
 
 
-def _reading() -> list[str]:
+def _legend() -> list[str]:
     return [
-        "A cell names the state afterwards. What is in italics changes nothing: the update is "
-        "ignored, counted and",
-        "logged. A reported state that is the current one keeps its text, or is a duplicate if it "
-        "says nothing new.",
+        "A cell has the state afterwards. An outcome in italics changes nothing: the update is",
+        "ignored, counted and logged. A report of the current state adds its text; without a new",
+        "text it is a duplicate.",
     ]
 
 
 def main(arguments: list[str]) -> int:
-    """Write the page, or compare it; returns the exit code."""
+    """Write the page, or compare it; return the exit code."""
     if "--check" in arguments:
         if DOCUMENT.is_file() and DOCUMENT.read_text() == render():
             return 0

@@ -18,6 +18,7 @@ import workflows
 from ucloud_orchestrator.models.messages import JobRequest
 from ucloud_orchestrator.temporal.names import WORKFLOW
 from workflows import JobBatchWorkflow, JobWorkflow, ProviderCheckWorkflow, versioning
+from workflows.job_state import WorkflowState
 
 PATCH = "wait-after-extension"
 RELEASE = "99.0"
@@ -28,11 +29,11 @@ class UnguardedJobWorkflow(JobWorkflow):
     """The new step without a patch: a mistake that stops running jobs."""
 
     @workflow.init
-    def __init__(self, request: JobRequest) -> None:
+    def __init__(self, request: JobRequest | WorkflowState) -> None:
         super().__init__(request)
 
     @workflow.run
-    async def run(self, request: JobRequest) -> dict[str, str]:
+    async def run(self, request: JobRequest | WorkflowState) -> dict[str, str]:
         return await super().run(request)
 
     @workflow.update
@@ -51,11 +52,11 @@ class NextJobWorkflow(UnguardedJobWorkflow):
     """The new step as a release has to bring it."""
 
     @workflow.init
-    def __init__(self, request: JobRequest) -> None:
+    def __init__(self, request: JobRequest | WorkflowState) -> None:
         super().__init__(request)
 
     @workflow.run
-    async def run(self, request: JobRequest) -> dict[str, str]:
+    async def run(self, request: JobRequest | WorkflowState) -> dict[str, str]:
         return await super().run(request)
 
     def _has_new_step(self) -> bool:

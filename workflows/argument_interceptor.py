@@ -1,6 +1,4 @@
-"""A message with more arguments than its handler takes must not make a job stuck: what is too much
-is cut off.
-"""
+"""Drops surplus arguments of messages: they would make a job stuck."""
 
 from __future__ import annotations
 
@@ -22,15 +20,15 @@ NO_ARGUMENTS = frozenset({"accepted", "suspend", "unsuspend"})
 
 
 class DropSurplusArguments(Interceptor):
-    """Cuts surplus arguments off before a handler is called with them.
+    """Calls each handler of the workflow `Job` with the arguments that it accepts.
 
-    Without it Temporal's Python SDK fails the workflow task again and again until the code changes.
+    Without it Temporal's Python SDK fails the workflow task again and again.
     """
 
     def workflow_interceptor_class(
         self, input: WorkflowInterceptorClassInput
     ) -> type[WorkflowInboundInterceptor] | None:
-        """The part that runs inside the workflow."""
+        """Return the interceptor that runs inside the workflow."""
         return _Inbound
 
 

@@ -1,58 +1,54 @@
-"""How a workflow says no: typed errors with a public code, and how an activity's failure becomes
-one.
-"""
+"""Rejections of a workflow: typed errors with a public code, also made of activities' failures."""
 
 from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from temporalio import workflow
+from pydantic import ValidationError
 from temporalio.exceptions import ApplicationError, FailureError
 
-with workflow.unsafe.imports_passed_through():
-    from pydantic import ValidationError
-
-    from ucloud_orchestrator.models.base import ApiModel, error_messages
-    from ucloud_orchestrator.models.errors import (
-        MAXIMUM_FINDINGS,
-        MAXIMUM_SENTENCE,
-        ErrorCode,
-        truncate,
-    )
+from ucloud_orchestrator.models.base import ApiModel, error_messages
+from ucloud_orchestrator.models.errors import (
+    MAXIMUM_FINDINGS,
+    MAXIMUM_SENTENCE,
+    ErrorCode,
+    truncate,
+)
 
 Message = TypeVar("Message", bound=ApiModel)
 
 
-def checked(model: type[Message], message: Any) -> Message:
-    """The message, or a refusal that names every wrong field."""
+def validated(model: type[Message], message: Any) -> Message:
+    """Validate the message. Raises a rejection that names every invalid field."""
     try:
         return model.model_validate(message)
     except ValidationError as error:
-        raise refusal_of(
-            ErrorCode.VERIFICATION_FAILED, " ".join(error_messages(error, message))
-        ) from error
+        text = " ".join(error_messages(error, message))
+        raise rejection(ErrorCode.VERIFICATION_FAILED, text) from error
 
 
-def refusal_of(code: ErrorCode, message: str) -> ApplicationError:
+def rejection(code: ErrorCode, message: str) -> ApplicationError:
+    """Return a non-retryable error whose type is `code`."""
     return ApplicationError(
         truncate(message, MAXIMUM_FINDINGS * MAXIMUM_SENTENCE), type=code, non_retryable=True
     )
 
 
-def as_refusal(error: FailureError) -> ApplicationError:
-    """The typed refusal inside an activity's failure; local activities give it bare, others
-    wrapped.
+def as_rejection(error: FailureError) -> ApplicationError:
+    """Return the rejection inside an activity's failure.
+
+    The failure of a local activity is the rejection itself; others wrap it.
     """
     cause = _application_error(error)
-    if cause is not None and is_refusal(error):
+    if cause is not None and is_rejection(error):
         return ApplicationError(cause.message, *cause.details, type=cause.type, non_retryable=True)
-    return refusal_of(
+    return rejection(
         ErrorCode.PROVIDER_REJECTED, f"The provider could not be asked: {cause or error}"
     )
 
 
-def is_refusal(error: FailureError) -> bool:
-    """Whether somebody has said no; anything else may go well another time."""
+def is_rejection(error: FailureError) -> bool:
+    """Check if the failure is a rejection; a retry may help against any other."""
     cause = _application_error(error)
     return cause is not None and cause.type in ErrorCode.__members__
 

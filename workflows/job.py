@@ -1,382 +1,259 @@
 """The workflow `Job`: one durable execution for each job, from the request to the archive.
 
-`run` deals with Temporal (cancel, drain, continue-as-new); `_live` tells the story. A cancel of the
-workflow never interrupts the story: `run` turns it into a wish that the story sees between its
-steps, so that no cleanup is ever cut off. All that the job knows is in `self._job`; the rules that
-change it are in `workflows.lifecycle`.
+`run` deals with Temporal: cancellation, unfinished handlers, continue-as-new. `_execute` is the
+flow of the job. Cancellation never interrupts `_execute`: `run` only sets a flag, which `_execute`
+checks between its steps (decision 0002). The rules that change the job are in
+`workflows.lifecycle`.
+
+Temporal wants handlers as methods of this class; `workflows.job_handlers` has their code
+(decision 0014).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exception
-from temporalio.workflow import ActivityCancellationType
+from temporalio.common import RawValue
+from temporalio.exceptions import ApplicationError
 
-from workflows import display, lifecycle, timeouts
-from workflows.errors import as_refusal, refusal_of
+from ucloud_orchestrator.models.errors import truncate
+from ucloud_orchestrator.models.job import JobState
+from ucloud_orchestrator.models.messages import JobRequest
+from ucloud_orchestrator.temporal.names import WORKFLOW
+from workflows import timeouts
+from workflows.job_accounting import JobAccounting
 from workflows.job_handlers import JobHandlers
-from workflows.job_state import CARRIED_UPDATE_BYTES, json_size, now
-
-with workflow.unsafe.imports_passed_through():
-    from activities.admission import AdmissionActivities
-    from activities.completion import CompletionActivities
-    from activities.provider import ProviderActivities
-    from ucloud_orchestrator.models.errors import truncate
-    from ucloud_orchestrator.models.job import JobState, JobUpdate
-    from ucloud_orchestrator.models.messages import (
-        AdmissionRequest,
-        ContinuedState,
-        JobRequest,
-        LeaveRequest,
-        OffloadedUpdates,
-        ProviderCall,
-        Settlement,
-        SubmitResult,
-    )
-    from ucloud_orchestrator.temporal.names import SIGNAL_LEAVE, WORKFLOW, provider_task_queue
-
-PAGE_BYTES = 256 * 1024
-"""How much of the updates goes to the store in one step."""
+from workflows.job_state import Phase, WorkflowState
+from workflows.job_submission import JobSubmission
+from workflows.job_tracker import JobTracker, now
+from workflows.provider_calls import ProviderCalls
+from workflows.update_offloading import offload_updates
 
 
 @workflow.defn(name=WORKFLOW)
-class JobWorkflow(JobHandlers):
-    """The life of one job."""
+class JobWorkflow:
+    """One job. Its argument is a request, or the state of the run that continued as new."""
 
     @workflow.init
-    def __init__(self, request: JobRequest) -> None:
-        super().__init__(request)
+    def __init__(self, request: JobRequest | WorkflowState) -> None:
+        if isinstance(request, JobRequest):
+            request = WorkflowState.of_new_job(request, workflow.info().workflow_id, now())
+        self._state = request
+        self._tracker = JobTracker(self._state)
+        self._provider = ProviderCalls(self._state)
+        self._accounting = JobAccounting(self._tracker)
+        self._submission = JobSubmission(self._tracker, self._accounting, self._provider)
+        self._handlers = JobHandlers(self._tracker, self._accounting, self._provider)
 
     @workflow.run
-    async def run(self, request: JobRequest) -> dict[str, str]:
-        """Live the job's life; end as Canceled if a cancel ended it, as Failed if the job was
-        refused.
+    async def run(self, request: JobRequest | WorkflowState) -> dict[str, str]:
+        """Return the job's last state and status text, which the Web UI shows as the result.
 
-        The result is what the Web UI shows first of a job that ended: its state and its last word.
+        The workflow ends as Canceled if a cancellation ended the job, as Failed if it was rejected.
         """
-        story = asyncio.create_task(self._execute(is_new=request.carried is None))
-        while not story.done():
+        flow = asyncio.create_task(self._execute())
+        while not flow.done():
             try:
-                await asyncio.shield(story)
+                await asyncio.shield(flow)
             except asyncio.CancelledError:
-                # The server sends one cancel at most; anything else is the worker's shutdown or an
-                # eviction.
-                if self._cancel_requested or workflow.cancellation_reason() is None:
+                # The server sends one cancellation at most. Any other is the worker's shutdown or
+                # an eviction.
+                if self._state.cancel_requested or workflow.cancellation_reason() is None:
                     raise
-                self._cancel_requested = True
-        was_cancelled = story.result()
+                self._state.cancel_requested = True
+        was_cancelled = flow.result()
         await workflow.wait_condition(workflow.all_handlers_finished)
-        if self._refusal is not None:
-            raise self._refusal
+        if self._tracker.rejection is not None:
+            raise self._tracker.rejection
         if was_cancelled:
             raise asyncio.CancelledError
-        last = self._job.updates[-1].status if self._job.updates else None
-        return {"state": self._job.status.state.value, "status": truncate(last or "")}
+        job = self._state.job
+        last = job.updates[-1].status if job.updates else None
+        return {"state": job.status.state.value, "status": truncate(last or "")}
 
-    async def _execute(self, is_new: bool) -> bool:
-        """The whole life; returns whether a cancel ended it."""
-        self._refresh_display()
-        if is_new and not await self._admit_and_submit():
-            assert self._refusal is not None
-            display.show_refusal(self._job, self._refusal)
-            return False
-        self._accepted = True
-        self._refresh_display()
-        if self._out_of_credits_since is not None:
-            self._grace_timer = asyncio.create_task(self._watch_grace(self._out_of_credits_since))
-        while not self._is_over:
-            await workflow.wait_condition(lambda: self._is_due)
-            if self._should_continue_as_new and not self._has_ended:
+    async def _execute(self) -> bool:
+        """Run the job from its admission to its settlement; return if a cancellation ended it."""
+        self._tracker.refresh()
+        if self._state.phase < Phase.ACCEPTED:
+            try:
+                await self._submission.run()
+            except ApplicationError as rejection:
+                self._tracker.reject(rejection)
+                return False
+            self._state.phase = Phase.ACCEPTED
+            self._tracker.refresh()
+        self._accounting.resume_grace_timer()
+        while not self._state.is_over:
+            await workflow.wait_condition(lambda: self._state.is_over or self._is_too_large)
+            if self._is_too_large and not self._state.has_ended:
                 await self._continue_as_new()
-        self._stopping = True
+        self._state.phase = Phase.STOPPING
         was_cancelled = await self._stop()
-        await self._settle()
+        if self._state.holds_too_much:
+            await offload_updates(self._state)
+        await self._accounting.settle()
+        self._tracker.refresh()
         return was_cancelled
 
-    async def _admit_and_submit(self) -> bool:
-        """Be admitted and submitted, alone or by a batch. False: refused, and nothing is held."""
-        if self._batch is None:
-            return await self._admit() and await self._submit()
-        billing = self._job.billing.model_copy(
-            update={"price_per_unit": self._batch.price_per_unit}
-        )
-        self._job = self._job.model_copy(update={"billing": billing})
-        await workflow.wait_condition(lambda: self._batch_outcome is not None or self._is_over)
-        if self._batch_outcome is None:
-            may_wait = await self._leave(self._batch.batch_id)
-            await workflow.wait_condition(lambda: self._batch_outcome is not None or not may_wait)
-        if self._batch_outcome is None:
-            return True
-        if self._batch_outcome.cancelled is not None:
-            self._own_reason = self._batch_outcome.cancelled
-        if self._batch_outcome.refusal is not None:
-            self._refusal = refusal_of(
-                self._batch_outcome.refusal.code, self._batch_outcome.refusal.message
-            )
-            return False
-        if self._batch_outcome.result is not None:
-            self._record_submission(self._batch_outcome.result)
-        elif not self._is_over:  # somebody else made the batch let go of it: it was never submitted
-            self._own_reason = "Your job is being cancelled: it was taken out of its batch."
-        return True
+    @property
+    def _is_too_large(self) -> bool:
+        return workflow.info().is_continue_as_new_suggested() or self._state.holds_too_much
 
-    async def _leave(self, batch_id: str) -> bool:
-        """Ask the batch not to submit this job any more: it must not end while it is still being
-        submitted.
-
-        False: there is no batch any more, so nobody submits.
-        """
-        try:
-            await workflow.get_external_workflow_handle(batch_id).signal(
-                SIGNAL_LEAVE, LeaveRequest(job_id=self._job.id).to_wire()
-            )
-        except FailureError as error:
-            workflow.logger.warning("The batch %s is gone: %s", batch_id, error)
-            return False
-        return True
-
-    async def _admit(self) -> bool:
-        """Check the request and hold what it needs. False: refused, and nothing is held."""
-        try:
-            admission = await workflow.execute_local_activity_method(
-                AdmissionActivities.admit,
-                AdmissionRequest(
-                    job_id=self._job.id,
-                    owner=self._job.owner,
-                    specification=self._job.specification,
-                ),
-                start_to_close_timeout=timeouts.STORE_ATTEMPT,
-                retry_policy=timeouts.STORE_RETRY,
-            )
-        except FailureError as error:
-            self._refusal = as_refusal(error)
-            return False
-        billing = self._job.billing.model_copy(update={"price_per_unit": admission.price_per_unit})
-        self._job = self._job.model_copy(
-            update={"specification": admission.specification, "billing": billing}
-        )
-        return True
-
-    async def _submit(self) -> bool:
-        """Hand the job to its provider, for as long as it takes.
-
-        False: the provider refused, all is undone.
-        """
-        if self._cancel_requested:
-            return True
-        self._may_be_at_provider = True
-        self._refresh_display()
-        submission = workflow.start_activity_method(
-            ProviderActivities.submit,
-            ProviderCall(job=self._job_without_updates),
-            task_queue=provider_task_queue(self._provider),
-            start_to_close_timeout=timeouts.PROVIDER_ATTEMPT,
-            heartbeat_timeout=timeouts.PROVIDER_HEARTBEAT,
-            retry_policy=timeouts.PROVIDER_RETRY,
-            cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-            summary=f"Submit to {self._provider}",
-        )
+    async def _continue_as_new(self) -> None:
+        """Continue as new, unless the job is over or a handler runs; the caller tries again."""
+        await offload_updates(self._state)
         await workflow.wait_condition(
-            lambda: submission.done() or self._has_ended or self._cancel_requested
+            lambda: workflow.all_handlers_finished() or self._state.has_ended
         )
-        if not submission.done():
-            submission.cancel()
-        try:
-            result: SubmitResult = await submission
-        except FailureError as error:
-            if is_cancelled_exception(error) or self._has_been_reported or self._cancel_requested:
-                # A lost answer is unknown, never "no": the cleanup finds the job at the provider by
-                # its id.
-                return True
-            await self._terminate()  # an attempt before the rejected one may have got through
-            await self._withdraw()
-            self._refusal = as_refusal(error)  # whoever hears of it finds nothing held any more
-            return False
-        self._record_submission(result)
-        return True
-
-    def _record_submission(self, result: SubmitResult) -> None:
-        self._submitted = True
-        self._provider_generated_id = result.provider_generated_id
-        self._apply(result.updates)
+        # A cancellation that comes in one task with a signal is delivered after the signal, and
+        # would be lost. One that comes with a timer is delivered before conditions are checked.
+        await workflow.sleep(timedelta(milliseconds=1), summary="Before continuing as new")
+        await workflow.wait_condition(lambda: True)
+        if workflow.all_handlers_finished() and not (
+            self._state.is_over or self._state.holds_too_much
+        ):
+            workflow.continue_as_new(self._state)
 
     async def _stop(self) -> bool:
-        """Stop the job at the provider if something else than its own end ends it; whether that was
-        a cancel.
-        """
-        if self._has_ended:
+        """Stop a job that has not ended at its provider; return if a cancellation is the reason."""
+        if self._state.has_ended:
             return False
-        if self._own_reason is not None and not self._cancel_requested:
-            self._set_job(lifecycle.cancel(self._job, self._own_reason, now()))
-            await self._stop_after_cancel()
-            return False
-        if self._cancel_requested:
+        if self._state.cancel_requested:
             reason = workflow.cancellation_reason()
-            text = (
-                f"Your job is being cancelled: {truncate(reason)}"
-                if reason
-                else "Your job is being cancelled."
-            )
-            self._set_job(lifecycle.cancel(self._job, text, now()))
+            text = f"Your job is being cancelled: {truncate(reason)}" if reason else ""
+            self._tracker.start_canceling(text or "Your job is being cancelled.")
             await self._stop_after_cancel()
             return True
-        text = "Your job was stopped because its time allocation ran out."
-        self._set_job(lifecycle.pass_deadline(self._job, text, now()))
-        if await self._terminate() and self._job.billing.price_per_unit:
-            await self._wait_for_final_report()
+        if self._state.stop_reason is not None:
+            self._tracker.start_canceling(self._state.stop_reason)
+            await self._stop_after_cancel()
+            return False
+        self._tracker.expire("Your job was stopped because its time allocation ran out.")
+        if await self._provider.terminate() and self._state.job.billing.price_per_unit:
+            # The provider reports the end after its last charge.
+            with suppress(TimeoutError):
+                await workflow.wait_condition(
+                    lambda: self._state.has_reported_end,
+                    timeout=timeouts.FINAL_STATE_TIMEOUT,
+                    timeout_summary="Wait for the provider's last charge",
+                )
         return False
 
-    async def _wait_for_final_report(self) -> None:
-        """Let the provider charge what was used until the stop: it says the end after its last
-        charge.
-        """
-        with suppress(TimeoutError):
-            await workflow.wait_condition(
-                lambda: self._has_reported_end,
-                timeout=timeouts.FINAL_STATE_TIMEOUT,
-                timeout_summary="Wait for the provider's last charge",
-            )
-
     async def _stop_after_cancel(self) -> None:
-        was_submitted = self._submitted or self._has_been_reported
-        if self._may_be_at_provider and not await self._terminate():
-            self._end(
+        was_submitted = self._state.is_at_provider
+        if self._state.may_be_at_provider and not await self._provider.terminate():
+            self._tracker.end(
                 JobState.FAILURE,
                 "The provider could not be reached to stop the job; it may still be running.",
             )
         elif not was_submitted:
-            self._end(JobState.SUCCESS, "Your job was cancelled before it was started.")
+            self._tracker.end(JobState.SUCCESS, "Your job was cancelled before it was started.")
         else:
             try:
                 await workflow.wait_condition(
-                    lambda: self._has_ended,
+                    lambda: self._state.has_ended,
                     timeout=timeouts.FINAL_STATE_TIMEOUT,
                     timeout_summary="Wait for the provider's final state",
                 )
             except TimeoutError:
-                self._end(
+                self._tracker.end(
                     JobState.SUCCESS,
                     "Your job was cancelled; the provider stopped it and reported no more.",
                 )
 
-    async def _terminate(self) -> bool:
-        """Tell the provider to stop the job and to delete what belongs to it alone.
+    @workflow.signal(
+        description='State changes and status texts from the provider: {"provider": "local", '
+        '"updates": [{"state": "RUNNING", "status": "Your job is now running."}]}'
+    )
+    def update(self, message: Any = None) -> None:
+        self._handlers.update(message)
 
-        False: it could not be told.
-        """
-        try:
-            await workflow.execute_activity_method(
-                ProviderActivities.terminate,
-                ProviderCall(job=self._job_without_updates),
-                task_queue=provider_task_queue(self._provider),
-                start_to_close_timeout=timeouts.PROVIDER_ATTEMPT,
-                schedule_to_close_timeout=timeouts.TERMINATE_TIMEOUT,
-                heartbeat_timeout=timeouts.PROVIDER_HEARTBEAT,
-                retry_policy=timeouts.PROVIDER_RETRY,
-                summary=f"Stop at {self._provider}",
-            )
-        except ActivityError as error:
-            workflow.logger.error("The provider did not stop the job: %s", error.cause)
-            return False
-        return True
+    @workflow.signal(description="For the job's batch alone: the outcome of its submission.")
+    def batch_outcome(self, message: Any = None) -> None:
+        self._submission.receive_batch_outcome(message)
 
-    async def _settle(self) -> None:
-        """Release what the job held and archive it, exactly once in effect."""
-        if self._holds_too_much:
-            await self._offload_updates()
-        self._settling = True
-        async with self._accounts:  # a charge that is under way still counts
-            await workflow.execute_local_activity_method(
-                CompletionActivities.settle,
-                Settlement(job=self._job),
-                start_to_close_timeout=timeouts.STORE_ATTEMPT,
-                retry_policy=timeouts.STORE_RETRY,
-            )
-        self._refresh_display()
+    @workflow.signal(dynamic=True)
+    def unknown_signal(self, name: str, _arguments: Sequence[RawValue]) -> None:
+        self._handlers.unknown_signal(name)
 
-    async def _withdraw(self) -> None:
-        """Undo what admission did for a job that was never accepted."""
-        await workflow.execute_local_activity_method(
-            CompletionActivities.withdraw,
-            self._job.id,
-            start_to_close_timeout=timeouts.STORE_ATTEMPT,
-            retry_policy=timeouts.STORE_RETRY,
-        )
+    @workflow.query(name="job", description="The job, with a page of its updates.")
+    def retrieve(self, position: int = 0) -> dict[str, Any]:
+        return self._handlers.retrieve(position)
 
-    async def _continue_as_new(self) -> None:
-        await self._offload_updates()
-        await workflow.wait_condition(lambda: workflow.all_handlers_finished() or self._has_ended)
-        # A cancel that came with the same task as a signal is seen only after it, and would be
-        # lost. What comes with a timer is seen with it, before a condition.
-        await workflow.sleep(timedelta(milliseconds=1), summary="Before continuing as new")
-        await workflow.wait_condition(lambda: True)
-        if self._is_over or self._holds_too_much or not workflow.all_handlers_finished():
-            return  # and come back at once
-        job = self._job
-        workflow.continue_as_new(
-            JobRequest(
-                owner=job.owner,
-                specification=job.specification,
-                carried=ContinuedState(
-                    created_at=job.created_at,
-                    status=job.status,
-                    billing=job.billing,
-                    updates=job.updates,
-                    omitted_updates=job.omitted_updates,
-                    output=job.output,
-                    acl=job.acl,
-                    ignored_updates=self._ignored_updates,
-                    provider_generated_id=self._provider_generated_id,
-                    out_of_credits_since=self._out_of_credits_since,
-                ),
-            )
-        )
+    @workflow.update(
+        description="Wait until the job is accepted, and get it. A rejection is an error with its "
+        "code."
+    )
+    async def accepted(self) -> dict[str, Any]:
+        return await self._handlers.accepted()
 
-    async def _offload_updates(self) -> None:
-        """Move the oldest updates to the store, so that what is carried stays small."""
-        held = CARRIED_UPDATE_BYTES
-        kept = 0
-        for update in reversed(self._job.updates):
-            held -= json_size(update)
-            if held < 0:
-                break
-            kept += 1
-        spilled = self._job.updates[: len(self._job.updates) - kept]
-        # One payload of a job that got very much at once would be too large.
-        for page in _pages(spilled):
-            await self._store_updates(page)
+    @workflow.update(description='Add to the time allocation: {"requestedTime": {"hours": 1}}')
+    async def extend(self, request: Any = None) -> dict[str, Any]:
+        return await self._handlers.extend(request)
 
-    async def _store_updates(self, page: Sequence[JobUpdate]) -> None:
-        await workflow.execute_local_activity_method(
-            CompletionActivities.keep_updates,
-            OffloadedUpdates(
-                job_id=self._job.id, first_position=self._job.omitted_updates, updates=list(page)
-            ),
-            start_to_close_timeout=timeouts.STORE_ATTEMPT,
-            retry_policy=timeouts.STORE_RETRY,
-        )
-        omitted = self._job.omitted_updates + len(page)
-        self._job = self._job.model_copy(
-            update={"updates": self._job.updates[len(page) :], "omitted_updates": omitted}
-        )
-        self._json_bytes = 0
-        self._measure(self._job.updates)
+    @extend.validator
+    def _check_extend(self, request: Any = None) -> None:
+        self._handlers.check_extend(request)
 
+    @workflow.update(description="Suspend the job at its provider. No payload.")
+    async def suspend(self) -> None:
+        await self._handlers.suspend()
 
-def _pages(updates: Sequence[JobUpdate]) -> Iterator[list[JobUpdate]]:
-    """The updates in order, in pages of about `PAGE_BYTES`."""
-    page: list[JobUpdate] = []
-    room = PAGE_BYTES
-    for update in updates:
-        if page and room < json_size(update):
-            yield page
-            page, room = [], PAGE_BYTES
-        page.append(update)
-        room -= json_size(update)
-    if page:
-        yield page
+    @suspend.validator
+    def _check_suspend(self) -> None:
+        self._handlers.check_suspend()
+
+    @workflow.update(description="Let a suspended job go on. No payload.")
+    async def unsuspend(self) -> None:
+        await self._handlers.unsuspend()
+
+    @unsuspend.validator
+    def _check_unsuspend(self) -> None:
+        self._handlers.check_suspend()
+
+    @workflow.update(
+        description="Get the address of a terminal (SHELL), a web application (WEB) or a desktop "
+        '(VNC) of a running job: {"sessionType": "SHELL", "rank": 0}'
+    )
+    async def open_session(self, request: Any = None) -> dict[str, Any]:
+        return await self._handlers.open_session(request)
+
+    @open_session.validator
+    def _check_open_session(self, request: Any = None) -> None:
+        self._handlers.check_open_session(request)
+
+    @workflow.update(description='Give the job another name: {"name": "My analysis"}')
+    def rename(self, request: Any = None) -> None:
+        self._handlers.rename(request)
+
+    @rename.validator
+    def _check_rename(self, request: Any = None) -> None:
+        self._handlers.check_rename(request)
+
+    @workflow.update(
+        description='Set who else may do what: {"acl": [{"entity": {"type": "user", "username": '
+        '"bob"}, "permissions": ["READ"]}]}'
+    )
+    def update_acl(self, request: Any = None) -> None:
+        self._handlers.update_acl(request)
+
+    @update_acl.validator
+    def _check_update_acl(self, request: Any = None) -> None:
+        self._handlers.check_update_acl(request)
+
+    @workflow.update(
+        description="Charge for use, as the job's provider; each chargeId counts once: "
+        '{"provider": "local", "charges": [{"chargeId": "2024-01-01T10:15", "units": 15, '
+        '"periods": 1}]}'
+    )
+    async def charge(self, message: Any = None) -> dict[str, Any]:
+        return await self._handlers.charge(message)
+
+    @charge.validator
+    def _check_charge(self, message: Any = None) -> None:
+        self._handlers.check_charge(message)

@@ -1,9 +1,7 @@
-"""The states of a job and every move between them: one table, total over states and events, and no
-I/O.
+"""The states of a job and the transitions between them: one table, total, without I/O.
 
 The rules are those of UCloud's `Job` ("States") and of the provider's `update` call.
-`docs/how-it-works/lifecycle.md` is generated from this table by `python
-docs/generate_lifecycle.py`.
+`python docs/generate_lifecycle.py` renders the table as a page.
 """
 
 from __future__ import annotations
@@ -24,9 +22,7 @@ from ucloud_orchestrator.models.job import (
 
 
 class Event(StrEnum):
-    """What can happen to a job: the provider reports a state or a text, somebody cancels, or its
-    time runs out.
-    """
+    """An event of a job: a report of its provider, a cancellation, or its deadline."""
 
     IN_QUEUE = "reported IN_QUEUE"
     RUNNING = "reported RUNNING"
@@ -41,25 +37,25 @@ class Event(StrEnum):
 
 
 class UpdateOutcome(StrEnum):
-    """What became of an event."""
+    """The outcome of an event. Only `APPLIED` changes the job."""
 
     APPLIED = "applied"
-    """The job changed its state, or kept a text."""
+    """The job changed its state, or has a new text."""
     DUPLICATE = "duplicate"
-    """It says what is already so; nothing changed."""
+    """It repeats the current state."""
     GUARDED = "guard did not hold"
-    """`expectedState` or `expectedDifferentState` was not met; nothing changed."""
+    """`expectedState` or `expectedDifferentState` was not met."""
     ILLEGAL = "illegal"
-    """There is no such move; nothing changed."""
+    """The state has no such transition."""
     ENDED = "job has ended"
-    """A terminal state absorbs everything; nothing changed."""
+    """A terminal state absorbs every event."""
 
 
 @dataclass(frozen=True)
 class Transition:
-    """An entry of the table: the verdict, and the state afterwards."""
+    """An entry of the table: the outcome, and the state afterwards."""
 
-    verdict: UpdateOutcome
+    outcome: UpdateOutcome
     state: JobState
 
 
@@ -72,7 +68,7 @@ def _row(state: JobState) -> dict[Event, Transition]:
     )
     row = {
         Event.TEXT: stay,
-        # Only a cancel request leads there, because only it stops the job
+        # Only the orchestrator's own cancellation leads there: only it stops the job.
         Event.CANCELING: illegal,
         Event.SUCCESS: Transition(UpdateOutcome.APPLIED, JobState.SUCCESS),
         Event.FAILURE: Transition(UpdateOutcome.APPLIED, JobState.FAILURE),
@@ -98,50 +94,46 @@ def _row(state: JobState) -> dict[Event, Transition]:
 
 
 TABLE: Mapping[JobState, Mapping[Event, Transition]] = {state: _row(state) for state in JobState}
-"""The whole life of a job.
+"""The transition for each state and event.
 
-A reported state that is the current one keeps its text, or is a duplicate without one.
+A report of the current state adds its text; without a new text it is a duplicate.
 """
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """The job after a series of updates, and what became of each."""
+class Result:
+    """The job after a series of events, and the outcome of each."""
 
     job: Job
-    verdicts: list[UpdateOutcome]
+    outcomes: list[UpdateOutcome]
 
 
-def apply(job: Job, updates: Sequence[JobUpdate], now: int) -> Outcome:
+def apply(job: Job, updates: Sequence[JobUpdate], now: int) -> Result:
     """Apply the updates of one call in order.
 
     `now` is in milliseconds since the epoch and becomes their timestamp.
     """
-    verdicts = []
+    outcomes = []
     for update in updates:
-        job, verdict = _apply_one(job, update, now)
-        verdicts.append(verdict)
-    return Outcome(job, verdicts)
+        job, outcome = _apply_one(job, update, now)
+        outcomes.append(outcome)
+    return Result(job, outcomes)
 
 
-def cancel(job: Job, status: str, now: int) -> Outcome:
-    """Somebody asked for the job's end."""
+def cancel(job: Job, status: str, now: int) -> Result:
+    """Enter CANCELING. `status` is the sentence for the user."""
     return _apply_own_event(job, Event.CANCEL, status, now)
 
 
-def pass_deadline(job: Job, status: str, now: int) -> Outcome:
-    """The job's time allocation ran out."""
+def pass_deadline(job: Job, status: str, now: int) -> Result:
+    """Enter EXPIRED. `status` is the sentence for the user."""
     return _apply_own_event(job, Event.DEADLINE, status, now)
 
 
 def change_allocation(job: Job, milliseconds: int) -> Job:
-    """Set the whole time allocation, and move the deadline of a job that has started.
-
-    No state changes.
-    """
+    """Set the whole time allocation, and move the deadline of a job that has started."""
     before = job.specification.time_allocation
-    # Less than a second would be written as nothing, which is no allocation: nobody could read the
-    # job any more.
+    # An allocation of zero seconds is invalid: the job could not be parsed any more.
     allocation = SimpleDuration.from_milliseconds(max(milliseconds, MILLISECONDS_PER_SECOND))
     status = job.status
     if status.expires_at is not None and before is not None:
@@ -153,22 +145,22 @@ def change_allocation(job: Job, milliseconds: int) -> Job:
 
 def _apply_one(job: Job, update: JobUpdate, now: int) -> tuple[Job, UpdateOutcome]:
     current = job.status.state
-    move = TABLE[current][Event.TEXT if update.state is None else Event[update.state.name]]
-    if move.verdict is UpdateOutcome.ENDED:
-        return job, move.verdict
+    transition = TABLE[current][Event.TEXT if update.state is None else Event[update.state.name]]
+    if transition.outcome is UpdateOutcome.ENDED:
+        return job, transition.outcome
     if update.expected_state is not None and update.expected_state is not current:
         return job, UpdateOutcome.GUARDED
     if update.expected_different_state and update.state is current:
         return job, UpdateOutcome.GUARDED
-    if move.verdict is not UpdateOutcome.APPLIED:
-        return job, move.verdict
+    if transition.outcome is not UpdateOutcome.APPLIED:
+        return job, transition.outcome
     if _changes_nothing(job, update):
         return job, UpdateOutcome.DUPLICATE
     if update.new_time_allocation is not None:
         job = change_allocation(job, update.new_time_allocation)
     if update.output_folder is not None:
         job = job.model_copy(update={"output": JobOutput(output_folder=update.output_folder)})
-    return _enter_state(job, move.state, update, now), UpdateOutcome.APPLIED
+    return _enter_state(job, transition.state, update, now), UpdateOutcome.APPLIED
 
 
 def _changes_nothing(job: Job, update: JobUpdate) -> bool:
@@ -180,20 +172,20 @@ def _changes_nothing(job: Job, update: JobUpdate) -> bool:
         )
     if update.state is not job.status.state:
         return False
-    said = (update.status, update.output_folder, update.new_time_allocation)
+    reported = (update.status, update.output_folder, update.new_time_allocation)
     last = next((past for past in reversed(job.updates) if past.state is update.state), None)
-    return said == (None, None, None) or (
-        last is not None and said == (last.status, last.output_folder, last.new_time_allocation)
+    return reported == (None, None, None) or (
+        last is not None and reported == (last.status, last.output_folder, last.new_time_allocation)
     )
 
 
-def _apply_own_event(job: Job, event: Event, status: str, now: int) -> Outcome:
-    move = TABLE[job.status.state][event]
-    if move.verdict is not UpdateOutcome.APPLIED:
-        return Outcome(job, [move.verdict])
-    return Outcome(
-        _enter_state(job, move.state, JobUpdate(state=move.state, status=status), now),
-        [move.verdict],
+def _apply_own_event(job: Job, event: Event, status: str, now: int) -> Result:
+    transition = TABLE[job.status.state][event]
+    if transition.outcome is not UpdateOutcome.APPLIED:
+        return Result(job, [transition.outcome])
+    return Result(
+        _enter_state(job, transition.state, JobUpdate(state=transition.state, status=status), now),
+        [transition.outcome],
     )
 
 

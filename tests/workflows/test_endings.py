@@ -1,11 +1,10 @@
-"""Every way in which a job can end, and what is left afterwards: nothing."""
+"""Every way in which a job can end, and that nothing is left behind."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -24,11 +23,12 @@ from ucloud_orchestrator.models.messages import JobRequest
 from ucloud_orchestrator.temporal.names import TASK_QUEUE, WORKFLOW
 from ucloud_orchestrator.temporal.search_attributes import initial_search_attributes
 from workflows import display, timeouts
+from workflows.job_state import WorkflowState
 
 DAYS_30 = {"hours": 720, "minutes": 0, "seconds": 0}
 
 
-async def test_a_cancel_ends_in_what_the_provider_reports(orchestrator: Orchestrator) -> None:
+async def test_a_cancelled_job_ends_as_its_provider_reports(orchestrator: Orchestrator) -> None:
     job = await orchestrator.created()
     await orchestrator.report(job.id, JobState.RUNNING)
     await orchestrator.jobs.cancel(job.id, "not needed any more")
@@ -45,7 +45,7 @@ async def test_a_cancel_ends_in_what_the_provider_reports(orchestrator: Orchestr
     assert orchestrator.provider.calls_for(job.id) == ["create", "terminate"]
 
 
-async def test_a_provider_that_says_nothing_after_a_cancel(orchestrator: Orchestrator) -> None:
+async def test_a_provider_that_reports_nothing_after_a_cancel(orchestrator: Orchestrator) -> None:
     job = await orchestrator.created()
     await orchestrator.jobs.cancel(job.id)
     await eventually(lambda: "terminate" in orchestrator.provider.calls_for(job.id))
@@ -60,7 +60,7 @@ async def test_a_stop_that_is_given_up_is_a_failure(orchestrator: Orchestrator) 
     await orchestrator.jobs.cancel(job.id)
     await eventually(lambda: "terminate" in orchestrator.provider.calls_for(job.id))
     pending = (await orchestrator.handle(job.id).describe()).raw_description.pending_activities[0]
-    # An operator gives it up from outside; a day of trying in vain ends in the same way.
+    # An operator stops the retries; a day without an answer ends in the same way.
     activity = orchestrator.temporal.get_async_activity_handle(
         workflow_id=job.id, run_id=None, activity_id=pending.activity_id
     )
@@ -167,7 +167,7 @@ async def test_three_seconds_at_real_speed(orchestrator: Orchestrator) -> None:
     assert 3000 <= ended.updates[-1].timestamp - ended.status.started_at < 8000
 
 
-async def test_creation_can_be_given_up_and_asked_again(orchestrator: Orchestrator) -> None:
+async def test_a_creation_can_be_abandoned_and_repeated(orchestrator: Orchestrator) -> None:
     orchestrator.provider.answers["create"] = [503, 503]
     job_id = orchestrator.jobs.new_job_id()
     creating = asyncio.create_task(orchestrator.jobs.create(orchestrator.specification(), job_id))
@@ -182,7 +182,7 @@ async def test_creation_can_be_given_up_and_asked_again(orchestrator: Orchestrat
     assert len(orchestrator.provider.calls_for(job_id)) == 3
 
 
-async def test_a_job_whose_provider_does_not_listen_runs_once_it_does(
+async def test_a_job_of_an_unreachable_provider_runs_later(
     orchestrator: Orchestrator,
 ) -> None:
     await orchestrator.provider.close()
@@ -198,12 +198,12 @@ async def test_a_job_whose_provider_does_not_listen_runs_once_it_does(
     await orchestrator.jobs.wait(job_id)
 
 
-async def test_a_refused_job_is_not_there(orchestrator: Orchestrator) -> None:
+async def test_a_rejected_job_is_not_found(orchestrator: Orchestrator) -> None:
     orchestrator.provider.answers["create"] = [422]
     job_id = orchestrator.jobs.new_job_id()
-    with pytest.raises(JobRejected) as refused:
+    with pytest.raises(JobRejected) as rejected:
         await orchestrator.jobs.create(orchestrator.specification(), job_id)
-    assert refused.value.code is ErrorCode.PROVIDER_REJECTED
+    assert rejected.value.code is ErrorCode.PROVIDER_REJECTED
     with pytest.raises(JobNotFound):
         await orchestrator.jobs.retrieve(job_id)
     assert await orchestrator.outcome(job_id) == "FAILED"
@@ -211,14 +211,13 @@ async def test_a_refused_job_is_not_there(orchestrator: Orchestrator) -> None:
     assert "JobState" not in described.search_attributes
 
 
-async def test_a_refusal_whose_answer_was_lost_is_told_again(orchestrator: Orchestrator) -> None:
+async def test_a_rejection_whose_answer_was_lost_is_repeated(orchestrator: Orchestrator) -> None:
     orchestrator.provider.answers["create"] = [422]
     job_id = orchestrator.jobs.new_job_id()
     request = JobRequest(
         owner=JobOwner(created_by="alice"), specification=orchestrator.specification()
     )
-    # As the server knows a `create` whose update was lost with the connection: it has started the
-    # workflow alone.
+    # As after a `create` whose update was lost with the connection: only the workflow has started.
     attributes = [
         SearchAttributePair(SearchAttributeKey.for_keyword(name), value)
         for name, value in initial_search_attributes(request.owner, request.specification).items()
@@ -231,15 +230,15 @@ async def test_a_refusal_whose_answer_was_lost_is_told_again(orchestrator: Orche
         search_attributes=TypedSearchAttributes(attributes),
     )
     assert await orchestrator.outcome(job_id) == "FAILED"
-    with pytest.raises(JobRejected) as refused:
+    with pytest.raises(JobRejected) as rejected:
         await orchestrator.jobs.create(orchestrator.specification(), job_id)
-    assert refused.value.code is ErrorCode.PROVIDER_REJECTED
+    assert rejected.value.code is ErrorCode.PROVIDER_REJECTED
     others = JobClient(orchestrator.temporal, Actor(username="bob"))
     with pytest.raises(JobNotFound):
         await others.create(orchestrator.specification(), job_id)
 
 
-async def test_a_job_that_was_reset_after_its_end_stays_as_it_ended(
+async def test_a_reset_after_the_end_changes_nothing(
     orchestrator: Orchestrator,
 ) -> None:
     job = await orchestrator.created()
@@ -261,7 +260,7 @@ async def test_a_job_that_was_reset_after_its_end_stays_as_it_ended(
     assert orchestrator.provider.calls_for(job.id) == ["create"]
 
 
-async def test_what_is_no_job_is_not_found(orchestrator: Orchestrator) -> None:
+async def test_another_workflow_is_not_found_as_a_job(orchestrator: Orchestrator) -> None:
     batch_id = orchestrator.jobs.new_job_id()
     await orchestrator.jobs.create_many([orchestrator.specification()], batch_id)
     with pytest.raises(JobNotFound):
@@ -297,18 +296,20 @@ async def test_browse_gives_live_and_ended_jobs_newest_first(orchestrator: Orche
     assert [job.id for job in [*first, *rest]] == expected
 
 
-async def test_a_change_of_an_ended_job_is_refused(orchestrator: Orchestrator) -> None:
+async def test_a_change_of_an_ended_job_is_rejected(orchestrator: Orchestrator) -> None:
     job = await orchestrator.created()
     await orchestrator.jobs.cancel(job.id)
     await orchestrator.reached(job.id, JobState.CANCELING)
-    with pytest.raises(RequestRefused) as refused:
+    with pytest.raises(RequestRefused) as rejected:
         await orchestrator.jobs.extend(job.id, SimpleDuration(hours=1))
-    assert refused.value.code is ErrorCode.INVALID_STATE
+    assert rejected.value.code is ErrorCode.INVALID_STATE
     await orchestrator.report(job.id, JobState.SUCCESS)
     await orchestrator.jobs.wait(job.id)
 
 
-async def test_a_refusal_after_a_lost_answer_stops_what_may_run(orchestrator: Orchestrator) -> None:
+async def test_a_rejection_after_a_lost_answer_terminates_the_job(
+    orchestrator: Orchestrator,
+) -> None:
     orchestrator.provider.answers["create"] = [503, 403]
     job_id = orchestrator.jobs.new_job_id()
     with pytest.raises(JobRejected):
@@ -316,7 +317,7 @@ async def test_a_refusal_after_a_lost_answer_stops_what_may_run(orchestrator: Or
     assert orchestrator.provider.calls_for(job_id) == ["create", "create", "terminate"]
 
 
-async def test_a_cancel_in_the_task_in_which_a_job_continues_as_new(
+async def test_a_cancel_during_continue_as_new_is_not_lost(
     orchestrator: Orchestrator,
 ) -> None:
     job = await orchestrator.created()
@@ -336,9 +337,9 @@ async def test_a_deadline_far_away(orchestrator: Orchestrator) -> None:
     job = await orchestrator.created(timeAllocation=century)
     await orchestrator.report(job.id, JobState.RUNNING)
     await orchestrator.reached(job.id, JobState.RUNNING)
-    with pytest.raises(RequestRefused) as refused:
+    with pytest.raises(RequestRefused) as rejected:
         await orchestrator.jobs.extend(job.id, SimpleDuration(seconds=1))
-    assert refused.value.code is ErrorCode.VERIFICATION_FAILED
+    assert rejected.value.code is ErrorCode.VERIFICATION_FAILED
     too_long = {"provider": "local", "updates": [{"newTimeAllocation": 10**17}]}
     await orchestrator.handle(job.id).signal("update", too_long)
     await orchestrator.report(job.id, text="still there")
@@ -349,7 +350,7 @@ async def test_a_deadline_far_away(orchestrator: Orchestrator) -> None:
         SimpleDuration(hours=876_001)
 
 
-async def test_a_reason_is_a_sentence(orchestrator: Orchestrator) -> None:
+async def test_the_length_of_a_reason_is_limited(orchestrator: Orchestrator) -> None:
     job = await orchestrator.created()
     with pytest.raises(RequestRefused):
         await orchestrator.jobs.cancel(job.id, "x" * 501)
@@ -358,17 +359,17 @@ async def test_a_reason_is_a_sentence(orchestrator: Orchestrator) -> None:
     assert len(canceling.updates[-1].status or "") < 1000
 
 
-async def test_a_task_that_takes_seconds_is_not_broken_off(
+async def test_a_task_that_takes_seconds_is_not_a_deadlock(
     orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    describe, pauses = display.describe, [3.0]
+    details, pauses = display.details, [3.0]
 
-    def slow(*arguments: Any) -> None:
+    def slow(state: WorkflowState) -> str:
         while pauses:
             time.sleep(pauses.pop())
-        describe(*arguments)
+        return details(state)
 
-    monkeypatch.setattr(display, "describe", slow)
+    monkeypatch.setattr(display, "details", slow)
     job = await orchestrator.created()
     assert pauses == []
     events = (await orchestrator.handle(job.id).fetch_history()).events
@@ -385,7 +386,7 @@ async def test_nine_thousand_reports_wait_for_a_worker(orchestrator: Orchestrato
         await asyncio.gather(*(orchestrator.report(job.id, text=text) for text in texts))
     await orchestrator.report(job.id, text="the last")
     async with orchestrator.another_worker():
-        said = (await orchestrator.eventually_said(job.id, "the last", 60)).updates
-        assert len(said) == 1 + 9000 + 1
+        updates = (await orchestrator.eventually_said(job.id, "the last", 60)).updates
+        assert len(updates) == 1 + 9000 + 1
     events = (await orchestrator.handle(job.id).fetch_history()).events
     assert EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED not in {event.event_type for event in events}

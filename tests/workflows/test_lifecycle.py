@@ -1,4 +1,4 @@
-"""The lifecycle's table and the rules of an update from the provider."""
+"""The table of the lifecycle, and the rules of a provider's update."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def job_in(state: JobState, **status: int) -> Job:
 
 
 def apply_one(job: Job, now: int = 2000, **update: object) -> tuple[Job, UpdateOutcome]:
-    outcome = lifecycle.apply(job, [JobUpdate.model_validate(update)], now)
-    return outcome.job, outcome.verdicts[0]
+    result = lifecycle.apply(job, [JobUpdate.model_validate(update)], now)
+    return result.job, result.outcomes[0]
 
 
 def test_the_table_is_total() -> None:
@@ -76,8 +76,8 @@ def test_running_sets_the_deadline() -> None:
 
 
 def test_text_changes_no_state() -> None:
-    job, verdict = apply_one(job_in(JobState.SUSPENDED), status="still here")
-    assert (job.status.state, job.updates[-1].status, verdict) == (
+    job, outcome = apply_one(job_in(JobState.SUSPENDED), status="still here")
+    assert (job.status.state, job.updates[-1].status, outcome) == (
         JobState.SUSPENDED,
         "still here",
         UpdateOutcome.APPLIED,
@@ -85,8 +85,8 @@ def test_text_changes_no_state() -> None:
 
 
 def test_the_same_text_twice_is_two_texts() -> None:
-    outcome = lifecycle.apply(job_in(JobState.RUNNING), [JobUpdate(status="tick")] * 2, 2000)
-    assert outcome.verdicts == [UpdateOutcome.APPLIED] * 2
+    result = lifecycle.apply(job_in(JobState.RUNNING), [JobUpdate(status="tick")] * 2, 2000)
+    assert result.outcomes == [UpdateOutcome.APPLIED] * 2
 
 
 def test_a_repeated_report_is_a_duplicate() -> None:
@@ -97,7 +97,7 @@ def test_a_repeated_report_is_a_duplicate() -> None:
     assert apply_one(job, state="RUNNING", status="something new")[1] is UpdateOutcome.APPLIED
 
 
-def test_guards() -> None:
+def test_an_unmet_guard_changes_nothing() -> None:
     job = job_in(JobState.RUNNING)
     assert apply_one(job, state="SUCCESS", expectedState="IN_QUEUE") == (job, UpdateOutcome.GUARDED)
     assert apply_one(job, state="RUNNING", status="x", expectedDifferentState=True) == (
@@ -116,7 +116,7 @@ def test_a_new_allocation_moves_the_deadline() -> None:
 
 def test_a_cancel_while_canceling_changes_nothing() -> None:
     job = job_in(JobState.CANCELING)
-    assert lifecycle.cancel(job, "again", 2000) == lifecycle.Outcome(job, [UpdateOutcome.DUPLICATE])
+    assert lifecycle.cancel(job, "again", 2000) == lifecycle.Result(job, [UpdateOutcome.DUPLICATE])
 
 
 UPDATES = st.builds(
@@ -156,5 +156,5 @@ def test_no_sequence_breaks_the_rules(steps: list[tuple[tuple[str, object], int]
         assert timestamps == sorted(timestamps)
 
 
-def test_the_document_is_made_from_the_table() -> None:
+def test_the_page_is_rendered_from_the_table() -> None:
     assert generate_lifecycle.DOCUMENT.read_text() == generate_lifecycle.render()

@@ -1,7 +1,6 @@
-"""What passes between a job's workflow, its callers and its activities: one model each, so that a
-field can be added.
+"""The messages between workflows, callers and activities: one model for each.
 
-All of it is stored in workflow histories, so fields are only ever added, with a default.
+Histories store them, so fields are only added, with a default.
 """
 
 from __future__ import annotations
@@ -15,13 +14,10 @@ from ucloud_orchestrator.models.base import ApiModel
 from ucloud_orchestrator.models.errors import ErrorCode
 from ucloud_orchestrator.models.job import (
     Job,
-    JobBilling,
     JobName,
-    JobOutput,
     JobOwner,
     JobSpecification,
     JobState,
-    JobStatus,
     JobUpdate,
     ResourceAclEntry,
     SimpleDuration,
@@ -32,31 +28,14 @@ from ucloud_orchestrator.models.session import Challenge, OpenSessionRequest
 from ucloud_orchestrator.models.workspace import Membership, Workspace
 
 MAXIMUM_BATCH = 500
-"""Jobs of one batch: they travel in one Temporal payload of at most 2 MB."""
+"""Jobs of one batch: they are in one Temporal payload of at most 2 MB."""
 
 MAXIMUM_ACL_BYTES = 64 * 1024
-"""An access list is in every answer about its job."""
-
-
-class ContinuedState(ApiModel):
-    """What a job takes with it when its workflow continues as new."""
-
-    created_at: int
-    status: JobStatus
-    billing: JobBilling
-    updates: list[JobUpdate]
-    omitted_updates: int = 0
-    output: JobOutput | None = None
-    acl: list[ResourceAclEntry] | None = None
-    ignored_updates: int = 0
-    provider_generated_id: str | None = None
-    out_of_credits_since: int | None = None
+"""Every answer about a job contains its access list."""
 
 
 class BatchMembership(ApiModel):
-    """A job that its batch has admitted, and is submitting; the batch tells it what came of
-    that.
-    """
+    """The batch of a job, which has admitted the job and submits it."""
 
     batch_id: str
     price_per_unit: int
@@ -65,12 +44,11 @@ class BatchMembership(ApiModel):
 class JobRequest(ApiModel):
     """The argument of the workflow `Job`.
 
-    A caller sets neither `carried` nor `batch`: the workflows do.
+    Only the workflow `JobBatch` sets `batch`.
     """
 
     owner: JobOwner
     specification: JobSpecification
-    carried: ContinuedState | None = None
     batch: BatchMembership | None = None
 
 
@@ -89,27 +67,24 @@ class BatchRequest(ApiModel):
 
 
 class BatchOutcome(ApiModel):
-    """The payload of the signal `batch_outcome`: what the provider answered, or why the batch was
-    refused.
+    """The argument of the signal `batch_outcome`: the provider's answer, or the rejection.
 
-    A cancel of the batch is a cancel of each job, with this reason.
+    `cancelled` is the sentence for the user if the job is to be cancelled with its batch.
     """
 
     result: SubmitResult | None = None
     cancelled: str | None = None
-    refusal: Refusal | None = None
+    rejection: Rejection | None = None
 
 
 class LeaveRequest(ApiModel):
-    """The payload of the batch's signal `leave`: a job of it that must end before the batch is
-    through.
-    """
+    """The argument of the batch's signal `leave`: a job that the batch must not submit."""
 
     job_id: str
 
 
-class Refusal(ApiModel):
-    """Why something was refused, as it travels from a batch to its jobs."""
+class Rejection(ApiModel):
+    """The rejection of a batch, as it is sent to its jobs."""
 
     code: ErrorCode
     message: str
@@ -122,7 +97,7 @@ class ExtendRequest(ApiModel):
 
 
 class AdmissionRequest(ApiModel):
-    """What admission decides over."""
+    """The argument of the activity `admit`."""
 
     job_id: str
     owner: JobOwner
@@ -130,48 +105,44 @@ class AdmissionRequest(ApiModel):
 
 
 class Admission(ApiModel):
-    """What admission settled: the specification with its defaults filled in, and the frozen
-    price.
-    """
+    """The result of admission: the specification with its defaults, and the fixed price."""
 
     specification: JobSpecification
     price_per_unit: int
 
 
 class ProviderCall(ApiModel):
-    """The argument of an activity that calls the job's provider about it."""
+    """The argument of an activity that calls the provider of a job."""
 
     job: Job
 
 
 class BatchCall(ApiModel):
-    """The argument of an activity that calls a provider about all of a batch's jobs that are
-    his.
-    """
+    """The argument of an activity that calls a provider about its jobs of a batch."""
 
     jobs: list[Job]
 
 
 class BatchSubmitResult(ApiModel):
-    """What the provider answered for each job of a batch, in order."""
+    """The provider's answer for each job of a batch, in order."""
 
     results: list[SubmitResult]
 
 
 class BatchAdmissionRequest(ApiModel):
-    """The jobs of a batch, to be admitted together or not at all."""
+    """The argument of the activity `admit_batch`: all are admitted, or none."""
 
     jobs: list[AdmissionRequest]
 
 
 class BatchAdmission(ApiModel):
-    """What admission settled for each job of a batch, in order."""
+    """The result of admission for each job of a batch, in order."""
 
     jobs: list[Admission]
 
 
 class BatchWithdrawal(ApiModel):
-    """The jobs of a batch that is refused."""
+    """The jobs of a rejected batch."""
 
     job_ids: list[str]
 
@@ -191,30 +162,29 @@ class OpenSessionCall(ApiModel):
 
 
 class OpenLogsCall(ApiModel):
-    """The argument of the activity `open_logs`; the job comes without its updates."""
+    """The argument of the activity `open_logs`; the job has no updates."""
 
     job: Job
     challenge: Challenge | None = None
 
 
 class SubmitResult(ApiModel):
-    """What the provider answered to `create`: its own name for the job, and what it could say of it
-    at once.
-    """
+    """The provider's answer to `create`: its own id of the job, and first updates."""
 
     provider_generated_id: str | None = None
     updates: list[JobUpdate] = Field(default_factory=list)
 
 
 class Settlement(ApiModel):
-    """A job that has ended. Its `omitted_updates` oldest updates are in the store already."""
+    """A job that has ended. The store has its `omitted_updates` oldest updates already."""
 
     job: Job
 
 
 class OffloadedUpdates(ApiModel):
-    """Updates that move to the store; the first has the number `first_position` among all of the
-    job's.
+    """Updates that move to the store.
+
+    `first_position` is the position of the first among all updates of the job.
     """
 
     job_id: str
@@ -230,14 +200,14 @@ class ChargeCall(ApiModel):
 
 
 class ReserveCall(ApiModel):
-    """The argument of the activity `cover`: the whole time allocation whose price is to be held."""
+    """The argument of the activity `reserve`: the whole time allocation to pay for."""
 
     job_id: str
     milliseconds: int
 
 
 class GrantRequest(ApiModel):
-    """The argument of `grant`. A `grant_id` counts once."""
+    """The argument of `grant`. Idempotent by `grant_id`."""
 
     grant_id: str
     granted_by: str
@@ -248,8 +218,9 @@ class GrantRequest(ApiModel):
 
 
 class WalletsRequest(ApiModel):
-    """The argument of `browse_wallets`; with `movements`, that many of the newest lines of the
-    ledger come along.
+    """The argument of `browse_wallets`.
+
+    `movements` is the number of the newest lines of the ledger to return.
     """
 
     owner: Workspace
@@ -264,9 +235,7 @@ class WalletsAnswer(ApiModel):
 
 
 class FindHolderRequest(ApiModel):
-    """The argument of `find_holder`: which link (`ingress`) or address (`network`), and who
-    asks.
-    """
+    """The argument of `find_holder`: a link (`ingress`) or an address (`network`)."""
 
     username: str
     kind: Literal["ingress", "network"]
@@ -274,7 +243,7 @@ class FindHolderRequest(ApiModel):
 
 
 class HolderAnswer(ApiModel):
-    """The live job that holds it, if one does."""
+    """The live job that holds the resource; None if it is free."""
 
     job_id: str | None = None
 
@@ -286,13 +255,13 @@ class MembershipsRequest(ApiModel):
 
 
 class MembershipsAnswer(ApiModel):
-    """Every project that a user is in."""
+    """Every project of a user."""
 
     memberships: list[Membership]
 
 
 class RenameRequest(ApiModel):
-    """The argument of the update `rename`; without a name the job has none any more."""
+    """The argument of the update `rename`; None removes the name."""
 
     name: JobName | None = None
 
@@ -312,8 +281,9 @@ class AclRequest(ApiModel):
 
 
 class ProviderCheckRequest(ApiModel):
-    """The argument of the workflow `ProviderMonitor`; `after` is the id of the last job of the page
-    before.
+    """The argument of the workflow `ProviderCheck` and of its activities.
+
+    `after` is the id of the last job of the page before.
     """
 
     provider: str
@@ -321,15 +291,16 @@ class ProviderCheckRequest(ApiModel):
 
 
 class JobToCancel(ApiModel):
-    """A job, and why it is cancelled."""
+    """A job, and the reason for its cancellation."""
 
     job_id: str
     reason: str
 
 
 class JobsToCancel(ApiModel):
-    """Jobs that lost what they use; `last` is the last job of the page that was looked at, None
-    after the last page.
+    """Jobs that lost access to a resource.
+
+    `last` is the id of the last job of the page, None after the last page.
     """
 
     jobs: list[JobToCancel]
@@ -337,7 +308,7 @@ class JobsToCancel(ApiModel):
 
 
 class OrphanedJob(ApiModel):
-    """A job whose workflow is closed, and who had taken what is still held for it."""
+    """A job whose workflow is closed, and the workflow that claimed for it."""
 
     job_id: str
     claimed_by: str
@@ -351,15 +322,16 @@ class OrphanedJobs(ApiModel):
 
 
 class VerifiedJobs(ApiModel):
-    """How many jobs of a page the provider was asked about; `last` is as in `JobsToCancel`."""
+    """The number of a page's jobs that were verified; `last` is as in `JobsToCancel`."""
 
     count: int
     last: str | None = None
 
 
 class ArchiveRequest(ApiModel):
-    """The argument of `retrieve_from_archive`; `first_position` is the number of the first update
-    to give.
+    """The argument of `retrieve_from_archive`.
+
+    `first_position` is the position of the first update to return.
     """
 
     job_id: str
@@ -367,10 +339,9 @@ class ArchiveRequest(ApiModel):
 
 
 class ArchiveAnswer(ApiModel):
-    """The archived job without its updates, if it has ended, and a page of the updates that the
-    store has of it.
+    """The archived job without its updates, and a page of the updates in the store.
 
-    `next_position` is where the next page begins; None after the last one.
+    `job` is None if it has not ended. `next_position` is None after the last page.
     """
 
     job: Job | None = None
@@ -379,9 +350,9 @@ class ArchiveAnswer(ApiModel):
 
 
 class BrowseRequest(ApiModel):
-    """Filters over finished jobs; `before` is the id of the last job of the page before.
+    """Filters over finished jobs, newest first.
 
-    Newest first.
+    `before` is the id of the last job of the page before.
     """
 
     created_by: str | None = None
