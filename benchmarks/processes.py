@@ -143,7 +143,7 @@ def _worker_settings(folder: Path, ports: dict[str, int]) -> dict[str, str]:
         "UCLOUD_KEYS_DIR": str(folder / "keys"),
         "UCLOUD_MAX_CACHED_WORKFLOWS": str(CACHED_WORKFLOWS),
         "UCLOUD_METRICS_ADDRESS": f"127.0.0.1:{ports['worker']}",
-        "UCLOUD_MONITOR_INTERVAL": "86400",
+        "UCLOUD_PROVIDER_CHECK_INTERVAL": "86400",
         "UCLOUD_PROVIDER_ADDRESSES": json.dumps(
             {provider: f"http://127.0.0.1:{port}" for provider, port in addresses.items()}
         ),

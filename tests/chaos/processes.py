@@ -139,7 +139,7 @@ async def storm_stack(folder: Path, seed: int) -> AsyncIterator[StormStack]:
             ),
             "UCLOUD_KEYS_DIR": str(folder / "keys"),
             "UCLOUD_OPERATORS": '["operator"]',
-            "UCLOUD_MONITOR_INTERVAL": "20",
+            "UCLOUD_PROVIDER_CHECK_INTERVAL": "20",
             "UCLOUD_PROVIDER_ADDRESSES": json.dumps(
                 {"local": f"http://{through['worker to provider']}"}
             ),

@@ -141,7 +141,7 @@ def test_losing_access(stack: Stack) -> None:
     local.write_text(local.read_text().replace("id: examples", "id: gone"))
 
     def checked() -> bool:
-        stack.temporal("schedule", "trigger", "--schedule-id", "monitor-local")
+        stack.temporal("schedule", "trigger", "--schedule-id", "check-local")
         return bool(stack.json("show", job_id, "--user", "alice")["status"]["state"] != "RUNNING")
 
     wait_until(checked)
@@ -282,7 +282,7 @@ def test_a_job_of_which_a_restored_backup_knows_nothing(stack: Stack) -> None:
     running(stack, other)
     is_running = f"WorkflowId = '{other}' AND JobState = 'RUNNING'"
     wait_until(lambda: stack.temporal("workflow", "list", "--query", is_running))
-    stack.temporal("schedule", "trigger", "--schedule-id", "monitor-local")
+    stack.temporal("schedule", "trigger", "--schedule-id", "check-local")
     wait_until(lambda: stack.nothing_is_left_of(job_id))
     assert stack.processes_of(other)
     cancelled(stack, other)

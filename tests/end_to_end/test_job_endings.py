@@ -301,7 +301,7 @@ async def test_a_forced_end_leaves_nothing_after_one_check(
         f"is in use by the job {job_id}" in refused.stderr,
         "does not cover" in refused.stderr,
     ] == [True, True]
-    stack.temporal("schedule", "trigger", "--schedule-id", "monitor-local")
+    stack.temporal("schedule", "trigger", "--schedule-id", "check-local")
     await reached(client, job_id, JobState.FAILURE)
     await left_nothing_but_its_logs(stack, files, job_id)
     accounts = await client.wallets(100)
@@ -344,7 +344,7 @@ async def test_a_queued_job_that_its_provider_has_lost_ends_at_the_next_check(
         memory,
     ):
         assert memory.execute("DELETE FROM jobs WHERE id = ?", [lost]).rowcount == 1
-    stack.temporal("schedule", "trigger", "--schedule-id", "monitor-local")
+    stack.temporal("schedule", "trigger", "--schedule-id", "check-local")
     job = await reached(client, lost, JobState.FAILURE)
     assert job.updates[-1].status == "Your job is no longer available at the provider."
     assert (await client.retrieve(kept)).status.state is JobState.IN_QUEUE

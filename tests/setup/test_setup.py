@@ -191,13 +191,13 @@ async def test_a_paused_schedule_stays_paused(namespace: str) -> None:
     client = await connect_to_temporal()
     await prepare_namespace(client, None)
     assert (await schedule_provider_check(client, "local", timedelta(minutes=15))).outcome == "made"
-    handle = client.get_schedule_handle("monitor-local")
+    handle = client.get_schedule_handle("check-local")
     await handle.pause(note="The provider moves.")
     assert (
         await schedule_provider_check(client, "local", timedelta(minutes=15))
     ).outcome == "there"
     assert str(await schedule_provider_check(client, "local", timedelta(minutes=5))) == (
-        "changed  the schedule monitor-local, every 300 s"
+        "changed  the schedule check-local, every 300 s"
     )
     schedule = (await handle.describe()).schedule
     assert schedule.state.paused

@@ -32,7 +32,7 @@ class WorkerSettings(MonitoredSettings):
     """The issuer of the tokens in requests to providers."""
     operators: list[str] = Field(default_factory=list)
     """The usernames that may grant credits."""
-    monitor_interval: float = Field(default=900.0, gt=0)
+    provider_check_interval: float = Field(default=900.0, gt=0)
     """Seconds between two checks of a provider's live jobs; `setup` sets it in the schedules."""
     retention_days: int | None = Field(default=None, ge=1, le=36500)
     """The retention of closed workflows in Temporal's namespace; `setup` sets it.

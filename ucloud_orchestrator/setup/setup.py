@@ -35,5 +35,5 @@ async def run_setup(settings: WorkerSettings) -> AsyncIterator[Step]:
         outcome = make_keys(settings.keys_dir, provider)
         yield Step(outcome, f"the key pair of the provider {provider} in {settings.keys_dir}")
         yield await schedule_provider_check(
-            client, provider, timedelta(seconds=settings.monitor_interval)
+            client, provider, timedelta(seconds=settings.provider_check_interval)
         )

@@ -8,7 +8,7 @@ import uuid6
 
 WORKFLOW = "Job"
 BATCH_WORKFLOW = "JobBatch"
-PROVIDER_CHECK_WORKFLOW = "ProviderMonitor"
+PROVIDER_CHECK_WORKFLOW = "ProviderCheck"
 SIGNAL_BATCH_OUTCOME = "batch_outcome"
 SIGNAL_LEAVE = "leave"
 TASK_QUEUE = "ucloud-jobs"
@@ -66,7 +66,7 @@ def provider_task_queue(provider: str) -> str:
 
 def provider_check_id(provider: str) -> str:
     """Return the id of the schedule that checks a provider."""
-    return f"monitor-{provider}"
+    return f"check-{provider}"
 
 
 def new_job_id() -> str:
