@@ -1,4 +1,4 @@
-"""Who sees and changes what, and what is bound, on the real server."""
+"""Access to jobs and resources, and the limits of sizes, on the real server."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def server(orchestrator: Orchestrator, **changes: Any) -> JobSpecification:
     return orchestrator.specification(**({"application": SERVER, "parameters": {}} | changes))
 
 
-async def refused(jobs: JobClient, specification: JobSpecification) -> JobRejected:
+async def rejected(jobs: JobClient, specification: JobSpecification) -> JobRejected:
     with pytest.raises(JobRejected) as rejection:
         await jobs.create(specification)
     return rejection.value
@@ -77,7 +77,7 @@ async def stranger_create(stranger: JobClient, job: Job, orchestrator: Orchestra
     return rejection.value
 
 
-async def test_an_access_list_lets_others_in(orchestrator: Orchestrator) -> None:
+async def test_an_access_list_grants_access_to_others(orchestrator: Orchestrator) -> None:
     job = await orchestrator.created()
     bob = client(orchestrator, "bob")
     await orchestrator.jobs.update_acl(
@@ -86,9 +86,9 @@ async def test_an_access_list_lets_others_in(orchestrator: Orchestrator) -> None
     seen = await bob.retrieve(job.id)
     assert seen.permissions is not None
     assert (seen.permissions.myself, seen.acl) == ([Permission.READ], None)
-    with pytest.raises(RequestRefused) as refusal:
+    with pytest.raises(RequestRefused) as rejection:
         await bob.cancel(job.id)
-    assert refusal.value.code is ErrorCode.FORBIDDEN
+    assert rejection.value.code is ErrorCode.FORBIDDEN
     group = ProjectGroupEntity(project_id=OCEAN, group="readers")
     await orchestrator.jobs.update_acl(
         job.id, [ResourceAclEntry(entity=group, permissions=[Permission.EDIT])]
@@ -118,29 +118,29 @@ async def test_a_project_sees_its_jobs_by_role(orchestrator: Orchestrator) -> No
     await carol.cancel(jobs[0].id)
     await orchestrator.report(jobs[0].id, JobState.SUCCESS)
     await bob.wait(jobs[0].id)
-    rejection = await refused(client(orchestrator, "mallory", OCEAN), orchestrator.specification())
+    rejection = await rejected(client(orchestrator, "mallory", OCEAN), orchestrator.specification())
     assert rejection.code is ErrorCode.FORBIDDEN
 
 
 @pytest.mark.parametrize("database_kind", KINDS)
-async def test_a_link_is_one_jobs_until_it_ends(orchestrator: Orchestrator) -> None:
+async def test_a_link_belongs_to_one_job_until_it_ends(orchestrator: Orchestrator) -> None:
     first = await orchestrator.jobs.create(server(orchestrator, resources=[LINK]))
     sent = next(item for item in orchestrator.provider.items if item["id"] == first.id)
     assert sent["status"]["resolvedLinks"] == {"app-link": "app.example.com"}
-    rejection = await refused(orchestrator.jobs, server(orchestrator, resources=[LINK]))
+    rejection = await rejected(orchestrator.jobs, server(orchestrator, resources=[LINK]))
     assert rejection.code is ErrorCode.RESOURCE_IN_USE
     assert f"in use by the job {first.id}" in str(rejection)
     assert await orchestrator.jobs.holder("ingress", "app-link") == first.id
     with pytest.raises(RequestRefused):
         await client(orchestrator, "bob").holder("ingress", "app-link")
-    foreign = await refused(client(orchestrator, "bob"), server(orchestrator, resources=[LINK]))
+    foreign = await rejected(client(orchestrator, "bob"), server(orchestrator, resources=[LINK]))
     assert foreign.code is ErrorCode.NOT_FOUND
     await orchestrator.report(first.id, JobState.FAILURE)
     await orchestrator.jobs.wait(first.id)
     assert await orchestrator.jobs.holder("ingress", "app-link") is None
     orchestrator.provider.answers["create"] = [400]
     assert (
-        await refused(orchestrator.jobs, server(orchestrator, resources=[LINK]))
+        await rejected(orchestrator.jobs, server(orchestrator, resources=[LINK]))
     ).code is ErrorCode.PROVIDER_REJECTED
     second = await orchestrator.jobs.create(server(orchestrator, resources=[LINK]))
     assert second.id != first.id
@@ -164,22 +164,22 @@ async def test_a_peer_must_run_in_the_same_workspace(orchestrator: Orchestrator)
     database = await orchestrator.created()
     peers = [{"type": "peer", "hostname": "database", "jobId": database.id}]
     assert "it must be RUNNING" in str(
-        await refused(orchestrator.jobs, server(orchestrator, resources=peers))
+        await rejected(orchestrator.jobs, server(orchestrator, resources=peers))
     )
     await orchestrator.report(database.id, JobState.RUNNING)
     await orchestrator.reached(database.id, JobState.RUNNING)
     await orchestrator.jobs.create(server(orchestrator, resources=peers))
-    foreign = await refused(client(orchestrator, "bob"), server(orchestrator, resources=peers))
+    foreign = await rejected(client(orchestrator, "bob"), server(orchestrator, resources=peers))
     assert f"There is no job {database.id}" in str(foreign)
 
 
-async def test_a_file_is_read_only_for_one_who_may_not_write(orchestrator: Orchestrator) -> None:
+async def test_a_file_is_read_only_without_write_permission(orchestrator: Orchestrator) -> None:
     value = {"type": "file", "path": "/alices/data.csv"}
     bob = client(orchestrator, "bob")
     job = await bob.create(server(orchestrator, parameters={"file": value}))
     assert job.specification.to_wire()["parameters"]["file"]["readOnly"] is True
     assert (
-        await refused(
+        await rejected(
             client(orchestrator, "carol"), server(orchestrator, parameters={"file": value})
         )
     ).code is (ErrorCode.NOT_FOUND)
@@ -206,7 +206,7 @@ async def test_another_provider_changes_nothing(orchestrator: Orchestrator) -> N
 async def test_the_same_job_twice_must_be_allowed(orchestrator: Orchestrator) -> None:
     twice = orchestrator.specification(allowDuplicateJob=False)
     first = await orchestrator.jobs.create(twice)
-    rejection = await refused(orchestrator.jobs, twice)
+    rejection = await rejected(orchestrator.jobs, twice)
     assert (rejection.code, first.id in str(rejection)) == (ErrorCode.DUPLICATE_JOB, True)
     await orchestrator.report(first.id, JobState.SUCCESS)
     await orchestrator.jobs.wait(first.id)
@@ -229,7 +229,7 @@ async def test_fifteen_mistakes_get_fifteen_sentences(orchestrator: Orchestrator
     wrong = orchestrator.specification(
         replicas=2, parameters=values, resources=resources, sshEnabled=True
     )
-    rejection = await refused(orchestrator.jobs, wrong)
+    rejection = await rejected(orchestrator.jobs, wrong)
     sentences = {finding.message for finding in rejection.findings}
     assert len(sentences) >= 15
     assert all(sentence.endswith(".") for sentence in sentences)
@@ -242,7 +242,7 @@ async def test_fifteen_mistakes_get_fifteen_sentences(orchestrator: Orchestrator
     }
 
 
-async def test_what_is_too_large_for_one_message_is_refused(orchestrator: Orchestrator) -> None:
+async def test_a_request_too_large_for_a_message_is_rejected(orchestrator: Orchestrator) -> None:
     def text(size: int) -> JobSpecification:
         return orchestrator.specification(
             parameters={"text": {"type": "text", "value": size * "x"}}
@@ -250,10 +250,10 @@ async def test_what_is_too_large_for_one_message_is_refused(orchestrator: Orches
 
     job = await orchestrator.jobs.create(text(250_000))
     assert orchestrator.provider.calls_for(job.id) == ["create"]
-    assert "put data into files" in str(await refused(orchestrator.jobs, text(300_000)))
+    assert "put data into files" in str(await rejected(orchestrator.jobs, text(300_000)))
     with pytest.raises(JobRejected):
         await orchestrator.jobs.create_many([text(250_000)] * 5)
-    # Another program may not ask the client.
+    # The check of the client can be bypassed; the worker checks too.
     request = JobRequest(owner=job.owner, specification=text(300_000))
     handle = await orchestrator.temporal.start_workflow(
         "Job", request, id=orchestrator.jobs.new_job_id(), task_queue=TASK_QUEUE
@@ -261,7 +261,7 @@ async def test_what_is_too_large_for_one_message_is_refused(orchestrator: Orches
     assert await orchestrator.outcome(handle.id) == "FAILED"
 
 
-async def test_an_old_id_shows_nothing_to_somebody_who_has_left(orchestrator: Orchestrator) -> None:
+async def test_a_former_member_sees_nothing_by_an_old_id(orchestrator: Orchestrator) -> None:
     bob = client(orchestrator, "bob", OCEAN)
     job = await bob.create(orchestrator.specification())
     file = orchestrator.catalog / "workspaces.yaml"
@@ -275,11 +275,11 @@ async def test_an_old_id_shows_nothing_to_somebody_who_has_left(orchestrator: Or
         await client(orchestrator, "bob", OCEAN).create(orchestrator.specification(), job.id)
 
 
-async def test_an_access_list_has_a_bound(orchestrator: Orchestrator) -> None:
+async def test_an_access_list_has_a_maximum_size(orchestrator: Orchestrator) -> None:
     job = await orchestrator.created()
     entry = ResourceAclEntry(
         entity=UserEntity(username="b" * 70_000), permissions=[Permission.READ]
     )
-    with pytest.raises(RequestRefused) as refusal:
+    with pytest.raises(RequestRefused) as rejection:
         await orchestrator.jobs.update_acl(job.id, [entry])
-    assert "65536 bytes at most" in str(refusal.value)
+    assert "65536 bytes at most" in str(rejection.value)

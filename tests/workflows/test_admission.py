@@ -1,6 +1,4 @@
-"""Repeats of an admission, and requests that are too much for one message, by the activities
-themselves.
-"""
+"""Repeated admissions and oversized requests, on the activities themselves."""
 
 from __future__ import annotations
 
@@ -68,13 +66,13 @@ async def admit(admission: AdmissionActivities, wanted: JobSpecification) -> Any
     return await ActivityEnvironment().run(admission.admit, request)
 
 
-async def refused(admission: AdmissionActivities, wanted: JobSpecification) -> ApplicationError:
-    with pytest.raises(ApplicationError) as refusal:
+async def rejected(admission: AdmissionActivities, wanted: JobSpecification) -> ApplicationError:
+    with pytest.raises(ApplicationError) as rejection:
         await admit(admission, wanted)
-    return refusal.value
+    return rejection.value
 
 
-async def test_a_repeat_gets_what_was_taken_whatever_has_changed(
+async def test_a_repeated_admission_returns_the_first_result(
     admission: AdmissionActivities, engine: AsyncEngine, catalog: Path
 ) -> None:
     wanted = specification("server", resources=[{"type": "ingress", "id": "app-link"}])
@@ -85,29 +83,29 @@ async def test_a_repeat_gets_what_was_taken_whatever_has_changed(
     assert await ClaimStore(engine).find_holder("ingress", "app-link") == "1"
 
 
-async def test_nothing_is_taken_after_a_refusal(
+async def test_nothing_is_claimed_after_a_rejection(
     admission: AdmissionActivities, engine: AsyncEngine, catalog: Path
 ) -> None:
     wanted = specification("server", resources=[{"type": "ingress", "id": "app-link"}])
     file = catalog / "workspaces.yaml"
     before = file.read_text()
     file.write_text(before.replace("id: app-link", "id: another-link"))
-    assert (await refused(admission, wanted)).type == ErrorCode.NOT_FOUND
+    assert (await rejected(admission, wanted)).type == ErrorCode.NOT_FOUND
     file.write_text(before)
-    # This is what a slow attempt does that had looked at the catalog earlier.
-    assert (await refused(admission, wanted)).type == ErrorCode.DUPLICATE_JOB
+    # As a slow attempt does that read the catalog earlier.
+    assert (await rejected(admission, wanted)).type == ErrorCode.DUPLICATE_JOB
     assert await ClaimStore(engine).find_holder("ingress", "app-link") is None
 
 
-async def test_thousands_of_mistakes_are_told_in_a_short_message(
+async def test_thousands_of_findings_fit_into_one_message(
     admission: AdmissionActivities,
 ) -> None:
     files = [{"type": "file", "path": f"/nowhere/{'x' * 1000}/{number}"} for number in range(900)]
-    refusal = await refused(admission, specification("server", resources=files))
-    (findings,) = refusal.details
+    rejection = await rejected(admission, specification("server", resources=files))
+    (findings,) = rejection.details
     assert len(findings) == MAXIMUM_FINDINGS + 1
-    assert refusal.message.endswith("more.")
-    assert len(refusal.message) + len(str(findings)) < 128 * 1024
+    assert rejection.message.endswith("more.")
+    assert len(rejection.message) + len(str(findings)) < 128 * 1024
 
 
 async def test_defaults_that_make_a_request_too_large(
@@ -120,7 +118,7 @@ async def test_defaults_that_make_a_request_too_large(
     )
     file.write_text(file.read_text().replace("  text: {type: text}", default))
     wanted = specification("echo")
-    assert "at most 262144 are possible" in (await refused(admission, wanted)).message
+    assert "at most 262144 are possible" in (await rejected(admission, wanted)).message
 
 
 def lost(number: int) -> Claim:
@@ -130,7 +128,7 @@ def lost(number: int) -> Claim:
     return claim_of(f"job-{number:04}", ALICE, wanted, None)
 
 
-async def test_the_check_of_many_jobs_goes_by_pages(
+async def test_the_access_check_of_many_jobs_is_paged(
     engine: AsyncEngine, catalog: Path, environment: WorkflowEnvironment
 ) -> None:
     claims = ClaimStore(engine)
@@ -150,7 +148,7 @@ async def test_the_check_of_many_jobs_goes_by_pages(
     assert len(set(found)) == CLAIMS_PER_PAGE + 1
 
 
-async def test_a_job_that_cannot_be_cancelled_does_not_keep_the_others(
+async def test_a_failed_cancel_does_not_block_the_others(
     orchestrator: Orchestrator, environment: WorkflowEnvironment
 ) -> None:
     job = await orchestrator.created()
@@ -166,31 +164,31 @@ async def test_a_job_that_cannot_be_cancelled_does_not_keep_the_others(
     assert await orchestrator.outcome(job.id) == "CANCELED"
 
 
-async def test_a_provider_that_drains_takes_no_new_jobs(orchestrator: Orchestrator) -> None:
+async def test_a_draining_provider_gets_no_new_jobs(orchestrator: Orchestrator) -> None:
     running = await orchestrator.created()
     file = orchestrator.catalog / "catalog.yaml"
     before = file.read_text()
     file.write_text(before.replace("id: local\n", "id: local\ndraining: true\n", 1))
     assert file.read_text() != before
 
-    async def refusal() -> JobRejected | None:
+    async def rejection() -> JobRejected | None:
         try:
             await orchestrator.created()
         except JobRejected as error:
             return error
         return None
 
-    refused = await eventually(refusal)
-    assert refused is not None
-    assert str(refused) == "The provider local takes no new jobs at the moment."
-    assert refused.code is ErrorCode.PROVIDER_REJECTED
+    rejected = await eventually(rejection)
+    assert rejected is not None
+    assert str(rejected) == "The provider local takes no new jobs at the moment."
+    assert rejected.code is ErrorCode.PROVIDER_REJECTED
     await orchestrator.report(running.id, JobState.SUCCESS)
     assert (await orchestrator.jobs.wait(running.id)).status.state is JobState.SUCCESS
 
 
-async def test_the_longest_description_is_taken_by_the_server(orchestrator: Orchestrator) -> None:
+async def test_the_server_accepts_the_longest_description(orchestrator: Orchestrator) -> None:
     files = [{"type": "file", "path": f"/data/{'ø' * 500}{number}"} for number in range(100)]
     name = {"name": "å" * 255, "version": "æ" * 255}
-    with pytest.raises(JobRejected) as refused:
+    with pytest.raises(JobRejected) as rejected:
         await orchestrator.created(name="ø" * 200, application=name, resources=files)
-    assert f"There is no application {name['name']}" in refused.value.findings[0].message
+    assert f"There is no application {name['name']}" in rejected.value.findings[0].message

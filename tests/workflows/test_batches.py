@@ -1,4 +1,4 @@
-"""Batches: all jobs are accepted or none is, whoever dies or refuses."""
+"""Batches: all jobs are accepted, or none."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ async def test_a_batch_costs_one_call_to_each_provider(orchestrator: Orchestrato
     assert await orchestrator.outcome(jobs[0].id) == "COMPLETED"
 
 
-@pytest.mark.parametrize("refusing", ["create", "second:create"])
-async def test_one_refusal_undoes_the_whole_batch(
-    orchestrator: Orchestrator, refusing: str
+@pytest.mark.parametrize("rejecting", ["create", "second:create"])
+async def test_one_rejection_undoes_the_whole_batch(
+    orchestrator: Orchestrator, rejecting: str
 ) -> None:
-    orchestrator.provider.answers[refusing] = [400]
+    orchestrator.provider.answers[rejecting] = [400]
     batch_id = orchestrator.jobs.new_job_id()
     for _ in range(2):
-        with pytest.raises(JobRejected) as refused:
+        with pytest.raises(JobRejected) as rejected:
             await orchestrator.jobs.create_many(jobs_of(orchestrator, 2, 2), batch_id)
-        assert (refused.value.code, "No, says 400." in str(refused.value)) == (
+        assert (rejected.value.code, "No, says 400." in str(rejected.value)) == (
             ErrorCode.PROVIDER_REJECTED,
             True,
         )
@@ -62,11 +62,11 @@ async def test_one_refusal_undoes_the_whole_batch(
         assert await orchestrator.outcome(f"{batch_id}-{number:03}") == "FAILED"
 
 
-async def test_every_finding_of_a_batch_is_told(orchestrator: Orchestrator) -> None:
+async def test_every_finding_of_a_batch_is_returned(orchestrator: Orchestrator) -> None:
     good, bad = orchestrator.specification(), orchestrator.specification(replicas=2, parameters={})
-    with pytest.raises(JobRejected) as refused:
+    with pytest.raises(JobRejected) as rejected:
         await orchestrator.jobs.create_many([good, bad, good, bad])
-    fields = sorted(finding.field for finding in refused.value.findings)
+    fields = sorted(finding.field for finding in rejected.value.findings)
     assert fields == ["[1].parameters.text", "[1].replicas", "[3].parameters.text", "[3].replicas"]
     assert orchestrator.provider.requests == []
 
@@ -79,13 +79,13 @@ async def test_a_link_cannot_be_in_a_batch_twice(orchestrator: Orchestrator) -> 
         "resources": link,
     }
     batch_id = orchestrator.jobs.new_job_id()
-    with pytest.raises(JobRejected) as refused:
+    with pytest.raises(JobRejected) as rejected:
         await orchestrator.jobs.create_many(jobs_of(orchestrator, 2, 0, **server), batch_id)
-    assert refused.value.code is ErrorCode.RESOURCE_IN_USE
+    assert rejected.value.code is ErrorCode.RESOURCE_IN_USE
     assert await nothing_is_held(orchestrator, batch_id)
 
 
-async def test_a_batch_goes_on_without_its_client(orchestrator: Orchestrator) -> None:
+async def test_a_batch_continues_without_its_client(orchestrator: Orchestrator) -> None:
     orchestrator.provider.open["second:create"].clear()
     batch_id = orchestrator.jobs.new_job_id()
     creating = asyncio.create_task(
@@ -102,7 +102,7 @@ async def test_a_batch_goes_on_without_its_client(orchestrator: Orchestrator) ->
     assert sorted(orchestrator.provider.requests) == ["create", "second:create"]
 
 
-async def test_a_job_of_a_batch_may_end_before_the_batch_is_through(
+async def test_a_job_may_end_before_its_batch_is_submitted(
     orchestrator: Orchestrator,
 ) -> None:
     orchestrator.provider.open["second:create"].clear()
@@ -124,9 +124,9 @@ async def test_a_job_of_a_batch_may_end_before_the_batch_is_through(
 async def test_a_batch_does_not_touch_a_job_with_the_same_id(orchestrator: Orchestrator) -> None:
     batch_id = orchestrator.jobs.new_job_id()
     job = await orchestrator.jobs.create(orchestrator.specification(), f"{batch_id}-001")
-    with pytest.raises(JobRejected) as refused:
+    with pytest.raises(JobRejected) as rejected:
         await orchestrator.jobs.create_many(jobs_of(orchestrator, 2, 0), batch_id)
-    assert refused.value.code is ErrorCode.DUPLICATE_JOB
+    assert rejected.value.code is ErrorCode.DUPLICATE_JOB
     assert "terminate" not in orchestrator.provider.calls_for(job.id)
     assert not await nothing_is_held(orchestrator, batch_id)
     stranger = JobClient(orchestrator.temporal, Actor(username="mallory"))
@@ -135,14 +135,14 @@ async def test_a_batch_does_not_touch_a_job_with_the_same_id(orchestrator: Orche
 
 
 @pytest.mark.parametrize("count", [0, 501])
-async def test_a_batch_has_bounds(orchestrator: Orchestrator, count: int) -> None:
-    with pytest.raises(JobRejected) as refused:
+async def test_a_batch_has_a_maximum_size(orchestrator: Orchestrator, count: int) -> None:
+    with pytest.raises(JobRejected) as rejected:
         await orchestrator.jobs.create_many(jobs_of(orchestrator, count, 0))
-    assert f"not {count}" in str(refused.value)
+    assert f"not {count}" in str(rejected.value)
 
 
 async def submitted_to_one(orchestrator: Orchestrator) -> tuple[str, asyncio.Task[list[Job]]]:
-    """A batch of two jobs here, which are submitted, and one at a provider that does not answer."""
+    """Create two jobs here, which are submitted, and one at a provider without an answer."""
     orchestrator.provider.answers["second:create"] = [503] * 1000
     batch_id = orchestrator.jobs.new_job_id()
     creating = asyncio.create_task(
@@ -185,7 +185,7 @@ async def test_a_job_leaves_its_batch_while_a_provider_is_away(
     assert orchestrator.provider.calls_for(job_id)[-1].endswith("terminate")
 
 
-async def test_a_fault_in_a_call_that_was_broken_off_refuses_no_batch(
+async def test_a_fault_of_a_cancelled_call_rejects_no_batch(
     orchestrator: Orchestrator,
 ) -> None:
     orchestrator.provider.open["create"].clear()
@@ -210,14 +210,14 @@ async def test_a_fault_in_a_call_that_was_broken_off_refuses_no_batch(
     await eventually(is_broken_off)
     orchestrator.provider.open[
         "create"
-    ].set()  # before the next heartbeat, by which the call would learn of it
+    ].set()  # before the next heartbeat, which would cancel the call
     await creating
     assert (await orchestrator.jobs.wait(leaving)).status.state is JobState.SUCCESS
     assert (await orchestrator.jobs.retrieve(staying)).status.state is JobState.IN_QUEUE
     assert orchestrator.provider.calls_for(staying) == ["create", "create"]
 
 
-async def test_a_job_whose_batch_was_ended_by_force_can_be_cancelled(
+async def test_a_job_of_a_terminated_batch_can_be_cancelled(
     orchestrator: Orchestrator,
 ) -> None:
     batch_id, creating = await submitted_to_one(orchestrator)
@@ -234,15 +234,14 @@ async def test_a_job_whose_batch_was_ended_by_force_can_be_cancelled(
     assert await nothing_is_held(orchestrator, batch_id)
 
 
-async def test_a_job_that_is_taken_out_of_its_batch_ends(orchestrator: Orchestrator) -> None:
+async def test_a_job_removed_from_its_batch_ends(orchestrator: Orchestrator) -> None:
     batch_id, creating = await submitted_to_one(orchestrator)
     batch = orchestrator.temporal.get_workflow_handle(f"batch-{batch_id}")
     for payload in (None, {}, {"jobId": "another"}, {"jobId": f"{batch_id}-002"}):
         await batch.signal("leave", payload)
     ended = await orchestrator.jobs.wait(f"{batch_id}-002")
     assert ended.updates[-1].status == "Your job was cancelled before it was started."
-    # The batch answers with what each job is at that moment, which may be before or after the end
-    # of this one.
+    # The batch answers with the current states, which may be before or after the end of this job.
     *others, third = [job.status.state for job in await creating]
     assert others == [JobState.IN_QUEUE, JobState.IN_QUEUE]
     assert third in {JobState.CANCELING, JobState.SUCCESS}

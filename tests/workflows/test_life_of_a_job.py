@@ -1,4 +1,4 @@
-"""The life of a job on the real server, with a provider that acknowledges."""
+"""The life of a job on the real server, with a fake provider."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def test_a_job_is_found_by_its_name_at_the_provider(orchestrator: Orchestr
     await eventually(found)
 
 
-async def test_a_refused_job_leaves_nothing(orchestrator: Orchestrator) -> None:
+async def test_a_rejected_job_leaves_nothing_behind(orchestrator: Orchestrator) -> None:
     orchestrator.provider.answers["create"] = [400]
     with pytest.raises(JobRejected) as rejection:
         await orchestrator.created()
@@ -53,7 +53,7 @@ async def test_a_refused_job_leaves_nothing(orchestrator: Orchestrator) -> None:
     assert "No, says 400." in str(rejection.value)
 
 
-async def test_admission_tells_every_finding(orchestrator: Orchestrator) -> None:
+async def test_admission_returns_every_finding(orchestrator: Orchestrator) -> None:
     job_id = orchestrator.jobs.new_job_id()
     specification = orchestrator.specification(
         parameters={"nothing": {"type": "text", "value": "x"}}

@@ -1,6 +1,4 @@
-"""The output of jobs for clients: who gets it, when, and that a broken connection neither repeats
-nor loses any.
-"""
+"""The logs of jobs for clients: access, waiting, and broken connections."""
 
 from __future__ import annotations
 
@@ -28,9 +26,7 @@ from ucloud_orchestrator.provider.sessions.logs import LogSessions
 
 
 class BreakingRelay:
-    """Passes connections on to a port, and breaks the first ones after so many bytes to the
-    client.
-    """
+    """Proxies connections to a port, and breaks the first ones after some bytes."""
 
     def __init__(self, port: int, limits: list[int]) -> None:
         self._port = port
@@ -61,7 +57,7 @@ async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limit
 
 
 class Output:
-    """The real sessions of a provider on a folder with output, reached through a relay."""
+    """The log sessions of a real provider on a folder with output, through a relay."""
 
     def __init__(self, folder: Path) -> None:
         self._drive = folder / "drive"
@@ -150,7 +146,9 @@ async def test_the_reader_of_a_job_in_the_queue_waits(
             all_messages(orchestrator.jobs, job.id, stream=LogStream.STDOUT)
         )
         assert (
-            await all_messages(orchestrator.jobs, (await refusing(orchestrator)).id, follow=False)
+            await all_messages(
+                orchestrator.jobs, (await job_without_logs(orchestrator)).id, follow=False
+            )
             == []
         )
         assert not reading.done()
@@ -159,8 +157,8 @@ async def test_the_reader_of_a_job_in_the_queue_waits(
     assert (message.rank, message.stdout, message.stderr, message.position) == (0, "out\n", None, 4)
 
 
-async def refusing(orchestrator: Orchestrator) -> Job:
-    """A job in the queue whose logs the provider does not have yet."""
+async def job_without_logs(orchestrator: Orchestrator) -> Job:
+    """Create a job in the queue whose logs the provider does not have yet."""
     job = await orchestrator.created()
     orchestrator.provider.answers["interactiveSession"].append(404)
     return job
@@ -192,7 +190,7 @@ async def test_readers_of_a_job_read_its_logs_and_strangers_do_not(
         assert len(await all_messages(bob, job.id)) == 1
 
 
-async def test_a_product_without_logs_is_refused_before_the_provider_is_asked(
+async def test_a_product_without_logs_is_rejected_without_a_call(
     orchestrator: Orchestrator,
 ) -> None:
     for file in orchestrator.catalog.glob("*.yaml"):
@@ -207,26 +205,26 @@ async def test_a_product_without_logs_is_refused_before_the_provider_is_asked(
             return error.code
         return None
 
-    async def is_refused() -> bool:  # the catalog is read again after a while
+    async def is_rejected() -> bool:  # the catalog is reloaded at an interval
         return await code() is ErrorCode.FEATURE_NOT_SUPPORTED_BY_PROVIDER
 
-    await eventually(is_refused, 40)
+    await eventually(is_rejected, 40)
     asked = len(orchestrator.provider.calls_for(job.id))
-    assert await is_refused()
+    assert await is_rejected()
     assert len(orchestrator.provider.calls_for(job.id)) == asked
 
 
-async def test_logs_that_the_provider_does_not_have_are_refused(orchestrator: Orchestrator) -> None:
+async def test_logs_that_the_provider_lacks_are_rejected(orchestrator: Orchestrator) -> None:
     job = await started(orchestrator)
     orchestrator.provider.answers["interactiveSession"].append(404)
-    with pytest.raises(RequestRefused, match="refused: No, says 404") as refused:
+    with pytest.raises(RequestRefused, match="refused: No, says 404") as rejected:
         await all_messages(orchestrator.jobs, job.id)
-    assert refused.value.code is ErrorCode.PROVIDER_REJECTED
+    assert rejected.value.code is ErrorCode.PROVIDER_REJECTED
     with pytest.raises(RequestRefused, match="gave a session that is not for logs"):
         await all_messages(orchestrator.jobs, job.id)
 
 
-async def test_a_provider_that_stays_away_is_told(
+async def test_an_unreachable_provider_is_an_error_for_readers(
     orchestrator: Orchestrator, tmp_path: Path
 ) -> None:
     job, output = await started(orchestrator), Output(tmp_path)

@@ -1,6 +1,4 @@
-"""What others send to a job: nothing of it may make the job stuck, and nothing legal may be
-lost.
-"""
+"""Messages to a job: none makes it stuck, and no valid one is lost."""
 
 from __future__ import annotations
 
@@ -70,7 +68,7 @@ async def _exists(handle: WorkflowHandle[object, object]) -> bool:
     ],
     ids=lambda arguments: json.dumps(arguments)[:60],
 )
-async def test_a_bad_update_changes_nothing(
+async def test_an_invalid_update_changes_nothing(
     orchestrator: Orchestrator, arguments: list[object], caplog: pytest.LogCaptureFixture
 ) -> None:
     job = await orchestrator.created()
@@ -83,7 +81,7 @@ async def test_a_bad_update_changes_nothing(
     assert "ignored" in caplog.text
 
 
-async def test_surplus_arguments_are_cut_off(orchestrator: Orchestrator) -> None:
+async def test_surplus_arguments_are_dropped(orchestrator: Orchestrator) -> None:
     job = await orchestrator.created()
     good = {"provider": "local", "updates": [{"state": "RUNNING"}]}
     await orchestrator.handle(job.id).signal("update", args=[good, "surplus", 3])
@@ -119,7 +117,7 @@ async def test_the_temporal_command_line_moves_a_job(orchestrator: Orchestrator)
     assert (await orchestrator.reached(job.id, JobState.RUNNING)).updates[-1].status == "by hand"
 
 
-async def test_an_update_after_the_end_is_refused_by_the_server(orchestrator: Orchestrator) -> None:
+async def test_the_server_rejects_an_update_after_the_end(orchestrator: Orchestrator) -> None:
     job = await orchestrator.created()
     await orchestrator.report(job.id, JobState.SUCCESS)
     await orchestrator.jobs.wait(job.id)
@@ -129,7 +127,7 @@ async def test_an_update_after_the_end_is_refused_by_the_server(orchestrator: Or
         await orchestrator.jobs.suspend(job.id)
 
 
-async def test_a_request_that_the_end_of_the_job_overtakes_is_refused_and_forgotten(
+async def test_the_end_of_a_job_rejects_its_open_requests(
     orchestrator: Orchestrator, caplog: pytest.LogCaptureFixture
 ) -> None:
     job = await orchestrator.created()
@@ -167,20 +165,22 @@ async def test_two_extensions_at_once_both_count(orchestrator: Orchestrator) -> 
     assert sorted(allocations) in (
         [1, 1],
         [1, 3],
-    )  # the second call carries what the first one changed
+    )  # the second call has the change of the first
 
 
 @pytest.mark.parametrize(
     "request_", [None, {}, {"requestedTime": {}}, {"requestedTime": {"minutes": 99}}]
 )
-async def test_a_bad_extension_is_refused(orchestrator: Orchestrator, request_: object) -> None:
+async def test_an_invalid_extension_is_rejected(
+    orchestrator: Orchestrator, request_: object
+) -> None:
     job = await orchestrator.created()
     with pytest.raises(WorkflowUpdateFailedError):
         await orchestrator.handle(job.id).execute_update("extend", args=[request_])
     assert orchestrator.provider.calls_for(job.id) == ["create"]
 
 
-async def test_an_extension_that_the_provider_refuses_changes_nothing(
+async def test_an_extension_that_the_provider_rejects_changes_nothing(
     orchestrator: Orchestrator,
 ) -> None:
     job = await orchestrator.created()
@@ -194,9 +194,9 @@ async def test_an_extension_that_the_provider_refuses_changes_nothing(
 async def test_an_unsupported_call_never_reaches_the_provider(orchestrator: Orchestrator) -> None:
     product = {"id": "plain-1", "category": "plain", "provider": "local"}
     job = await orchestrator.created(product=product)
-    with pytest.raises(RequestRefused) as refused:
+    with pytest.raises(RequestRefused) as rejected:
         await orchestrator.jobs.suspend(job.id)
-    assert refused.value.code is ErrorCode.FEATURE_NOT_SUPPORTED_BY_PROVIDER
+    assert rejected.value.code is ErrorCode.FEATURE_NOT_SUPPORTED_BY_PROVIDER
     assert orchestrator.provider.calls_for(job.id) == ["create"]
 
 
@@ -211,7 +211,7 @@ async def test_suspension_follows_the_provider(orchestrator: Orchestrator) -> No
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)  # five thousand signals, one after the other, are all that it does
+@pytest.mark.timeout(300)  # five thousand signals, one after the other
 async def test_five_thousand_texts_are_all_kept_in_order(orchestrator: Orchestrator) -> None:
     job = await orchestrator.created()
     first_run = (await orchestrator.handle(job.id).describe()).run_id
@@ -230,7 +230,7 @@ async def test_five_thousand_texts_are_all_kept_in_order(orchestrator: Orchestra
     assert await orchestrator.is_archived(ended)
 
 
-async def test_large_texts_move_to_the_store_before_they_are_too_many(
+async def test_large_texts_are_offloaded_to_the_store(
     orchestrator: Orchestrator,
 ) -> None:
     job = await orchestrator.created()

@@ -1,6 +1,4 @@
-"""The figures of a worker that cannot be seen in a quiet stack: faults of providers, and jobs that
-are stuck.
-"""
+"""The metrics of a worker that a quiet stack does not show: faults and stuck jobs."""
 
 from __future__ import annotations
 
@@ -27,23 +25,23 @@ from ucloud_orchestrator.temporal.names import TASK_QUEUE, WORKFLOW, new_job_id
 
 
 class Scraped:
-    """A worker whose figures are looked up when a test wants it, and what Prometheus then gets."""
+    """A worker whose metrics are polled on request, and the samples that Prometheus then gets."""
 
     def __init__(self, gauges: MetricsCollector, port: int) -> None:
         self._gauges = gauges
         self._url = f"http://127.0.0.1:{port}/metrics"
 
-    async def figure(self, name: str, **labels: str) -> float | None:
-        """The sample of that name and these labels, after a look; None if there is none."""
-        await self.look()
+    async def value(self, name: str, **labels: str) -> float | None:
+        """Poll, and return the sample of that name and labels; None if there is none."""
+        await self.poll()
         return await self.sample(name, **labels)
 
-    async def look(self) -> None:
-        """Look up all figures."""
+    async def poll(self) -> None:
+        """Poll all metrics."""
         await self._gauges.poll(audit=True)
 
     async def sample(self, name: str, **labels: str) -> float | None:
-        """What the last look has found."""
+        """Return a sample of the last poll."""
         async with httpx.AsyncClient(verify=False) as client:
             lines = (await client.get(self._url)).text.splitlines()
         for line in lines:
@@ -69,14 +67,14 @@ async def scraped(orchestrator: Orchestrator) -> AsyncIterator[Scraped]:
     await running
 
 
-async def test_a_submission_without_an_answer_is_seen_until_it_has_one(
+async def test_a_pending_submission_is_measured_until_its_answer(
     scraped: Scraped, orchestrator: Orchestrator
 ) -> None:
     await orchestrator.provider.close()
     creating = asyncio.create_task(orchestrator.created())
-    ages = [await eventually(lambda: scraped.figure("ucloud_oldest_unanswered_submission_seconds"))]
+    ages = [await eventually(lambda: scraped.value("ucloud_oldest_unanswered_submission_seconds"))]
     ages.append(await eventually(lambda: later_than(scraped, ages[0] or 0)))
-    unreachable = await scraped.figure(
+    unreachable = await scraped.value(
         "ucloud_provider_errors", provider="local", kind="unreachable"
     )
     assert unreachable is not None
@@ -84,14 +82,14 @@ async def test_a_submission_without_an_answer_is_seen_until_it_has_one(
     orchestrator.provider.answers["create"] = [503]
     await orchestrator.provider.listen()
     job = await creating
-    assert await scraped.figure("ucloud_provider_errors", provider="local", kind="503") == 1
-    assert await scraped.figure("ucloud_oldest_unanswered_submission_seconds") == 0
+    assert await scraped.value("ucloud_provider_errors", provider="local", kind="503") == 1
+    assert await scraped.value("ucloud_oldest_unanswered_submission_seconds") == 0
     await orchestrator.report(job.id, JobState.SUCCESS, "Done.")
 
 
 async def later_than(scraped: Scraped, before: float) -> float | None:
-    """The age of the oldest submission, once it has grown."""
-    age = await scraped.figure("ucloud_oldest_unanswered_submission_seconds")
+    """Return the age of the oldest submission, once it has grown."""
+    age = await scraped.value("ucloud_oldest_unanswered_submission_seconds")
     return age if age is not None and age > before + 0.5 else None
 
 
@@ -103,20 +101,20 @@ async def test_an_update_that_changes_nothing_is_counted(
     await orchestrator.reports.update(job.id, [guarded])
     await orchestrator.report(job.id, JobState.SUCCESS, "Done.")
     await orchestrator.reached(job.id, JobState.SUCCESS)
-    assert await scraped.figure("ucloud_ignored_updates", provider="local") == 1
+    assert await scraped.value("ucloud_ignored_updates", provider="local") == 1
 
 
-async def test_a_job_whose_workflow_task_fails_is_seen(
+async def test_a_job_with_failing_workflow_tasks_is_measured(
     scraped: Scraped, orchestrator: Orchestrator
 ) -> None:
-    assert await scraped.figure("ucloud_jobs_stuck") == 0
+    assert await scraped.value("ucloud_jobs_stuck") == 0
     job_id = new_job_id()
     await orchestrator.temporal.start_workflow(
-        WORKFLOW, "This is no job.", id=job_id, task_queue=TASK_QUEUE
+        WORKFLOW, "Not a job.", id=job_id, task_queue=TASK_QUEUE
     )
     try:
-        assert await eventually(lambda: scraped.figure("ucloud_jobs_stuck"), 60) == 1
-        assert await scraped.figure(
+        assert await eventually(lambda: scraped.value("ucloud_jobs_stuck"), 60) == 1
+        assert await scraped.value(
             "temporal_workflow_task_execution_failed", workflow_type=WORKFLOW
         )
     finally:
@@ -124,22 +122,22 @@ async def test_a_job_whose_workflow_task_fails_is_seen(
             await orchestrator.handle(job_id).terminate()
 
 
-async def test_the_time_of_the_last_look_stands_still_without_the_database(
+async def test_the_time_of_the_last_poll_stops_without_the_database(
     scraped: Scraped, orchestrator: Orchestrator
 ) -> None:
-    before = await scraped.figure("ucloud_last_poll_timestamp_seconds")
+    before = await scraped.value("ucloud_last_poll_timestamp_seconds")
     assert before is not None
     await eventually(lambda: time.time() > before)
-    assert (await scraped.figure("ucloud_last_poll_timestamp_seconds") or 0) > before
+    assert (await scraped.value("ucloud_last_poll_timestamp_seconds") or 0) > before
     seen = await scraped.sample("ucloud_last_poll_timestamp_seconds")
     async with orchestrator.engine.begin() as connection:
         await connection.execute(text("DROP TABLE movements"))
     with pytest.raises(DatabaseError):
-        await scraped.look()
+        await scraped.poll()
     assert await scraped.sample("ucloud_last_poll_timestamp_seconds") == seen
 
 
-def test_what_runs_again_is_counted_once_and_not_remembered_for_ever() -> None:
+def test_a_repeated_workflow_counts_once_within_bounded_memory() -> None:
     counted = SeenWorkflows(size=2)
     assert [counted.add(job) for job in ("a", "a", "b", "a", "c", "c")] == [
         True,

@@ -1,4 +1,4 @@
-"""Credits over a job's life, on the real server."""
+"""The credits of a job, on the real server."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def charge(charge_id: str, units: int, periods: int = 1) -> Charge:
 
 
 @pytest.mark.parametrize("database_kind", KINDS)
-async def test_a_job_holds_its_price_and_gives_back_what_it_did_not_use(
+async def test_a_job_reserves_its_price_and_returns_the_unused_rest(
     orchestrator: Orchestrator,
 ) -> None:
     job = await paid_job(orchestrator, HOUR + 20)
@@ -63,25 +63,27 @@ async def test_a_job_holds_its_price_and_gives_back_what_it_did_not_use(
     assert [line.amount for line in notes] == [HOUR - 33, 3, 30, HOUR, HOUR + 20]
 
 
-async def test_a_job_that_nobody_can_pay_is_refused(orchestrator: Orchestrator) -> None:
-    with pytest.raises(JobRejected) as refused:
+async def test_a_job_without_sufficient_funds_is_rejected(orchestrator: Orchestrator) -> None:
+    with pytest.raises(JobRejected) as rejected:
         await orchestrator.created(product=PAID)
-    assert refused.value.code is ErrorCode.INSUFFICIENT_FUNDS
-    assert "has no wallet for paid@local" in str(refused.value)
-    with pytest.raises(JobRejected) as refused:
+    assert rejected.value.code is ErrorCode.INSUFFICIENT_FUNDS
+    assert "has no wallet for paid@local" in str(rejected.value)
+    with pytest.raises(JobRejected) as rejected:
         await paid_job(orchestrator, HOUR - 1)
-    assert f"does not cover the {HOUR} credits" in str(refused.value)
+    assert f"does not cover the {HOUR} credits" in str(rejected.value)
     assert await wallet(orchestrator) == (HOUR - 1, 0, 0)
 
 
-async def test_a_refusal_by_the_provider_gives_all_back(orchestrator: Orchestrator) -> None:
+async def test_a_rejection_by_the_provider_returns_the_reservation(
+    orchestrator: Orchestrator,
+) -> None:
     orchestrator.provider.answers["create"] = [400]
     with pytest.raises(JobRejected):
         await paid_job(orchestrator, HOUR)
     assert await wallet(orchestrator) == (HOUR, 0, 0)
 
 
-async def test_an_extension_is_paid_or_refused(orchestrator: Orchestrator) -> None:
+async def test_an_extension_is_paid_or_rejected(orchestrator: Orchestrator) -> None:
     job = await paid_job(orchestrator, 2 * HOUR)
     await orchestrator.report(job.id, JobState.RUNNING)
     await orchestrator.reached(job.id, JobState.RUNNING)
@@ -91,9 +93,9 @@ async def test_an_extension_is_paid_or_refused(orchestrator: Orchestrator) -> No
     assert await wallet(orchestrator) == (HOUR, HOUR, 0)
     await orchestrator.jobs.extend(job.id, SimpleDuration(hours=1))
     assert await wallet(orchestrator) == (0, 2 * HOUR, 0)
-    with pytest.raises(RequestRefused) as refused:
+    with pytest.raises(RequestRefused) as rejected:
         await orchestrator.jobs.extend(job.id, SimpleDuration(minutes=1))
-    assert refused.value.code is ErrorCode.INSUFFICIENT_FUNDS
+    assert rejected.value.code is ErrorCode.INSUFFICIENT_FUNDS
     assert orchestrator.provider.calls_for(job.id).count("extend") == 2
     allocation = (await orchestrator.jobs.retrieve(job.id)).specification.time_allocation
     assert allocation == SimpleDuration(hours=2)
@@ -102,7 +104,9 @@ async def test_an_extension_is_paid_or_refused(orchestrator: Orchestrator) -> No
     assert await wallet(orchestrator) == (2 * HOUR, 0, 0)
 
 
-async def test_a_job_without_credits_is_stopped_after_a_while(orchestrator: Orchestrator) -> None:
+async def test_a_job_without_credits_stops_after_the_grace_period(
+    orchestrator: Orchestrator,
+) -> None:
     job = await paid_job(orchestrator, HOUR)
     await orchestrator.report(job.id, JobState.RUNNING)
     await orchestrator.reached(job.id, JobState.RUNNING)
@@ -124,9 +128,9 @@ async def test_a_job_without_credits_is_stopped_after_a_while(orchestrator: Orch
     assert await wallet(orchestrator) == (HOUR, 0, 0)
 
 
-@pytest.mark.parametrize("says_the_end", [True, False])
-async def test_what_an_expired_job_used_until_its_stop_is_charged(
-    orchestrator: Orchestrator, says_the_end: bool
+@pytest.mark.parametrize("reports_the_end", [True, False])
+async def test_an_expired_job_is_charged_until_its_stop(
+    orchestrator: Orchestrator, reports_the_end: bool
 ) -> None:
     job = await paid_job(
         orchestrator, HOUR, timeAllocation={"hours": 0, "minutes": 1, "seconds": 0}
@@ -136,7 +140,7 @@ async def test_what_an_expired_job_used_until_its_stop_is_charged(
     await orchestrator.skip(job.id, timedelta(minutes=1))
     await eventually(lambda: "terminate" in orchestrator.provider.calls_for(job.id))
     await orchestrator.reports.charge(job.id, [charge("last", 1)])
-    if says_the_end:
+    if reports_the_end:
         await orchestrator.report(job.id, JobState.SUCCESS)
     else:
         await orchestrator.skip(job.id, timeouts.FINAL_STATE_TIMEOUT)
@@ -157,9 +161,9 @@ async def test_only_a_paid_charge_gives_a_job_more_time(orchestrator: Orchestrat
 
 async def test_only_an_operator_grants_credits(orchestrator: Orchestrator) -> None:
     bob = JobClient(orchestrator.temporal, Actor(username="bob"))
-    with pytest.raises(RequestRefused) as refused:
+    with pytest.raises(RequestRefused) as rejected:
         await bob.grant(Workspace(user="bob"), CATEGORY, 1)
-    assert refused.value.code is ErrorCode.FORBIDDEN
+    assert rejected.value.code is ErrorCode.FORBIDDEN
     assert (await bob.wallets()).wallets == []
 
 
@@ -189,9 +193,9 @@ async def test_concurrent_charges_count_once(orchestrator: Orchestrator) -> None
 async def test_another_provider_cannot_charge(orchestrator: Orchestrator) -> None:
     job = await paid_job(orchestrator, HOUR)
     other = ProviderClient(orchestrator.temporal, "other")
-    with pytest.raises(RequestRefused) as refused:
+    with pytest.raises(RequestRefused) as rejected:
         await other.charge(job.id, [charge("1", 1)])
-    assert refused.value.code is ErrorCode.FORBIDDEN
+    assert rejected.value.code is ErrorCode.FORBIDDEN
     assert await wallet(orchestrator) == (0, HOUR, 0)
 
 
@@ -209,9 +213,9 @@ async def test_another_provider_cannot_charge(orchestrator: Orchestrator) -> Non
         for units in (-1, 0.5, 2**31)
     ],
 )
-async def test_a_malformed_charge_is_refused(orchestrator: Orchestrator, payload: Any) -> None:
+async def test_a_malformed_charge_is_rejected(orchestrator: Orchestrator, payload: Any) -> None:
     job = await orchestrator.created()
-    with pytest.raises(WorkflowUpdateFailedError) as refused:
+    with pytest.raises(WorkflowUpdateFailedError) as rejected:
         await orchestrator.handle(job.id).execute_update("charge", payload)
-    assert isinstance(refused.value.cause, ApplicationError)
-    assert refused.value.cause.type == ErrorCode.VERIFICATION_FAILED
+    assert isinstance(rejected.value.cause, ApplicationError)
+    assert rejected.value.cause.type == ErrorCode.VERIFICATION_FAILED

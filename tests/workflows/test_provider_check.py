@@ -1,4 +1,4 @@
-"""Losing access while a job runs: the scheduled check finds it, in bulk, and says what was lost."""
+"""The scheduled check of a provider: lost access, orphans, verification."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FILE = {"type": "file", "path": "/alices/data.csv", "readOnly": True}
 
 
 async def check(orchestrator: Orchestrator) -> int:
-    """One check of the provider, as its schedule starts it."""
+    """Run one check of the provider, as its schedule does."""
     lost: int = await orchestrator.temporal.execute_workflow(
         PROVIDER_CHECK_WORKFLOW,
         ProviderCheckRequest(provider="local"),
@@ -106,7 +106,7 @@ async def test_a_schedule_starts_the_check(orchestrator: Orchestrator) -> None:
     )
 
 
-async def test_a_workflow_that_was_ended_by_force_leaves_nothing(
+async def test_a_terminated_workflow_leaves_nothing_behind(
     orchestrator: Orchestrator,
 ) -> None:
     category = ProductCategory(name="paid", provider="local")
@@ -137,7 +137,7 @@ async def test_a_workflow_that_was_ended_by_force_leaves_nothing(
     assert len(orchestrator.provider.calls_for(job.id)) == 3
 
 
-async def test_an_abandoned_job_stays_held_until_its_provider_has_stopped_it(
+async def test_an_orphan_keeps_its_claim_until_its_provider_stops_it(
     orchestrator: Orchestrator,
 ) -> None:
     job = await orchestrator.created()
@@ -151,7 +151,7 @@ async def test_an_abandoned_job_stays_held_until_its_provider_has_stopped_it(
     assert await ClaimStore(orchestrator.engine).list_claims("local") == ([], None)
 
 
-async def test_jobs_of_a_batch_that_was_ended_by_force_before_they_were_started(
+async def test_a_batch_terminated_before_its_jobs_started_is_withdrawn(
     orchestrator: Orchestrator,
 ) -> None:
     owner, specification = JobOwner(created_by="alice"), orchestrator.specification()
@@ -175,7 +175,7 @@ async def listed(orchestrator: Orchestrator, jobs: list[str], state: JobState) -
     await eventually(are_there)
 
 
-async def test_what_the_provider_has_is_verified_in_bulk_and_what_is_on_its_way_is_not(
+async def test_submitted_jobs_are_verified_in_bulk_and_pending_ones_not(
     orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(provider_sync, "JOBS_PER_PAGE", 3)
@@ -218,7 +218,7 @@ async def test_jobs_of_a_batch_are_verified_once_their_provider_has_them(
     assert [orchestrator.provider.calls_for(job.id) for job in jobs] == [["create", "verify"]] * 2
 
 
-async def test_a_submission_that_the_store_could_not_note_is_made_again(
+async def test_a_submission_that_the_store_missed_is_repeated(
     orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     note, failures = ClaimStore.mark_submitted, [OSError("The database is away.")]
@@ -235,7 +235,7 @@ async def test_a_submission_that_the_store_could_not_note_is_made_again(
 
 
 @pytest.mark.parametrize("state", [JobState.IN_QUEUE, JobState.SUSPENDED])
-async def test_a_job_that_its_provider_does_not_have_any_more_ends(
+async def test_a_job_that_its_provider_lost_ends(
     orchestrator: Orchestrator, state: JobState
 ) -> None:
     job = await orchestrator.created()

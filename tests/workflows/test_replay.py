@@ -243,7 +243,7 @@ LIVES: list[Callable[[Orchestrator], Awaitable[str]]] = [
 
 
 @pytest.mark.parametrize("life", LIVES, ids=lambda life: life.__name__)
-async def test_a_life_of_today_replays(
+async def test_a_new_history_replays(
     orchestrator: Orchestrator,
     pytestconfig: pytest.Config,
     life: Callable[[Orchestrator], Awaitable[str]],

@@ -1,4 +1,4 @@
-"""Which providers a worker serves."""
+"""The providers that a worker serves."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ucloud_orchestrator.models import JobState
 from ucloud_orchestrator.temporal.names import provider_task_queue
 
 
-async def test_a_provider_with_a_broken_key_does_not_keep_the_others_from_being_served(
+async def test_a_broken_key_of_one_provider_does_not_block_others(
     orchestrator: Orchestrator, caplog: pytest.LogCaptureFixture
 ) -> None:
     await orchestrator.stop_worker()
@@ -38,7 +38,7 @@ async def test_a_provider_with_a_broken_key_does_not_keep_the_others_from_being_
 
 
 class Unpolled(Worker):
-    """Polls for the provider `second` cannot begin, as when Temporal is away just then."""
+    """Makes polls for the provider `second` fail, as if Temporal were away."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -49,7 +49,7 @@ class Unpolled(Worker):
         raise RuntimeError("Temporal is away.")
 
 
-async def test_a_worker_that_takes_no_calls_to_a_provider_any_more_says_so_and_ends(
+async def test_a_worker_that_cannot_poll_for_a_provider_ends(
     orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await orchestrator.stop_worker()
@@ -61,5 +61,5 @@ async def test_a_worker_that_takes_no_calls_to_a_provider_any_more_says_so_and_e
     with pytest.raises(
         RuntimeError, match="The provider second is no longer served: Temporal is away"
     ):
-        await orchestrator.new_worker(client, lambda: faults.append("told")).run()
-    assert faults == ["told"]  # the process leaves soon, whatever still runs
+        await orchestrator.new_worker(client, lambda: faults.append("called")).run()
+    assert faults == ["called"]

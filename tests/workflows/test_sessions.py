@@ -1,4 +1,4 @@
-"""The update `open_session`: who gets a session, when, and what Temporal keeps of it."""
+"""The update `open_session`: permissions, rejections, and the content of the history."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ucloud_orchestrator.models import ErrorCode, JobState, ResourceAclEntry
 from ucloud_orchestrator.models.session import SessionType, ShellSession
 
 
-async def test_a_terminal_of_a_running_job(orchestrator: Orchestrator) -> None:
+async def test_a_running_job_opens_a_terminal(orchestrator: Orchestrator) -> None:
     job = await orchestrator.created()
     with pytest.raises(
         RequestRefused, match="The job is in state IN_QUEUE; sessions are for jobs that run"
@@ -51,29 +51,31 @@ async def test_the_secret_of_a_session_never_reaches_temporal(orchestrator: Orch
 @pytest.mark.parametrize(
     "request_", [None, {}, {"sessionType": "TELNET"}, {"sessionType": "SHELL", "rank": -1}, "SHELL"]
 )
-async def test_a_bad_request_is_refused(orchestrator: Orchestrator, request_: object) -> None:
+async def test_an_invalid_request_is_rejected(orchestrator: Orchestrator, request_: object) -> None:
     job = await orchestrator.created()
     await orchestrator.report(job.id, JobState.RUNNING)
-    with pytest.raises(WorkflowUpdateFailedError) as refused:
+    with pytest.raises(WorkflowUpdateFailedError) as rejected:
         await orchestrator.handle(job.id).execute_update("open_session", request_)
-    assert isinstance(refused.value.cause, ApplicationError)
-    assert refused.value.cause.type == ErrorCode.VERIFICATION_FAILED
+    assert isinstance(rejected.value.cause, ApplicationError)
+    assert rejected.value.cause.type == ErrorCode.VERIFICATION_FAILED
 
 
-async def test_a_rank_that_is_not_there(orchestrator: Orchestrator) -> None:
+async def test_an_unknown_rank_is_rejected(orchestrator: Orchestrator) -> None:
     job = await orchestrator.created()
     await orchestrator.report(job.id, JobState.RUNNING)
-    with pytest.raises(RequestRefused, match="There is no rank 1") as refused:
+    with pytest.raises(RequestRefused, match="There is no rank 1") as rejected:
         await orchestrator.jobs.open_session(job.id, SessionType.SHELL, 1)
-    assert refused.value.code is ErrorCode.VERIFICATION_FAILED
+    assert rejected.value.code is ErrorCode.VERIFICATION_FAILED
 
 
-async def test_what_is_not_supported_never_reaches_the_provider(orchestrator: Orchestrator) -> None:
+async def test_an_unsupported_session_never_reaches_the_provider(
+    orchestrator: Orchestrator,
+) -> None:
     job = await orchestrator.created()
     await orchestrator.report(job.id, JobState.RUNNING)
-    with pytest.raises(RequestRefused) as refused:
+    with pytest.raises(RequestRefused) as rejected:
         await orchestrator.jobs.open_session(job.id, SessionType.VNC)
-    assert refused.value.code is ErrorCode.FEATURE_NOT_SUPPORTED_BY_PROVIDER
+    assert rejected.value.code is ErrorCode.FEATURE_NOT_SUPPORTED_BY_PROVIDER
     with pytest.raises(RequestRefused, match="has no interface of type WEB"):
         await orchestrator.jobs.open_session(job.id, SessionType.WEB)
     assert orchestrator.provider.calls_for(job.id) == ["create"]
@@ -95,10 +97,10 @@ async def test_only_those_who_may_change_a_job_open_sessions(orchestrator: Orche
     assert (await bob.open_session(job.id, SessionType.SHELL)).job_id == job.id
 
 
-async def test_an_answer_that_is_no_session(orchestrator: Orchestrator) -> None:
+async def test_an_answer_without_a_session_is_an_error(orchestrator: Orchestrator) -> None:
     job = await orchestrator.created()
     await orchestrator.report(job.id, JobState.RUNNING)
     orchestrator.provider.sessions.append({"type": "telepathy"})
-    with pytest.raises(RequestRefused, match="gave no session that can be used") as refused:
+    with pytest.raises(RequestRefused, match="gave no session that can be used") as rejected:
         await orchestrator.jobs.open_session(job.id, SessionType.SHELL)
-    assert refused.value.code is ErrorCode.PROVIDER_REJECTED
+    assert rejected.value.code is ErrorCode.PROVIDER_REJECTED

@@ -1,4 +1,4 @@
-"""How a worker stops."""
+"""The graceful stop of a worker."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.waiting import eventually
 from ucloud_orchestrator.models import JobState
 
 
-async def test_a_worker_without_its_database_stops_when_it_has_it_again(
+async def test_a_worker_stops_once_its_database_is_back(
     orchestrator: Orchestrator, caplog: pytest.LogCaptureFixture
 ) -> None:
     await orchestrator.stop_worker()

@@ -1,4 +1,4 @@
-"""Patches: what a release begins, and what it holds back for an older one."""
+"""Patches: which a worker begins, and which stay inactive beside an older release."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ THIS_RELEASE = ".".join(VERSION.split(".")[:2])
 
 @pytest.fixture
 def next_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers that are started in this process are those of the next release."""
+    """Register the workflows of the next release in this process's workers."""
     monkeypatch.setattr(workflows, "WORKFLOWS", next_release.WORKFLOWS)
     monkeypatch.setitem(versioning.PATCHES, next_release.PATCH, next_release.RELEASE)
 
