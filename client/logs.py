@@ -27,7 +27,7 @@ from ucloud_orchestrator.temporal import names
 
 INITIAL_BACKOFF = 0.25
 MAX_BACKOFF = 10.0
-"""Seconds between two attempts to open a session. One that lasted so long resets the backoff."""
+"""Seconds between two attempts to open a session. A session of that length resets the backoff."""
 DEFAULT_TIMEOUT = timedelta(minutes=5)
 MAXIMUM_MESSAGE = 8 * 1024 * 1024
 """Bytes. A chunk of output grows in JSON, where a control character takes six."""
@@ -73,7 +73,7 @@ class LogReader:
                 raise
             except ValidationError as error:
                 raise OrchestratorError(
-                    "The provider sent something that is no output of a job."
+                    "The provider sent something that is not output of a job."
                 ) from error
             except (WebSocketException, OSError, Unreachable) as error:
                 reason = str(error) or type(error).__name__

@@ -50,7 +50,7 @@ def test_a_peer_that_cannot_be_installed_is_left_out_with_the_reason(
     assert len(said) == 2
 
 
-def test_a_peer_whose_process_ends_is_left_out_with_its_last_words() -> None:
+def test_a_peer_whose_process_ends_is_skipped_with_its_error() -> None:
     # The Python of the tests has no DBOS.
     with pytest.raises(PeerUnavailable, match="No module named 'dbos'"):
         SYSTEMS["dbos-sqlite"].measure(sys.executable, [1], lambda _: None)

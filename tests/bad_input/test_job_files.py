@@ -62,8 +62,8 @@ BAD_FILES: dict[str, str | bytes] = {
 
 
 SENTENCES = {
-    "application: {name: a\n": "at line 2: this is no YAML: did not find expected ',' or '}'.",
-    f"{HEAD}name: [\n": "at line 9: this is no YAML: did not find expected node content.",
+    "application: {name: a\n": "at line 2: this is not YAML: did not find expected ',' or '}'.",
+    f"{HEAD}name: [\n": "at line 9: this is not YAML: did not find expected node content.",
     f"{HEAD}---\n{HEAD}": "it has 2 documents; several jobs are one list.",
     f"{HEAD}name: 2024-13-01": "month must be in 1..12.",
 }

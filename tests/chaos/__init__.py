@@ -1,3 +1,3 @@
-"""A stack of real processes with many jobs, faults of every kind, and a look at the world
-afterwards.
+"""Fault injection: a stack of real processes with many jobs, faults of every kind, and a check of
+the invariants afterwards.
 """

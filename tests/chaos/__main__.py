@@ -14,7 +14,7 @@ from tests.chaos.run import run
 
 
 def main() -> int:
-    """One storm; 0 if no promise was broken."""
+    """Make one run; return 0 if no invariant was broken."""
     parser = argparse.ArgumentParser(prog="tests.chaos", description=__doc__)
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
     parser.add_argument("--faults", type=int, default=100)

@@ -10,7 +10,7 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tests.chaos.processes import StormStack
+from tests.chaos.processes import ChaosStack
 from ucloud_orchestrator.cli.supervisor import ManagedProcess
 
 KINDS = (
@@ -55,16 +55,16 @@ def schedule(seed: int, count: int) -> list[Fault]:
     ]
 
 
-class Storm:
-    """Carries the schedule out, and mends everything at its end."""
+class FaultInjector:
+    """Injects the faults of a schedule, and repairs everything at its end."""
 
-    def __init__(self, stack: StormStack, say: Callable[[str], None]) -> None:
+    def __init__(self, stack: ChaosStack, say: Callable[[str], None]) -> None:
         self._stack = stack
         self._say = say
         self._parts = {part.name: part for part in stack.parts}
 
-    async def rage(self, faults: list[Fault]) -> None:
-        """One after the other; what was killed is started again after its time."""
+    async def inject(self, faults: list[Fault]) -> None:
+        """Inject one fault after the other; what was killed is started again after its time."""
         try:
             for number, fault in enumerate(faults, 1):
                 await asyncio.sleep(fault.pause)

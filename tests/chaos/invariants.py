@@ -1,6 +1,4 @@
-"""The independent look at the outside world, after the storm: what was promised against what there
-is.
-"""
+"""The invariants, checked from outside after all faults."""
 
 from __future__ import annotations
 
@@ -12,14 +10,14 @@ from pathlib import Path
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.chaos.processes import StormStack, processes_below
-from tests.chaos.workload import Told
+from tests.chaos.processes import ChaosStack, processes_below
+from tests.chaos.workload import ClientLog
 from tests.store.ledger_assertions import check_ledger
 from tests.waiting import eventually
 from ucloud_orchestrator.store import Archive
 
 LAST_CHECKS = 90.0
-"""Seconds within which the scheduled checks, one every 20 s, have stopped what nobody owns."""
+"""Seconds within which the scheduled checks, one every 20 s, have stopped all orphans."""
 HELD = ("live_jobs", "bindings", "reservations")
 RECORD = re.compile(r"\d{4}-\d\d-\d\d |Traceback |end$")
 CHAINED = ("The above exception", "During handling")
@@ -43,9 +41,11 @@ want the whole.
 """
 
 
-async def look(stack: StormStack, engine: AsyncEngine, told: Told) -> list[str]:
-    """Every broken promise, in a sentence each."""
-    broken = list(told.lies)
+async def broken_invariants(
+    stack: ChaosStack, engine: AsyncEngine, client_log: ClientLog
+) -> list[str]:
+    """Return a sentence for each broken invariant."""
+    broken = list(client_log.wrong_answers)
     for what, gone in {
         "a process of a job runs": lambda: not processes_below(stack.folder),
         "a job's folder is left": lambda: not list((stack.folder / "provider" / "jobs").iterdir()),
@@ -55,40 +55,40 @@ async def look(stack: StormStack, engine: AsyncEngine, told: Told) -> list[str]:
         except AssertionError:
             broken.append(f"After {LAST_CHECKS:.0f} s {what}: {_leftovers(stack)}")
     archive = Archive(engine)
-    for job_id, kind in told.accepted.items():
+    for job_id, kind in client_log.accepted.items():
         job = await archive.retrieve(job_id)
         if job is None:
             broken.append(f"{kind} {job_id} was accepted and is not in the archive.")
         elif (
             not job.status.state.is_terminal
-            or told.ended.get(job_id, job.status.state) is not job.status.state
+            or client_log.ended.get(job_id, job.status.state) is not job.status.state
         ):
             broken.append(
-                f"{kind} {job_id} is archived as {job.status.state}, its client heard "
-                f"{told.ended.get(job_id)}."
+                f"{kind} {job_id} is archived as {job.status.state}, its client got "
+                f"{client_log.ended.get(job_id)}."
             )
         elif sum(update.state.is_terminal for update in job.updates if update.state) != 1:
             broken.append(f"{kind} {job_id} has not exactly one terminal update.")
-    for job_id, code in told.refused.items():
+    for job_id, code in client_log.refused.items():
         if await archive.retrieve(job_id) is not None:
             broken.append(f"{job_id} was refused ({code}) and is in the archive.")
-    broken += _starts(stack.marks, told)
+    broken += _starts(stack.marks, client_log)
     broken += await _held(engine)
     broken += _at_provider(stack.folder / "provider")
     broken += [f"{name}: {line}" for name, line in unexplained(stack.folder / "logs")]
     return broken
 
 
-def _starts(marks: Path, told: Told) -> list[str]:
+def _starts(marks: Path, client_log: ClientLog) -> list[str]:
     broken = []
     starts = Counter(marks.read_text().splitlines())
     for mark, count in starts.items():
         job_id = mark.split(" ")[0]
         if count > 1:
             broken.append(f"The replica {mark} was started {count} times.")
-        if job_id not in told.accepted:
-            broken.append(f"{job_id} was started, and no client was told of it.")
-    for job_id, kind in told.accepted.items():
+        if job_id not in client_log.accepted:
+            broken.append(f"{job_id} was started, and no client has its id.")
+    for job_id, kind in client_log.accepted.items():
         ranks = sum(mark.split(" ")[0] == job_id for mark in starts)
         if kind != "cancelled" and ranks != (3 if kind == "replicas" else 1):
             broken.append(f"{kind} {job_id} was started on {ranks} ranks.")
@@ -111,15 +111,15 @@ async def _held(engine: AsyncEngine) -> list[str]:
 def _at_provider(folder: Path) -> list[str]:
     database = sqlite3.connect(folder / "provider.sqlite")
     left = database.execute(
-        "SELECT 'a live job', id FROM jobs WHERE phase != 'ended' UNION SELECT 'an untold update', "
-        "job_id FROM reports "
-        "UNION SELECT 'an untold charge', job_id FROM due_charges"
+        "SELECT 'a live job', id FROM jobs WHERE phase != 'ended' "
+        "UNION SELECT 'an undelivered update', job_id FROM reports "
+        "UNION SELECT 'an undelivered charge', job_id FROM due_charges"
     ).fetchall()
     database.close()
     return [f"The provider still has {what} of {job_id}." for what, job_id in left]
 
 
-def _leftovers(stack: StormStack) -> str:
+def _leftovers(stack: ChaosStack) -> str:
     folders = [file.name for file in (stack.folder / "provider" / "jobs").iterdir()]
     return (
         f"processes {[process.pid for process in processes_below(stack.folder)]}, folders {folders}"

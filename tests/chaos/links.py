@@ -102,7 +102,7 @@ class Link:
 class FaultyAnswers:
     """HTTP between the worker and the provider.
 
-    While `is_faulty`, what happens is chosen anew for each request.
+    While `is_faulty`, the fault is chosen for each request.
     """
 
     KINDS = ("lost", "repeated", "late", "broken", "refused by a gateway")

@@ -1,6 +1,4 @@
-"""The stack that the storm meets: each part a process of its own, with links between them that can
-be cut.
-"""
+"""The stack under test: each part a process of its own, with links between them that can be cut."""
 
 from __future__ import annotations
 
@@ -81,7 +79,7 @@ class Database:
 
 
 @dataclass
-class StormStack:
+class ChaosStack:
     """Everything, and how to reach it."""
 
     folder: Path
@@ -103,12 +101,12 @@ class StormStack:
 
     @property
     def marks(self) -> Path:
-        """The file in which each replica tells that it was started."""
+        """The file in which each replica records its start."""
         return self.folder / "files" / "marks.txt"
 
 
 @contextlib.asynccontextmanager
-async def storm_stack(folder: Path, seed: int) -> AsyncIterator[StormStack]:
+async def chaos_stack(folder: Path, seed: int) -> AsyncIterator[ChaosStack]:
     """Start it all below the folder; stop it at the end, the jobs too."""
     ports = {name: free_port() for name in ("temporal", "ui", "provider")}
     own_address = f"127.0.0.1:{ports['temporal']}"
@@ -135,7 +133,8 @@ async def storm_stack(folder: Path, seed: int) -> AsyncIterator[StormStack]:
             "TEMPORAL_ADDRESS": through["worker to temporal"],
             "UCLOUD_CATALOG": str(CATALOG),
             "UCLOUD_DATABASE_URL": (
-                f"postgresql+asyncpg://{url.username}@{through['worker to database']}/{url.database}?ssl=disable"
+                f"postgresql+asyncpg://{url.username}@{through['worker to database']}"
+                f"/{url.database}?ssl=disable"
             ),
             "UCLOUD_KEYS_DIR": str(folder / "keys"),
             "UCLOUD_OPERATORS": '["operator"]',
@@ -188,7 +187,7 @@ async def storm_stack(folder: Path, seed: int) -> AsyncIterator[StormStack]:
                 name, command, environment, logs, lambda part: bool(part.ready_event())
             )
 
-        stack = StormStack(
+        stack = ChaosStack(
             folder,
             database,
             ManagedProcess(

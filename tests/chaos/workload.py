@@ -1,4 +1,4 @@
-"""Many jobs of every kind from several clients, each of whom notes what it was told."""
+"""Many jobs of every kind from several clients, each of which logs the answers that it got."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ Answer = TypeVar("Answer")
 
 
 @dataclass
-class Told:
-    """What clients were told; the world is held against it afterwards."""
+class ClientLog:
+    """The answers that clients got; the invariants are checked against them afterwards."""
 
     accepted: dict[str, str] = field(default_factory=dict)
     """The kind of each job that was accepted."""
@@ -34,16 +34,18 @@ class Told:
     """How often an answer did not come and was asked for again."""
     requests_refused: dict[str, int] = field(default_factory=dict)
     """How often `extend`, `suspend` and others were refused, by code."""
-    lies: list[str] = field(default_factory=list)
-    """What no client may ever be told."""
+    wrong_answers: list[str] = field(default_factory=list)
+    """A sentence for each answer that no client may get."""
 
 
 class Client:
     """One user's program."""
 
-    def __init__(self, jobs: JobClient, told: Told, marks: str, seed: int, owns_link: bool) -> None:
+    def __init__(
+        self, jobs: JobClient, client_log: ClientLog, marks: str, seed: int, owns_link: bool
+    ) -> None:
         self._jobs = jobs
-        self._told = told
+        self._log = client_log
         self._marks = marks
         self._chance = random.Random(seed)
         self._lives: dict[str, Callable[[], Awaitable[None]]] = {
@@ -62,7 +64,7 @@ class Client:
             self._lives["exclusive"] = lambda: self._short("exclusive", resources=[ONLY_LINK])
 
     async def live_on(self, is_over: asyncio.Event, at_most: Callable[[], bool]) -> None:
-        """One life after the other until the storm is over and there were enough."""
+        """One life after the other until all faults are over and there were enough."""
         while not (is_over.is_set() and at_most()):
             await self.one_of_each_kind(1)
 
@@ -111,7 +113,7 @@ class Client:
                 2,
                 3,
             }:  # an answer that was lost is asked for again
-                self._told.lies.append(f"{job_id} was extended to {allocation}")
+                self._log.wrong_answers.append(f"{job_id} was extended to {allocation}")
 
     async def _suspended(self) -> None:
         job_id = await self._created("suspended", self._specification(1))
@@ -142,16 +144,16 @@ class Client:
         try:
             jobs = await self._asked(lambda: self._jobs.create_many(members, batch_id, TIMEOUT))
         except JobRejected as refusal:
-            self._told.refused[batch_id] = refusal.code
-            self._told.lies.append(f"The batch {batch_id} was refused: {refusal}")
+            self._log.refused[batch_id] = refusal.code
+            self._log.wrong_answers.append(f"The batch {batch_id} was refused: {refusal}")
             return
         for job in jobs:
-            self._told.accepted[job.id] = "batch"
+            self._log.accepted[job.id] = "batch"
         for job in jobs:
             await self._ended(job.id, {JobState.SUCCESS})
 
     async def _created(self, kind: str, specification: JobSpecification) -> str | None:
-        """The id, or None for a refusal, which has to be one that is right for the kind."""
+        """The id, or None for a rejection, which must have the code of the kind."""
         job_id = self._jobs.new_job_id()
         right = {
             "rejected": "VERIFICATION_FAILED",
@@ -161,24 +163,24 @@ class Client:
         try:
             await self._asked(lambda: self._jobs.create(specification, job_id, TIMEOUT))
         except JobRejected as refusal:
-            self._told.refused[job_id] = refusal.code
+            self._log.refused[job_id] = refusal.code
             if refusal.code != right.get(kind):
-                self._told.lies.append(
+                self._log.wrong_answers.append(
                     f"{kind} {job_id} was refused with {refusal.code}: {refusal}"
                 )
             return None
-        self._told.accepted[job_id] = kind
+        self._log.accepted[job_id] = kind
         if kind in {"rejected", "too expensive"}:
-            self._told.lies.append(f"{kind} {job_id} was accepted")
+            self._log.wrong_answers.append(f"{kind} {job_id} was accepted")
         return job_id
 
     async def _ended(self, job_id: str, right: set[JobState]) -> Job:
         job: Job = await self._asked(lambda: self._jobs.wait(job_id))
-        self._told.ended[job_id] = job.status.state
+        self._log.ended[job_id] = job.status.state
         if job.status.state not in right:
             last = job.updates[-1].status if job.updates else ""
-            self._told.lies.append(
-                f"{self._told.accepted[job_id]} {job_id} ended as {job.status.state}: {last}"
+            self._log.wrong_answers.append(
+                f"{self._log.accepted[job_id]} {job_id} ended as {job.status.state}: {last}"
             )
         return job
 
@@ -192,7 +194,7 @@ class Client:
             self._count(refusal.code)
 
     def _count(self, code: str) -> None:
-        self._told.requests_refused[code] = self._told.requests_refused.get(code, 0) + 1
+        self._log.requests_refused[code] = self._log.requests_refused.get(code, 0) + 1
 
     async def _asked(self, action: Callable[[], Awaitable[Answer]]) -> Answer:
         """Ask again for as long as there is no answer."""
@@ -200,16 +202,18 @@ class Client:
             try:
                 return await action()
             except Unreachable:
-                self._told.repeated += 1
+                self._log.repeated += 1
                 await asyncio.sleep(self._chance.uniform(0.1, 0.5))
 
 
-async def clients(address: str, told: Told, count: int, seed: int) -> list[Client]:
+async def clients(address: str, client_log: ClientLog, count: int, seed: int) -> list[Client]:
     """So many clients, of two users."""
     made = []
     for number in range(count):
         jobs = await JobClient.connect(Actor(username=("alice", "bob")[number % 2]), address)
         made.append(
-            Client(jobs, told, "/examples/marks.txt", seed + number, owns_link=number % 2 == 0)
+            Client(
+                jobs, client_log, "/examples/marks.txt", seed + number, owns_link=number % 2 == 0
+            )
         )
     return made

@@ -1,4 +1,4 @@
-"""A short storm, of a fixed and of a random seed: see `tests/chaos`.
+"""Short chaos runs, of a fixed and of a random seed: see `tests/chaos`.
 
 `UCLOUD_TEST_SEED` repeats a schedule.
 """
@@ -29,13 +29,13 @@ def folder() -> Iterator[Path]:
     """Not below pytest's own, which every other run of pytest closes to the user that PostgreSQL
     runs as.
     """
-    with tempfile.TemporaryDirectory(prefix="storm-", ignore_cleanup_errors=True) as made:
+    with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as made:
         yield Path(made)
 
 
 @pytest.mark.timeout(480)
 @pytest.mark.parametrize(("seed", "faults"), [(1, len(KINDS)), (None, 9)], ids=["fixed", "random"])
-async def test_no_job_is_lost_in_a_storm(folder: Path, seed: int | None, faults: int) -> None:
+async def test_no_job_is_lost_under_faults(folder: Path, seed: int | None, faults: int) -> None:
     if seed is None:
         seed = int(os.environ.get("UCLOUD_TEST_SEED", time.time_ns() % 1_000_000))
     report = await run(folder, seed, faults, jobs=25, client_count=6, say=print)

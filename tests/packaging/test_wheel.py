@@ -75,7 +75,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def environment(
     wheel: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Environment]:
-    """Make an environment with the given extras, or return the one that was made before."""
+    """Make an environment with the given extras, or return the one made before."""
     made: dict[tuple[str, ...], Environment] = {}
 
     def make(*extras: str) -> Environment:

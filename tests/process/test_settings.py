@@ -72,7 +72,7 @@ def test_an_error_names_the_setting_in_the_file(
             ProviderSettings,
             "UCLOUD_PROVIDER_METRICS_ADDRESS",
             "9465",
-            "The setting UCLOUD_PROVIDER_METRICS_ADDRESS is wrong: '9465' is no address: it must "
+            "The setting UCLOUD_PROVIDER_METRICS_ADDRESS is wrong: '9465' is not an address: it must "
             "be host:port",
         ),
         (

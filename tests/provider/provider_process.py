@@ -162,7 +162,7 @@ class Served:
 
 
 class ServedApart:
-    """The provider as a process of its own, which can be killed. Nobody takes its reports."""
+    """The provider as a process of its own, which can be killed. Its reports are not delivered."""
 
     def __init__(self, served: Served) -> None:
         settings = served.settings

@@ -136,7 +136,7 @@ async def test_a_provider_without_its_database_is_not_ready(watched: Served) -> 
             "jobs": "ok",
         }
         for file in (watched.folder / "provider").glob("provider.sqlite*"):
-            file.write_bytes(b"This is no database.")
+            file.write_bytes(b"This is not a database.")
         ready = await client.get(f"{health}/readyz")
     assert ready.status_code == 503
     assert "DatabaseError" in ready.json()["database"]

@@ -77,7 +77,7 @@ async def test_a_running_job_needs_its_input_no_more(cluster: Cluster, tmp_path:
         )
 
 
-async def test_a_job_that_ended_while_the_provider_was_dead_is_told(
+async def test_a_job_that_ended_while_the_provider_was_dead_is_reported(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     served, job = slurm_served(tmp_path, Reports()), shell_job("sleep 2; exit 7")

@@ -53,7 +53,7 @@ def test_peers_come_before_what_the_node_says(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_peer_that_cannot_be_named_is_told(
+def test_a_peer_that_cannot_be_named_is_reported(
     tmp_path: Path, peers: str, node: str, why: str
 ) -> None:
     done = write_hosts(tmp_path, peers, node=node)

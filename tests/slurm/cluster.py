@@ -211,7 +211,7 @@ class Cluster:
                 daemon.wait()
         self._daemons.clear()
         for process in psutil.process_iter(["name"]):
-            # One that still has something to tell the controller would go on trying for long.
+            # A node that still has messages for the controller would retry for long.
             with contextlib.suppress(psutil.Error):
                 is_ours = process.environ().get("SLURM_CONF") == str(self.configuration)
                 if is_ours and process.info["name"].startswith("slurmstepd"):

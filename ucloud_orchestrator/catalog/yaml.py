@@ -54,7 +54,7 @@ def read_text(file: Path) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise YamlError(line, f"this is no text in UTF-8: {error.reason}.") from error
+        raise YamlError(line, f"this is not text in UTF-8: {error.reason}.") from error
 
 
 def read_documents(text: str) -> Iterator[Document]:
@@ -78,9 +78,9 @@ def _compose(text: str) -> Iterator[yaml.Node]:
     try:
         yield from (node for node in yaml.compose_all(text, Loader=LOADER) if node is not None)
     except yaml.MarkedYAMLError as error:
-        raise YamlError(_line(error.problem_mark), f"this is no YAML: {error.problem}.") from error
+        raise YamlError(_line(error.problem_mark), f"this is not YAML: {error.problem}.") from error
     except yaml.YAMLError as error:
-        raise YamlError(1, f"this is no YAML: {' '.join(str(error).split())}.") from error
+        raise YamlError(1, f"this is not YAML: {' '.join(str(error).split())}.") from error
 
 
 def _value(node: yaml.Node, path: Location, lines: dict[Location, int]) -> Any:

@@ -33,7 +33,7 @@ def read_job_file(file: Path) -> list[JobSpecification]:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise InvalidJobFile(
-            f"The file {file} cannot be read at line {line}: this is no YAML: {error.problem}."
+            f"The file {file} cannot be read at line {line}: this is not YAML: {error.problem}."
         ) from error
     except (yaml.YAMLError, ValueError) as error:
         reason = truncate(" ".join(str(error).split())).rstrip(".")

@@ -1,6 +1,6 @@
 """Verify a job's access to its files, peers, public links, addresses, licenses and project.
 
-A message does not distinguish between a resource without permission and one that does not exist.
+A message does not distinguish between a resource without permission and a missing one.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ class ProcessSettings(BaseSettings):
         try:
             document = tomllib.loads(Path(file).read_text())
         except OSError as error:
-            reason = error.strerror or "it is no file"
+            reason = error.strerror or "it is not a file"
             raise SettingsError(
                 f"{cls.file_variable} names {file}, which cannot be read ({reason})."
             ) from error
@@ -123,7 +123,9 @@ def host_and_port(address: str) -> tuple[str, int]:
     """Split `host:port`. Raises `ValueError`."""
     parts = urlsplit(f"//{address}")
     if parts.hostname is None or parts.port is None:
-        raise ValueError(f"{address!r} is no address: it must be host:port, such as 127.0.0.1:9464")
+        raise ValueError(
+            f"{address!r} is not an address: it must be host:port, such as 127.0.0.1:9464"
+        )
     return parts.hostname, parts.port
 
 

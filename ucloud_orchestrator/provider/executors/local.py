@@ -79,7 +79,7 @@ class LocalExecutor:
     def observe(self, job: Job) -> JobObservation:
         """Read the control directories and the process table."""
         local = self._local(job)
-        # Read first: a replica that begins after it counts as one that may begin.
+        # Read first: a replica that begins after it still counts as not begun.
         may_begin = [local.may_begin(replica.rank) for replica in local.replicas]
         replicas = [replica.status() for replica in local.replicas]
         waiting = [

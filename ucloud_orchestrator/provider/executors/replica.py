@@ -62,8 +62,8 @@ class ReplicaPhase(Enum):
 
 @dataclass(frozen=True)
 class ReplicaStatus:
-    """The phase of a replica; of one that ended by itself, the exit code and the time of the end
-    (seconds since the epoch).
+    """The phase of a replica; if it ended by itself, its exit code and the time of its end (seconds
+    since the epoch).
     """
 
     phase: ReplicaPhase

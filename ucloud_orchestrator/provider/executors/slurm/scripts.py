@@ -2,8 +2,8 @@
 
 All nodes share the job's directory. The first Slurm job that runs makes `begun` in it, and writes
 its number there: another Slurm job for the same job ends at once. The same Slurm job again is a
-requeue, and starts from the beginning. `begun/restarts` has Slurm's count of requeues, which tells
-the files of an earlier attempt from those of this one.
+requeue, and starts from the beginning. `begun/restarts` has Slurm's count of requeues, which
+separates the files of an earlier attempt from those of this one.
 """
 
 from __future__ import annotations
