@@ -1,3 +1,1 @@
-"""Fault injection: a stack of real processes with many jobs, faults of every kind, and a check of
-the invariants afterwards.
-"""
+"""Fault injection: real processes, many jobs, faults of every kind, and a check of all promises."""

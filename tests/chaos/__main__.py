@@ -1,4 +1,4 @@
-"""`make chaos`, or `python -m tests.chaos --help`. `--seed` repeats the schedule of a run."""
+"""Inject faults into a running stack; `--seed` repeats the schedule of a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.chaos.run import run
 
 
 def main() -> int:
-    """Make one run; return 0 if no invariant was broken."""
+    """Return 0 if no promise was broken."""
     parser = argparse.ArgumentParser(prog="tests.chaos", description=__doc__)
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
     parser.add_argument("--faults", type=int, default=100)
@@ -30,15 +30,15 @@ def main() -> int:
         folder = chosen.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         report = asyncio.run(
-            run(folder.resolve(), chosen.seed, chosen.faults, chosen.jobs, chosen.clients, _say)
+            run(folder.resolve(), chosen.seed, chosen.faults, chosen.jobs, chosen.clients, _log)
         )
-    _say(report.summary)
+    _log(report.summary)
     for sentence in report.broken:
-        _say(f"BROKEN: {sentence}")
+        _log(f"BROKEN: {sentence}")
     return bool(report.broken)
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 

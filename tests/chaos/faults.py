@@ -1,4 +1,4 @@
-"""The faults, and their schedule, which a seed repeats."""
+"""Inject faults by a schedule that a seed repeats."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ KINDS = (
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens, after how many seconds of peace, and for how long."""
+    """A kind of fault, the seconds before it, and how long it takes."""
 
     pause: float
     kind: str
@@ -45,7 +45,7 @@ class Fault:
 
 
 def schedule(seed: int, count: int) -> list[Fault]:
-    """So many faults; the first ones are one of each kind, in a random order."""
+    """Return so many faults; the first ones are one of each kind, in a random order."""
     chance = random.Random(seed)
     kinds: list[str] = []
     while len(kinds) < count:
@@ -58,32 +58,32 @@ def schedule(seed: int, count: int) -> list[Fault]:
 class FaultInjector:
     """Injects the faults of a schedule, and repairs everything at its end."""
 
-    def __init__(self, stack: ChaosStack, say: Callable[[str], None]) -> None:
+    def __init__(self, stack: ChaosStack, log: Callable[[str], None]) -> None:
         self._stack = stack
-        self._say = say
-        self._parts = {part.name: part for part in stack.parts}
+        self._log = log
+        self._processes = {process.name: process for process in stack.processes}
 
     async def inject(self, faults: list[Fault]) -> None:
-        """Inject one fault after the other; what was killed is started again after its time."""
+        """Inject one fault after the other; a killed process is started again after its time."""
         try:
             for number, fault in enumerate(faults, 1):
                 await asyncio.sleep(fault.pause)
-                self._say(
+                self._log(
                     f"fault {number} of {len(faults)}: {fault.kind} for {fault.seconds:.1f} s"
                 )
-                await self._happen(fault)
+                await self._inject(fault)
         finally:
-            await self.mend()
+            await self.repair()
 
-    async def mend(self) -> None:
-        """Start what died on its own, let everything through, and wait until all serve."""
+    async def repair(self) -> None:
+        """Repair the links, restart processes that have ended, and wait until all serve."""
         for link in self._stack.links.values():
-            link.mend()
+            link.repair()
         self._stack.answers.is_faulty = False
-        for part in self._stack.parts:
-            await self._start(part)
+        for process in self._stack.processes:
+            await self._start(process)
 
-    async def _happen(self, fault: Fault) -> None:
+    async def _inject(self, fault: Fault) -> None:
         verb, _, what = fault.kind.partition(" ")
         if verb == "kill":
             await self._kill(what, fault.seconds)
@@ -100,7 +100,7 @@ class FaultInjector:
             else:
                 link.delay = fault.seconds / 5
             await asyncio.sleep(fault.seconds)
-            link.mend()
+            link.repair()
 
     async def _kill(self, what: str, seconds: float) -> None:
         if what == "database":
@@ -112,30 +112,29 @@ class FaultInjector:
                     return
                 await asyncio.sleep(0.2 * (attempt + 1))
             raise RuntimeError("PostgreSQL could not be started again.")
-        part = self._parts[what]
-        assert part.process is not None
-        part.process.kill()
-        await asyncio.to_thread(part.process.wait)
+        process = self._processes[what]
+        assert process.process is not None
+        process.process.kill()
+        await asyncio.to_thread(process.process.wait)
         await asyncio.sleep(seconds)
-        await self._start(part)
+        await self._start(process)
 
-    async def _start(self, part: ManagedProcess) -> None:
-        assert part.process is not None
-        if part.process.poll() is None and part.is_ready(part):
+    async def _start(self, process: ManagedProcess) -> None:
+        assert process.process is not None
+        if process.process.poll() is None and process.is_ready(process):
             return
-        # A worker that starts while the server or the database is away says so and ends, as under
-        # systemd.
+        # A worker ends when the server or the database is away as it starts: systemd restarts it.
         for _ in range(20):
-            if part.process.poll() is not None:
-                part.start()
+            if process.process.poll() is not None:
+                process.start()
             with contextlib.suppress(Exception):
-                await asyncio.to_thread(part.wait_until_ready)
+                await asyncio.to_thread(process.wait_until_ready)
                 return
-        raise RuntimeError(f"The {part.name} could not be started again: see {part.log}.")
+        raise RuntimeError(f"The {process.name} could not be started again: see {process.log}.")
 
     async def _pause(self, what: str, seconds: float) -> None:
-        part = None if what == "database" else self._parts[what]
-        pids = self._stack.database.pids if part is None else [part.pid]
+        process = None if what == "database" else self._processes[what]
+        pids = self._stack.database.pids if process is None else [process.pid]
         with _stopped(pids):
             await asyncio.sleep(seconds)
 

@@ -1,4 +1,4 @@
-"""The invariants, checked from outside after all faults."""
+"""Compare the answers to clients with the store, the provider, the processes and the logs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.chaos.processes import ChaosStack, processes_below
-from tests.chaos.workload import ClientLog
+from tests.chaos.workload import ClientRecords
 from tests.store.ledger_assertions import check_ledger
 from tests.waiting import eventually
 from ucloud_orchestrator.store import Archive
 
 LAST_CHECKS = 90.0
-"""Seconds within which the scheduled checks, one every 20 s, have stopped all orphans."""
+"""Seconds within which the scheduled checks, one every 20 s, have stopped orphans."""
 HELD = ("live_jobs", "bindings", "reservations")
 RECORD = re.compile(r"\d{4}-\d\d-\d\d |Traceback |end$")
 CHAINED = ("The above exception", "During handling")
@@ -36,16 +36,14 @@ EXPLAINED = re.compile(
     """,
     re.VERBOSE,
 )
-"""The last lines of tracebacks that a fault or a refusal explains; the logs are for operators, who
-want the whole.
-"""
+"""The last lines of tracebacks that a fault or a rejection explains."""
 
 
-async def broken_invariants(
-    stack: ChaosStack, engine: AsyncEngine, client_log: ClientLog
+async def find_broken_promises(
+    stack: ChaosStack, engine: AsyncEngine, records: ClientRecords
 ) -> list[str]:
-    """Return a sentence for each broken invariant."""
-    broken = list(client_log.wrong_answers)
+    """Return a sentence for each broken promise."""
+    broken = list(records.contradictions)
     for what, gone in {
         "a process of a job runs": lambda: not processes_below(stack.folder),
         "a job's folder is left": lambda: not list((stack.folder / "provider" / "jobs").iterdir()),
@@ -55,47 +53,47 @@ async def broken_invariants(
         except AssertionError:
             broken.append(f"After {LAST_CHECKS:.0f} s {what}: {_leftovers(stack)}")
     archive = Archive(engine)
-    for job_id, kind in client_log.accepted.items():
+    for job_id, kind in records.accepted.items():
         job = await archive.retrieve(job_id)
         if job is None:
             broken.append(f"{kind} {job_id} was accepted and is not in the archive.")
         elif (
             not job.status.state.is_terminal
-            or client_log.ended.get(job_id, job.status.state) is not job.status.state
+            or records.ended.get(job_id, job.status.state) is not job.status.state
         ):
             broken.append(
-                f"{kind} {job_id} is archived as {job.status.state}, its client got "
-                f"{client_log.ended.get(job_id)}."
+                f"{kind} {job_id} is archived as {job.status.state}, its client was told "
+                f"{records.ended.get(job_id)}."
             )
         elif sum(update.state.is_terminal for update in job.updates if update.state) != 1:
             broken.append(f"{kind} {job_id} has not exactly one terminal update.")
-    for job_id, code in client_log.refused.items():
+    for job_id, code in records.rejected.items():
         if await archive.retrieve(job_id) is not None:
-            broken.append(f"{job_id} was refused ({code}) and is in the archive.")
-    broken += _starts(stack.marks, client_log)
-    broken += await _held(engine)
+            broken.append(f"{job_id} was rejected ({code}) and is in the archive.")
+    broken += _starts(stack.marks, records)
+    broken += await _still_held(engine)
     broken += _at_provider(stack.folder / "provider")
     broken += [f"{name}: {line}" for name, line in unexplained(stack.folder / "logs")]
     return broken
 
 
-def _starts(marks: Path, client_log: ClientLog) -> list[str]:
+def _starts(marks: Path, records: ClientRecords) -> list[str]:
     broken = []
     starts = Counter(marks.read_text().splitlines())
     for mark, count in starts.items():
         job_id = mark.split(" ")[0]
         if count > 1:
             broken.append(f"The replica {mark} was started {count} times.")
-        if job_id not in client_log.accepted:
+        if job_id not in records.accepted:
             broken.append(f"{job_id} was started, and no client has its id.")
-    for job_id, kind in client_log.accepted.items():
+    for job_id, kind in records.accepted.items():
         ranks = sum(mark.split(" ")[0] == job_id for mark in starts)
         if kind != "cancelled" and ranks != (3 if kind == "replicas" else 1):
             broken.append(f"{kind} {job_id} was started on {ranks} ranks.")
     return broken
 
 
-async def _held(engine: AsyncEngine) -> list[str]:
+async def _still_held(engine: AsyncEngine) -> list[str]:
     broken = []
     try:
         await check_ledger(engine)
@@ -127,7 +125,7 @@ def _leftovers(stack: ChaosStack) -> str:
 
 
 def unexplained(logs: Path) -> list[tuple[str, str]]:
-    """The ends of tracebacks in the logs that no fault explains."""
+    """Return the last lines of tracebacks in the logs that no fault explains."""
     found = []
     for file in sorted(logs.glob("*.log")):
         inside, end = False, ""

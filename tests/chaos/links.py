@@ -1,6 +1,4 @@
-"""What lies between two processes: connections that are cut or slow, answers that are lost,
-repeated or broken.
-"""
+"""Proxies between two processes: they cut and slow connections, and lose or spoil answers."""
 
 from __future__ import annotations
 
@@ -21,10 +19,7 @@ CHUNK = 64 * 1024
 
 
 class Link:
-    """A TCP port that leads to another address.
-
-    `cut` refuses and breaks all connections, `delay` slows each piece.
-    """
+    """A TCP proxy; `delay` are the seconds that each chunk waits."""
 
     def __init__(self, connect: Connect) -> None:
         self._connect = connect
@@ -35,17 +30,17 @@ class Link:
 
     @classmethod
     def to_port(cls, port: int) -> Link:
-        """A link to a port of the loopback."""
+        """Return a link to a port of the loopback."""
         return cls(lambda: asyncio.open_connection("127.0.0.1", port))
 
     @classmethod
     def to_socket(cls, path: str) -> Link:
-        """A link to a Unix socket."""
+        """Return a link to a Unix socket."""
         return cls(lambda: asyncio.open_unix_connection(path))
 
     @contextlib.asynccontextmanager
     async def listening(self) -> AsyncIterator[Link]:
-        """Meanwhile take connections on a free port."""
+        """Accept connections on a free port."""
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
         try:
@@ -55,13 +50,13 @@ class Link:
             self.cut()
 
     def cut(self) -> None:
-        """Break every connection, and refuse new ones until `mend`."""
+        """Abort every connection, and reject new ones until `repair`."""
         self._is_cut = True
         for writer in list(self._open):
             writer.transport.abort()
 
-    def mend(self) -> None:
-        """Let all through again, at once."""
+    def repair(self) -> None:
+        """Accept connections again, without a delay."""
         self._is_cut = False
         self.delay = 0.0
 
@@ -90,22 +85,22 @@ class Link:
 
     async def _pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
-            while piece := await source.read(CHUNK):
+            while chunk := await source.read(CHUNK):
                 if self.delay:
                     await asyncio.sleep(self.delay)
-                target.write(piece)
+                target.write(chunk)
                 await target.drain()
         with contextlib.suppress(OSError):
             target.close()
 
 
 class FaultyAnswers:
-    """HTTP between the worker and the provider.
+    """An HTTP proxy between the worker and the provider.
 
-    While `is_faulty`, the fault is chosen for each request.
+    While `is_faulty`, it draws the fault of each request.
     """
 
-    KINDS = ("lost", "repeated", "late", "broken", "refused by a gateway")
+    KINDS = ("lost", "repeated", "late", "broken", "rejected by a gateway")
 
     def __init__(self, target: str, seed: int) -> None:
         self._client = httpx.AsyncClient(base_url=target, timeout=30)
@@ -116,7 +111,7 @@ class FaultyAnswers:
 
     @contextlib.asynccontextmanager
     async def listening(self) -> AsyncIterator[FaultyAnswers]:
-        """Meanwhile answer on a free port."""
+        """Answer requests on a free port."""
         route = Route("/{path:path}", self._answer, methods=["GET", "POST"])
         async with serve_http("127.0.0.1", 0, [route]) as self.port:
             yield self
@@ -126,10 +121,10 @@ class FaultyAnswers:
         kind = self._chance.choice((*self.KINDS, "")) if self.is_faulty else ""
         if kind:
             self.counts[kind] += 1
-        if kind == "refused by a gateway":
+        if kind == "rejected by a gateway":
             return Response("<html>Bad gateway</html>", 502, media_type="text/html")
         body = await request.body()
-        if kind == "late":  # and so behind others
+        if kind == "late":  # others overtake it
             await asyncio.sleep(self._chance.uniform(0.2, 2.0))
         if kind == "repeated":
             await self._forward(request, body)
@@ -151,7 +146,7 @@ class FaultyAnswers:
                 request.method, request.url.path, content=body, headers=headers
             )
         except httpx.HTTPError:
-            return Response("The provider is away.", 503)
+            return Response("The provider cannot be reached.", 503)
         return Response(
             answer.content, answer.status_code, media_type=answer.headers.get("content-type")
         )

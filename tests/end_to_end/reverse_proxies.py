@@ -28,7 +28,8 @@ events {{}}
 http {{
   log_format request escape=none '$server_port $request_uri $http_authorization';
   access_log {folder}/requests.log request;
-  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
+  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi;
   uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
   grpc_read_timeout 1h;
   client_max_body_size 0;

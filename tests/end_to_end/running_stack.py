@@ -40,7 +40,8 @@ authors: [UCloud]
 description: Adds a line to a file, and then takes a while.
 tool: {name: system, version: "1"}
 applicationType: BATCH
-invocation: [sh, -c, 'echo "$1" >> "$2"; sleep 2', append, {type: var, vars: line}, {type: var, vars: file}]
+invocation:
+  [sh, -c, 'echo "$1" >> "$2"; sleep 2', append, {type: var, vars: [line, file]}]
 parameters:
   line: {type: text}
   file: {type: input_file}

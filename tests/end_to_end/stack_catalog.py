@@ -27,7 +27,12 @@ tool: {name: system, version: "1"}
 applicationType: BATCH
 allowAdditionalMounts: true
 allowPublicLink: true
-invocation: [sh, -c, 'printf "%s\\n" "$@"; sleep 300', server, {type: var, vars: [license, link, database]}]
+invocation:
+  - sh
+  - -c
+  - 'printf "%s\\n" "$@"; sleep 300'
+  - server
+  - {type: var, vars: [license, link, database]}
 parameters:
   license: {type: license_server, optional: true}
   link: {type: ingress, optional: true}

@@ -1,4 +1,4 @@
-"""Short chaos runs, of a fixed and of a random seed: see `tests/chaos`.
+"""Inject faults by a fixed and by a random seed (`tests/chaos`).
 
 `UCLOUD_TEST_SEED` repeats a schedule.
 """
@@ -19,16 +19,14 @@ from tests.chaos.run import run
 pytestmark = pytest.mark.long
 
 
-def test_a_seed_repeats_its_schedule_and_every_kind_of_fault_is_in_it() -> None:
+def test_a_seed_repeats_a_schedule_of_every_fault() -> None:
     assert schedule(1, 40) == schedule(1, 40) != schedule(2, 40)
     assert {fault.kind for fault in schedule(1, len(KINDS))} == set(KINDS)
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Not below pytest's own, which every other run of pytest closes to the user that PostgreSQL
-    runs as.
-    """
+    """Return a folder outside of pytest's own, which is closed to PostgreSQL's user."""
     with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as made:
         yield Path(made)
 
@@ -38,6 +36,6 @@ def folder() -> Iterator[Path]:
 async def test_no_job_is_lost_under_faults(folder: Path, seed: int | None, faults: int) -> None:
     if seed is None:
         seed = int(os.environ.get("UCLOUD_TEST_SEED", time.time_ns() % 1_000_000))
-    report = await run(folder, seed, faults, jobs=25, client_count=6, say=print)
+    report = await run(folder, seed, faults, jobs=25, client_count=6, log=print)
     print(report.summary)
     assert report.broken == []

@@ -54,7 +54,8 @@ SPEAK = """
 import os, socket, sys
 for host in sys.argv[1].split():
     try:
-        with socket.create_connection((host, 7000), timeout=2) as connection, connection.makefile("rw") as stream:
+        connection = socket.create_connection((host, 7000), timeout=2)
+        with connection, connection.makefile("rw") as stream:
             stream.write(os.environ["UCLOUD_JOB_ID"] + "\\n")
             stream.flush()
             print(host, stream.readline().strip(), flush=True)
@@ -62,7 +63,8 @@ for host in sys.argv[1].split():
         print(host, "is not reached:", type(error).__name__, flush=True)
 """
 WORK = """
-mkdir -p deep/er; echo scratch > deep/er/file; echo "$1" > bound/"$1"; echo changed 2>/dev/null > given.txt
+mkdir -p deep/er; echo scratch > deep/er/file; echo "$1" > bound/"$1"
+echo changed 2>/dev/null > given.txt
 case "$1" in success) exit 0;; exit) exit 3;; esac
 sleep 300
 """

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
 from client import Actor, JobClient, ProviderClient
@@ -34,81 +35,101 @@ async def worker(
         yield process
 
 
+class Jobs:
+    """Jobs at every point of their lives, seen by their user and by their provider."""
+
+    def __init__(self, temporal: Client, provider: FakeProvider) -> None:
+        self.temporal, self.provider = temporal, provider
+        self.client = JobClient(temporal, Actor(username="alice"))
+        self._reports = ProviderClient(temporal, "local")
+
+    async def report(self, job: Job, state: JobState) -> None:
+        await self._reports.update(job.id, [JobUpdate(state=state, status=f"It is {state}.")])
+
+    async def reached(self, job: Job, state: JobState) -> None:
+        async def is_in_state() -> bool:
+            return (await self.client.retrieve(job.id)).status.state is state
+
+        await eventually(is_in_state)
+
+    async def is_started(self, job_id: str) -> bool:
+        listed = self.temporal.list_workflows("WorkflowType = 'Job'")
+        return job_id in [entry.id async for entry in listed]
+
+    async def cancelled(self) -> Job:
+        """Return a job whose provider does not answer to its `terminate`."""
+        job = await self.client.create(SPECIFICATION)
+        await self.report(job, JobState.RUNNING)
+        await self.reached(job, JobState.RUNNING)
+        self.provider.open["terminate"].clear()
+        await self.client.cancel(job.id)
+        await eventually(lambda: "terminate" in self.provider.calls_for(job.id))
+        return job
+
+    async def submitted(self) -> tuple[str, asyncio.Task[Job]]:
+        """Return a job whose provider does not answer to its `create`."""
+        self.provider.open["create"].clear()
+        job_id = self.client.new_job_id()
+        creating = asyncio.create_task(self.client.create(SPECIFICATION, job_id))
+        await eventually(lambda: "create" in self.provider.calls_for(job_id))
+        return job_id, creating
+
+    async def check_end(self, job: Job, is_cancelled: bool, is_repeated: bool) -> None:
+        """Check the job's states, its workflow's status, and the calls about it."""
+        states = [JobState.IN_QUEUE, JobState.RUNNING, JobState.SUCCESS]
+        if is_cancelled:
+            states.insert(2, JobState.CANCELING)
+        assert [update.state for update in job.updates] == states
+        description = await self.temporal.get_workflow_handle(job.id).describe()
+        assert description.status is not None
+        assert description.status.name == ("CANCELED" if is_cancelled else "COMPLETED")
+        # A call without an answer is repeated with the same id, by which a provider knows it.
+        expected = ["create", "terminate"] if is_cancelled else ["create"]
+        calls = self.provider.calls_for(job.id)
+        assert sorted(calls) == sorted([*expected, *expected[-1:]] if is_repeated else expected)
+
+
 async def test_a_killed_worker_loses_no_job_at_any_point(
     environment: WorkflowEnvironment, provider: FakeProvider, worker: WorkerProcess
 ) -> None:
-    temporal = environment.client
-    jobs, reports = JobClient(temporal, Actor(username="alice")), ProviderClient(temporal, "local")
-
-    async def report(job: Job, state: JobState) -> None:
-        await reports.update(job.id, [JobUpdate(state=state, status=f"It is {state}.")])
-
-    async def reached(job: Job, state: JobState) -> None:
-        async def there() -> bool:
-            return (await jobs.retrieve(job.id)).status.state is state
-
-        await eventually(there)
-
-    async def started(job_id: str) -> bool:
-        found = [entry.id async for entry in temporal.list_workflows("WorkflowType = 'Job'")]
-        return job_id in found
-
-    queued, running, cancelled, settled = [await jobs.create(SPECIFICATION) for _ in range(4)]
-    for job in (running, cancelled, settled):
-        await report(job, JobState.RUNNING)
-        await reached(job, JobState.RUNNING)
-    provider.open["terminate"].clear()
-    await jobs.cancel(cancelled.id)
-    await eventually(lambda: "terminate" in provider.calls_for(cancelled.id))
-    provider.open["create"].clear()
-    submitted_id, unseen_id = jobs.new_job_id(), jobs.new_job_id()
-    submitting = asyncio.create_task(jobs.create(SPECIFICATION, submitted_id))
-    await eventually(lambda: "create" in provider.calls_for(submitted_id))
+    jobs = Jobs(environment.client, provider)
+    queued, running, settled = [await jobs.client.create(SPECIFICATION) for _ in range(3)]
+    for job in (running, settled):
+        await jobs.report(job, JobState.RUNNING)
+        await jobs.reached(job, JobState.RUNNING)
+    cancelled = await jobs.cancelled()
+    submitted_id, submitting = await jobs.submitted()
     store = sqlite3.connect(worker.database, isolation_level=None)
     store.execute("BEGIN IMMEDIATE")  # nothing can be settled now
-    await report(settled, JobState.SUCCESS)
-    await reached(settled, JobState.SUCCESS)
+    await jobs.report(settled, JobState.SUCCESS)
+    await jobs.reached(settled, JobState.SUCCESS)
     worker.suspend()
-    unseen = asyncio.create_task(jobs.create(SPECIFICATION, unseen_id))
-    await eventually(lambda: started(unseen_id))
+    unseen_id = jobs.client.new_job_id()
+    creating_unseen = asyncio.create_task(jobs.client.create(SPECIFICATION, unseen_id))
+    await eventually(lambda: jobs.is_started(unseen_id))
     await worker.kill()
 
-    await report(queued, JobState.RUNNING)
-    await report(running, JobState.SUCCESS)
+    await jobs.report(queued, JobState.RUNNING)
+    await jobs.report(running, JobState.SUCCESS)
     store.rollback()
     store.close()
     for call in ("create", "terminate"):
         provider.open[call].set()
     await worker.start()
 
-    submitted, unseen_job = await submitting, await unseen
-    for job in (submitted, unseen_job):
-        await report(job, JobState.RUNNING)
-    await reached(queued, JobState.RUNNING)
-    for job in (queued, submitted, unseen_job, cancelled):
-        await report(job, JobState.SUCCESS)
+    submitted, unseen = await submitting, await creating_unseen
+    for job in (submitted, unseen):
+        await jobs.report(job, JobState.RUNNING)
+    await jobs.reached(queued, JobState.RUNNING)
+    for job in (queued, submitted, unseen, cancelled):
+        await jobs.report(job, JobState.SUCCESS)
     ended = [
-        await jobs.wait(job.id)
-        for job in (queued, running, cancelled, settled, submitted, unseen_job)
+        await jobs.client.wait(job.id)
+        for job in (queued, running, cancelled, settled, submitted, unseen)
     ]
-
-    whole = [JobState.IN_QUEUE, JobState.RUNNING, JobState.SUCCESS]
     for job in ended:
-        states = [update.state for update in job.updates]
-        assert states == (
-            [*whole[:2], JobState.CANCELING, whole[2]] if job.id == cancelled.id else whole
-        )
-        description = await temporal.get_workflow_handle(job.id).describe()
-        assert description.status is not None
-        assert description.status.name == ("CANCELED" if job.id == cancelled.id else "COMPLETED")
-    for job in ended:
-        # A call whose answer was lost is repeated with the same id, which is how a provider knows
-        # it again.
-        expected = {"create", "terminate"} if job.id == cancelled.id else {"create"}
-        assert set(provider.calls_for(job.id)) == expected
-        assert len(provider.calls_for(job.id)) == len(expected) + (
-            job.id in {submitted_id, cancelled.id}
-        )
+        is_repeated = job.id in {submitted_id, cancelled.id}
+        await jobs.check_end(job, job.id == cancelled.id, is_repeated)
     engine = connect(f"sqlite+aiosqlite:///{worker.database}")
     archived = [await Archive(engine).retrieve(job.id) for job in ended]
     await engine.dispose()
