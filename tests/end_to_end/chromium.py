@@ -1,4 +1,4 @@
-"""A real browser, without a screen."""
+"""Drive a real browser without a screen."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ FLAGS = (
     "--window-size=1000,700",
 )
 SCREENSHOTS = "UCLOUD_SCREENSHOTS"
-"""The environment variable that names a folder for pictures of what the browser showed."""
+"""The environment variable with the folder for screenshots."""
 
 Value = TypeVar("Value")
 
 
 def need(*programs: str) -> None:
-    """Skip the test if a program is missing here; where all must be there, in CI, fail."""
+    """Skip the test if a program is missing; in CI, fail."""
     missing = [program for program in programs if shutil.which(program) is None]
     if missing:
         text = f"This test needs {' and '.join(missing)} on the PATH."
@@ -45,13 +45,13 @@ def need(*programs: str) -> None:
 
 
 class Chromium:
-    """A browser; everything it does is done in a thread, so that the servers of the test go on."""
+    """A browser, driven in a thread: the event loop serves the test's servers."""
 
     def __init__(self, driver: webdriver.Chrome) -> None:
         self.driver = driver
 
     async def do(self, action: Callable[..., Value], *arguments: object) -> Value:
-        """Have the browser do something."""
+        """Run a call of the driver in a thread."""
         return await asyncio.to_thread(action, *arguments)
 
     async def go(self, address: str) -> None:
@@ -59,7 +59,7 @@ class Chromium:
         await self.do(self.driver.get, address)
 
     async def text(self, selector: str = "body") -> str:
-        """What stands in an element; nothing if there is none."""
+        """Return an element's text; empty where the element is missing."""
         script = (
             "const found = document.querySelector(arguments[0]); return found ? "
             "found.innerText : ''"
@@ -72,7 +72,7 @@ class Chromium:
         await self.do(element.send_keys, text)
 
     async def picture(self, name: str) -> None:
-        """Keep a picture of the window, if somebody wants one."""
+        """Save a screenshot of the window, if screenshots are asked for."""
         if folder := os.environ.get(SCREENSHOTS):
             await self.do(os.makedirs, folder, 0o777, True)
             await self.do(self.driver.save_screenshot, str(Path(folder) / f"{name}.png"))
@@ -80,7 +80,7 @@ class Chromium:
 
 @asynccontextmanager
 async def chromium(profile: Path) -> AsyncIterator[Chromium]:
-    """A browser with an empty profile in that folder."""
+    """Start a browser with an empty profile in the folder."""
     need("chromium", "chromedriver")
     options = webdriver.ChromeOptions()
     options.binary_location = str(shutil.which("chromium"))

@@ -1,4 +1,4 @@
-"""A job's desktop, and what somebody sees of it and does to it in a browser."""
+"""Drive a job's desktop in a browser."""
 
 from __future__ import annotations
 
@@ -21,13 +21,11 @@ xterm -geometry 60x15+40+40 -e sh -c 'echo Who speaks?; read speaker; echo "$spe
   xsetroot -solid seagreen; sleep 300' &
 wait
 """
-"""A script for a job: a blue desktop with a terminal; once a name is typed into that, the desktop
-turns green.
-"""
+"""A script for a job: a blue desktop, which turns green once a name is typed into its terminal."""
 
 
 async def is_connected(browser: Chromium, page: str) -> bool:
-    """Whether that address shows a desktop; one that does not answer yet needs a new address."""
+    """Return whether the address shows a desktop; before it answers, each try needs a new address."""
     await browser.go(page)
 
     async def state() -> str:
@@ -38,7 +36,7 @@ async def is_connected(browser: Chromium, page: str) -> bool:
 
 
 async def shows(browser: Chromium, *colours: str) -> bool:
-    """Whether all these colours are on the desktop."""
+    """Return whether all these colours are on the desktop."""
     script = """
     const canvas = document.querySelector("#screen canvas");
     const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
@@ -50,7 +48,7 @@ async def shows(browser: Chromium, *colours: str) -> bool:
 
 
 async def click(browser: Chromium, x: int, y: int) -> None:
-    """Click at a place of the browser's window."""
+    """Click at a position in the browser's window."""
 
     def act() -> None:
         actions = ActionChains(browser.driver)
@@ -61,7 +59,7 @@ async def click(browser: Chromium, x: int, y: int) -> None:
 
 
 async def type_until_green(browser: Chromium, name: str) -> None:
-    """Type the name into the desktop's terminal, until the desktop shows that it was read."""
+    """Type the name into the desktop's terminal until the desktop turns green."""
     await eventually(lambda: shows(browser, STEELBLUE, WHITE), 60)
     await click(browser, 200, 150)  # the window under the pointer gets what is typed
 

@@ -1,4 +1,4 @@
-"""A person at a terminal: a program on a real pseudo-terminal, what is typed and what is read."""
+"""Run a program on a real pseudo-terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from types import TracebackType
 
 
 class Keyboard:
-    """Runs a program on a terminal of that size."""
+    """A program on a terminal of that size."""
 
     def __init__(self, command: Sequence[str], columns: int, rows: int) -> None:
         self._master, slave = pty.openpty()
@@ -49,7 +49,7 @@ class Keyboard:
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def read_until(self, text: str, seconds: float = 40.0) -> None:
-        """Wait until that was shown."""
+        """Wait until the terminal has shown the text."""
         end = time.monotonic() + seconds
         while text not in self.text:
             readable, _, _ = select.select([self._master], [], [], max(0.0, end - time.monotonic()))
@@ -57,5 +57,5 @@ class Keyboard:
             self.text += os.read(self._master, 4096).decode(errors="replace")
 
     def wait(self, seconds: float = 40.0) -> int:
-        """The program's exit code."""
+        """Wait for the program's exit code."""
         return self._process.wait(seconds)

@@ -1,4 +1,4 @@
-"""Which figures the files of `deploy/observability` ask for."""
+"""Find the metrics in the files of `deploy/observability`."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ WORDS = {"and", "or", "unless", "bool", "offset"}
 
 
 def alert_expressions() -> list[str]:
-    """Of all alerts."""
+    """Return the expressions of all alerts."""
     groups = yaml.safe_load((FOLDER / "alerts.yml").read_text())["groups"]
     return [rule["expr"] for group in groups for rule in group["rules"]]
 
 
 def dashboard_expressions() -> list[str]:
-    """Of all panels, with every provider chosen."""
+    """Return the expressions of all panels, for every provider."""
     document = json.loads((FOLDER / "dashboard.json").read_text())
     return [expression.replace("$provider", ".*") for expression in _values(document, "expr")]
 
 
 def metrics(expression: str) -> dict[str, set[str]]:
-    """The metrics that an expression of PromQL names, with the labels that it asks of each."""
+    """Return the metrics of a PromQL expression, each with the labels that it is filtered by."""
     found: dict[str, set[str]] = {}
     for name, matchers in SELECTOR.findall(RANGE.sub("", GROUPING.sub("", expression))):
         if name not in WORDS:
@@ -39,7 +39,7 @@ def metrics(expression: str) -> dict[str, set[str]]:
 
 
 def grouped_by(expression: str) -> set[str]:
-    """The labels that an expression groups by."""
+    """Return the labels that an expression groups by."""
     return {
         label
         for grouping in GROUPING.findall(expression)

@@ -1,6 +1,4 @@
-"""What stands before a Temporal cluster: a real nginx that ends TLS, asks for certificates and
-keys, and refuses.
-"""
+"""Run nginx before a Temporal server: TLS, client certificates, API keys and rejections."""
 
 from __future__ import annotations
 
@@ -51,28 +49,26 @@ _DENIED = (
 
 @dataclass(frozen=True)
 class Front:
-    """The addresses of one nginx before one Temporal server, and the files that its clients
-    need.
-    """
+    """The addresses of an nginx before a Temporal server, and its clients' files."""
 
     folder: Path
     temporal: str
-    """The server itself."""
+    """The Temporal server's own address."""
     tls: str
-    """Asks for TLS."""
+    """Requires TLS."""
     guarded: str
-    """Asks for TLS, a client certificate and the API key."""
+    """Requires TLS, a client certificate and the API key."""
     without_operator: str
-    """Plain, and denies what only administrators of a cluster may, as hosted ones do."""
+    """Without TLS; denies the calls of administrators, as hosted clusters do."""
 
     def file(self, name: str) -> str:
-        """A file of keys or certificates: `ca`, `other-ca`, `client`, `stranger`, each `.pem`, and
-        the `.key`s.
+        """Return the path of a key or certificate, such as `ca.pem`, `client.key` or
+        `stranger.pem`.
         """
         return str(self.folder / name)
 
     def requests(self) -> list[tuple[str, str, str]]:
-        """Port, path and authorization of each request that has been answered."""
+        """Return port, path and authorization of each answered request."""
         lines = (self.folder / "requests.log").read_text().splitlines()
         return [
             (port, path, authorization)
@@ -81,9 +77,7 @@ class Front:
 
 
 def make_certificates(folder: Path) -> None:
-    """An authority with certificates for the server and a client, and another with a certificate
-    for a stranger.
-    """
+    """Make one authority for the server and a client, and another for a stranger."""
     authority, other = trustme.CA(), trustme.CA()
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
     other.cert_pem.write_to_path(str(folder / "other-ca.pem"))
@@ -100,7 +94,7 @@ def make_certificates(folder: Path) -> None:
 
 @contextlib.contextmanager
 def nginx_before(temporal: str, folder: Path) -> Iterator[Front]:
-    """A front before the Temporal server at that address."""
+    """Run a front before the Temporal server at that address."""
     need("nginx")
     make_certificates(folder)
     ports = {name: free_port() for name in ("tls", "guarded", "without_operator")}

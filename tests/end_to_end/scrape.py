@@ -1,4 +1,4 @@
-"""What Prometheus gets from a process."""
+"""Parse the metrics of a process as Prometheus does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 @dataclass(frozen=True)
 class Sample:
-    """One line."""
+    """One sample."""
 
     name: str
     labels: dict[str, str]
@@ -21,7 +21,7 @@ class Sample:
 
 
 class Scrape:
-    """All samples of one moment, by the names that Prometheus gives them."""
+    """All samples of one scrape."""
 
     def __init__(self, text: str) -> None:
         found = [
@@ -39,20 +39,20 @@ class Scrape:
 
     @classmethod
     def of(cls, port: int) -> Scrape:
-        """What the process at that port of the loopback tells now."""
+        """Scrape the process at that port."""
         return cls(httpx.get(f"http://127.0.0.1:{port}/metrics").text)
 
     @property
     def names(self) -> set[str]:
-        """Of every sample."""
+        """The names of all samples."""
         return {sample.name for sample in self._samples}
 
     def labels(self, name: str) -> set[str]:
-        """Those that the samples of that name have."""
+        """Return the labels of the samples of that name."""
         return {label for sample in self._samples if sample.name == name for label in sample.labels}
 
     def sum(self, name: str, **labels: str) -> float:
-        """The sum of all samples of that name and these labels."""
+        """Return the sum of the samples of that name with these labels."""
         return sum(
             sample.value
             for sample in self._samples

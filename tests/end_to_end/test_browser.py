@@ -1,6 +1,4 @@
-"""Sessions in a real browser: a terminal and web applications of jobs that run in real
-sandboxes.
-"""
+"""Use terminals and web applications of sandboxed jobs in a real browser."""
 
 from __future__ import annotations
 
@@ -45,24 +43,20 @@ async def browser(tmp_path: Path) -> AsyncIterator[Chromium]:
 
 
 def here(provider: Served, session: OpenSession) -> str:
-    """The address with this provider's port, which the settings could not know before it was
-    served.
-    """
+    """Return the address with the provider's port, which its settings do not have."""
     assert isinstance(session, WebSession)
     return str(httpx.URL(session.redirect_client_to).copy_with(port=httpx.URL(provider.url).port))
 
 
 def page_of(session: OpenSession) -> str:
-    """The provider's page for it."""
+    """Return the address of the provider's page for the session."""
     assert isinstance(session, ShellSession)
     assert session.page is not None
     return session.page
 
 
 @pytest.mark.timeout(180)
-async def test_a_command_is_typed_in_a_terminal_and_its_output_read(
-    provider: Served, browser: Chromium
-) -> None:
+async def test_a_terminal_runs_a_typed_command(provider: Served, browser: Chromium) -> None:
     job = shell_job("exec sleep 300")
     await start(provider, job)
     page = page_of(await open_session_with_challenge(provider, job, "SHELL"))
@@ -94,9 +88,7 @@ async def test_a_command_is_typed_in_a_terminal_and_its_output_read(
 
 
 async def underscores_are_seen(browser: Chromium) -> bool:
-    """Whether a row of underscores looks different from an empty one: rows that are too low cut
-    them off.
-    """
+    """Return whether underscores are visible: rows that are too low cut them off."""
 
     def look() -> bool:
         rows = browser.driver.find_elements("css selector", ".xterm-rows > div")
@@ -114,7 +106,7 @@ async def underscores_are_seen(browser: Chromium) -> bool:
 
 
 @pytest.mark.timeout(180)
-async def test_a_real_web_application_is_used_through_the_proxy(
+async def test_a_web_application_works_through_the_proxy(
     provider: Served, browser: Chromium
 ) -> None:
     port = free_port()
@@ -143,9 +135,7 @@ async def test_a_real_web_application_is_used_through_the_proxy(
 
 
 @pytest.mark.timeout(180)
-async def test_a_real_web_application_is_used_below_a_path(
-    tmp_path: Path, browser: Chromium
-) -> None:
+async def test_a_web_application_works_below_a_path(tmp_path: Path, browser: Chromium) -> None:
     port = free_port()
     command = (
         f"$PYTHON -c '{SPEECHES}'; exec $PYTHON -m datasette serve speeches.db --host 127.0.0.1 "
@@ -172,9 +162,7 @@ async def test_a_real_web_application_is_used_below_a_path(
 
 
 @pytest.mark.timeout(180)
-async def test_a_page_of_an_application_speaks_by_websocket(
-    provider: Served, browser: Chromium
-) -> None:
+async def test_a_page_uses_a_websocket(provider: Served, browser: Chromium) -> None:
     job = web_job()
     await start(provider, job)
     await browser.go(here(provider, await open_session_with_challenge(provider, job, "WEB")))

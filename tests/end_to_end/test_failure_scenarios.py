@@ -1,4 +1,4 @@
-"""Situations of UCloud's documentation, from the command line to real processes."""
+"""Go through the situations of UCloud's documentation, from the command line to processes."""
 
 from __future__ import annotations
 
@@ -38,9 +38,7 @@ def wallet(stack: Stack, user: str) -> dict[str, int]:
 
 
 def held(stack: Stack, user: str) -> int:
-    """What jobs hold or have used: the provider may charge at any moment, which turns one into the
-    other.
-    """
+    """Return reserved and spent credits: a charge moves credits from one to the other."""
     found = wallet(stack, user)
     return found["reserved"] + found["spent"]
 
@@ -242,7 +240,7 @@ def test_extending_and_ending_early(stack: Stack) -> None:
     assert 1 <= left["spent"] < 120
 
 
-def test_others_find_nothing(stack: Stack) -> None:
+def test_other_users_do_not_find_the_job(stack: Stack) -> None:
     job_id = submitted(stack, job_file(stack))
     for command in (["show"], ["cancel"], ["suspend"], ["extend", "--hours", "1"]):
         done = stack.run(command[0], job_id, *command[1:], "--user", "mallory")
@@ -266,7 +264,7 @@ def test_a_batch_from_one_file(stack: Stack) -> None:
         cancelled(stack, job_id)
 
 
-def test_a_job_of_which_a_restored_backup_knows_nothing(stack: Stack) -> None:
+def test_a_job_missing_from_a_restored_backup_is_stopped(stack: Stack) -> None:
     job_id = submitted(stack, job_file(stack))
     running(stack, job_id)
     wait_until(lambda: stack.processes_of(job_id))

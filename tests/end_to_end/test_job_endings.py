@@ -1,6 +1,4 @@
-"""Whom jobs reach while they run, and what they leave at an end of any kind, through the whole
-stack.
-"""
+"""Check which jobs reach each other, and what each kind of end leaves behind, in a whole stack."""
 
 from __future__ import annotations
 
@@ -68,9 +66,7 @@ echo changed 2>/dev/null > given.txt
 case "$1" in success) exit 0;; exit) exit 3;; esac
 sleep 300
 """
-"""Leaves files of its own, one in a folder of its user, and tries to change a file that it may only
-read.
-"""
+"""Writes files to its folder and to its user's folder, and tries to change a read-only file."""
 TEXT = {"text": {"type": "text"}}
 CATALOG = catalog_of(
     application("listener", "BATCH", PYTHON, "-c", LISTEN),
@@ -112,9 +108,7 @@ CATALOG = catalog_of(
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack whose jobs are charged from their first second on, and with a product whose Slurm
-    does not answer.
-    """
+    """Run a stack that charges jobs every second, with a product whose Slurm does not answer."""
     folder = tmp_path_factory.mktemp("ends")
     settings = folder / "provider.toml"
     settings.write_text(
@@ -145,9 +139,7 @@ def speaking(stack: Stack, hosts: str, **changes: Any) -> Path:
 
 
 @separate
-async def test_a_job_reaches_its_peer_and_no_other_job_does(
-    stack: Stack, client: JobClient
-) -> None:
+async def test_only_peers_reach_each_other(stack: Stack, client: JobClient) -> None:
     listener = await running(stack, client, job_file(stack, "listener"))
 
     def listens() -> str:
@@ -181,7 +173,7 @@ async def test_a_job_reaches_its_peer_and_no_other_job_does(
 
 
 class Files:
-    """What a user has on a drive, and gives to jobs."""
+    """A user's files on a drive, which jobs mount."""
 
     def __init__(self, folder: Path) -> None:
         self.bound, self.given = folder / "bound", folder / "given.txt"
@@ -193,16 +185,14 @@ class Files:
 
     @property
     def values(self) -> list[dict[str, Any]]:
-        """As resources of a job."""
+        """Return the files as resources of a job."""
         return [
             {"type": "file", "path": "/examples/bound", "readOnly": False},
             {"type": "file", "path": "/examples/given.txt", "readOnly": True},
         ]
 
     def are_whole(self) -> bool:
-        """Whether all is there as it was, with what the jobs themselves have written, and nothing
-        else.
-        """
+        """Return whether the files are unchanged, but for those that the jobs wrote."""
         names = {entry.name for entry in self.bound.iterdir()}
         texts = {name: (self.bound / name).read_text() for name in self.written}
         assert texts == {name: f"{name}\n" for name in self.written}
@@ -233,7 +223,7 @@ def working(
 
 
 async def works(stack: Stack, files: Files, job_id: str, name: str) -> None:
-    """Wait until the job has written all that it writes."""
+    """Wait until the job has written its files."""
     scratch = stack.folder / "provider" / "jobs" / job_id / "work" / "deep" / "er" / "file"
     await eventually(lambda: scratch.exists() and (files.bound / name).exists())
 
@@ -245,7 +235,7 @@ async def left_nothing_but_its_logs(stack: Stack, files: Files, job_id: str) -> 
     assert files.are_whole()
 
 
-async def test_every_end_deletes_what_was_the_jobs_and_touches_nothing_else(
+async def test_every_end_deletes_only_the_jobs_own_files(
     stack: Stack, client: JobClient, files: Files
 ) -> None:
     seconds = {"timeAllocation": {"hours": 0, "minutes": 0, "seconds": 5}}
@@ -323,9 +313,7 @@ async def test_a_forced_end_leaves_nothing_after_one_check(
     await left_nothing_but_its_logs(stack, files, again)
 
 
-async def test_a_queued_job_that_its_provider_has_lost_ends_at_the_next_check(
-    stack: Stack, client: JobClient
-) -> None:
+async def test_a_lost_queued_job_ends_at_the_next_check(stack: Stack, client: JobClient) -> None:
     queue = {"product": product("queue")}
     file = speaking(stack, "nobody", **queue)
     lost, kept = (str(stack.json("submit", str(file))["id"]) for _ in range(2))

@@ -24,7 +24,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.mark.parametrize("part", ["worker", "provider", "temporal"])
-def test_a_killed_process_loses_no_job_and_no_cancel(stack: Stack, part: str) -> None:
+def test_a_killed_process_loses_no_job(stack: Stack, part: str) -> None:
     cancelled = stack.sleeping(300)
     stack.reached(cancelled, "RUNNING")
     running = stack.sleeping(8)  # on a busy machine two commands take seconds
@@ -51,7 +51,7 @@ def test_a_killed_process_loses_no_job_and_no_cancel(stack: Stack, part: str) ->
     ],
     ids=["provider and worker killed", "temporal killed", "worker stopped"],
 )
-def test_a_kill_while_a_job_is_submitted_starts_it_once(
+def test_a_kill_during_a_submission_starts_the_job_once(
     stack: Stack, parts: list[str], how: signal.Signals
 ) -> None:
     line = "-".join([*parts, how.name])
@@ -77,7 +77,7 @@ def test_a_kill_while_a_job_is_submitted_starts_it_once(
     wait_until(lambda: stack.nothing_is_left_of(job_id))
 
 
-def test_a_provider_killed_after_a_job_has_ended_reports_its_end(stack: Stack) -> None:
+def test_a_restarted_provider_reports_a_missed_end(stack: Stack) -> None:
     job_id = str(stack.json("submit", str(stack.appending("after")))["id"])
     wait_until(lambda: stack.processes_of(job_id))
     psutil.Process(stack.pid("provider")).suspend()  # the end comes while it cannot see it
@@ -89,7 +89,7 @@ def test_a_provider_killed_after_a_job_has_ended_reports_its_end(stack: Stack) -
     wait_until(lambda: stack.nothing_is_left_of(job_id))
 
 
-def test_the_stack_goes_on_where_it_was(stack: Stack) -> None:
+def test_a_restarted_stack_continues_its_jobs(stack: Stack) -> None:
     job_id = stack.sleeping(6)
     stack.reached(job_id, "RUNNING")
     parts = [stack.pid(part) for part in ("provider", "worker", "temporal")]

@@ -1,4 +1,4 @@
-"""`kill -9` of the worker, a real process, while jobs are at every point of their lives."""
+"""Kill the worker process while jobs are at every point of their lives."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Jobs:
         assert sorted(calls) == sorted([*expected, *expected[-1:]] if is_repeated else expected)
 
 
-async def test_a_killed_worker_loses_no_job_at_any_point(
+async def test_a_killed_worker_loses_no_job(
     environment: WorkflowEnvironment, provider: FakeProvider, worker: WorkerProcess
 ) -> None:
     jobs = Jobs(environment.client, provider)

@@ -1,4 +1,4 @@
-"""What jobs write, from the command line."""
+"""Read jobs' logs by the command line."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_logs_of_an_ended_job_keep_the_streams_apart(stack: Stack) -> None:
 
 
 @pytest.mark.timeout(180)
-def test_lines_of_replicas_carry_their_rank(stack: Stack) -> None:
+def test_lines_of_replicas_have_their_rank(stack: Stack) -> None:
     job_id = writing(stack, r"printf 'one\ntwo'; echo wrong >&2", replicas=2)
     stack.reached(job_id, "SUCCESS")
     done = stack.run("logs", job_id, "--follow")
@@ -58,7 +58,7 @@ def test_lines_of_replicas_carry_their_rank(stack: Stack) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(240)
-def test_logs_go_on_when_the_provider_and_the_worker_were_killed(stack: Stack) -> None:
+def test_logs_continue_after_kills_of_provider_and_worker(stack: Stack) -> None:
     job_id = writing(stack, COUNTING)
     command = [COMMAND, "logs", job_id, "--follow", "--data-dir", str(stack.folder)]
     with subprocess.Popen(
@@ -93,7 +93,7 @@ def test_follow_shows_states_and_output_together(stack: Stack) -> None:
 
 
 @pytest.mark.timeout(180)
-def test_follow_on_a_terminal_shows_a_table_and_the_last_lines(stack: Stack) -> None:
+def test_follow_on_a_terminal_shows_the_last_lines(stack: Stack) -> None:
     job_id = writing(stack, r"seq 1000; printf 'a\033[2Jb\n'")
     stack.reached(job_id, "SUCCESS")
     here, there = pty.openpty()
@@ -117,7 +117,7 @@ def test_follow_on_a_terminal_shows_a_table_and_the_last_lines(stack: Stack) -> 
 
 
 @pytest.mark.timeout(180)
-def test_a_reader_of_a_pipe_may_leave(stack: Stack) -> None:
+def test_the_reader_of_a_pipe_may_close_it(stack: Stack) -> None:
     job_id = writing(stack, "seq 1000000")
     stack.reached(job_id, "SUCCESS")
     done = subprocess.run(
@@ -130,7 +130,7 @@ def test_a_reader_of_a_pipe_may_leave(stack: Stack) -> None:
     assert (done.stdout, done.stderr) == ("1\n", "")
 
 
-def test_a_product_without_logs_shows_states_alone(stack: Stack) -> None:
+def test_a_product_without_logs_shows_only_states(stack: Stack) -> None:
     job_id = writing(stack, "echo out", product=product("quiet"))
     stack.reached(job_id, "SUCCESS")
     assert "does not support logs" in stack.run("logs", job_id).stderr

@@ -15,7 +15,7 @@ def scrape(stack: Stack) -> Scrape:
     return Scrape.of(int(stack.environment["UCLOUD_METRICS_ADDRESS"].rpartition(":")[2]))
 
 
-def test_metrics_are_those_of_the_archive(stack: Stack) -> None:
+def test_metrics_match_the_archive(stack: Stack) -> None:
     before = scrape(stack)
     succeeded = {"provider": "local", "state": "SUCCESS", "reason": "ended"}
     ended = [stack.submit(name) for name in ("word-count.yaml", "exit-3.yaml")]
@@ -47,7 +47,7 @@ def test_metrics_are_those_of_the_archive(stack: Stack) -> None:
     stack.reached(running, "SUCCESS")
 
 
-def test_health_is_told(stack: Stack) -> None:
+def test_health_is_served(stack: Stack) -> None:
     address = f"http://127.0.0.1:{stack.environment['UCLOUD_HEALTH_PORT']}"
     assert httpx.get(f"{address}/healthz").json() == {"status": "alive"}
     ready = httpx.get(f"{address}/readyz")

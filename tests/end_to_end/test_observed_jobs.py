@@ -1,6 +1,4 @@
-"""A hundred jobs of several ends: the figures say what the archive, the ledger and the jobs' users
-have seen.
-"""
+"""Compare the metrics of a hundred jobs with the archive, the ledger and the jobs' users."""
 
 from __future__ import annotations
 
@@ -57,7 +55,7 @@ def asked_for(application: str, category: str = "cpu", **parameters: Any) -> Doc
 
 @dataclass
 class Hundred:
-    """The jobs, and what became of them as their user sees it."""
+    """A hundred jobs, and their ends as their user sees them."""
 
     stack: Stack
     jobs: JobClient
@@ -90,7 +88,7 @@ class Hundred:
         await self.wait(job)
 
     async def broken(self) -> None:
-        """The machine kills all of a job's processes at once."""
+        """Run a job, and kill all its processes."""
         job = await self.sleeping()
 
         def kill() -> bool:
@@ -127,7 +125,7 @@ class Hundred:
 
 @pytest.fixture(scope="module")
 async def hundred(stack: Stack) -> Hundred:
-    """All of them, with a scrape twice a second meanwhile."""
+    """Complete all jobs, with two scrapes a second."""
     jobs = await JobClient.connect(Actor(username=getpass.getuser()), stack.ready["temporal"])
     payer = jobs.workspace
     await jobs.grant(payer, ProductCategory(name="paid", provider="local"), GRANTED)
@@ -139,7 +137,9 @@ async def hundred(stack: Stack) -> Hundred:
 
 @asynccontextmanager
 async def scraping() -> AsyncIterator[None]:
-    """Scrape meanwhile: no counter may ever fall, and no more jobs may be live than there are."""
+    """Scrape until the jobs have ended: no counter may fall, and no more jobs may be live than
+    exist.
+    """
     done = asyncio.Event()
 
     async def scrape() -> int:
@@ -173,7 +173,7 @@ async def scraping() -> AsyncIterator[None]:
 
 
 @pytest.mark.long
-async def test_they_ended_as_they_should(hundred: Hundred) -> None:
+async def test_a_hundred_jobs_have_the_expected_ends(hundred: Hundred) -> None:
     assert hundred.states == {
         "SUCCESS": PAID + FREE + CANCELLED,
         "EXPIRED": EXPIRED,
@@ -186,7 +186,7 @@ async def test_they_ended_as_they_should(hundred: Hundred) -> None:
 
 
 @pytest.mark.long
-async def test_the_figures_of_the_worker_are_those_of_the_archive_and_the_ledger(
+async def test_worker_metrics_match_the_archive_and_the_ledger(
     hundred: Hundred, stack: Stack
 ) -> None:
     archived = await hundred.jobs.browse(limit=200)
@@ -229,7 +229,7 @@ async def test_the_figures_of_the_worker_are_those_of_the_archive_and_the_ledger
 
 
 @pytest.mark.long
-async def test_the_figures_of_the_provider_are_those_of_its_jobs(hundred: Hundred) -> None:
+async def test_provider_metrics_match_its_jobs(hundred: Hundred) -> None:
     def taken() -> Scrape | None:
         seen = Scrape.of(PROVIDER)
         return seen if seen.sum("ucloud_provider_unanswered_reports") == 0 else None
@@ -251,9 +251,7 @@ async def test_the_figures_of_the_provider_are_those_of_its_jobs(hundred: Hundre
 
 @pytest.fixture(scope="module")
 async def rare(hundred: Hundred, stack: Stack) -> AsyncIterator[None]:
-    """What a hundred jobs do not bring: an update that is ignored, and a workflow whose tasks
-    fail.
-    """
+    """Cause rare metrics: an ignored update, and a workflow whose tasks fail."""
     job = await hundred.sleeping()
     reports = await ProviderClient.connect("local", stack.ready["temporal"])
     await reports.update(
@@ -278,7 +276,7 @@ async def rare(hundred: Hundred, stack: Stack) -> AsyncIterator[None]:
 
 
 @pytest.mark.usefixtures("rare")
-def test_every_figure_that_alerts_and_dashboard_ask_for_is_there() -> None:
+def test_alerts_and_dashboard_use_existing_metrics() -> None:
     worker, provider = Scrape.of(WORKER), Scrape.of(PROVIDER)
     expressions = promql.alert_expressions() + promql.dashboard_expressions()
     assert len(expressions) > 30
@@ -296,7 +294,7 @@ def test_every_figure_that_alerts_and_dashboard_ask_for_is_there() -> None:
 
 @pytest.fixture
 def prometheus(tmp_path: Path) -> Iterator[str]:
-    """A Prometheus with our configuration, which looks here and every second; gives its URL."""
+    """Run Prometheus with our configuration and these ports; return its URL."""
     if shutil.which("prometheus") is None:
         why = "needs Debian's package prometheus"
         pytest.fail(why) if os.environ.get("CI") else pytest.skip(why)
@@ -321,7 +319,7 @@ def prometheus(tmp_path: Path) -> Iterator[str]:
 
 @pytest.mark.usefixtures("rare")
 @pytest.mark.long
-async def test_prometheus_understands_the_rules_and_answers_the_dashboard(prometheus: str) -> None:
+async def test_prometheus_loads_the_rules_and_the_dashboard(prometheus: str) -> None:
     async with httpx.AsyncClient(base_url=prometheus, verify=False) as client:
 
         async def answered(expression: str) -> bool:

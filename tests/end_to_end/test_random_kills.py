@@ -1,7 +1,6 @@
-"""`kill -9` of the worker at random moments, while jobs of every kind are admitted, refused and
-settled.
+"""Kill the worker at random moments while jobs of every kind are admitted, rejected and settled.
 
-`UCLOUD_TEST_KILLS` says how often (3 unless set), `UCLOUD_TEST_SEED` repeats the schedule of a run.
+`UCLOUD_TEST_KILLS` is the number of kills (3), `UCLOUD_TEST_SEED` repeats a schedule.
 """
 
 from __future__ import annotations

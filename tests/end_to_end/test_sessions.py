@@ -1,9 +1,4 @@
-"""Sessions from the command line to what is seen: desktops, terminals, web applications, public
-links, and who gets in.
-
-Everything starts with a job that was submitted to a whole stack, and goes by the address that its
-user is given.
-"""
+"""Open sessions by the addresses that users get: desktops, terminals, web applications, links."""
 
 from __future__ import annotations
 
@@ -44,7 +39,7 @@ LINK = "my-app.localhost"
 """The public link's domain; browsers find such names on the loopback."""
 SETTINGS = "provider.toml"
 PORT = {name: free_port() for name in ("desktop", "speeches", "page")}
-"""Of their own, since jobs may share this machine's network."""
+"""Ports of their own: jobs may share this machine's network."""
 SPEECHES = """
 import sqlite3
 with sqlite3.connect("speeches.db") as connection:
@@ -65,7 +60,7 @@ socket.onmessage = () => {
   socket.send("from a browser");
 };
 """
-"""Says something to a page's WebSocket after its greeting, and waits for the answer."""
+"""Sends a text to a page's WebSocket after its greeting, and waits for the answer."""
 
 
 ENVIRONMENT = {"PYTHONPATH": f"/work/{PACKAGES.name}", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -109,7 +104,7 @@ CATALOG = catalog_of(
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack whose jobs can use this Python and its packages; it ends with what runs in it."""
+    """Run a stack whose jobs can use this Python and its packages."""
     folder = tmp_path_factory.mktemp("sessions")
     system = [] if PYTHON.startswith(SYSTEM_FOLDERS) else [sys.base_prefix]
     settings = folder / SETTINGS
@@ -139,21 +134,21 @@ async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Chr
 
 
 def with_python(stack: Stack, application: str, *resources: dict[str, Any]) -> Path:
-    """A job of that application, with this Python's packages and `web_application.py`."""
+    """Run a job with this Python's packages and `web_application.py`."""
     files = (f"/python/{PACKAGES.name}", "/examples/web_application.py")
     given = [{"type": "file", "path": path, "readOnly": True} for path in files]
     return job_file(stack, application, resources=[*given, *resources])
 
 
 def address(stack: Stack, job_id: str, kind: str) -> str:
-    """What `open` prints."""
+    """Return the address that `open` prints."""
     done = stack.run("open", job_id, "--type", kind)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
 @pytest.mark.timeout(180)
-async def test_a_desktop_and_a_terminal_of_one_job_are_seen_and_typed_into(
+async def test_a_desktop_and_a_terminal_of_one_job(
     stack: Stack, client: JobClient, browser: Chromium
 ) -> None:
     need(*NEEDED)
@@ -181,7 +176,7 @@ async def test_a_desktop_and_a_terminal_of_one_job_are_seen_and_typed_into(
 
 
 @pytest.mark.timeout(180)
-async def test_a_web_application_opens_by_its_address_once(
+async def test_a_session_address_opens_once(
     stack: Stack, client: JobClient, browser: Chromium
 ) -> None:
     job_id = await running(stack, client, with_python(stack, "speeches"))
@@ -206,7 +201,7 @@ async def test_a_web_application_opens_by_its_address_once(
 
 
 async def echoed(stack: Stack, text: str) -> str:
-    """What the public link's application answers by WebSocket.
+    """Return the answer of the public link's application by WebSocket.
 
     Raises `InvalidStatus`, or `ConnectionClosed`.
     """
@@ -220,7 +215,7 @@ async def echoed(stack: Stack, text: str) -> str:
 
 
 @pytest.mark.timeout(180)
-async def test_a_public_link_leads_to_the_job_that_holds_it_until_that_ends(
+async def test_a_public_link_leads_to_its_job_until_the_end(
     stack: Stack, client: JobClient, browser: Chromium
 ) -> None:
     file = with_python(stack, "page", {"type": "ingress", "id": "my-app"})
@@ -291,18 +286,16 @@ async def answer(address: str) -> tuple[int, str]:
 
 
 def with_key_of(address: str, other: str, *names: str) -> str:
-    """The address with those parts of the other's key."""
+    """Return the address with these parts of the other key."""
     given = httpx.URL(other).params
     return str(httpx.URL(address).copy_merge_params({name: given[name] for name in names}))
 
 
 OPENS = {"terminal": 200, "shell": 101, "web": 303, "desktop": 200}
-"""What answers to the right key."""
+"""The status of an address that is opened with its own key."""
 
 
-async def test_an_address_opens_to_its_own_key_alone_and_once(
-    stack: Stack, client: JobClient
-) -> None:
+async def test_an_address_opens_once_with_its_own_key(stack: Stack, client: JobClient) -> None:
     job_id = await running(stack, client, job_file(stack, "doors", replicas=2))
     other_id = await running(stack, client, job_file(stack, "doors"))
     own, neighbour, other = [
@@ -349,7 +342,7 @@ async def test_an_address_opens_to_its_own_key_alone_and_once(
     await ended(client, job_id)
 
 
-async def test_only_who_may_change_a_job_that_runs_gets_an_address(
+async def test_only_editors_of_a_running_job_get_an_address(
     stack: Stack, client: JobClient
 ) -> None:
     bob = await client_of(stack, "bob")
@@ -381,9 +374,7 @@ async def test_only_who_may_change_a_job_that_runs_gets_an_address(
     assert (refused.returncode, refused.stdout) == (2, "")
 
 
-async def test_an_address_that_was_not_opened_in_time_opens_nothing(
-    stack: Stack, client: JobClient
-) -> None:
+async def test_an_expired_address_opens_nothing(stack: Stack, client: JobClient) -> None:
     settings = stack.folder / SETTINGS
     settings.write_text(f"session_lifetime = 1\n{settings.read_text()}")
     stack.kill("provider")

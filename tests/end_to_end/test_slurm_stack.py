@@ -97,7 +97,7 @@ class SlurmStack:
     jobs: JobClient
 
     async def run(self, *arguments: str, code: int = 0) -> tuple[str, str]:
-        """What a command says on its two streams, ending with that exit code."""
+        """Return a command's output and errors, and check its exit code."""
         done = await asyncio.to_thread(self.stack.run, *arguments)
         assert done.returncode == code, done.stderr
         return done.stdout, done.stderr
@@ -121,7 +121,7 @@ class SlurmStack:
         return job
 
     async def ended(self, job_id: str, state: JobState = JobState.SUCCESS) -> str:
-        """What its user is told in the end, when nothing of it is left."""
+        """Wait until nothing of the job is left, and return its last status."""
         job = await self.reached(job_id, state)
         await eventually(lambda: self.stack.nothing_is_left_of(job_id))
         return job.updates[-1].status or ""
@@ -138,7 +138,7 @@ class SlurmStack:
         return self.stack.folder / "provider/jobs" / job_id
 
     def in_slurm(self, job_id: str, column: str) -> str:
-        """A column of `squeue` for a job."""
+        """Return a column of `squeue` for a job."""
         return self.cluster.run(
             "squeue", f"--name=ucloud-{job_id}", "--states=all", "-h", "-o", column
         ).strip()
@@ -174,7 +174,7 @@ async def slurm(
 
 @pytest.fixture
 def whole(cluster: Cluster) -> Iterator[Cluster]:
-    """The cluster, whole again after a test that kills parts of it."""
+    """Return the cluster, and repair it after a test that kills its daemons."""
     try:
         yield cluster
     finally:
@@ -183,10 +183,9 @@ def whole(cluster: Cluster) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 async def lost(slurm: SlurmStack) -> str:
-    """A job that runs on a node whose slurmd was killed.
+    """Run a job on a node, and kill the node's slurmd.
 
-    It takes Slurm half a minute to find that out: the other tests go on meanwhile, on the other
-    three nodes.
+    Slurm needs half a minute to notice; the other tests use the other three nodes.
     """
     job_id = await slurm.running("sleep 300", product=WHOLE_NODE)
     slurm.cluster.kill(slurm.in_slurm(job_id, "%N"))
@@ -204,7 +203,7 @@ async def test_a_batch_job_with_its_exit_code_and_output(slurm: SlurmStack) -> N
     assert slurm.stack.output(job_id, "result.txt") == "kept\n"
 
 
-async def test_three_replicas_on_three_nodes_meet_and_are_paid_for(slurm: SlurmStack) -> None:
+async def test_replicas_on_three_nodes_meet_and_are_charged(slurm: SlurmStack) -> None:
     before = (await slurm.wallet()).spent
     job_id = await slurm.submitted(
         "", replicas=3, application={"name": "meeting", "version": "1"}, parameters={}
@@ -233,7 +232,7 @@ async def test_logs_are_followed_by_rank(slurm: SlurmStack) -> None:
     assert (await slurm.ended(job_id)).startswith("The job has finished")
 
 
-async def test_an_extension_is_one_in_slurm_too(slurm: SlurmStack) -> None:
+async def test_an_extension_extends_the_slurm_job(slurm: SlurmStack) -> None:
     job_id = await slurm.running("sleep 300")
     before = (await slurm.jobs.retrieve(job_id)).status.expires_at
     assert slurm.in_slurm(job_id, "%l") == "1:10:00"  # what the tool says, and the margin
@@ -329,7 +328,7 @@ async def test_peers_find_each_other_by_their_host_names(slurm: SlurmStack) -> N
     await slurm.cancelled(database)
 
 
-async def test_a_cancel_leaves_no_process_and_holds_nothing(slurm: SlurmStack) -> None:
+async def test_a_cancel_leaves_no_process_and_no_claim(slurm: SlurmStack) -> None:
     job_id = await slurm.running("sleep 300 & sleep 300", replicas=2)
     assert (await slurm.wallet()).reserved == 2 * 60
     await eventually(lambda: len(slurm.stack.processes_of(job_id)) > 1)
@@ -339,7 +338,7 @@ async def test_a_cancel_leaves_no_process_and_holds_nothing(slurm: SlurmStack) -
     assert (left.reserved, left.available) == (0, GRANTED - left.spent)
 
 
-async def test_a_provider_killed_under_a_running_job_tells_its_true_end(slurm: SlurmStack) -> None:
+async def test_a_killed_provider_reports_the_true_end(slurm: SlurmStack) -> None:
     job_id = await slurm.running(f"{UNTIL_GO}; exit 7")
     await asyncio.to_thread(slurm.stack.kill, "provider")
     (slurm.folder(job_id) / "work/go").touch()
@@ -347,9 +346,7 @@ async def test_a_provider_killed_under_a_running_job_tells_its_true_end(slurm: S
     assert slurm.stack.output(job_id, "stdout-0.txt") == "begun\n"
 
 
-async def test_slurmd_killed_under_a_running_job_is_a_failure_of_the_node(
-    slurm: SlurmStack, lost: str
-) -> None:
+async def test_a_killed_slurmd_is_a_failure_of_the_node(slurm: SlurmStack, lost: str) -> None:
     job = await slurm.reached(lost, JobState.FAILURE)
     assert (job.updates[-1].status or "").startswith("A node of the job failed.")
     await slurm.run("follow", lost, code=1)
@@ -360,9 +357,7 @@ async def test_slurmd_killed_under_a_running_job_is_a_failure_of_the_node(
 
 
 # The last one: what the controller has lost may drain nodes a while later.
-async def test_slurmctld_killed_under_a_running_job_changes_nothing(
-    slurm: SlurmStack, whole: Cluster
-) -> None:
+async def test_a_killed_slurmctld_changes_no_running_job(slurm: SlurmStack, whole: Cluster) -> None:
     job_id = await slurm.running(f"{UNTIL_GO}; exit 5")
     whole.kill("slurmctld")
     (slurm.folder(job_id) / "work/go").touch()

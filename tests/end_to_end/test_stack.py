@@ -27,7 +27,7 @@ def test_a_job_from_the_command_line_to_its_files(stack: Stack) -> None:
     wait_until(lambda: stack.nothing_is_left_of(job_id))
 
 
-def test_a_whole_job_costs_at_most_25_events(stack: Stack) -> None:
+def test_a_complete_job_has_at_most_25_events(stack: Stack) -> None:
     job_id = stack.sleeping(2)
     job = stack.reached(job_id, "SUCCESS")
     assert "RUNNING" in [update.get("state") for update in job["updates"]]
@@ -35,7 +35,7 @@ def test_a_whole_job_costs_at_most_25_events(stack: Stack) -> None:
     assert len(history["events"]) <= MAXIMUM_EVENTS
 
 
-def test_three_replicas_each_know_who_they_are(stack: Stack) -> None:
+def test_each_replica_knows_its_rank(stack: Stack) -> None:
     job_id = stack.submit("replicas.yaml")
     stack.reached(job_id, "SUCCESS")
     for rank in range(3):
@@ -47,13 +47,13 @@ def test_three_replicas_each_know_who_they_are(stack: Stack) -> None:
         assert all(ip_address(line.partition(":")[2]) for line in lines[1:])
 
 
-def test_an_exit_code_is_a_success_that_says_it(stack: Stack) -> None:
+def test_a_success_has_its_exit_code(stack: Stack) -> None:
     done = stack.run("submit", str(ROOT / "examples/jobs/exit-3.yaml"), "--follow")
     assert done.returncode == 0
     assert "exit code 3" in done.stdout
 
 
-def test_an_operator_cancels_from_outside(stack: Stack) -> None:
+def test_an_operator_cancels_by_temporal(stack: Stack) -> None:
     job_id = stack.sleeping(300)
     stack.reached(job_id, "RUNNING")
     wait_until(lambda: len(stack.processes_of(job_id)) > 1)
@@ -98,7 +98,7 @@ def test_an_extension_moves_the_deadline(stack: Stack) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(300)  # a hundred starts of Python are all that it does
-def test_a_hundred_short_processes_end_well(stack: Stack) -> None:
+def test_a_hundred_concurrent_commands_succeed(stack: Stack) -> None:
     job_id = stack.submit("exit-3.yaml")
     stack.reached(job_id, "SUCCESS")
     with ThreadPoolExecutor(4) as pool:
@@ -107,12 +107,12 @@ def test_a_hundred_short_processes_end_well(stack: Stack) -> None:
     assert {json.loads(entry.stdout)["id"] for entry in done} == {job_id}
 
 
-def test_a_second_stack_in_the_folder_is_refused(stack: Stack) -> None:
+def test_a_second_stack_in_the_folder_is_rejected(stack: Stack) -> None:
     done = stack.run("dev")
     assert done.returncode == 3
     assert "runs in" in done.stderr
 
 
-def test_what_is_not_there(stack: Stack) -> None:
+def test_a_missing_job_is_a_clear_error(stack: Stack) -> None:
     done = stack.run("show", "no-such-job")
     assert (done.returncode, done.stderr) == (2, "There is no job no-such-job.\n")

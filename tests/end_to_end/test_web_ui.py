@@ -1,6 +1,4 @@
-"""What operators read of jobs in the Temporal Web UI, in a real browser; `make screenshots` keeps
-what it shows.
-"""
+"""Read jobs in the Temporal Web UI with a real browser; `make screenshots` saves the pages."""
 
 from __future__ import annotations
 
@@ -30,12 +28,12 @@ pytestmark = pytest.mark.long
 
 REASON = "The input was of the wrong year."
 COLUMNS = ("Status", "JobState", "JobName", "JobOwner", "JobApplication", "Start", "End")
-"""As `docs/operators/README.md` recommends; the Web UI keeps the choice in the browser."""
+"""The columns that `docs/operators/README.md` recommends; the browser stores them."""
 
 
 @dataclass(frozen=True)
 class Jobs:
-    """One job of each end, by its id, and the stack that they are in."""
+    """The ids of one job of each end, and their stack."""
 
     stack: Stack
     counted: str
@@ -93,7 +91,7 @@ async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Chr
 
 
 def everything(driver: Chrome) -> str:
-    """The text of the page and of its frames, in which the Web UI puts Markdown."""
+    """Return the text of the page and its frames: the Web UI renders Markdown in frames."""
     texts = []
     try:
         driver.switch_to.default_content()
@@ -109,7 +107,7 @@ def everything(driver: Chrome) -> str:
 
 
 async def shows(browser: Chromium, address: str, *words: str, height: int = 1000) -> str:
-    """Open a page and wait until it shows all the words; the page as text."""
+    """Open a page, wait until it shows all the words, and return its text."""
     await browser.do(browser.driver.set_window_size, 1400, height)
     await browser.go(address)
     seen = ""
@@ -129,7 +127,7 @@ async def shows(browser: Chromium, address: str, *words: str, height: int = 1000
 
 
 async def metadata(browser: Chromium, jobs: Jobs, job_id: str, *words: str) -> str:
-    """The page of a job that says what it is and what has become of it."""
+    """Return the address of a job's metadata page."""
     run = jobs.stack.temporal("workflow", "describe", "--workflow-id", job_id)[
         "workflowExecutionInfo"
     ]["execution"]["runId"]
@@ -140,7 +138,7 @@ async def metadata(browser: Chromium, jobs: Jobs, job_id: str, *words: str) -> s
     )
 
 
-def test_the_page_shows_every_picture() -> None:
+def test_the_page_shows_every_screenshot() -> None:
     named = re.findall(
         r"\(\.\./images/([a-z-]+\.png)\)", (ROOT / "docs" / "operators" / "README.md").read_text()
     )
@@ -150,9 +148,7 @@ def test_the_page_shows_every_picture() -> None:
 
 
 @pytest.mark.timeout(180)
-async def test_the_list_tells_which_jobs_there_are_and_how_they_ended(
-    jobs: Jobs, browser: Chromium
-) -> None:
+async def test_the_list_shows_jobs_and_their_ends(jobs: Jobs, browser: Chromium) -> None:
     ui = jobs.stack.ready["ui"]
     await browser.go(ui)
     columns = json.dumps({"default": [{"label": label} for label in COLUMNS]})
@@ -173,7 +169,7 @@ async def test_the_list_tells_which_jobs_there_are_and_how_they_ended(
 
 
 @pytest.mark.timeout(180)
-async def test_a_running_job_says_what_it_waits_for(jobs: Jobs, browser: Chromium) -> None:
+async def test_a_running_job_shows_its_waiting_reason(jobs: Jobs, browser: Chromium) -> None:
     waits = "its end, or its time to run out"
     await metadata(
         browser,
@@ -187,7 +183,7 @@ async def test_a_running_job_says_what_it_waits_for(jobs: Jobs, browser: Chromiu
 
 
 @pytest.mark.timeout(180)
-async def test_a_cancelled_job_says_so_and_why(jobs: Jobs, browser: Chromium) -> None:
+async def test_a_cancelled_job_shows_the_reason(jobs: Jobs, browser: Chromium) -> None:
     words = (
         "SUCCESS: The job was cancelled, and has stopped.",
         f"Your job is being cancelled: {REASON}",
@@ -198,7 +194,7 @@ async def test_a_cancelled_job_says_so_and_why(jobs: Jobs, browser: Chromium) ->
 
 
 @pytest.mark.timeout(180)
-async def test_a_failed_job_says_whose_fault_it_was(jobs: Jobs, browser: Chromium) -> None:
+async def test_a_failed_job_shows_whose_fault_it_is(jobs: Jobs, browser: Chromium) -> None:
     word = (
         "The replica of rank 0 vanished without an exit code: the machine or its processes "
         "were stopped."
@@ -224,7 +220,7 @@ async def test_a_failed_job_says_whose_fault_it_was(jobs: Jobs, browser: Chromiu
 
 
 @pytest.mark.timeout(180)
-async def test_a_refused_job_says_why(jobs: Jobs, browser: Chromium) -> None:
+async def test_a_rejected_job_shows_the_reason(jobs: Jobs, browser: Chromium) -> None:
     words = (
         "The provider local refused: There is no file /examples/no-such-file.txt.",
         "Nothing is held for the job",

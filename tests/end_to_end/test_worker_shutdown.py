@@ -1,6 +1,4 @@
-"""Workers, as real processes, are asked to stop, come and go; and what is bad for one job is not
-bad for the others.
-"""
+"""Stop, add and remove real worker processes; the fault of one job does not affect others."""
 
 from __future__ import annotations
 
@@ -29,13 +27,13 @@ from ucloud_orchestrator.temporal.names import TASK_QUEUE, WORKFLOW
 pytestmark = pytest.mark.long
 
 LONG, SHORT = 20.0, 1.0
-"""Seconds that calls may take to finish after SIGTERM; the long one is the setting's default."""
+"""Seconds for calls to finish after SIGTERM; the long one is the default."""
 MARGIN = 3.0
-"""Seconds after these at which the process leaves all the same."""
+"""Seconds after that timeout at which the process ends anyway."""
 CALLS = 4
-"""Calls that the provider `local` may have at a time."""
+"""The maximum of concurrent calls to the provider `local`."""
 SLACK = 5.0
-"""Seconds that a busy machine may take for the rest."""
+"""Seconds for the rest, on a busy machine."""
 
 
 def specification_for(provider: str = "local") -> JobSpecification:
@@ -45,7 +43,7 @@ def specification_for(provider: str = "local") -> JobSpecification:
 
 
 class Life:
-    """A worker as a process, the provider, and those who talk to both."""
+    """A worker process, a fake provider, and clients of both."""
 
     def __init__(self, temporal: Client, provider: FakeProvider, folder: Path) -> None:
         self.temporal, self.provider, self.folder = temporal, provider, folder
@@ -62,7 +60,7 @@ class Life:
         return WorkerProcess(self.folder, host, addresses, **more)
 
     async def serve(self, timeout: float) -> None:
-        """Have a worker of that timeout."""
+        """Start a worker with that timeout."""
         if self.worker.is_running and self.worker.settings["UCLOUD_STOP_TIMEOUT"] != str(timeout):
             await self.worker.terminate()
         if not self.worker.is_running:
@@ -85,13 +83,13 @@ class Life:
         return job.id
 
     async def submitting(self) -> tuple[str, asyncio.Task[Job]]:
-        """A job whose `create` the provider has got and, being held back, does not answer."""
+        """Create a job whose `create` the provider does not answer."""
         job_id, creating = self.create()
         await eventually(lambda: "create" in self.provider.calls_for(job_id))
         return job_id, creating
 
     async def cancelling(self) -> str:
-        """The same with `terminate`."""
+        """Cancel a job whose `terminate` the provider does not answer."""
         job_id = await self.running()
         await self.jobs.cancel(job_id)
         await eventually(lambda: "terminate" in self.provider.calls_for(job_id))
@@ -105,18 +103,18 @@ class Life:
         return list((await self.temporal.get_workflow_handle(job_id).fetch_history()).events)
 
     async def has(self, kind: EventType.ValueType, job_id: str) -> bool:
-        """Whether there is such an event in the job's history."""
+        """Return whether the job's history has such an event."""
         return kind in [event.event_type for event in await self.history(job_id)]
 
     async def identities(self, job_id: str) -> set[str]:
-        """The workers that have worked on the job."""
+        """Return the workers that have processed the job."""
         done = [
             event.workflow_task_completed_event_attributes for event in await self.history(job_id)
         ]
         return {event.identity for event in done if event.identity}
 
     async def end(self, job_id: str) -> list[JobState]:
-        """Let the job end well; gives the states that it was in."""
+        """Report the job's success, and return its states."""
         await self.report(job_id, JobState.SUCCESS)
         return self.states(await self.jobs.wait(job_id))
 
@@ -146,7 +144,7 @@ QUEUED_TO_END = [JobState.IN_QUEUE, JobState.RUNNING, JobState.SUCCESS]
 CANCELLED = [JobState.IN_QUEUE, JobState.RUNNING, JobState.CANCELING, JobState.SUCCESS]
 
 
-async def test_calls_under_way_are_finished_before_the_worker_stops(life: Life) -> None:
+async def test_a_stopping_worker_finishes_its_calls(life: Life) -> None:
     await life.serve(LONG)
     running = await life.running()
     life.provider.open["terminate"].clear()
@@ -171,7 +169,7 @@ async def test_calls_under_way_are_finished_before_the_worker_stops(life: Life) 
 
 
 @pytest.mark.timeout(180)
-async def test_what_does_not_end_while_the_worker_stops_is_done_by_the_next(life: Life) -> None:
+async def test_the_next_worker_repeats_unfinished_calls(life: Life) -> None:
     await life.serve(SHORT)
     settled = await life.running()
     life.provider.open["terminate"].clear()
@@ -204,7 +202,7 @@ async def test_what_does_not_end_while_the_worker_stops_is_done_by_the_next(life
 
 
 @pytest.mark.timeout(180)
-async def test_workers_share_the_load_and_come_and_go(life: Life) -> None:
+async def test_workers_share_the_load(life: Life) -> None:
     await life.serve(LONG)
     first, second, third = life.worker, life.new_worker(LONG), life.new_worker(LONG)
     lived: list[str] = []
@@ -215,7 +213,7 @@ async def test_workers_share_the_load_and_come_and_go(life: Life) -> None:
         lived.append(job_id)
 
     async def both_work(*workers: WorkerProcess) -> bool:
-        """Whether all of these, and nobody else, work on new jobs."""
+        """Return whether exactly these workers process new jobs."""
         before = len(lived)
         await asyncio.gather(*(live() for _ in range(6)))
         identities = set().union(*[await life.identities(job_id) for job_id in lived[before:]])
@@ -236,7 +234,7 @@ async def test_workers_share_the_load_and_come_and_go(life: Life) -> None:
         assert life.provider.calls_for(job_id) == ["create"]
 
 
-async def test_a_provider_that_hangs_or_fails_holds_up_nobody_else(life: Life) -> None:
+async def test_a_hanging_or_failing_provider_delays_no_other(life: Life) -> None:
     await life.serve(SHORT)
     life.provider.requests.clear()
     life.provider.open["create"].clear()
@@ -255,7 +253,7 @@ async def test_a_provider_that_hangs_or_fails_holds_up_nobody_else(life: Life) -
     assert len(await asyncio.gather(*(creating for _, creating in hanging))) == CALLS + 2
 
 
-async def test_a_workflow_that_cannot_be_decoded_holds_up_nobody_else(life: Life) -> None:
+async def test_an_undecodable_workflow_delays_no_other(life: Life) -> None:
     await life.serve(SHORT)
     poisonous = [life.jobs.new_job_id() for _ in range(10)]
     for job_id in poisonous:

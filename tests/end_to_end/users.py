@@ -1,4 +1,4 @@
-"""Users of a running stack, by the client module; and applications of their own for its catalog."""
+"""Act as users of a running stack by the client, with applications of their own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ucloud_orchestrator.models import Job, JobState
 def application(
     name: str, kind: str, *invocation: str | dict[str, str], **more: Any
 ) -> dict[str, Any]:
-    """A document for the catalog; the job keeps no output but its logs."""
+    """Return an application for the catalog whose jobs keep only their logs."""
     common = {
         "title": name,
         "version": "1",
@@ -30,17 +30,17 @@ def application(
 
 
 def catalog_of(*documents: dict[str, Any]) -> str:
-    """The text of a file of the catalog, to be put behind another."""
+    """Return the documents as YAML, to be appended to a catalog file."""
     return "".join(f"\n---\n{json.dumps(document)}" for document in documents)
 
 
 async def client_of(stack: Stack, username: str | None = None) -> JobClient:
-    """A client for a user; by default for who also uses the command line, and is an operator."""
+    """Return a user's client; the default is the user of the command line, an operator."""
     return await JobClient.connect(Actor(username=username or getuser()), stack.ready["temporal"])
 
 
 def job_file(stack: Stack, application: str, **changes: Any) -> Path:
-    """A job of that application, which may run beside others that ask for the same."""
+    """Write a job file that may be submitted more than once."""
     file = stack.job_file(application, "1")
     document = json.loads(file.read_text()) | {"allowDuplicateJob": True} | changes
     file.write_text(json.dumps(document))
@@ -48,14 +48,14 @@ def job_file(stack: Stack, application: str, **changes: Any) -> Path:
 
 
 async def running(stack: Stack, client: JobClient, file: Path) -> str:
-    """The job of that file, which the command line has submitted and which runs."""
+    """Submit a job file by the command line, and wait until its job runs."""
     job_id = str(stack.json("submit", str(file))["id"])
     await reached(client, job_id, JobState.RUNNING)
     return job_id
 
 
 async def reached(client: JobClient, job_id: str, state: JobState) -> Job:
-    """Wait until the job is in that state, and get it."""
+    """Wait until the job is in that state, and return it."""
 
     async def there() -> Job | None:
         job = await client.retrieve(job_id)

@@ -1,4 +1,4 @@
-"""The worker as a real process, in a folder of its own."""
+"""Run the worker as a real process."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ class WorkerProcess:
 
     @property
     def is_running(self) -> bool:
-        """Whether it was started and has not ended."""
+        """Whether the process runs."""
         return hasattr(self, "process") and self.process.returncode is None
 
     async def setup(self) -> None:
-        """Prepare what it needs, as `setup` does."""
+        """Run `setup`."""
         process = await self._run("setup")
         assert await process.wait() == 0, self.log.read_text()
 
     async def start(self) -> None:
-        """Start it, and wait until it serves."""
+        """Start the process, and wait until it serves."""
         self.process = await self._run()
         assert self.process.stdout is not None
         assert json.loads(await self.process.stdout.readline())["event"] == "ready", (
@@ -72,17 +72,17 @@ class WorkerProcess:
             )
 
     def suspend(self) -> None:
-        """Let it hang, as a machine does before it dies."""
+        """Stop the process with SIGSTOP: it hangs."""
         self.process.send_signal(signal.SIGSTOP)
 
     async def kill(self) -> None:
-        """End it without a warning."""
+        """Kill the process."""
         if self.is_running:
             self.process.kill()
             await self.process.wait()
 
     async def terminate(self, timeout: float = 40.0) -> float:
-        """Ask it to stop; it must end well in that many seconds. Returns how many it took."""
+        """Send SIGTERM, wait for exit code 0, and return the seconds that it took."""
         began = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
         code = await asyncio.wait_for(self.process.wait(), timeout)
@@ -91,7 +91,7 @@ class WorkerProcess:
 
 
 async def prepare(folder: Path) -> None:
-    """What `setup` makes: the tables and the keys."""
+    """Create the tables and the keys."""
     for served in ("local", "second"):
         make_keys(folder / "keys", served)
     engine = connect(f"sqlite+aiosqlite:///{folder / 'store.sqlite'}")
@@ -101,7 +101,7 @@ async def prepare(folder: Path) -> None:
 
 @asynccontextmanager
 async def serving(worker: WorkerProcess) -> AsyncIterator[WorkerProcess]:
-    """Meanwhile the worker serves; what is left of it at the end is killed."""
+    """Run the worker, and kill it at the end."""
     await worker.start()
     try:
         yield worker

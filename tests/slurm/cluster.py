@@ -24,9 +24,7 @@ import psutil
 NODES = ("n0", "n1", "n2", "n3")
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol")
 CORES_OF_A_NODE = 8
-"""What a node claims to have; more than the machine has is allowed by the node's
-`config_overrides`.
-"""
+"""The cores that a node declares; `config_overrides` allows more than the machine has."""
 
 CONFIGURATION = """
 ClusterName=test
@@ -66,12 +64,12 @@ PartitionName=main Nodes=n[0-3] Default=YES MaxTime=INFINITE State=UP
 
 
 def missing_programs() -> list[str]:
-    """Those programs of Slurm and munge that are not on the PATH."""
+    """Return the programs of Slurm and munge that are not on the PATH."""
     return [program for program in PROGRAMS if shutil.which(program) is None]
 
 
 class Cluster:
-    """A cluster in `folder`, which should have a short path: it holds a socket."""
+    """A cluster in `folder`, whose path must be short enough for a socket."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -124,11 +122,11 @@ class Cluster:
         )
 
     def start_controller(self) -> None:
-        """Start slurmctld, with what it has saved."""
+        """Start slurmctld from its saved state."""
         self._start("slurmctld", "-D")
 
     def start_node(self, node: str) -> None:
-        """Start slurmd of a node."""
+        """Start a node's slurmd."""
         self._start("slurmd", "-D", "-N", node, name=node)
 
     def kill(self, name: str) -> None:
@@ -138,13 +136,13 @@ class Cluster:
         daemon.wait()
 
     def stop_controller(self) -> None:
-        """Have slurmctld save what it knows, and end."""
+        """Stop slurmctld, which saves its state."""
         daemon = self._daemons.pop("slurmctld")
         daemon.terminate()
         daemon.wait(60)
 
     def repair(self) -> None:
-        """Start again what was killed, and have all nodes work."""
+        """Restart killed daemons, and resume all nodes."""
         if "slurmctld" not in self._daemons:
             self.start_controller()
         for node in NODES:
@@ -153,11 +151,9 @@ class Cluster:
         _wait(self._resume_nodes, "the nodes do not come back")
 
     def release(self, name: str) -> None:
-        """Let a job that was put back into the queue start now, which otherwise it does after some
-        minutes.
+        """Let a requeued job start now instead of minutes later.
 
-        Not in the second in which it was taken from its node, which would refuse it as revoked, and
-        end it.
+        Not within the second of its requeue: the node would reject its credential as revoked.
         """
         put_back_by = int(time.time())
         _wait(lambda: int(time.time()) > put_back_by + 1, "the clock stands still")
@@ -165,13 +161,13 @@ class Cluster:
             self.run("scontrol", "update", f"JobId={number}", "StartTime=now")
 
     def run(self, *command: str) -> str:
-        """The output of one of Slurm's commands. Raises `subprocess.CalledProcessError`."""
+        """Return the output of a Slurm command. Raises `subprocess.CalledProcessError`."""
         return subprocess.run(
             command, env=self.environment, capture_output=True, text=True, check=True, timeout=60
         ).stdout
 
     def idle_nodes(self) -> int:
-        """How many nodes wait for work."""
+        """Return the number of idle nodes."""
         with contextlib.suppress(subprocess.CalledProcessError):
             return self.run("sinfo", "--noheader", "--Node", "--format=%T").split().count("idle")
         return 0
@@ -231,7 +227,7 @@ class Cluster:
 
 @contextlib.contextmanager
 def running_cluster(folder: Path) -> Iterator[Cluster]:
-    """A cluster that is stopped in the end, whatever happens."""
+    """Run a cluster, and stop it at the end."""
     cluster = Cluster(folder)
     try:
         cluster.start()
@@ -241,7 +237,7 @@ def running_cluster(folder: Path) -> Iterator[Cluster]:
 
 
 def _free_ports(count: int) -> int:
-    """The first of `count` neighbouring free ports."""
+    """Return the first of `count` consecutive free ports."""
     for first in range(20000 + os.getpid() % 1000 * 10, 60000, count):
         with contextlib.ExitStack() as sockets:
             try:
@@ -262,7 +258,7 @@ def _wait(condition: Callable[[], bool], otherwise: str, seconds: float = 30) ->
 
 
 def main(folder: Path) -> None:
-    """Run a cluster until a signal comes."""
+    """Run a cluster until SIGINT or SIGTERM."""
     if missing := missing_programs():
         sys.exit(
             f"{', '.join(missing)} not found: install the Debian packages slurm-wlm and munge."
