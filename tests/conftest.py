@@ -1,4 +1,4 @@
-"""Serve a real Temporal server with time skipping, a worker in this process, and a fake provider."""
+"""Run a real Temporal server with time skipping, a worker and a fake provider."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Exit without the interpreter's shutdown, in which the Temporal SDK may abort (decision 0006)."""
+    """Skip the interpreter's shutdown: the Temporal SDK may abort in it (decision 0006)."""
     if _EXIT_STATUS in config.stash:
         sys.stdout.flush()
         sys.stderr.flush()

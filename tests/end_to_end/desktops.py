@@ -25,7 +25,7 @@ wait
 
 
 async def is_connected(browser: Chromium, page: str) -> bool:
-    """Return whether the address shows a desktop; before it answers, each try needs a new address."""
+    """Return whether the address shows a desktop; each try needs a new address."""
     await browser.go(page)
 
     async def state() -> str:

@@ -90,14 +90,14 @@ def test_an_interactive_terminal(stack: Stack) -> None:
         keyboard.read_until("size-20 72-1")
         keyboard.type("exit 7\n")
         assert keyboard.wait() == 7
-    refused = stack.run("open", job_id, "--rank", "2", "--user", "alice")
-    assert (refused.returncode, refused.stderr) == (
+    rejected = stack.run("open", job_id, "--rank", "2", "--user", "alice")
+    assert (rejected.returncode, rejected.stderr) == (
         2,
         "There is no rank 2: the job's 2 replicas count from 0.\n",
     )
-    refused = stack.run("open", job_id, "--type", "vnc", "--user", "alice")
-    assert refused.returncode == 2
-    assert refused.stderr == "The application pair@1 has no interface of type VNC.\n"
+    rejected = stack.run("open", job_id, "--type", "vnc", "--user", "alice")
+    assert rejected.returncode == 2
+    assert rejected.stderr == "The application pair@1 has no interface of type VNC.\n"
     others = stack.run("open", job_id, "--user", "mallory")
     assert (others.returncode, others.stderr) == (2, f"There is no job {job_id}.\n")
     cancelled(stack, job_id)
@@ -159,9 +159,9 @@ def test_losing_access(stack: Stack) -> None:
 
 def test_credits(stack: Stack) -> None:
     file = job_file(stack, "paid", timeAllocation={"hours": 1, "minutes": 0, "seconds": 0})
-    refused = stack.run("submit", str(file), "--user", "alice")
-    assert refused.returncode == 2
-    assert "has no wallet for paid@local" in refused.stderr
+    rejected = stack.run("submit", str(file), "--user", "alice")
+    assert rejected.returncode == 2
+    assert "has no wallet for paid@local" in rejected.stderr
     stack.json("wallet", "grant", "60", "paid@local", "--for-user", "alice")
     job_id = submitted(stack, file)
     assert held(stack, "alice") == 60
@@ -253,8 +253,11 @@ def test_a_batch_from_one_file(stack: Stack) -> None:
     good = json.loads(job_file(stack).read_text())
     file = stack.folder / "batch.json"
     file.write_text(json.dumps([good, good | {"replicas": 2}]))
-    refused = stack.run("submit", str(file), "--user", "alice")
-    assert (refused.returncode, refused.stderr) == (2, "[1] server@1 runs with 1 replica, not 2.\n")
+    rejected = stack.run("submit", str(file), "--user", "alice")
+    assert (rejected.returncode, rejected.stderr) == (
+        2,
+        "[1] server@1 runs with 1 replica, not 2.\n",
+    )
     file.write_text(json.dumps([good, good]))
     done = stack.run("submit", str(file), "--user", "alice", "--json")
     job_ids = [json.loads(line)["id"] for line in done.stdout.splitlines()]

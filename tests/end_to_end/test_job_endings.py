@@ -149,10 +149,10 @@ async def test_only_peers_reach_each_other(stack: Stack, client: JobClient) -> N
 
     address = await eventually(listens)
     peer = {"type": "peer", "hostname": "database", "jobId": listener}
-    refused = stack.run(
+    rejected = stack.run(
         "submit", str(speaking(stack, "database", resources=[peer])), "--user", "bob"
     )
-    assert (refused.returncode, refused.stderr) == (
+    assert (rejected.returncode, rejected.stderr) == (
         2,
         f"There is no job {listener} for the peer database.\n",
     )
@@ -287,11 +287,11 @@ async def test_a_forced_end_leaves_nothing_after_one_check(
     await eventually(spent)  # its first minute
     stack.temporal("workflow", "terminate", "-w", job_id)
     assert stack.processes_of(job_id)
-    refused = stack.run("submit", str(file))
-    assert refused.returncode == 2
+    rejected = stack.run("submit", str(file))
+    assert rejected.returncode == 2
     assert [
-        f"is in use by the job {job_id}" in refused.stderr,
-        "does not cover" in refused.stderr,
+        f"is in use by the job {job_id}" in rejected.stderr,
+        "does not cover" in rejected.stderr,
     ] == [True, True]
     stack.temporal("schedule", "trigger", "--schedule-id", "check-local")
     await reached(client, job_id, JobState.FAILURE)

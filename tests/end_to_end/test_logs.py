@@ -85,11 +85,11 @@ def test_follow_shows_states_and_output_together(stack: Stack) -> None:
         index for index, line in enumerate(lines) if "  RUNNING" in line or "  SUCCESS" in line
     ]
     assert lines.index("last") < states[-1] == len(lines) - 1
-    told: list[Any] = [
+    messages: list[Any] = [
         json.loads(line) for line in stack.run("follow", job_id, "--json").stdout.splitlines()
     ]
-    assert "".join(message.get("stdout", "") for message in told) == "first\nlast"
-    assert told[-1]["status"]["state"] == "SUCCESS"
+    assert "".join(message.get("stdout", "") for message in messages) == "first\nlast"
+    assert messages[-1]["status"]["state"] == "SUCCESS"
 
 
 @pytest.mark.timeout(180)

@@ -60,7 +60,7 @@ class Hundred:
     stack: Stack
     jobs: JobClient
     ended: list[Job] = field(default_factory=list)
-    refused: Counter[str] = field(default_factory=Counter)
+    rejections: Counter[str] = field(default_factory=Counter)
 
     async def all(self) -> None:
         missing = file("/examples/no-such-file.txt")
@@ -113,7 +113,7 @@ class Hundred:
     async def rejected(self, document: dict[str, Any]) -> None:
         with pytest.raises(JobRejected) as raised:
             await self.jobs.create(JobSpecification.model_validate(document))
-        self.refused[raised.value.code] += 1
+        self.rejections[raised.value.code] += 1
 
     async def wait(self, job: Job) -> None:
         self.ended.append(await self.jobs.wait(job.id))
@@ -179,7 +179,7 @@ async def test_a_hundred_jobs_have_the_expected_ends(hundred: Hundred) -> None:
         "EXPIRED": EXPIRED,
         "FAILURE": BROKEN,
     }
-    assert hundred.refused == {
+    assert hundred.rejections == {
         ErrorCode.VERIFICATION_FAILED: UNKNOWN,
         ErrorCode.PROVIDER_REJECTED: UNREADABLE,
     }

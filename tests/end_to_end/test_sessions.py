@@ -228,15 +228,15 @@ async def test_a_public_link_leads_to_its_job_until_the_end(
             answer = await anybody.put("/x?y=1", content=b"four")
             if answer.status_code == 503:
                 return ""
-            told = answer.json()
-            assert (told["rank"], told["target"], told["size"]) == ("0", "/x?y=1", 4)
-            return str(told["job"])
+            received = answer.json()
+            assert (received["rank"], received["target"], received["size"]) == ("0", "/x?y=1", 4)
+            return str(received["job"])
 
         first = await running(stack, client, file)
         assert await eventually(served_by, 60) == first
         assert await echoed(stack, "hello") == "hello"
-        refused = stack.run("submit", str(file))
-        assert (refused.returncode, refused.stderr) == (
+        rejected = stack.run("submit", str(file))
+        assert (rejected.returncode, rejected.stderr) == (
             2,
             f"The public link my-app is in use by the job {first}.\n",
         )
@@ -280,9 +280,9 @@ async def answer(address: str) -> tuple[int, str]:
         if got.status_code < 400:
             return got.status_code, ""
         status, body = got.status_code, got.content
-    told = json.loads(body)
-    assert set(told) == {"why"}
-    return status, str(told["why"])
+    received = json.loads(body)
+    assert set(received) == {"why"}
+    return status, str(received["why"])
 
 
 def with_key_of(address: str, other: str, *names: str) -> str:
@@ -348,8 +348,8 @@ async def test_only_editors_of_a_running_job_get_an_address(
     bob = await client_of(stack, "bob")
     job_id = stack.submit("web-files.yaml")
     await reached(client, job_id, JobState.RUNNING)
-    refused = stack.run("open", job_id, "--type", "web", "--user", "bob")
-    assert (refused.returncode, refused.stdout, refused.stderr) == (
+    rejected = stack.run("open", job_id, "--type", "web", "--user", "bob")
+    assert (rejected.returncode, rejected.stdout, rejected.stderr) == (
         2,
         "",
         f"There is no job {job_id}.\n",
@@ -370,8 +370,8 @@ async def test_only_editors_of_a_running_job_get_an_address(
     await reached(client, job_id, JobState.RUNNING)
     assert await answer(address(stack, job_id, "web")) == (303, "")
     await ended(client, job_id)
-    refused = stack.run("open", job_id, "--type", "web")
-    assert (refused.returncode, refused.stdout) == (2, "")
+    rejected = stack.run("open", job_id, "--type", "web")
+    assert (rejected.returncode, rejected.stdout) == (2, "")
 
 
 async def test_an_expired_address_opens_nothing(stack: Stack, client: JobClient) -> None:

@@ -290,8 +290,8 @@ async def test_a_terminal_on_the_node_of_a_rank(slurm: SlurmStack) -> None:
         keyboard.read_until("# ")
         keyboard.type("exit 0\n")
         assert keyboard.wait() == 0
-    _, refused = await slurm.run("open", job_id, "--type", "shell", "--rank", "2", code=2)
-    assert refused == "There is no rank 2: the job's 2 replicas count from 0.\n"
+    _, rejected = await slurm.run("open", job_id, "--type", "shell", "--rank", "2", code=2)
+    assert rejected == "There is no rank 2: the job's 2 replicas count from 0.\n"
     await slurm.cancelled(job_id)
 
 
@@ -318,13 +318,13 @@ async def test_peers_find_each_other_by_their_host_names(slurm: SlurmStack) -> N
         "from the database\n"
     ] * 2
     here = {"product": CPU, "resources": [peer]}
-    with pytest.raises(JobRejected) as refused:
+    with pytest.raises(JobRejected) as rejected:
         await slurm.submitted("echo never", **here)
     why = (
         "cannot be reached from cpu-1/cpu@local: choose one that runs where "
         "core-1/paid-slurm@local does."
     )
-    assert f"The peer database (job {database}) {why}" in str(refused.value)
+    assert f"The peer database (job {database}) {why}" in str(rejected.value)
     await slurm.cancelled(database)
 
 

@@ -40,7 +40,7 @@ class Jobs:
     failed: str
     cancelled: str
     running: str
-    refused: str
+    rejected: str
 
 
 def asked_for(name: str, application: str, **parameters: Any) -> JobSpecification:
@@ -76,11 +76,11 @@ async def jobs(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Jobs]:
     cancelled = await runs(asleep("Sweep of 2025", 302))
     await client.cancel(cancelled, REASON)
     await client.wait(cancelled)
-    refused = client.new_job_id()
+    rejected = client.new_job_id()
     with pytest.raises(JobRejected):
-        await client.create(asked_for("Count another text", "word-count", text=nothing), refused)
+        await client.create(asked_for("Count another text", "word-count", text=nothing), rejected)
     live = await runs(asleep("Sweep of 2026", 303))
-    yield Jobs(stack, counted.id, failed, cancelled, live, refused)
+    yield Jobs(stack, counted.id, failed, cancelled, live, rejected)
     await asyncio.to_thread(stack.stop)
 
 
@@ -225,5 +225,5 @@ async def test_a_rejected_job_shows_the_reason(jobs: Jobs, browser: Chromium) ->
         "The provider local refused: There is no file /examples/no-such-file.txt.",
         "Nothing is held for the job",
     )
-    await metadata(browser, jobs, jobs.refused, "FAILED", "Refused (PROVIDER_REJECTED)", *words)
+    await metadata(browser, jobs, jobs.rejected, "FAILED", "Refused (PROVIDER_REJECTED)", *words)
     await browser.picture("web-ui-refused")
