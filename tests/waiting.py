@@ -26,15 +26,20 @@ async def eventually(
         await asyncio.sleep(0.02)
 
 
-def wait_until(condition: Callable[[], Value], seconds: float = 40.0) -> Value:
-    """Do the same without an event loop, for conditions that run the command line."""
+def wait_until(
+    condition: Callable[[], Value], seconds: float = 40.0, problem: str | None = None
+) -> Value:
+    """Do the same without an event loop; fail with `problem`, or with the condition's source."""
     end = time.monotonic() + seconds
     while not (value := condition()):
-        _check_time(condition, seconds, end)
+        _check_time(condition, seconds, end, problem)
         time.sleep(0.1)
     return value
 
 
-def _check_time(condition: Callable[[], object], seconds: float, end: float) -> None:
+def _check_time(
+    condition: Callable[[], object], seconds: float, end: float, problem: str | None = None
+) -> None:
     if time.monotonic() > end:
-        raise AssertionError(f"not within {seconds} s: {inspect.getsource(condition).strip()}")
+        problem = problem or inspect.getsource(condition).strip()
+        raise AssertionError(f"not within {seconds} s: {problem}")

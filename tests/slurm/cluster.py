@@ -16,10 +16,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+
+from tests.waiting import wait_until
 
 NODES = ("n0", "n1", "n2", "n3")
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol")
@@ -80,7 +82,7 @@ class Cluster:
     def start(self) -> None:
         """Start all daemons, and wait until the nodes are idle.
 
-        Raises `RuntimeError` if they do not come up.
+        Raises `AssertionError` if they do not come up.
         """
         munge, state = self.folder / "munge", self.folder / "state"
         for folder in (munge, state, *(self.folder / f"spool-{node}" for node in NODES)):
@@ -112,12 +114,13 @@ class Cluster:
         self._start(
             "munged", "--foreground", *(f"--{name}={value}" for name, value in options.items())
         )
-        _wait((munge / "socket").exists, "munged has not made its socket")
+        wait_until((munge / "socket").exists, 30, "munged has no socket")
         self.start_controller()
         for node in NODES:
             self.start_node(node)
-        _wait(
+        wait_until(
             lambda: self.idle_nodes() == len(NODES),
+            30,
             f"the nodes are not idle: see the logs in {self.folder}",
         )
 
@@ -148,7 +151,7 @@ class Cluster:
         for node in NODES:
             if node not in self._daemons:
                 self.start_node(node)
-        _wait(self._resume_nodes, "the nodes do not come back")
+        wait_until(self._resume_nodes, 30, "the nodes do not come back")
 
     def release(self, name: str) -> None:
         """Let a requeued job start now instead of minutes later.
@@ -156,7 +159,7 @@ class Cluster:
         Not within the second of its requeue: the node would reject its credential as revoked.
         """
         put_back_by = int(time.time())
-        _wait(lambda: int(time.time()) > put_back_by + 1, "the clock stands still")
+        wait_until(lambda: int(time.time()) > put_back_by + 1, 30)
         for number in self.run("squeue", f"--name={name}", "--noheader", "--format=%i").split():
             self.run("scontrol", "update", f"JobId={number}", "StartTime=now")
 
@@ -247,14 +250,6 @@ def _free_ports(count: int) -> int:
                 continue
             return first
     raise RuntimeError("there are no free ports")
-
-
-def _wait(condition: Callable[[], bool], otherwise: str, seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise RuntimeError(otherwise)
-        time.sleep(0.1)
 
 
 def main(folder: Path) -> None:
