@@ -103,7 +103,7 @@ class SlurmStack:
         return done.stdout, done.stderr
 
     async def submitted(self, script: str, **changes: Any) -> str:
-        return (await self.jobs.create(script_job(script, **changes))).id
+        return (await self.jobs.create(job_in_slurm(script, **changes))).id
 
     async def running(self, script: str, **changes: Any) -> str:
         job_id = await self.submitted(script, **changes)
@@ -144,9 +144,9 @@ class SlurmStack:
         ).strip()
 
 
-def script_job(script: str, **changes: Any) -> JobSpecification:
+def job_in_slurm(script: str, application: str = "script", **changes: Any) -> JobSpecification:
     asked = {"product": PAID, "parameters": {"script": text(script)}, "allowDuplicateJob": True}
-    return specification("script", **asked | changes)
+    return specification(application, **asked | changes)
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +196,7 @@ async def lost(slurm: SlurmStack) -> str:
 async def test_a_batch_job_with_its_exit_code_and_output(slurm: SlurmStack) -> None:
     script = "echo out; echo wrong >&2; echo kept > result.txt; exit 3"
     file = slurm.stack.folder / "job.json"
-    file.write_text(script_job(script).model_dump_json(by_alias=True))
+    file.write_text(job_in_slurm(script).model_dump_json(by_alias=True))
     job_id = json.loads((await slurm.run("submit", str(file), "--json"))[0])["id"]
     assert await slurm.ended(job_id) == "The job has finished with exit code 3."
     assert await slurm.run("logs", job_id) == ("out\n", "wrong\n")
@@ -205,9 +205,7 @@ async def test_a_batch_job_with_its_exit_code_and_output(slurm: SlurmStack) -> N
 
 async def test_replicas_on_three_nodes_meet_and_are_charged(slurm: SlurmStack) -> None:
     before = (await slurm.wallet()).spent
-    job_id = await slurm.submitted(
-        "", replicas=3, application={"name": "meeting", "version": "1"}, parameters={}
-    )
+    job_id = await slurm.submitted("", replicas=3, application="meeting", parameters={})
     assert (
         await slurm.ended(job_id)
         == "The job has finished with exit codes rank 0: 0, rank 1: 0, rank 2: 0."
