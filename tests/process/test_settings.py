@@ -72,8 +72,8 @@ def test_an_error_names_the_setting_in_the_file(
             ProviderSettings,
             "UCLOUD_PROVIDER_METRICS_ADDRESS",
             "9465",
-            "The setting UCLOUD_PROVIDER_METRICS_ADDRESS is wrong: '9465' is not an address: it must "
-            "be host:port",
+            "The setting UCLOUD_PROVIDER_METRICS_ADDRESS is wrong: '9465' is not an address: it "
+            "must be host:port",
         ),
         (
             ProviderSettings,
