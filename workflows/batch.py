@@ -111,7 +111,7 @@ class JobBatchWorkflow:
         return self._job_ids
 
     @workflow.signal(
-        description="For the batch's jobs alone: one that must end before the batch is submitted."
+        description="For the batch's jobs alone: a job that must end before the batch is submitted."
     )
     def leave(self, message: Any = None) -> None:
         """Do not submit that job; it gets an outcome once no call includes it."""

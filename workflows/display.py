@@ -102,7 +102,7 @@ def details(state: WorkflowState) -> str:
     }
     meaning = _MEANING[job.status.state]
     if cancel is not None and job.status.state is JobState.SUCCESS:
-        meaning = "The job was cancelled, and has stopped. That is no fault of the provider."
+        meaning = "The job was cancelled, and has stopped. That is not a fault of the provider."
     return f"**{job.status.state}**: {meaning}\n\n{table(rows)}"
 
 

@@ -111,7 +111,7 @@ class JobWorkflow:
             lambda: workflow.all_handlers_finished() or self._state.has_ended
         )
         # A cancellation that comes in one task with a signal is delivered after the signal, and
-        # would be lost. One that comes with a timer is delivered before conditions are checked.
+        # would be lost. With a timer, it is delivered before conditions are checked.
         await workflow.sleep(timedelta(milliseconds=1), summary="Before continuing as new")
         await workflow.wait_condition(lambda: True)
         if workflow.all_handlers_finished() and not (

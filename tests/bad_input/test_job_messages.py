@@ -141,7 +141,7 @@ async def test_any_messages_leave_the_job_alive(orchestrator: Orchestrator) -> N
     job = await orchestrator.created()
     handle = orchestrator.handle(job.id)
     # Nothing that is right by chance may end it, or change what it waits for.
-    refusals: list[str] = []
+    rejections: list[str] = []
     states = {"SUCCESS", "FAILURE", "EXPIRED"}
 
     async def check(messages: list[tuple[str, Any]]) -> None:
@@ -153,9 +153,9 @@ async def test_any_messages_leave_the_job_alive(orchestrator: Orchestrator) -> N
             try:
                 await asyncio.wait_for(handle.execute_update(name, args=[message]), 30)
             except WorkflowUpdateFailedError as error:
-                refusals.append(str(error.cause))
+                rejections.append(str(error.cause))
         assert (await handle.query("job"))["id"] == job.id
-        assert all(text.isprintable() and len(text) < 30_000 for text in refusals), refusals
+        assert all(text.isprintable() and len(text) < 30_000 for text in rejections), rejections
 
     updates = st.sampled_from(list(GOOD)).flatmap(
         lambda name: st.tuples(st.just(name), almost(GOOD[name]) | json_values)

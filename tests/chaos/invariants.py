@@ -62,7 +62,7 @@ async def find_broken_promises(
             or records.ended.get(job_id, job.status.state) is not job.status.state
         ):
             broken.append(
-                f"{kind} {job_id} is archived as {job.status.state}, its client was told "
+                f"{kind} {job_id} is archived as {job.status.state}, its client got "
                 f"{records.ended.get(job_id)}."
             )
         elif sum(update.state.is_terminal for update in job.updates if update.state) != 1:

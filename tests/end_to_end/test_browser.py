@@ -172,13 +172,14 @@ async def test_a_page_uses_a_websocket(provider: Served, browser: Chromium) -> N
 
     await eventually(lambda: shows('"target":"/?"'), 90)
     script = """
-    const [done] = arguments, heard = [];
+    const [done] = arguments, received = [];
     const socket = new WebSocket(`ws://${location.host}/echo`);
     socket.onopen = () => socket.send("hello");
     socket.onerror = () => done("error");
-    socket.onmessage = (event) => heard.push(event.data) === 2 && done(heard[1] + document.cookie);
+    socket.onmessage = (event) =>
+      received.push(event.data) === 2 && done(received[1] + document.cookie);
     """
     # The session's cookie opens the WebSocket, but no script can read it; the application's own can
     # be read.
-    heard = await browser.do(browser.driver.execute_async_script, script)
-    assert heard == "helloflavour=vanilla"
+    received = await browser.do(browser.driver.execute_async_script, script)
+    assert received == "helloflavour=vanilla"

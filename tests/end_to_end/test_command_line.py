@@ -85,7 +85,7 @@ def test_wrong_usage_exits_with_2() -> None:
 
 def test_catalog_check_names_file_and_line(tmp_path: Path) -> None:
     (tmp_path / "broken.yaml").write_text(
-        "product: v1\nname: p\ncategory: {name: c, provider: nobody}\n"
+        "product: v1\nname: p\ncategory: {name: c, provider: missing}\n"
     )
     done = run("catalog", "check", str(tmp_path))
     assert done.returncode == 2

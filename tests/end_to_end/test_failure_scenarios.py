@@ -122,7 +122,7 @@ def test_losing_access(stack: Stack) -> None:
     file = job_file(stack, resources=[{"type": "file", "path": "/shared/data", "readOnly": True}])
 
     def accepted() -> bool:
-        # Until the worker has read the catalog anew the drive is unknown; the provider has no such
+        # Until the worker has read the catalog again the drive is unknown; the provider has no such
         # drive at all.
         return (
             "refused: There is no drive 'shared'"

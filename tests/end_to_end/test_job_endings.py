@@ -44,9 +44,9 @@ print("listening at", open("/etc/ucloud/node-0.txt").read().strip(), flush=True)
 while True:
     connection, _ = server.accept()
     with connection, connection.makefile("rw") as stream:
-        heard = stream.readline().strip()
-        print("heard", heard, flush=True)
-        stream.write(f"welcome, {heard}\\n")
+        received = stream.readline().strip()
+        print("received", received, flush=True)
+        stream.write(f"welcome, {received}\\n")
 """
 SPEAK = """
 import os, socket, sys
@@ -168,7 +168,7 @@ async def test_only_peers_reach_each_other(stack: Stack, client: JobClient) -> N
         f"{address} is not reached",
     ]
     assert related == [f"database welcome, {jobs[1]}", f"{address} welcome, {jobs[1]}"]
-    assert stack.output(listener, "stdout-0.txt").splitlines()[1:] == [f"heard {jobs[1]}"] * 2
+    assert stack.output(listener, "stdout-0.txt").splitlines()[1:] == [f"received {jobs[1]}"] * 2
     await ended(client, listener)
 
 
@@ -315,7 +315,7 @@ async def test_a_forced_end_leaves_nothing_after_one_check(
 
 async def test_a_lost_queued_job_ends_at_the_next_check(stack: Stack, client: JobClient) -> None:
     queue = {"product": product("queue")}
-    file = speaking(stack, "nobody", **queue)
+    file = speaking(stack, "stranger", **queue)
     lost, kept = (str(stack.json("submit", str(file))["id"]) for _ in range(2))
 
     async def waits(job_id: str) -> bool:

@@ -95,7 +95,7 @@ def test_a_restarted_stack_continues_its_jobs(stack: Stack) -> None:
     parts = [stack.pid(part) for part in ("provider", "worker", "temporal")]
     stack.process.send_signal(signal.SIGINT)
     wait_until(lambda: not psutil.pid_exists(parts[0]))
-    stack.process.send_signal(signal.SIGINT)  # whoever is impatient breaks nothing off
+    stack.process.send_signal(signal.SIGINT)  # a second Ctrl-C interrupts nothing
     assert stack.process.wait(60) == 0
     assert not any(map(psutil.pid_exists, parts))
     stack.start()

@@ -106,7 +106,7 @@ def test_follow_on_a_terminal_shows_the_last_lines(stack: Stack) -> None:
         try:
             while data := os.read(here, 65536):
                 shown += data
-        except OSError:  # how the end of a terminal is told
+        except OSError:  # the end of a terminal
             os.close(here)
     assert seen.returncode == 0
     screen = shown.decode()

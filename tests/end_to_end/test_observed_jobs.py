@@ -160,8 +160,8 @@ async def scraping() -> AsyncIterator[None]:
                 provider.sum("ucloud_provider_jobs") + before["ends"] <= 100 - UNKNOWN - UNREADABLE
             )
             before, scrapes = now, scrapes + 1
-            with_patience = asyncio.wait_for(done.wait(), 0.5)
-            await asyncio.gather(with_patience, return_exceptions=True)
+            with_timeout = asyncio.wait_for(done.wait(), 0.5)
+            await asyncio.gather(with_timeout, return_exceptions=True)
         return scrapes
 
     task = asyncio.create_task(scrape())
@@ -269,7 +269,7 @@ async def rare(hundred: Hundred, stack: Stack) -> AsyncIterator[None]:
         "--workflow-id",
         "stuck",
     ]
-    await asyncio.to_thread(stack.temporal, *start, "--input", '"This is no job."')
+    await asyncio.to_thread(stack.temporal, *start, "--input", '"This is not a job."')
     await eventually(lambda: Scrape.of(WORKER).sum("temporal_workflow_task_execution_failed"))
     yield
     await asyncio.to_thread(stack.temporal, "workflow", "terminate", "--workflow-id", "stuck")

@@ -85,7 +85,7 @@ class Runbook:
             "--task-queue",
             TASK_QUEUE,
         ]
-        self.stack.temporal(*command, "--input", '"This is no job."')
+        self.stack.temporal(*command, "--input", '"This is not a job."')
         return job_id
 
     def _rejected(self) -> str:

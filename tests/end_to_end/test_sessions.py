@@ -329,7 +329,7 @@ async def test_an_address_opens_once_with_its_own_key(stack: Stack, client: JobC
     for kind, status in OPENS.items():
         assert await answer(own[kind]) == (status, "")
         assert await answer(other[kind]) == (status, "")
-    await answer(own["vnc"])  # nobody listens there, but the key is used up
+    await answer(own["vnc"])  # no server listens there, but the key is used up
     for kind, address in own.items():
         assert await answer(address) == (
             401,
@@ -393,9 +393,8 @@ async def test_an_expired_address_opens_nothing(stack: Stack, client: JobClient)
     expired = (401, "The session's token is not valid, or has expired.")
 
     async def is_over() -> bool:
-        return (
-            await answer(given["desktop"]) == expired
-        )  # it was asked for last, and a look at it uses nothing up
+        # It was requested last, and its page does not use the token up.
+        return await answer(given["desktop"]) == expired
 
     await eventually(is_over)
     assert {kind: await answer(address) for kind, address in given.items()} == dict.fromkeys(

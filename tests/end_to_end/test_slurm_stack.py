@@ -319,7 +319,7 @@ async def test_peers_find_each_other_by_their_host_names(slurm: SlurmStack) -> N
     with pytest.raises(JobRejected) as rejected:
         await slurm.submitted("echo never", **here)
     why = (
-        "cannot be reached from cpu-1/cpu@local: choose one that runs where "
+        "cannot be reached from cpu-1/cpu@local: choose another that runs where "
         "core-1/paid-slurm@local does."
     )
     assert f"The peer database (job {database}) {why}" in str(rejected.value)

@@ -100,7 +100,7 @@ def everything(driver: Chrome) -> str:
             driver.switch_to.frame(frame)
             texts.append(driver.find_element(By.TAG_NAME, "body").text)
             driver.switch_to.default_content()
-    except WebDriverException:  # the page has just been drawn anew
+    except WebDriverException:  # the page has just been drawn again
         with suppress(WebDriverException):
             driver.switch_to.default_content()
     return "\n".join(texts)

@@ -258,7 +258,7 @@ async def test_an_undecodable_workflow_delays_no_other(life: Life) -> None:
     poisonous = [life.jobs.new_job_id() for _ in range(10)]
     for job_id in poisonous:
         await life.temporal.start_workflow(
-            WORKFLOW, "This is no job.", id=job_id, task_queue=TASK_QUEUE
+            WORKFLOW, "This is not a job.", id=job_id, task_queue=TASK_QUEUE
         )
 
     for job_id in poisonous:

@@ -339,3 +339,6 @@ def test_a_deep_folder_is_copied(tmp_path: Path) -> None:
     trees.copy_tree(source, target, "copy")
     os.close(target)
     assert Path(tmp_path, "copy", *["d"] * 1100, "file").is_file()
+    # pytest's own clean-up of `tmp_path` is recursive, and would fail.
+    for folder in (source, tmp_path / "copy"):
+        trees.delete_tree(folder)

@@ -68,5 +68,5 @@ class JobCheck:
             ours, theirs = job.specification.product, record.job.specification.product
             raise RequestRejected(
                 f"The peer {hostname} (job {peer_id}) cannot be reached from {ours}: "
-                f"choose one that runs where {theirs} does."
+                f"choose another that runs where {theirs} does."
             )
