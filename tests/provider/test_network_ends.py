@@ -145,7 +145,7 @@ async def test_a_peer_that_ended_before_the_start_fails_the_job(tmp_path: Path) 
     job = shell_job("true", resources=[peer("db", {"id": new_job_id()})])
     database = JobDatabase(served.settings.data_dir / "provider.sqlite")
     await database.open()
-    await database.take([Job.model_validate(job)])
+    await database.accept([Job.model_validate(job)])
     await database.close()
     async with serving(served):
         end = await served.end_of(job)
