@@ -17,6 +17,8 @@ from tests.provider.provider_process import Reports, Served, sandboxed, serving
 from tests.waiting import eventually
 from ucloud_orchestrator.models import JobState
 from ucloud_orchestrator.provider.files import output_files, trees
+from ucloud_orchestrator.provider.files.drives import Mount
+from ucloud_orchestrator.provider.sandbox import bubblewrap
 
 
 def output_folder(served: Served, job: dict[str, Any]) -> Path:
@@ -295,6 +297,22 @@ def test_output_crosses_file_systems_without_following_links(tmp_path: Path) -> 
     assert not work.exists()
     assert (tmp_path / "out" / "link").readlink() == tmp_path / "secret"
     assert (tmp_path / "out" / "folder" / "link").readlink() == tmp_path
+
+
+def test_a_copied_input_keeps_its_permissions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bubblewrap, "is_available", lambda: False)
+    source = tmp_path / "drive" / "in"
+    (source / "inner").mkdir(parents=True)
+    (source / "inner" / "file").write_text("given")
+    for folder in (source / "inner", source):
+        folder.chmod(0o555)
+    bubblewrap.prepare_work(tmp_path / "work", {"in": Mount(tmp_path / "drive", "in", True)})
+    assert (tmp_path / "work" / "in" / "inner" / "file").read_text() == "given"
+    for folder in (source, source / "inner"):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o555
+        folder.chmod(0o755)
 
 
 def make_deep_folder(folder: Path, name: str = "d" * 8, levels: int = 1500) -> None:

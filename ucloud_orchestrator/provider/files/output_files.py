@@ -118,7 +118,7 @@ def _move(path: Path, folder: int) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        trees.copy_tree(path, folder, name)
+        trees.copy_tree(path, folder, name, makes_accessible=True)
 
 
 def _unused_name(folder: int, name: str) -> str:

@@ -68,11 +68,12 @@ def _open_accessible(name: str, parent: int | None = None) -> int:
         os.close(number)
 
 
-def copy_tree(source: Path, folder: int, name: str) -> None:
+def copy_tree(source: Path, folder: int, name: str, makes_accessible: bool = False) -> None:
     """Copy a file, link or folder into an open folder, to which other jobs may write too.
 
-    Links are copied as links. Raises `OSError`, and `OutputError` at the end if there are other
-    kinds of files, such as pipes.
+    Links are copied as links. `makes_accessible` gives the owner all permissions on each folder of
+    the source; without it the source stays as it is. Raises `OSError`, and `OutputError` at the end
+    if there are other kinds of files, such as pipes.
     """
     pending, failed = [(source, name)], []
     while pending:
@@ -83,8 +84,10 @@ def copy_tree(source: Path, folder: int, name: str) -> None:
             if path.is_symlink():
                 os.symlink(path.readlink(), own_name, dir_fd=number)
             elif path.is_dir():
-                make_accessible(path)
-                os.mkdir(own_name, stat.S_IMODE(path.stat().st_mode), dir_fd=number)
+                if makes_accessible:
+                    make_accessible(path)
+                mode = stat.S_IMODE(path.stat().st_mode) | stat.S_IRWXU
+                os.mkdir(own_name, mode, dir_fd=number)
                 pending += [(inner, f"{copy}/{inner.name}") for inner in path.iterdir()]
             elif path.is_file():
                 _copy_file(path, number, own_name)
