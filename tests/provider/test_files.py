@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -278,25 +279,44 @@ def test_a_folder_can_be_made_concurrently(tmp_path: Path) -> None:
             assert made == {tmp_path / inside}
 
 
-def test_output_crosses_file_systems_without_following_links(tmp_path: Path) -> None:
+@pytest.fixture
+def work_elsewhere(tmp_path: Path) -> Iterator[Path]:
+    """A work folder on another file system than `tmp_path`."""
     other = Path("/dev/shm")
     if not os.access(other, os.W_OK) or other.stat().st_dev == tmp_path.stat().st_dev:
         pytest.skip("there is no second file system")
     work = other / f"work-{os.getpid()}"
-    (work / "folder").mkdir(parents=True)
-    try:
-        (tmp_path / "secret").write_text("private")
-        (work / "link").symlink_to(tmp_path / "secret")
-        (work / "folder" / "link").symlink_to(tmp_path)
-        os.mkfifo(work / "pipe")
-        assert output_files.collect(work, output_files.make_folder(tmp_path, "out"), ["*"], ()) == [
-            "pipe"
-        ]
-    finally:
-        trees.delete_tree(work)
+    work.mkdir()
+    yield work
+    trees.delete_tree(work)
     assert not work.exists()
+
+
+def test_output_crosses_file_systems_without_following_links(
+    tmp_path: Path, work_elsewhere: Path
+) -> None:
+    work = work_elsewhere
+    (work / "folder").mkdir()
+    (tmp_path / "secret").write_text("private")
+    (work / "link").symlink_to(tmp_path / "secret")
+    (work / "folder" / "link").symlink_to(tmp_path)
+    os.mkfifo(work / "pipe")
+    assert output_files.collect(work, output_files.make_folder(tmp_path, "out"), ["*"], ()) == [
+        "pipe"
+    ]
     assert (tmp_path / "out" / "link").readlink() == tmp_path / "secret"
     assert (tmp_path / "out" / "folder" / "link").readlink() == tmp_path
+
+
+def test_output_is_copied_to_another_file_system_once(tmp_path: Path, work_elsewhere: Path) -> None:
+    (work_elsewhere / "out").mkdir()
+    for name in ("out/file", "file"):
+        (work_elsewhere / name).write_text(name)
+    output = output_files.make_folder(tmp_path, "Jobs/id")
+    for _ in range(2):  # the second one is that of a provider that was killed after the first
+        assert output_files.collect(work_elsewhere, output, ["out", "out/*", "file"], ()) == []
+    found = {str(path.relative_to(output)) for path in output.rglob("*")}
+    assert found == {"out", "out/file", "file"}
 
 
 def test_a_copied_input_keeps_its_permissions(

@@ -119,6 +119,9 @@ def _move(path: Path, folder: int) -> None:
         if error.errno != errno.EXDEV:
             raise
         trees.copy_tree(path, folder, name, makes_accessible=True)
+        # A repeated collection, or another pattern, must not find it again.
+        trees.make_accessible(path.parent)
+        trees.delete(path)
 
 
 def _unused_name(folder: int, name: str) -> str:

@@ -16,6 +16,14 @@ from ucloud_orchestrator.provider.errors import OutputError
 from ucloud_orchestrator.provider.sandbox.launcher import open_beneath
 
 
+def delete(path: Path) -> None:
+    """Delete a file, link or folder. Raises `OSError`."""
+    if path.is_dir() and not path.is_symlink():
+        delete_tree(path)
+    else:
+        path.unlink()
+
+
 def delete_tree(folder: Path) -> None:
     """Delete a folder and its content, also what its owner has made inaccessible.
 
