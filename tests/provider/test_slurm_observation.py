@@ -11,8 +11,10 @@ import pytest
 
 from tests.builders import shell_job
 from ucloud_orchestrator.models.job import Job, JobState
+from ucloud_orchestrator.provider.errors import ExecutorError, TransientExecutorError
 from ucloud_orchestrator.provider.executors.base import JobObservation
 from ucloud_orchestrator.provider.executors.replica import ReplicaPhase, ReplicaStatus
+from ucloud_orchestrator.provider.executors.slurm import commands
 from ucloud_orchestrator.provider.executors.slurm.commands import SlurmJob
 from ucloud_orchestrator.provider.executors.slurm.executor import SlurmExecutor
 from ucloud_orchestrator.provider.executors.slurm.observation import (
@@ -188,3 +190,32 @@ async def test_a_job_seen_in_the_queue_is_never_submitted_again(tmp_path: Path) 
     queue.jobs = {}
     assert executor.observe(job).is_submitted
     assert SlurmExecutor(SlurmOptions(), lambda _: tmp_path, queue).observe(job).is_submitted
+
+
+@pytest.mark.parametrize(
+    ("error", "is_cancelled"), [(TransientExecutorError, False), (ExecutorError, True)]
+)
+async def test_a_suspended_job_is_cancelled_after_slurm_answered_its_resume(
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[ExecutorError],
+    is_cancelled: bool,
+) -> None:
+    run: list[str] = []
+
+    async def fake_run(*command: str) -> str:
+        run.append(command[0])
+        if command[0] == "scontrol":
+            raise error("No resume.")
+        return ""
+
+    monkeypatch.setattr(commands, "run", fake_run)
+    job = Job.model_validate(shell_job("sleep 300"))
+    queue = SlurmQueue(interval=3600)
+    queue.jobs = {7: SlurmJob(7, "SUSPENDED", "main", 1, "None", f"ucloud-{job.id}")}
+    executor = SlurmExecutor(SlurmOptions(), lambda _: directory, queue)
+    monkeypatch.setattr(queue, "refresh", lambda at_once=False: None)
+    await executor.stop(job)
+    queue.polled_at = time.monotonic()
+    await executor.stop(job)
+    assert run == (["scontrol", "scancel"] if is_cancelled else ["scontrol"])

@@ -163,8 +163,7 @@ class SlurmExecutor:
         (directory / "stopped").touch()
         with contextlib.suppress(TransientExecutorError):  # it is repeated
             if slurm_job.mapping.phase is SlurmPhase.IS_HELD:
-                with contextlib.suppress(ExecutorError):
-                    await commands.run("scontrol", "resume", str(slurm_job.number))
+                await _resume(slurm_job)
             await commands.run("scancel", f"--name={slurm_job.name}")
         self._queue.refresh(at_once=True)
 
@@ -272,6 +271,18 @@ class SlurmExecutor:
 
     def _memory_of(self, job_id: str) -> _JobMemory:
         return self._memory.setdefault(job_id, _JobMemory())
+
+
+async def _resume(slurm_job: SlurmJob) -> None:
+    """Resume a Slurm job if Slurm permits it, so that its programs get SIGTERM.
+
+    Raises `TransientExecutorError`.
+    """
+    try:
+        await commands.run("scontrol", "resume", str(slurm_job.number))
+    except ExecutorError as error:
+        if error.is_transient:
+            raise
 
 
 def _minutes(duration: timedelta) -> int:
