@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -180,3 +181,11 @@ def test_resources_refer_to_existing_providers_and_projects(tmp_path: Path) -> N
         ["readers"],
     )
     assert catalog.memberships("mallory") == []
+
+
+@pytest.mark.parametrize("drive", ["..", ".", "a/b", "a\nb", "a\0"])
+def test_a_drive_id_is_not_a_path(tmp_path: Path, drive: str) -> None:
+    document = {"drive": "v1", "id": drive, "provider": "local", "owner": {"user": "a"}}
+    provider = "provider: v1\nid: local\naddress: http://127.0.0.1:1\n"
+    ((_, message),) = problems(tmp_path, f"{provider}---\n{json.dumps(document)}\n")
+    assert message.startswith("id: ")
