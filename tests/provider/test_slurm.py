@@ -29,28 +29,6 @@ from ucloud_orchestrator.provider.jobs.reconciler import Reconciler
 __all__ = ["cluster", "slurm"]
 pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
 
-MEETING = """
-import pathlib, socket, time
-rank = int(pathlib.Path("/etc/ucloud/rank.txt").read_text())
-hosts = [pathlib.Path(f"/etc/ucloud/node-{other}.txt").read_text().strip() for other in range(3)]
-if rank == 0:
-    with socket.create_server(("", 0)) as listening:
-        pathlib.Path("/work/port.new").write_text(str(listening.getsockname()[1]))
-        pathlib.Path("/work/port.new").rename("/work/port")
-        received = []
-        for _ in range(2):
-            connection, _ = listening.accept()
-            received.append(connection.recv(100).decode())
-            connection.close()
-    print(sorted(received), flush=True)
-else:
-    while not pathlib.Path("/work/port").exists():
-        time.sleep(0.05)
-    port = int(pathlib.Path("/work/port").read_text())
-    with socket.create_connection((hosts[0], port)) as connection:
-        connection.send(f"hello from {rank}".encode())
-"""
-
 
 def texts(served: Served, job: dict[str, Any]) -> str:
     return " / ".join(update.status or "" for update in served.reports.updates.get(job["id"], []))
@@ -110,18 +88,6 @@ async def test_a_batch_job_ends_with_its_exit_code(slurm: Served) -> None:
     await eventually(lambda: not (slurm.folder / "provider" / "jobs" / job["id"]).exists())
 
 
-async def test_three_replicas_on_three_nodes_meet_over_tcp(slurm: Served) -> None:
-    job = shell_job(f"echo $UCLOUD_RANK; python3 - <<'END'\n{MEETING}\nEND", replicas=3)
-    await slurm.call("", job)
-    state, text = await ended(slurm, job)
-    assert (state, text) == (
-        JobState.SUCCESS,
-        "The job has finished with exit codes rank 0: 0, rank 1: 0, rank 2: 0.",
-    )
-    assert slurm.output(job, "stdout-0.txt") == "0\n['hello from 1', 'hello from 2']\n"
-    assert [slurm.output(job, f"stdout-{rank}.txt") for rank in (1, 2)] == ["1\n", "2\n"]
-
-
 async def test_a_replica_that_fails_ends_the_job_and_is_named(slurm: Served) -> None:
     job = shell_job('[ "$(cat /etc/ucloud/rank.txt)" = 1 ] && exit 3; sleep 300', replicas=3)
     await slurm.call("", job)
@@ -156,24 +122,6 @@ async def test_a_program_is_asked_to_end_before_it_is_killed(slurm: Served) -> N
     await slurm.call("terminate", job)
     await ended(slurm, job)
     assert "asked" in slurm.output(job, "stdout-0.txt")
-
-
-async def test_suspension_holds_the_program(slurm: Served, cluster: Cluster) -> None:
-    job = shell_job("i=0; while true; do i=$((i+1)); echo $i; sleep 0.05; done")
-    await running(slurm, job)
-    await eventually(lambda: len(slurm.output(job, "stdout-0.txt")) > 10)
-    assert (await slurm.call("suspend", {"job": job})).status_code == 200
-    await eventually(
-        lambda: (
-            cluster.run("squeue", f"--name=ucloud-{job['id']}", "-h", "-o", "%T").strip()
-            == "SUSPENDED"
-        )
-    )
-    assert (await slurm.call("unsuspend", {"job": job})).status_code == 200
-    written = len(slurm.output(job, "stdout-0.txt"))
-    await eventually(lambda: len(slurm.output(job, "stdout-0.txt")) > written)
-    await slurm.call("terminate", job)
-    assert (await ended(slurm, job))[0] is JobState.SUCCESS
 
 
 async def test_an_extension_is_an_extension_in_slurm(slurm: Served, cluster: Cluster) -> None:
