@@ -38,19 +38,8 @@ pytestmark = pytest.mark.long
 LINK = "my-app.localhost"
 """The public link's domain; browsers find such names on the loopback."""
 SETTINGS = "provider.toml"
-PORT = {name: free_port() for name in ("desktop", "speeches", "page")}
+PORT = {name: free_port() for name in ("desktop", "page")}
 """Ports of their own: jobs may share this machine's network."""
-SPEECHES = """
-import sqlite3
-with sqlite3.connect("speeches.db") as connection:
-    connection.execute("create table speeches (id integer primary key, speaker text)")
-    connection.executemany("insert into speeches (speaker) values (?)", [("Ada",), ("Grace",)])
-"""
-DATASETTE = f"""
-"$0" -c '{SPEECHES}'
-exec "$0" -m datasette serve speeches.db --host 127.0.0.1 --port {PORT["speeches"]} \\
-  --setting base_url /ucloud/local/sessions/web/$UCLOUD_JOB_ID/$UCLOUD_RANK/
-"""
 SPEAK = """
 const [done] = arguments;
 const socket = new WebSocket(`ws://${location.host}/echo`);
@@ -70,16 +59,6 @@ CATALOG = catalog_of(
         "VNC",
         *("sh", "-c", DESKTOP.format(port=PORT["desktop"], display=PORT["desktop"])),
         vnc={"port": PORT["desktop"], "password": PASSWORD},
-    ),
-    application(
-        "speeches",
-        "WEB",
-        "sh",
-        "-c",
-        DATASETTE,
-        PYTHON,
-        web={"port": PORT["speeches"]},
-        environment=ENVIRONMENT,
     ),
     application(
         "page",
@@ -173,31 +152,6 @@ async def test_a_desktop_and_a_terminal_of_one_job(
     assert not any("token=" in log for log in logs)
     await ended(client, job_id)
     await eventually(lambda: browser.text("#message"), 30)
-
-
-@pytest.mark.timeout(180)
-async def test_a_session_address_opens_once(
-    stack: Stack, client: JobClient, browser: Chromium
-) -> None:
-    job_id = await running(stack, client, with_python(stack, "speeches"))
-    opened = address(stack, job_id, "web")
-    await browser.go(opened)
-
-    async def shows(text: str) -> bool:
-        return text in await browser.text()
-
-    await eventually(
-        lambda: shows("2 rows in 1 table"), 90
-    )  # it asks again by itself until the application answers
-    assert "token" not in await browser.do(lambda: browser.driver.current_url)
-    await browser.go(
-        f"{stack.ready['provider']}/ucloud/local/sessions/web/{job_id}/0/speeches/speeches?speaker=Grace"
-    )
-    await eventually(lambda: shows('1 row where speaker = "Grace"'), 30)
-    await browser.picture("stack-web-application")
-    async with httpx.AsyncClient(trust_env=False, verify=False) as another:
-        assert (await another.get(opened)).status_code == 401
-    await ended(client, job_id)
 
 
 async def echoed(stack: Stack, text: str) -> str:

@@ -17,13 +17,12 @@ from tests.provider.provider_process import Served
 from tests.provider.web_jobs import (
     Browser,
     open_session,
-    open_session_with_challenge,
     serving_web_jobs,
     start,
     web_job,
 )
 from tests.waiting import eventually
-from ucloud_orchestrator.models.session import SessionType, WebSession
+from ucloud_orchestrator.models.session import SessionType
 from ucloud_orchestrator.provider.auth.session_tokens import Session, SessionTokens
 from ucloud_orchestrator.provider.network.networks import Networks
 
@@ -53,6 +52,13 @@ async def open_application(
     return browser.application_url
 
 
+async def running_application(provider: Served, browser: Browser) -> tuple[dict[str, Any], str]:
+    """Start a job, and open its application. Return the job, and the application's address."""
+    job = web_job()
+    await start(provider, job)
+    return job, await open_application(provider, browser, job)
+
+
 async def test_a_token_is_exchanged_for_a_cookie_of_its_replica(
     provider: Served, browser: Browser
 ) -> None:
@@ -71,9 +77,7 @@ async def test_a_token_is_exchanged_for_a_cookie_of_its_replica(
 
 
 async def test_every_method_is_forwarded_with_its_body(provider: Served, browser: Browser) -> None:
-    job = web_job()
-    await start(provider, job)
-    url = await open_application(provider, browser, job)
+    _, url = await running_application(provider, browser)
     for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
         body = b"" if method in {"GET", "OPTIONS"} else b"four"
         answer = await browser.request(method, f"{url}a%2Fb/c%20d?x=1&y=%26", content=body)
@@ -96,9 +100,7 @@ async def test_every_method_is_forwarded_with_its_body(provider: Served, browser
 async def test_the_session_is_hidden_from_the_application(
     provider: Served, browser: Browser
 ) -> None:
-    job = web_job()
-    await start(provider, job)
-    url = await open_application(provider, browser, job)
+    job, url = await running_application(provider, browser)
     sent = {
         "Connection": "keep-alive, X-Hop",
         "X-Hop": "1",
@@ -131,9 +133,7 @@ async def test_the_session_is_hidden_from_the_application(
 
 
 async def test_redirects_stay_below_the_prefix(provider: Served, browser: Browser) -> None:
-    job = web_job()
-    await start(provider, job)
-    url = await open_application(provider, browser, job)
+    _, url = await running_application(provider, browser)
     assert (await browser.get(f"{url}redirect")).headers[
         "location"
     ] == f"{httpx.URL(url).path}there?x=1"
@@ -198,28 +198,10 @@ async def test_invalid_expired_and_foreign_tokens_open_nothing(
         ).status_code == 403
 
 
-async def test_an_address_needs_the_verifier_of_its_challenge(
-    provider: Served, browser: Browser
-) -> None:
-    job = web_job()
-    await start(provider, job)
-    session = await open_session_with_challenge(provider, job, "WEB")
-    assert isinstance(session, WebSession)
-    address = httpx.URL(session.redirect_client_to)
-    for without in (
-        address.copy_remove_param("verifier"),
-        address.copy_set_param("verifier", "x" * 43),
-    ):
-        assert (await browser.get(without)).status_code == 401
-    assert (await browser.get(address)).status_code == 303
-
-
 async def test_pages_of_other_hosts_cannot_use_the_cookie(
     provider: Served, browser: Browser
 ) -> None:
-    job = web_job()
-    await start(provider, job)
-    url = await open_application(provider, browser, job)
+    _, url = await running_application(provider, browser)
     foreign, own = (
         {"Origin": "https://evil.example"},
         {"Origin": str(httpx.URL(url).copy_with(path="/"))[:-1]},
@@ -234,9 +216,7 @@ async def test_pages_of_other_hosts_cannot_use_the_cookie(
 
 
 async def test_websockets_are_forwarded_both_ways(provider: Served, browser: Browser) -> None:
-    job = web_job()
-    await start(provider, job)
-    url = await open_application(provider, browser, job)
+    _, url = await running_application(provider, browser)
     cookie = {"Cookie": f"ucloud-session={browser.cookies['ucloud-session']}; own=1"}
     origin = str(httpx.URL(url).copy_with(path="/"))[:-1]
     async with connect_websocket(
@@ -264,9 +244,7 @@ async def test_websockets_are_forwarded_both_ways(provider: Served, browser: Bro
 async def test_an_endless_response_ends_when_the_browser_leaves(
     provider: Served, browser: Browser
 ) -> None:
-    job = web_job()
-    await start(provider, job)
-    url = await open_application(provider, browser, job)
+    job, url = await running_application(provider, browser)
     async with browser.stream("GET", f"{url}endless") as answer:
         async for _ in answer.aiter_raw():
             break
@@ -278,9 +256,7 @@ async def test_an_endless_response_ends_when_the_browser_leaves(
 async def test_a_broken_response_is_not_passed_as_complete(
     provider: Served, browser: Browser
 ) -> None:
-    job = web_job()
-    await start(provider, job)
-    url = await open_application(provider, browser, job)
+    _, url = await running_application(provider, browser)
     with pytest.raises(httpx.RemoteProtocolError):
         await browser.get(f"{url}broken")
 
@@ -316,9 +292,7 @@ async def test_each_rank_has_its_own_address(provider: Served, browser: Browser)
 
 
 async def test_a_session_ends_with_its_job(provider: Served, browser: Browser) -> None:
-    job = web_job()
-    await start(provider, job)
-    url = await open_application(provider, browser, job)
+    job, url = await running_application(provider, browser)
     await provider.call("terminate", job)
     await provider.end_of(job)
     answer = await browser.get(url)
