@@ -201,6 +201,7 @@ async def test_worker_metrics_match_the_archive_and_the_ledger(
     for state, number in hundred.states.items():
         assert seen.sum("ucloud_jobs_archived", provider="local", state=state) == number
         assert seen.sum("ucloud_jobs_ended", provider="local", state=state) == number
+    assert seen.sum("ucloud_jobs_ended", state="SUCCESS", reason="ended") == PAID + FREE
     assert seen.sum("ucloud_admissions_rejected", code="VERIFICATION_FAILED") == UNKNOWN
     assert seen.sum("ucloud_provider_errors", provider="local", kind="400") == UNREADABLE
     started = [job for job in archived if job.status.started_at is not None]
