@@ -40,16 +40,6 @@ def alerts() -> list[str]:
     return [rule["alert"] for rule in group["rules"]]
 
 
-def test_each_alert_is_tested_both_ways() -> None:
-    tests = yaml.safe_load((FOLDER / "alerts_test.yml").read_text())["tests"]
-    expected = {
-        (case["alertname"], bool(case["exp_alerts"]))
-        for one in tests
-        for case in one["alert_rule_test"]
-    }
-    assert expected == {(alert, fires) for alert in alerts() for fires in (True, False)}
-
-
 def test_each_alert_has_a_line_in_the_runbook() -> None:
     page = (ROOT / "docs" / "operators" / "README.md").read_text()
     assert re.findall(r"^\| `(Ucloud\w+)`", page, re.MULTILINE) == alerts()
