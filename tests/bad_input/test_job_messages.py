@@ -126,17 +126,6 @@ async def test_payloads_that_cannot_be_read_leave_the_job_as_it_was(
     await lives_and_ends(orchestrator, job.id)
 
 
-async def test_megabytes_of_text_are_kept_and_the_job_goes_on(orchestrator: Orchestrator) -> None:
-    job = await orchestrator.created()
-    texts = [str(number) + "\x1b" * 300_000 for number in range(3)]
-    for text in texts:
-        await orchestrator.report(job.id, text=text)
-    await lives_and_ends(orchestrator, job.id)
-    assert [
-        update.status for update in (await orchestrator.jobs.retrieve(job.id)).updates[1:4]
-    ] == texts
-
-
 async def test_any_messages_leave_the_job_alive(orchestrator: Orchestrator) -> None:
     job = await orchestrator.created()
     handle = orchestrator.handle(job.id)

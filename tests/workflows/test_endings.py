@@ -204,6 +204,7 @@ async def test_a_rejected_job_is_not_found(orchestrator: Orchestrator) -> None:
     with pytest.raises(JobRejected) as rejected:
         await orchestrator.jobs.create(orchestrator.specification(), job_id)
     assert rejected.value.code is ErrorCode.PROVIDER_REJECTED
+    assert "No, says 422." in str(rejected.value)
     with pytest.raises(JobNotFound):
         await orchestrator.jobs.retrieve(job_id)
     assert await orchestrator.outcome(job_id) == "FAILED"
@@ -265,18 +266,6 @@ async def test_another_workflow_is_not_found_as_a_job(orchestrator: Orchestrator
     await orchestrator.jobs.create_many([orchestrator.specification()], batch_id)
     with pytest.raises(JobNotFound):
         await orchestrator.jobs.retrieve(f"batch-{batch_id}")
-
-
-async def test_a_batch_is_accepted_as_a_whole_or_not(orchestrator: Orchestrator) -> None:
-    good, bad = orchestrator.specification(), orchestrator.specification(parameters={})
-    with pytest.raises(JobRejected):
-        await orchestrator.jobs.create_many([good, bad, good])
-    started = {job_id for _, job_id in orchestrator.provider.calls}
-    for job_id in started:
-        await eventually(lambda: "terminate" in orchestrator.provider.calls_for(job_id))  # noqa: B023
-        await orchestrator.report(job_id, JobState.SUCCESS)
-    jobs = await orchestrator.jobs.create_many([good, good])
-    assert len({job.id for job in jobs}) == 2
 
 
 async def test_browse_gives_live_and_ended_jobs_newest_first(orchestrator: Orchestrator) -> None:

@@ -45,14 +45,6 @@ async def test_a_job_is_found_by_its_name_at_the_provider(orchestrator: Orchestr
     await eventually(found)
 
 
-async def test_a_rejected_job_leaves_nothing_behind(orchestrator: Orchestrator) -> None:
-    orchestrator.provider.answers["create"] = [400]
-    with pytest.raises(JobRejected) as rejection:
-        await orchestrator.created()
-    assert rejection.value.code is ErrorCode.PROVIDER_REJECTED
-    assert "No, says 400." in str(rejection.value)
-
-
 async def test_admission_returns_every_finding(orchestrator: Orchestrator) -> None:
     job_id = orchestrator.jobs.new_job_id()
     specification = orchestrator.specification(
