@@ -136,13 +136,8 @@ def orchestrator(
 @pytest.fixture
 def job(provider_under_test: ProviderUnderTest, product: str) -> Callable[..., dict[str, Any]]:
     """Return a builder of jobs that run a script on the product."""
-    return jobs_on(provider_under_test, product)
-
-
-def jobs_on(provider: ProviderUnderTest, product: str) -> Callable[..., dict[str, Any]]:
-    """Return a builder of jobs that run scripts on a product of the provider."""
     product_id, _, category = product.partition("/")
-    reference = {"id": product_id, "category": category, "provider": provider.id}
+    reference = {"id": product_id, "category": category, "provider": provider_under_test.id}
     specification = {
         "product": reference,
         "parameters": {},
