@@ -35,19 +35,6 @@ async def test_a_job_is_charged_before_its_end_is_reported(provider: Served) -> 
     assert provider.reports.charges == {job["id"]: [Charge(charge_id="1-1", units=1, periods=2)]}
 
 
-async def test_a_job_without_credits_is_stopped(tmp_path: Path) -> None:
-    served = Served(tmp_path, Reports())
-    served.settings = served.settings.model_copy(update={"charge_interval": 0.5})
-    served.reports.is_broke = True
-    job = paid(shell_job("sleep 300"))
-    async with serving(served):
-        await served.call("", job)
-        await served.end_of(job)
-        texts = [update.status for update in served.reports.updates[job["id"]]]
-        assert "Your job has been terminated (No more credits)." in texts
-        assert served.processes_of(job) == []
-
-
 async def test_what_ended_while_the_provider_was_away_is_charged_until_its_end(
     tmp_path: Path,
 ) -> None:
