@@ -36,6 +36,8 @@ BAD_MESSAGES: dict[str, str | bytes] = {
     "a position beyond all files": json.dumps(LOGS | {"positions": {"0.stdout": 10**400}}),
     "a wrong field of four bytes a character": json.dumps({"positions": {"\U0001f600" * 200: -1}}),
     "half a character": '{"type": "\\ud800"}',
+    "a list": "[]",
+    "an unknown stream": '{"stream": "stdin"}',
 }
 
 

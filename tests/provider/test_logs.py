@@ -14,7 +14,7 @@ import psutil
 import pytest
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as connect_websocket
-from websockets.exceptions import ConnectionClosedError, InvalidStatus
+from websockets.exceptions import InvalidStatus
 
 from tests.builders import shell_job
 from tests.provider.provider_process import Served
@@ -245,21 +245,6 @@ async def test_an_unknown_job_has_no_logs(provider: Served) -> None:
     )
     assert answer.status_code == 404
     assert "is not known here" in answer.json()["why"]
-
-
-@pytest.mark.parametrize(
-    "request_", ["not JSON", "[]", '{"positions": {"0.stdout": -1}}', '{"stream": "stdin"}']
-)
-async def test_an_invalid_request_closes_the_session(provider: Served, request_: str) -> None:
-    job = shell_job("echo out")
-    await provider.call("", job)
-    await provider.end_of(job)
-    async with connect_websocket(await address(provider, job)) as socket:
-        await socket.send(request_)
-        with pytest.raises(ConnectionClosedError) as closed:
-            await socket.recv()
-    assert closed.value.rcvd is not None
-    assert closed.value.rcvd.code == 1003
 
 
 @pytest.mark.timeout(180)

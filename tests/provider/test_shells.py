@@ -163,18 +163,6 @@ async def test_the_terminal_has_the_size_of_the_window(provider: Served) -> None
         await screen.read_until("43 132")
 
 
-async def test_a_terminal_on_another_rank(provider: Served) -> None:
-    job = await running(provider, replicas=2)
-    async with terminal((await open_shell(provider, job, 1))["url"]) as screen:
-        await screen.type("echo rank-$(cat /etc/ucloud/rank.txt)-$UCLOUD_RANK\n")
-        await screen.read_until("rank-1-1")
-    answer = await provider.call(
-        "interactiveSession", {"job": job, "rank": 2, "sessionType": "SHELL"}
-    )
-    assert answer.status_code == 404
-    assert answer.json()["why"] == f"Rank 2 of the job {job['id']} does not run here."
-
-
 async def test_a_terminal_ends_with_its_client(provider: Served) -> None:
     job = await running(provider)
     async with terminal((await open_shell(provider, job))["url"]) as screen:
