@@ -143,7 +143,6 @@ class JobWorker:
         self._stop.set()
 
     def metrics(self, meter: MetricMeter) -> MetricsCollector:
-        """Create the collector of this worker's gauges."""
         store = StoreMetrics(self._engine)
         return MetricsCollector(
             meter, self._client, store, self._current_catalog, self._submissions

@@ -96,7 +96,6 @@ class AdmissionActivities:
     async def _verify_all(
         self, requests: Sequence[AdmissionRequest], claimed_by: str, in_batch: bool
     ) -> list[Claim]:
-        """Return the claims of all requests, or raise a rejection with the findings of all."""
         claims: list[Claim] = []
         findings: list[Finding] = []
         for index, request in enumerate(requests):

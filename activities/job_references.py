@@ -26,7 +26,6 @@ PEER_TIMEOUT = timedelta(seconds=5)
 async def load_references(
     catalog: Catalog, find_peer: FindPeer, owner: JobOwner, specification: JobSpecification
 ) -> JobReferences:
-    """Return everything that the verification of a job needs."""
     peer_ids = {
         value.job_id
         for _, value in fields_and_values(specification)

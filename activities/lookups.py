@@ -23,8 +23,6 @@ from ucloud_orchestrator.temporal.names import ACTIVITY_BROWSE_MEMBERSHIPS, ACTI
 
 
 class LookupActivities:
-    """Standalone activities that only read."""
-
     def __init__(self, catalog: Callable[[], Catalog], claims: ClaimStore) -> None:
         self._catalog = catalog
         self._claims = claims

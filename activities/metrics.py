@@ -32,7 +32,6 @@ STALE_AFTER = 180.0
 
 
 def count(name: str, description: str, **attributes: str) -> None:
-    """Add one to a counter, in an activity."""
     activity.metric_meter().create_counter(name, description).add(1, attributes)
 
 
@@ -66,8 +65,6 @@ class SeenWorkflows:
 
 
 class PendingSubmissions:
-    """The submissions of this process that have no answer yet."""
-
     def __init__(self) -> None:
         self._pending: dict[str, tuple[float, float]] = {}
 

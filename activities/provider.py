@@ -73,7 +73,6 @@ class ProviderActivities:
 
     @activity.defn
     async def terminate_batch(self, call: BatchCall) -> None:
-        """Terminate several jobs in one call."""
         async with _heartbeats():
             await self._http.post("/terminate", *call.jobs)
 

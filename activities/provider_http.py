@@ -153,7 +153,6 @@ class ProviderHttp:
         )
 
     async def close(self) -> None:
-        """Close the pooled connections."""
         await self._client.aclose()
 
     def _headers(self) -> dict[str, str]:

@@ -37,11 +37,8 @@ async def nothing() -> None:
 
 @workflow.defn(name="StartAndActivity")
 class StartAndActivity:
-    """The baseline of `create`: a start and one empty activity."""
-
     @workflow.run
     async def run(self) -> None:
-        """Run one activity."""
         await workflow.execute_activity(nothing, start_to_close_timeout=SHORT)
 
 
@@ -54,18 +51,15 @@ class MinimalJob:
 
     @workflow.run
     async def run(self) -> None:
-        """Run one activity, and end at the second signal."""
         await workflow.execute_activity(nothing, start_to_close_timeout=SHORT)
         await workflow.wait_condition(lambda: self._signals >= 2)
 
     @workflow.signal
     def update(self, _: Any = None) -> None:
-        """Count the signal."""
         self._signals += 1
 
     @workflow.query
     def job(self) -> int:
-        """Return the number of signals."""
         return self._signals
 
 
@@ -107,12 +101,10 @@ class SameMessagesJob:
 
     @workflow.query
     def job(self) -> int:
-        """Return the number of signals."""
         return self._signals
 
 
 async def serve() -> None:
-    """Serve the baseline until SIGTERM."""
     metrics = PrometheusConfig(bind_address=os.environ["UCLOUD_METRICS_ADDRESS"])
     client = await connect_to_temporal(runtime=make_runtime(metrics))
     stop = asyncio.Event()

@@ -27,8 +27,6 @@ UPDATES = (
 
 
 class Kind(Protocol):
-    """One way to run a job."""
-
     name: str
     worker: str
     """The process whose CPU seconds and calls count: `worker` or `baseline`."""
@@ -60,19 +58,16 @@ class BaselineKind:
         await self._temporal.start_workflow(MinimalJob.run, id=job_id, task_queue=BASELINE_QUEUE)
 
     async def report(self, job_id: str, number: int) -> None:
-        """Send a signal as large as ours."""
         await self._temporal.get_workflow_handle(job_id).signal(
             SIGNAL_UPDATE, UPDATES[number].to_wire()
         )
 
     async def is_visible(self, job_id: str) -> bool:
-        """Query the number of signals."""
         return bool(
             await self._temporal.get_workflow_handle(job_id).query(QUERY_JOB, result_type=int) >= 1
         )
 
     async def wait_until_ended(self, job_id: str) -> None:
-        """Wait for the result."""
         await self._temporal.get_workflow_handle(job_id).result()
 
 
@@ -82,7 +77,6 @@ class SameMessagesKind(BaselineKind):
     name = "floor: the same messages, empty"
 
     async def create(self, job_id: str) -> None:
-        """Start it, and wait for the update `accepted`."""
         owner = JobOwner(created_by="alice", project=None)
         attributes = [
             SearchAttributePair(SearchAttributeKey.for_keyword(name), value)
@@ -117,20 +111,16 @@ class OurKind:
         self._specification = specification(self.provider)
 
     async def create(self, job_id: str) -> None:
-        """Call `JobClient.create`."""
         await self._jobs.create(self._specification, job_id)
 
     async def report(self, job_id: str, number: int) -> None:
-        """Call `ProviderClient.update`."""
         await self._reports.update(job_id, [UPDATES[number]])
 
     async def is_visible(self, job_id: str) -> bool:
-        """Query the state of the job."""
         answer = await self._temporal.get_workflow_handle(job_id).query(QUERY_JOB, result_type=dict)
         return Job.model_validate(answer).status.state is JobState.RUNNING
 
     async def wait_until_ended(self, job_id: str) -> None:
-        """Wait for the end of the workflow: the job is settled and archived."""
         await self._temporal.get_workflow_handle(job_id).result()
 
 
@@ -145,19 +135,15 @@ class RealKind(OurKind):
 
 
 class StartAndActivityKind(BaselineKind):
-    """The baseline of `create`: a start and one empty activity, until the result."""
-
     name = "floor: start and one activity"
 
     async def create(self, job_id: str) -> None:
-        """Start it, and wait for the result."""
         await self._temporal.execute_workflow(
             StartAndActivity.run, id=job_id, task_queue=BASELINE_QUEUE
         )
 
 
 def specification(provider: str) -> JobSpecification:
-    """Return the specification of a job that does nothing."""
     return JobSpecification.model_validate(
         {
             "application": {"name": "nothing", "version": "1"},

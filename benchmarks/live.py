@@ -55,8 +55,6 @@ class LiveLoad:
         self._ids: list[str] = []
 
     async def measure(self, count: int) -> LiveJobs:
-        """Start jobs until `count` are live, and sample them."""
-
         async def one(_: int) -> None:
             job_id = JobClient.new_job_id()
             await self._kind.create(job_id)
@@ -108,7 +106,6 @@ class LiveLoad:
         return Restart(len(ids), started, time.perf_counter() - begun)
 
     async def end(self) -> None:
-        """End all jobs."""
         ids, self._ids = self._ids, []
 
         async def one(number: int) -> None:

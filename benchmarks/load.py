@@ -35,7 +35,6 @@ class Round:
 
     @property
     def per_second(self) -> float:
-        """Jobs per second."""
         return self.jobs / self.seconds
 
 

@@ -33,8 +33,6 @@ CACHED_WORKFLOWS = 1000
 
 @dataclass(frozen=True)
 class Processes:
-    """The started processes and their addresses."""
-
     address: str
     server: ManagedProcess
     worker: ManagedProcess
@@ -45,7 +43,6 @@ class Processes:
     """The metrics port of each worker."""
 
     def cpu_seconds(self, process: ManagedProcess) -> float:
-        """Return its user and system time."""
         times = psutil.Process(process.pid).cpu_times()
         return float(times.user + times.system)
 

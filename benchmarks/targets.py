@@ -14,8 +14,6 @@ from benchmarks.results import Results, percentile, ratio
 
 @dataclass(frozen=True)
 class Target:
-    """One measured value and its bound."""
-
     name: str
     value: float
     bound: float
@@ -24,12 +22,10 @@ class Target:
 
     @property
     def is_kept(self) -> bool:
-        """Return True if the value is within its bound."""
         return self.value >= self.bound if self.at_least else self.value <= self.bound
 
 
 def targets(results: Results) -> Iterator[Target]:
-    """Yield the targets for which the run has measurements."""
     concurrent = (
         50 if any(one.concurrent == 50 for one in results.rounds) else results.rounds[0].concurrent
     )

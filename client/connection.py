@@ -31,8 +31,6 @@ class Actor(ApiModel):
 
 
 class ActorConnection:
-    """A connection to Temporal for one actor."""
-
     def __init__(self, temporal: Client, actor: Actor) -> None:
         self.temporal = temporal
         self.actor = actor
@@ -41,7 +39,6 @@ class ActorConnection:
 
     @property
     def owner(self) -> JobOwner:
-        """The owner of the jobs that the actor starts."""
         return JobOwner(created_by=self.actor.username, project=self.actor.project)
 
     @property
@@ -50,7 +47,6 @@ class ActorConnection:
         return Workspace.of(self.owner)
 
     def handle(self, job_id: str) -> WorkflowHandle[Any, Any]:
-        """Return the handle of the job's workflow."""
         return self.temporal.get_workflow_handle(job_id)
 
     async def memberships(self) -> list[Membership]:
@@ -102,7 +98,6 @@ class ActorConnection:
 
 
 def is_owned_by(description: WorkflowExecutionDescription, owner: JobOwner) -> bool:
-    """Return whether the search attributes of a job's workflow have this owner."""
     found = {pair.key.name: pair.value for pair in description.typed_search_attributes}
     return (found.get(names.JOB_OWNER), found.get(names.JOB_PROJECT)) == (
         owner.created_by,

@@ -155,7 +155,6 @@ def _findings(details: Sequence[Any]) -> list[Finding]:
 
 
 def _details(error: RPCError) -> Iterator[Any]:
-    """Yield the details of an error, for an update-with-start those of both operations."""
     for detail in error.grpc_status.details:
         operations = MultiOperationExecutionFailure()
         if detail.Unpack(operations):

@@ -34,8 +34,6 @@ MAXIMUM_MESSAGE = 8 * 1024 * 1024
 
 
 class LogReader:
-    """The output of jobs."""
-
     def __init__(self, connection: ActorConnection, reader: JobReader) -> None:
         self._connection = connection
         self._reader = reader
@@ -103,11 +101,9 @@ class _Reconnection:
     _broken_since: float = field(default_factory=time.monotonic)
 
     def connected(self) -> None:
-        """Note a connection."""
         self._connected_at = time.monotonic()
 
     def received(self) -> None:
-        """Note a message."""
         self._reset()
 
     async def wait(self, reason: str) -> None:
@@ -126,7 +122,6 @@ class _Reconnection:
 
 
 def _after(request: LogsRequest, message: FollowMessage) -> LogsRequest:
-    """Return the request for the output that follows this message."""
     if message.position is None:
         return request
     stream = LogStream.STDOUT if message.stdout is not None else LogStream.STDERR

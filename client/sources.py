@@ -35,8 +35,6 @@ class JobFilter(ApiModel):
 
 
 class LiveJobs:
-    """Jobs as their workflows have them."""
-
     def __init__(self, connection: ActorConnection) -> None:
         self._connection = connection
 
@@ -91,8 +89,6 @@ class LiveJobs:
 
 
 class ArchivedJobs:
-    """Jobs that have ended, as the store has them."""
-
     def __init__(self, connection: ActorConnection) -> None:
         self._connection = connection
 
@@ -132,5 +128,4 @@ class ArchivedJobs:
 
 
 def with_updates(job: Job, updates: list[JobUpdate]) -> Job:
-    """Return the job with these as all of its updates."""
     return job.model_copy(update={"updates": updates, "omitted_updates": 0})

@@ -43,7 +43,6 @@ class JobSubmitter:
     async def create(
         self, specification: JobSpecification, job_id: str, timeout: timedelta | None
     ) -> Job:
-        """Start a job and wait until its provider has accepted it."""
         _check_size([specification])
         owner = self._connection.owner
         attributes = initial_search_attributes(owner, specification)

@@ -26,7 +26,6 @@ class WalletClient:
         self._connection = connection
 
     async def wallets(self, movements: int) -> WalletsAnswer:
-        """Return the wallets of the actor's workspace."""
         actor = self._connection.actor
         if not await self._connection.is_member():
             message = f"{actor.username} is not a member of a project {actor.project}."
@@ -40,7 +39,6 @@ class WalletClient:
     async def grant(
         self, owner: Workspace, category: ProductCategory, amount: int, note: str
     ) -> None:
-        """Put credits into a wallet."""
         request = GrantRequest(
             grant_id=names.new_job_id(),
             granted_by=self._connection.actor.username,

@@ -28,7 +28,6 @@ class DropSurplusArguments(Interceptor):
     def workflow_interceptor_class(
         self, input: WorkflowInterceptorClassInput
     ) -> type[WorkflowInboundInterceptor] | None:
-        """Return the interceptor that runs inside the workflow."""
         return _Inbound
 
 

@@ -293,14 +293,12 @@ class JobBatchWorkflow:
             return None
 
     async def _terminate_all(self, jobs: list[Job]) -> None:
-        """Terminate at every provider what may have reached it."""
         providers = sorted({job.specification.product.provider for job in jobs})
         await asyncio.gather(
             *(self._terminate(provider, _of(provider, jobs)) for provider in providers)
         )
 
     async def _withdraw(self, job_ids: list[str]) -> None:
-        """Release the claims of the jobs."""
         await workflow.execute_local_activity_method(
             CompletionActivities.withdraw_batch,
             BatchWithdrawal(job_ids=job_ids),

@@ -33,8 +33,6 @@ _MEANING = {
 
 
 class Display:
-    """Shows one job to operators."""
-
     def __init__(self, state: WorkflowState) -> None:
         self._state = state
         self._is_rejected = False
@@ -107,7 +105,6 @@ def details(state: WorkflowState) -> str:
 
 
 def waiting_reason(state: WorkflowState) -> str:
-    """Return what the job waits for."""
     if state.has_ended:
         if state.phase is Phase.SETTLEMENT:
             return "nothing: it is in the archive"

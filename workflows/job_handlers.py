@@ -85,7 +85,6 @@ class JobHandlers:
         self._tracker.apply(report.updates)
 
     def unknown_signal(self, name: str) -> None:
-        """Log a signal that has no handler."""
         self._tracker.count_ignored(1)
         text = "The unknown signal %r was ignored; the signal for a provider is 'update'."
         workflow.logger.warning(text, truncate(name))
@@ -195,7 +194,6 @@ class JobHandlers:
         self._check_is_live()
 
     def update_acl(self, request: Any) -> None:
-        """Replace the job's access list."""
         self._state.change_job(acl=AclRequest.model_validate(request).acl)
 
     def check_update_acl(self, request: Any) -> None:

@@ -98,12 +98,10 @@ class WorkflowState(ApiModel):
 
     @property
     def update_bytes(self) -> int:
-        """The size of the updates as JSON."""
         return self._update_bytes
 
     @property
     def holds_too_much(self) -> bool:
-        """Check if updates are to be offloaded."""
         return self._update_bytes > HELD_UPDATE_BYTES
 
     @property
@@ -116,11 +114,9 @@ class WorkflowState(ApiModel):
         self.job = self.job.model_copy(update=fields)
 
     def change_billing(self, **fields: Any) -> None:
-        """Replace fields of the job's billing."""
         self.change_job(billing=self.job.billing.model_copy(update=fields))
 
     def change_specification(self, **fields: Any) -> None:
-        """Replace fields of the job's specification."""
         self.change_job(specification=self.job.specification.model_copy(update=fields))
 
     def set_job(self, job: Job) -> None:
@@ -129,7 +125,6 @@ class WorkflowState(ApiModel):
         self.job = job
 
     def drop_oldest_updates(self, count: int) -> None:
-        """Remove updates that are in the store."""
         updates = self.job.updates[count:]
         self.change_job(updates=updates, omitted_updates=self.job.omitted_updates + count)
         self._update_bytes = _size_of(updates)

@@ -47,7 +47,6 @@ class JobTracker:
         self._set(result)
 
     def count_ignored(self, updates: int) -> None:
-        """Count ignored updates, of this job and of all jobs of the provider."""
         self.state.ignored_updates += updates
         counter = workflow.metric_meter().create_counter(
             "ucloud_ignored_updates", "Updates that changed nothing."

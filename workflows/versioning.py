@@ -15,7 +15,6 @@ PATCHES: dict[str, str] = {}
 
 
 def inactive_patches(compatible_with: str) -> list[str]:
-    """Return the patches that the given release does not have."""
     return [
         patch for patch, release in PATCHES.items() if _number(release) > _number(compatible_with)
     ]

@@ -44,7 +44,6 @@ def sqlite_engine(url: str, synchronous: str) -> sa.Engine:
 
 
 def connect() -> SQLAlchemyDatasource:
-    """Configure DBOS, and make the table of the jobs."""
     config: DBOSConfig = {
         "name": "peer",
         "system_database_url": settings["system"],
@@ -104,7 +103,6 @@ def submit(job_id: str, document: dict[str, Any]) -> None:
 
 @DBOS.workflow()
 def job(document: dict[str, Any]) -> str:
-    """Run one job from start to end."""
     job_id = DBOS.workflow_id
     assert job_id is not None
     store.run_tx_step(isolation, record, job_id, document)
@@ -141,7 +139,6 @@ def run(prefix: str, concurrent: int, jobs: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run loads until the input ends."""
     DBOS.launch()
     sys.stdout.write(json.dumps({"event": "ready"}) + "\n")
     sys.stdout.flush()

@@ -58,7 +58,6 @@ def python_of(peer: str, folder: Path = ENVIRONMENTS, install: bool = True) -> s
 
 
 def version_of(peer: str) -> str:
-    """Return its pinned version."""
     for line in requirements(peer).read_text().splitlines():
         name, _, number = line.removesuffix("\\").partition("==")
         if name == peer:

@@ -81,14 +81,12 @@ async def submit(job_id: str, document: dict[str, Any]) -> bool:
 
 @task(persist_result=True, retries=10, retry_delay_seconds=1)
 async def settle(job_id: str, state: str) -> bool:
-    """Record the end of the job."""
     await asyncio.to_thread(_settle, job_id, state)
     return True
 
 
 @flow(persist_result=True, validate_parameters=False)
 async def job(job_id: str, document: dict[str, Any]) -> str:
-    """Run one job from start to end."""
     await record(job_id, document)
     await submit(job_id, document)
     accepted_jobs[job_id].set_result(runtime.flow_run.id)
@@ -130,7 +128,6 @@ async def run(prefix: str, concurrent: int, jobs: int) -> dict[str, Any]:
 
 
 async def main() -> None:
-    """Run loads until the input ends."""
     with transaction() as connection:
         connection.execute(TABLE)
     sys.stdout.write(json.dumps({"event": "ready"}) + "\n")

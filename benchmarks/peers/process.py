@@ -24,8 +24,6 @@ NO_TELEMETRY = {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"
 
 @dataclass(frozen=True)
 class Prepared:
-    """The script of a peer, its settings and its servers."""
-
     script: str
     settings: dict[str, Any]
     environment: dict[str, str] = field(default_factory=lambda: dict(NO_TELEMETRY))
@@ -45,7 +43,6 @@ class Process:
     @classmethod
     @contextlib.contextmanager
     def of(cls, python: str, prepared: Prepared, log: Path) -> Iterator[Process]:
-        """Start it, and end it on exit."""
         with log.open("w") as errors:
             process = subprocess.Popen(
                 [python, str(Path(__file__).parent / prepared.script)],
@@ -62,7 +59,6 @@ class Process:
             process.communicate()
 
     def send(self, message: Mapping[str, Any]) -> None:
-        """Send a line."""
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # `receive` raises the reason
             self.process.stdin.write(json.dumps(message) + "\n")

@@ -33,15 +33,11 @@ Loads = Mapping[int, int]
 
 @dataclass
 class PeerRound(Round):
-    """One load of one system."""
-
     cpu: float = 0.0
     """Seconds of user and system time per job, of all processes with client and provider."""
 
 
 class System(ABC):
-    """A compared system."""
-
     name: str
     peer: str = ""
     """The peer whose environment it needs."""
@@ -59,8 +55,6 @@ class System(ABC):
 
 
 class Ours(System):
-    """The orchestrator, as `make bench` starts it."""
-
     def measure(
         self, python: str, concurrent: Sequence[int], done: Callable[[PeerRound], None]
     ) -> None:

@@ -48,15 +48,11 @@ class Problem:
 
 
 class ProviderLimits(ApiModel):
-    """Rate limits of the calls to a provider."""
-
     maximum_concurrent_calls: int = Field(default=20, ge=1)
     calls_per_second: float | None = Field(default=None, gt=0)
 
 
 class ProviderEntry(ApiModel):
-    """A provider and its address."""
-
     id: str = Field(min_length=1, pattern=r"^[a-zA-Z0-9_-]+$")
     address: str = Field(pattern=r"^https?://")
     limits: ProviderLimits = ProviderLimits()
@@ -65,8 +61,6 @@ class ProviderEntry(ApiModel):
 
 
 class ProductEntry(Product):
-    """A product and the features that its provider supports for it."""
-
     support: ComputeSupport = ComputeSupport()
 
 
@@ -95,7 +89,6 @@ class Catalog:
         return self.products.get(reference)
 
     def support(self, reference: ProductReference) -> ComputeSupport | None:
-        """Return the features that the provider supports for a product."""
         entry = self.products.get(reference)
         return entry.support if entry else None
 

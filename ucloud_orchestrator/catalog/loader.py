@@ -38,8 +38,6 @@ KINDS: Mapping[str, type[ApiModel]] = {
 
 @dataclass(frozen=True)
 class Entry:
-    """A valid item, with its file and document."""
-
     item: ApiModel
     file: Path
     document: Document
@@ -87,7 +85,6 @@ def read_file(file: Path) -> FileContents:
 
 
 def combine(files: Mapping[Path, FileContents]) -> Catalog:
-    """Build the catalog of several files, and check the references between them."""
     problems = [problem for contents in files.values() for problem in contents.problems]
     entries, duplicates = _index(entry for contents in files.values() for entry in contents.entries)
     items: dict[type[ApiModel], dict[Any, Any]] = {

@@ -28,7 +28,6 @@ Mistake = tuple[Location, str]
 
 
 def item_mistakes(item: ApiModel) -> Iterator[Mistake]:
-    """Find the mistakes that an item has by itself."""
     match item:
         case Application():
             yield from _application_mistakes(item)
@@ -37,7 +36,6 @@ def item_mistakes(item: ApiModel) -> Iterator[Mistake]:
 
 
 def reference_mistakes(item: ApiModel, catalog: Catalog) -> Iterator[Mistake]:
-    """Find the names in an item that the catalog does not have."""
     match item:
         case Application(tool=tool) if tool not in catalog.tools:
             yield ("tool",), f"there is no tool {tool}."

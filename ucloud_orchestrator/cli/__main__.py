@@ -4,7 +4,6 @@ from ucloud_orchestrator.process.extras import require_extra
 
 
 def main() -> None:
-    """Run one command, and leave the process."""
     require_extra("cli")
     from ucloud_orchestrator.cli.main import main as run
 

@@ -145,7 +145,6 @@ class _LastLines:
         self._unfinished: dict[tuple[int, str], str] = {}
 
     def add(self, message: FollowMessage) -> None:
-        """Add the output of a message."""
         for stream, text in (("stdout", message.stdout), ("stderr", message.stderr)):
             before = self._unfinished.pop((message.rank, stream), "")
             *lines, rest = (before + (text or "")).split("\n")

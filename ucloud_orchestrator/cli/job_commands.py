@@ -21,7 +21,6 @@ JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
 
 
 def add_to(app: typer.Typer) -> None:
-    """Add the commands."""
     app.command()(submit)
     app.command("list")(list_jobs)
     app.command()(show)

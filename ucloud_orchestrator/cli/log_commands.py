@@ -18,7 +18,6 @@ from ucloud_orchestrator.models.provider_api import LogStream
 
 
 def add_to(app: typer.Typer) -> None:
-    """Add the commands."""
     app.command()(logs)
     app.command()(follow)
 

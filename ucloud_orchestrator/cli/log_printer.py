@@ -46,7 +46,6 @@ class LogPrinter:
             self._is_inside_line = False
 
     def finish(self) -> None:
-        """Print the unfinished lines."""
         for (rank, stream), text in self._unfinished.items():
             self._write(stream, f"[{rank}] {text}\n")
         self._unfinished.clear()

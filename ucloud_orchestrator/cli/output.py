@@ -27,12 +27,10 @@ COLOURS = {
 
 
 def print_json(value: Any) -> None:
-    """Print one line of JSON."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
 
 
 def wallets_table(wallets: Iterable[Wallet]) -> Table:
-    """Render wallets, a row for each."""
     table = Table("category", "available", "reserved", "spent", box=None, header_style="bold")
     for wallet in wallets:
         amounts = map(str, (wallet.available, wallet.reserved, wallet.spent))
@@ -41,7 +39,6 @@ def wallets_table(wallets: Iterable[Wallet]) -> Table:
 
 
 def ledger_table(movements: Iterable[Movement]) -> Table:
-    """Render movements of credits, a row for each."""
     table = Table(
         "time", "category", "credits", "from", "to", "job", "note", box=None, header_style="bold"
     )
@@ -60,7 +57,6 @@ def ledger_table(movements: Iterable[Movement]) -> Table:
 
 
 def jobs_table(jobs: Iterable[Job]) -> Table:
-    """Render jobs, a row for each."""
     table = Table(
         "id", "state", "application", "product", "name", "created", box=None, header_style="bold"
     )
@@ -78,7 +74,6 @@ def jobs_table(jobs: Iterable[Job]) -> Table:
 
 
 def job_table(job: Job) -> Table:
-    """Render one job with its updates."""
     specification = job.specification
     project = f" in {job.owner.project}" if job.owner.project else ""
     rows = {
@@ -104,19 +99,16 @@ def job_table(job: Job) -> Table:
 
 
 def update_line(update: JobUpdate) -> str:
-    """Render an update with its time."""
     return f"{time_text(update.timestamp)}  {update_text(update)}"
 
 
 def update_text(update: JobUpdate) -> str:
-    """Render an update."""
     return "  ".join(
         part for part in (update.state and f"{update.state:<9}", update.status) if part
     )
 
 
 def state_text(state: JobState) -> str:
-    """Render a state in its colour."""
     return f"[{COLOURS[state]}]{state}[/]"
 
 

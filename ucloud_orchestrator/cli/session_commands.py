@@ -23,15 +23,12 @@ from ucloud_orchestrator.models.session import (
 
 
 class SessionKind(StrEnum):
-    """The kinds of interactive sessions."""
-
     SHELL = "shell"
     WEB = "web"
     VNC = "vnc"
 
 
 def add_to(app: typer.Typer) -> None:
-    """Add the command."""
     app.command("open")(open_session)
 
 

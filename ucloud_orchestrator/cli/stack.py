@@ -69,8 +69,6 @@ class Ports:
 
 
 class Stack:
-    """A running stack."""
-
     def __init__(self, data_dir: Path, catalog: Path, ports: Ports) -> None:
         self.data_dir = data_dir.resolve()
         self.ports = ports.resolve()
@@ -85,21 +83,17 @@ class Stack:
 
     @property
     def address(self) -> str:
-        """The address of Temporal."""
         return f"127.0.0.1:{self.ports.temporal}"
 
     @property
     def ui_url(self) -> str:
-        """The URL of the Temporal Web UI."""
         return f"http://127.0.0.1:{self.ports.ui}"
 
     @property
     def provider_url(self) -> str:
-        """The URL of the provider's HTTP API."""
         return f"http://127.0.0.1:{self.ports.provider}"
 
     def ready_event(self) -> dict[str, Any]:
-        """Return the event that `dev --json` prints."""
         return {
             "event": "ready",
             "temporal": self.address,
@@ -126,7 +120,6 @@ class Stack:
         self.provider.wait_until_ready()
 
     def keep_alive(self) -> None:
-        """Restart the processes that have ended."""
         if any([process.keep_alive() for process in self.processes]):
             self._write_stack_file()
 

@@ -24,7 +24,6 @@ CatalogFolder = Annotated[Path, typer.Option("--catalog", help="The folder of th
 
 
 def add_to(app: typer.Typer) -> None:
-    """Add the commands."""
     app.command()(dev)
     app.command()(demo)
     app.command()(worker)
@@ -148,7 +147,6 @@ def check_catalog(
 
 
 def _exec(module: str, as_json: bool, *arguments: str) -> None:
-    """Replace this process by a module of ours."""
     sys.stdout.flush()
     options = ["--json"] if as_json else []
     os.execv(sys.executable, [*OUR_PYTHON, module, *arguments, *options])  # noqa: S606

@@ -64,7 +64,6 @@ class ManagedProcess:
         return self.process.pid if self.process else 0
 
     def start(self) -> None:
-        """Start it, without waiting."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.output_start = self.output.stat().st_size if self.output.exists() else 0
         with self.output.open("ab") as out, self.log.open("ab") as log:
@@ -153,7 +152,6 @@ def stop_orphans(pids: Mapping[str, tuple[int, float]]) -> None:
 
 
 def free_port() -> int:
-    """Return a free port of the loopback interface."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

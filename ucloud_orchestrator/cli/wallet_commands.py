@@ -17,7 +17,6 @@ LEDGER_LINES = 50
 
 
 def add_to(app: typer.Typer) -> None:
-    """Add the commands."""
     group = typer.Typer(
         help="Credits: what is left, what was moved, and grants.", invoke_without_command=True
     )

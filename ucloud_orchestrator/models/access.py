@@ -96,5 +96,4 @@ def _permissions(
 
 
 def _expand(permissions: Iterable[Permission]) -> frozenset[Permission]:
-    """Add the permissions that each of these implies."""
     return frozenset().union(*(_IMPLIED[permission] for permission in permissions))

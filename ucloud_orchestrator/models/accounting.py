@@ -1,7 +1,4 @@
-"""Wallets, the ledger of their movements, and the price of a job.
-
-Amounts are whole credits.
-"""
+"""Wallets, the ledger of their movements, and the price of a job. Amounts are whole credits."""
 
 from __future__ import annotations
 

@@ -18,8 +18,6 @@ from ucloud_orchestrator.models.product import BackendSupport, ComputeSupport
 
 
 class ToolBackend(StrEnum):
-    """The kind of runtime of a tool."""
-
     DOCKER = "DOCKER"
     VIRTUAL_MACHINE = "VIRTUAL_MACHINE"
     NATIVE = "NATIVE"
@@ -60,8 +58,6 @@ class Tool(ApiModel):
 
 
 class ApplicationType(StrEnum):
-    """The user interface of a running application."""
-
     BATCH = "BATCH"
     WEB = "WEB"
     VNC = "VNC"
@@ -92,8 +88,6 @@ class FileParameter(ApplicationParameter):
 
 
 class TextParameter(ApplicationParameter):
-    """A text of one or several lines."""
-
     type: Literal["text", "textarea"]
 
 
@@ -108,8 +102,6 @@ class NumberParameter(ApplicationParameter):
 
 
 class BooleanParameter(ApplicationParameter):
-    """A boolean, and the arguments for true and false."""
-
     type: Literal["boolean"]
     true_value: str = "true"
     false_value: str = "false"
@@ -123,22 +115,16 @@ class EnumerationOption(ApiModel):
 
 
 class EnumerationParameter(ApplicationParameter):
-    """One of several options."""
-
     type: Literal["enumeration"]
     options: list[EnumerationOption] = Field(min_length=1)
 
 
 class PeerParameter(ApplicationParameter):
-    """Another job to connect to."""
-
     type: Literal["peer"]
     suggested_application: str | None = None
 
 
 class LicenseServerParameter(ApplicationParameter):
-    """A license server whose product has one of the tags."""
-
     type: Literal["license_server"]
     tagged: list[str] = Field(default_factory=list)
 
@@ -173,8 +159,6 @@ class WordInvocation(ApiModel):
 
 
 class VariableInvocation(ApiModel):
-    """The values of parameters, with prefixes and suffixes."""
-
     type: Literal["var"] = "var"
     vars: list[str] = Field(min_length=1)
     prefix_global: str = ""
@@ -199,8 +183,6 @@ class FlagInvocation(ApiModel):
 
 
 class EnvironmentInvocation(ApiModel):
-    """The value of an environment variable of the job."""
-
     type: Literal["env"] = "env"
     var: str
 
@@ -220,43 +202,31 @@ def _invocation_of(item: Any) -> Any:
 
 
 class ContainerDescription(ApiModel):
-    """Options of the container that runs the program."""
-
     change_working_directory: bool = True
     run_as_root: bool = False
     run_as_real_user: bool = False
 
 
 class VncDescription(ApiModel):
-    """The VNC server of an application."""
-
     password: str | None = None
     port: int = Field(default=5900, ge=1, le=65535)
 
 
 class WebDescription(ApiModel):
-    """The port of a web application."""
-
     port: int = Field(default=80, ge=1, le=65535)
 
 
 class SshMode(StrEnum):
-    """SSH access to a job."""
-
     OPTIONAL = "OPTIONAL"
     MANDATORY = "MANDATORY"
     DISABLED = "DISABLED"
 
 
 class SshDescription(ApiModel):
-    """The application's SSH setting."""
-
     mode: SshMode = SshMode.DISABLED
 
 
 class Application(ApiModel):
-    """A program that jobs can run."""
-
     title: str
     name: str = Field(min_length=1, max_length=255)
     version: str = Field(min_length=1, max_length=255)

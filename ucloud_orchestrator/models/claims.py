@@ -39,7 +39,6 @@ class Claim(ApiModel):
     price: Price | None = None
 
     def field_of(self, kind: str, resource_id: str) -> str:
-        """Return the path of a binding in the specification."""
         return self.fields[self.bindings.index((kind, resource_id))]
 
 

@@ -37,10 +37,7 @@ class InvalidDefault(ValueError):
 
 
 def parse_default(parameter: ApplicationParameter) -> AppParameterValue | None:
-    """Parse the default, given as a bare value or as `{type, value}`.
-
-    Raises `InvalidDefault`.
-    """
+    """Parse the default, given as a bare value or as `{type, value}`. Raises `InvalidDefault`."""
     default = parameter.default_value
     if default is None:
         return None

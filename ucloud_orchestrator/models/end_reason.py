@@ -11,8 +11,6 @@ NO_CREDITS = "(No more credits)"
 
 
 class EndReason(StrEnum):
-    """The reasons that operators distinguish."""
-
     ENDED = "ended"
     """The program ended, whatever its exit code."""
     CANCELLED = "cancelled"

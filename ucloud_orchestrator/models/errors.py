@@ -9,8 +9,6 @@ from ucloud_orchestrator.models.base import ApiModel
 
 
 class ErrorCode(StrEnum):
-    """The public codes of rejection."""
-
     VERIFICATION_FAILED = "VERIFICATION_FAILED"
     DUPLICATE_JOB = "DUPLICATE_JOB"
     INSUFFICIENT_FUNDS = "INSUFFICIENT_FUNDS"
@@ -36,7 +34,6 @@ MAXIMUM_SENTENCE = 500
 
 
 def truncate(text: str, length: int = MAXIMUM_SENTENCE) -> str:
-    """Truncate the text to that many characters."""
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 

@@ -72,8 +72,6 @@ class SimpleDuration(ApiModel):
 
 
 class NameAndVersion(ApiModel):
-    """The identity of an application or a tool."""
-
     name: str = Field(min_length=1, max_length=255)
     version: str = Field(min_length=1, max_length=255)
 
@@ -93,8 +91,6 @@ JobName = Annotated[str, AfterValidator(_check_name)]
 
 
 class JobSpecification(ApiModel):
-    """The request of a user for a job."""
-
     application: NameAndVersion
     product: ProductReference
     name: JobName | None = None
@@ -170,14 +166,10 @@ class JobStatus(ApiModel):
 
 
 class JobOutput(ApiModel):
-    """The location of the job's output files."""
-
     output_folder: str | None = None
 
 
 class Permission(StrEnum):
-    """The permissions of a user or group on a resource."""
-
     READ = "READ"
     EDIT = "EDIT"
     ADMIN = "ADMIN"
@@ -198,15 +190,11 @@ class AclEntity(ApiModel):
 
 
 class UserEntity(AclEntity):
-    """One user."""
-
     type: Literal["user"] = "user"
     username: str
 
 
 class ProjectGroupEntity(AclEntity):
-    """All members of a project's group."""
-
     type: Literal["project_group"] = "project_group"
     project_id: str
     group: str
@@ -217,8 +205,6 @@ AclEntity.model_rebuild(force=True)
 
 
 class ResourceAclEntry(ApiModel):
-    """An entry of an access list."""
-
     entity: AclEntity
     permissions: list[Permission]
 

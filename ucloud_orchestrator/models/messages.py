@@ -42,10 +42,7 @@ class BatchMembership(ApiModel):
 
 
 class JobRequest(ApiModel):
-    """The argument of the workflow `Job`.
-
-    Only the workflow `JobBatch` sets `batch`.
-    """
+    """The argument of the workflow `Job`. Only the workflow `JobBatch` sets `batch`."""
 
     owner: JobOwner
     specification: JobSpecification
@@ -53,15 +50,11 @@ class JobRequest(ApiModel):
 
 
 class BatchedJob(ApiModel):
-    """One job of a batch."""
-
     job_id: str
     specification: JobSpecification
 
 
 class BatchRequest(ApiModel):
-    """The argument of the workflow `JobBatch`."""
-
     owner: JobOwner
     jobs: list[BatchedJob] = Field(min_length=1, max_length=MAXIMUM_BATCH)
 
@@ -84,8 +77,6 @@ class LeaveRequest(ApiModel):
 
 
 class Rejection(ApiModel):
-    """The rejection of a batch, as it is sent to its jobs."""
-
     code: ErrorCode
     message: str
 
@@ -97,8 +88,6 @@ class ExtendRequest(ApiModel):
 
 
 class AdmissionRequest(ApiModel):
-    """The argument of the activity `admit`."""
-
     job_id: str
     owner: JobOwner
     specification: JobSpecification
@@ -112,14 +101,10 @@ class Admission(ApiModel):
 
 
 class ProviderCall(ApiModel):
-    """The argument of an activity that calls the provider of a job."""
-
     job: Job
 
 
 class BatchCall(ApiModel):
-    """The argument of an activity that calls a provider about its jobs of a batch."""
-
     jobs: list[Job]
 
 
@@ -142,21 +127,15 @@ class BatchAdmission(ApiModel):
 
 
 class BatchWithdrawal(ApiModel):
-    """The jobs of a rejected batch."""
-
     job_ids: list[str]
 
 
 class ExtendCall(ApiModel):
-    """The argument of the activity `extend`."""
-
     job: Job
     requested_time: SimpleDuration
 
 
 class OpenSessionCall(ApiModel):
-    """The argument of the activity `open_session`."""
-
     job: Job
     request: OpenSessionRequest
 
@@ -193,8 +172,6 @@ class OffloadedUpdates(ApiModel):
 
 
 class ChargeCall(ApiModel):
-    """The argument of the activity `charge`."""
-
     job_id: str
     charges: list[Charge]
 
@@ -249,14 +226,10 @@ class HolderAnswer(ApiModel):
 
 
 class MembershipsRequest(ApiModel):
-    """The argument of `browse_memberships`."""
-
     username: str
 
 
 class MembershipsAnswer(ApiModel):
-    """Every project of a user."""
-
     memberships: list[Membership]
 
 
@@ -267,8 +240,6 @@ class RenameRequest(ApiModel):
 
 
 class AclRequest(ApiModel):
-    """The argument of the update `update_acl`: the whole new access list."""
-
     acl: Annotated[list[ResourceAclEntry], FailFast()] = Field(max_length=1000)
 
     @field_validator("acl")
@@ -291,8 +262,6 @@ class ProviderCheckRequest(ApiModel):
 
 
 class JobToCancel(ApiModel):
-    """A job, and the reason for its cancellation."""
-
     job_id: str
     reason: str
 

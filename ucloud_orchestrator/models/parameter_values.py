@@ -69,15 +69,11 @@ class FileValue(AppParameterValue):
 
 
 class BooleanValue(AppParameterValue):
-    """A boolean."""
-
     type: Literal["boolean"] = "boolean"
     value: StrictBool
 
 
 class TextValue(AppParameterValue):
-    """A text, or the option of an enumeration."""
-
     type: Literal["text"] = "text"
     value: str
 
@@ -142,8 +138,6 @@ class LicenseServerValue(AppParameterValue):
 
 
 class BlockStorageValue(AppParameterValue):
-    """A block device of the provider."""
-
     type: Literal["block_storage"] = "block_storage"
     id: str
 

@@ -10,8 +10,6 @@ from ucloud_orchestrator.models.base import ApiModel
 
 
 class ProductReference(ApiModel):
-    """The identity of a product: its name, its category and its provider."""
-
     id: str = Field(min_length=1)
     category: str = Field(min_length=1)
     provider: str = Field(min_length=1)
@@ -21,8 +19,6 @@ class ProductReference(ApiModel):
 
 
 class UnitOfPrice(StrEnum):
-    """The unit that `price_per_unit` is for."""
-
     CREDITS_PER_MINUTE = "CREDITS_PER_MINUTE"
     CREDITS_PER_HOUR = "CREDITS_PER_HOUR"
     CREDITS_PER_DAY = "CREDITS_PER_DAY"
@@ -82,7 +78,5 @@ class ComputeSupport(ApiModel):
 
 
 class ProductSupport(ApiModel):
-    """A product and the features that its provider supports for it."""
-
     product: ProductReference
     support: ComputeSupport

@@ -25,15 +25,11 @@ MAXIMUM_POSITIONS = 20_000
 
 
 class LogStream(StrEnum):
-    """The output streams of a replica."""
-
     STDOUT = "stdout"
     STDERR = "stderr"
 
 
 class BulkRequest(ApiModel, Generic[Item]):
-    """A request with many items."""
-
     items: Annotated[list[Item], FailFast()] = Field(min_length=1)
     """Validation stops at the first invalid item, which bounds the size of the error."""
 
@@ -56,8 +52,6 @@ class CreateResponse(ApiModel):
 
 
 class JobReference(ApiModel):
-    """The item of `suspend` and `unsuspend`."""
-
     job: Job
 
 
@@ -69,8 +63,6 @@ class ExtendItem(ApiModel):
 
 
 class ProductsResponse(ApiModel):
-    """The response to `retrieveProducts`."""
-
     responses: list[ProductSupport]
 
 
@@ -82,30 +74,22 @@ class CpuAndMemory(ApiModel):
 
 
 class QueueStatus(ApiModel):
-    """The numbers of running and waiting jobs."""
-
     running: int
     pending: int
 
 
 class Utilization(ApiModel):
-    """The response to `retrieveUtilization`."""
-
     capacity: CpuAndMemory
     used_capacity: CpuAndMemory
     queue_status: QueueStatus
 
 
 class ProviderError(ApiModel):
-    """The body of an error response."""
-
     why: str
     error_code: str | None = None
 
 
 class UpdateMessage(ApiModel):
-    """The payload of a job's signal `update`."""
-
     provider: str
     updates: Annotated[list[JobUpdate], FailFast()]
     """At most `MAXIMUM_UPDATES`."""
@@ -162,15 +146,11 @@ class Charge(ApiModel):
 
 
 class ChargeMessage(ApiModel):
-    """The payload of a job's update `charge`."""
-
     provider: str
     charges: Annotated[list[Charge], FailFast()] = Field(min_length=1, max_length=1000)
 
 
 class ChargeId(ApiModel):
-    """The id of a charge in a response."""
-
     id: str
 
 
@@ -182,6 +162,5 @@ class ChargeAnswer(ApiModel):
 
 
 def job_ids(items: Sequence[ApiModel]) -> list[str]:
-    """Return the ids of the jobs of a bulk request."""
     jobs = (item if isinstance(item, Job) else getattr(item, "job", None) for item in items)
     return [job.id for job in jobs if isinstance(job, Job)]

@@ -181,7 +181,6 @@ def _value_findings(
 def _permissions(
     owner: JobOwner, resource: Resource, references: JobReferences
 ) -> frozenset[Permission]:
-    """Return the owner's permissions on a resource, in the workspace of the job."""
     workspace = Workspace.of(owner)
     is_foreign = resource.owner is not None and resource.owner != workspace
     if is_foreign and not isinstance(resource, Drive):

@@ -17,8 +17,6 @@ from ucloud_orchestrator.models.job import Job
 
 
 class SessionType(StrEnum):
-    """The type of a session."""
-
     SHELL = "SHELL"
     """A terminal in a replica."""
     WEB = "WEB"
@@ -51,8 +49,6 @@ class SessionItem(ApiModel):
 
 
 class BaseSession(ApiModel):
-    """The fields of all sessions."""
-
     job_id: str
     rank: int = 0
     needs_verifier: bool = Field(default=False, exclude_if=lambda needs: not needs)
@@ -114,7 +110,6 @@ Session = TypeVar("Session", bound=BaseSession)
 
 
 def challenge_of(verifier: str) -> str:
-    """Return the challenge of a verifier."""
     return hashlib.sha256(verifier.encode()).hexdigest()
 
 

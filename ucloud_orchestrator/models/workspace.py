@@ -41,8 +41,6 @@ class ProjectRole(StrEnum):
 
 
 class ProjectMember(ApiModel):
-    """One member of a project."""
-
     username: str = Field(min_length=1)
     role: ProjectRole = ProjectRole.USER
 
@@ -77,8 +75,6 @@ class Project(ApiModel):
 
 
 class Membership(ApiModel):
-    """The role and the groups of a user in one project."""
-
     project: str
     role: ProjectRole
     groups: list[str] = Field(default_factory=list)
@@ -110,8 +106,6 @@ class Drive(Resource):
 
 
 class License(Resource):
-    """A license server."""
-
     address: str = Field(min_length=1)
     port: int = Field(ge=1, le=65535)
     key: SecretStr | None = None
@@ -130,6 +124,4 @@ class PublicLink(Resource):
 
 
 class PublicIp(Resource):
-    """A public IP address of one job."""
-
     address: str = Field(min_length=1)

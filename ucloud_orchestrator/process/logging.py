@@ -19,7 +19,6 @@ _QUIET = dict.fromkeys(("httpx", "uvicorn.access", "uvicorn.error"), logging.WAR
 
 
 def configure_logging(level: LogLevel, log_format: LogFormat) -> None:
-    """Configure all loggers of this process."""
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_JobIdFilter())
     if log_format == "json":

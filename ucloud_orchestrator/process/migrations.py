@@ -36,7 +36,6 @@ class Migrations:
             return await connection.run_sync(_current)
 
     async def is_newer(self, engine: AsyncEngine) -> bool:
-        """Return True if a newer release has migrated the database."""
         found = await self.current(engine)
         return found is not None and found not in self.revisions()
 
@@ -53,7 +52,6 @@ class Migrations:
         return after != before
 
     async def downgrade(self, engine: AsyncEngine, revision: str = "base") -> None:
-        """Migrate down to `revision`, all or nothing."""
         await self._migrate(engine, command.downgrade, revision)
 
     async def _migrate(

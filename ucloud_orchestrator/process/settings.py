@@ -20,8 +20,6 @@ class SettingsError(ValueError):
 
 
 class ProcessSettings(BaseSettings):
-    """The base of the settings of a process."""
-
     file_variable: ClassVar[str]
     """The environment variable with the path of the TOML file."""
 
@@ -61,7 +59,6 @@ class ProcessSettings(BaseSettings):
 
     @classmethod
     def variable(cls, field: str) -> str:
-        """Return the environment variable of a field."""
         return f"{cls.model_config.get('env_prefix', '')}{field}".upper()
 
     @classmethod
@@ -101,8 +98,6 @@ def _upper(value: Any) -> Any:
 
 
 class MonitoredSettings(ProcessSettings):
-    """The settings of every monitored process: metrics, health checks and logging."""
-
     metrics_address: str | None = None
     """The address that Prometheus scrapes, such as `127.0.0.1:9464`; None: no metrics."""
     health_host: str = "127.0.0.1"

@@ -72,8 +72,6 @@ class ExecutorError(ComputeProviderError):
 
 
 class TransientExecutorError(ExecutorError):
-    """The executor cannot do this now."""
-
     is_transient = True
 
 

@@ -120,7 +120,6 @@ class ProviderSettings(MonitoredSettings):
 
     @property
     def offered_products(self) -> list[ProductSupport]:
-        """The products with their support."""
         if self.products:
             return self.products
         reference = ProductReference(id="cpu-1", category="cpu", provider=self.id)
@@ -128,5 +127,4 @@ class ProviderSettings(MonitoredSettings):
 
     @property
     def all_drives(self) -> dict[str, Path]:
-        """Every drive with its folder."""
         return self.drives | {HOME_DRIVE: self.data_dir / "drives" / HOME_DRIVE}

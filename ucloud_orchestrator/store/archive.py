@@ -34,7 +34,6 @@ class Archive:
             await _insert_updates(connection, job_id, first_position, updates)
 
     async def retrieve(self, job_id: str) -> Job | None:
-        """Return a finished job with all its updates."""
         job = await self.retrieve_without_updates(job_id)
         if job is None:
             return None
@@ -46,7 +45,6 @@ class Archive:
         return job.model_copy(update={"updates": updates})
 
     async def retrieve_without_updates(self, job_id: str) -> Job | None:
-        """Return a finished job."""
         async with self._engine.connect() as connection:
             document = await connection.scalar(
                 select(FinishedJob.document).where(FinishedJob.id == job_id)

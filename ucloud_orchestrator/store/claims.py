@@ -58,7 +58,6 @@ class ClaimStore:
                 raise StoreRejected(findings[0].code, message, findings)
 
     async def find_claim(self, job_id: str, claimed_by: str) -> Claim | None:
-        """Return what that workflow has claimed for a live job."""
         statement = select(LiveJob.document).where(
             LiveJob.id == job_id, LiveJob.claimed_by == claimed_by
         )
@@ -90,7 +89,6 @@ class ClaimStore:
             )
 
     async def settle(self, job: Job) -> None:
-        """Release the claim of a job that has ended, and archive the job."""
         async with write_transaction(self._engine) as connection:
             await _release(connection, [job.id])
             await archive_job(connection, job)

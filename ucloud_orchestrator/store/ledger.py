@@ -29,7 +29,6 @@ _COLUMNS = {
 async def find_wallet(
     connection: AsyncConnection, owner: Workspace, category: ProductCategory
 ) -> int | None:
-    """Return the wallet's id."""
     wallet: int | None = await connection.scalar(
         select(WalletRow.id).where(
             WalletRow.owner == str(owner),

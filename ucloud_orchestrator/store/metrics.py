@@ -23,7 +23,6 @@ class StoreMetrics:
             await connection.execute(select(LiveJob.provider).limit(1))
 
     async def count_finished_jobs(self) -> dict[tuple[str, str], int]:
-        """Return the number of finished jobs by provider and state."""
         statement = select(FinishedJob.provider, FinishedJob.state, func.count()).group_by(
             FinishedJob.provider, FinishedJob.state
         )
@@ -31,7 +30,6 @@ class StoreMetrics:
             return {(row[0], row[1]): row[2] for row in await connection.execute(statement)}
 
     async def count_live_jobs(self) -> dict[str, int]:
-        """Return the number of jobs with a claim by provider."""
         statement = select(LiveJob.provider, func.count()).group_by(LiveJob.provider)
         async with self._engine.connect() as connection:
             return {row[0]: row[1] for row in await connection.execute(statement)}

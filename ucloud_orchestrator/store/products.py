@@ -11,8 +11,6 @@ from ucloud_orchestrator.store.tables import ProviderProducts
 
 
 class Products:
-    """The latest product list of each provider."""
-
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 

@@ -66,7 +66,6 @@ class Wallets:
             )
 
     async def browse(self, owner: Workspace) -> list[Wallet]:
-        """Return all wallets of an owner."""
         statement = select(WalletRow.__table__).where(WalletRow.owner == str(owner))
         statement = statement.order_by(WalletRow.provider, WalletRow.category)
         async with self._engine.connect() as connection:

@@ -148,7 +148,6 @@ def _response(payloads: Sequence[Payload]) -> Response:
 
 
 def main() -> int:
-    """Serve until SIGTERM or SIGINT, and return the exit code."""
     logging.basicConfig(
         level="INFO", stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )

@@ -36,7 +36,6 @@ class EncryptionCodec(PayloadCodec):
         self._current = next(iter(keys))
 
     async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
-        """Encrypt the payloads with the current key."""
         return [self._encrypt(payload) for payload in payloads]
 
     async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:

@@ -60,12 +60,10 @@ def is_job_id(text: str) -> bool:
 
 
 def provider_task_queue(provider: str) -> str:
-    """Return the task queue of the calls to one provider."""
     return f"provider-{provider}"
 
 
 def provider_check_id(provider: str) -> str:
-    """Return the id of the schedule that checks a provider."""
     return f"check-{provider}"
 
 

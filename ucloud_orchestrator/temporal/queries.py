@@ -15,7 +15,6 @@ def running_jobs(*conditions: str) -> str:
 
 
 def equals(attribute: str, value: str) -> str:
-    """Return the condition that a search attribute has this value."""
     return f"{attribute} = {_quote(value)}"
 
 
@@ -27,12 +26,10 @@ def one_of(attribute: str, values: Iterable[str]) -> str:
 
 
 def is_unset(attribute: str) -> str:
-    """Return the condition that a search attribute has no value."""
     return f"{attribute} IS NULL"
 
 
 def is_set(attribute: str) -> str:
-    """Return the condition that a search attribute has a value."""
     return f"{attribute} IS NOT NULL"
 
 

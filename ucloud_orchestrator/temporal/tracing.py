@@ -32,7 +32,6 @@ class TracingUnavailable(RuntimeError):
 
 
 def is_on() -> bool:
-    """Check if the environment has a collector."""
     return bool(os.environ.get(ENDPOINT_VARIABLE))
 
 
@@ -62,7 +61,6 @@ def stop() -> None:
 
 
 def interceptors() -> list[Interceptor]:
-    """Return the interceptors that trace a Temporal client and its workers."""
     if not is_on():
         return []
     try:
@@ -105,12 +103,10 @@ def server_span(name: str, headers: Mapping[str, str]) -> Iterator[None]:
 
 
 def set_job_ids(job_ids: Sequence[str]) -> None:
-    """Set the jobs of the current span."""
     _set_attribute(JOB_IDS, list(job_ids))
 
 
 def set_status(status: int) -> None:
-    """Set the HTTP status of the current span."""
     _set_attribute("http.response.status_code", status)
 
 

@@ -24,7 +24,6 @@ MAXIMUM_DETAILS_BYTES = 20_000
 
 
 def summary_of(owner: JobOwner, specification: JobSpecification) -> str:
-    """Render the application, name and user on one line."""
     name = f" ({specification.name})" if specification.name else ""
     return _truncate_bytes(
         f"{specification.application}{name} for {owner.created_by}", MAXIMUM_SUMMARY_BYTES
@@ -32,7 +31,6 @@ def summary_of(owner: JobOwner, specification: JobSpecification) -> str:
 
 
 def details_of(owner: JobOwner, specification: JobSpecification) -> str:
-    """Render the request as a Markdown table."""
     allocation = specification.time_allocation
     rows = {
         "Application": code(specification.application),

@@ -17,8 +17,6 @@ class _Member:
 
 
 class WorkerGroup:
-    """Running workers by the id of what they serve."""
-
     def __init__(self) -> None:
         self._members: dict[str, _Member] = {}
 

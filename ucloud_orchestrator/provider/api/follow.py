@@ -21,8 +21,6 @@ from ucloud_orchestrator.provider.sessions.websocket import received_text, trunc
 
 
 class Follow:
-    """Streams the output of jobs."""
-
     def __init__(
         self, database: JobDatabase, directories: JobDirectories, authentication: Authentication
     ) -> None:
@@ -31,7 +29,6 @@ class Follow:
         self._authentication = authentication
 
     def router(self, provider_id: str) -> APIRouter:
-        """Return the route."""
         router = APIRouter()
         router.add_api_websocket_route(f"/ucloud/{provider_id}/jobs/follow", self.follow)
         return router

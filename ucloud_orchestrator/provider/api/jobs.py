@@ -58,7 +58,6 @@ class JobCalls:
         self._check = JobCheck(settings, database, reconciler)
 
     def router(self) -> APIRouter:
-        """Return the routes below `/ucloud/<provider id>/jobs`."""
         router = APIRouter(
             prefix=f"/ucloud/{self._settings.id}/jobs",
             route_class=bounded_route(self._settings.maximum_request_bytes),

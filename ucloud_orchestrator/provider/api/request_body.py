@@ -105,7 +105,6 @@ async def on_invalid_id(_: Request, error: Exception) -> JSONResponse:
 
 
 async def on_invalid(_: Request, error: Exception) -> JSONResponse:
-    """Answer 400 with the first of the body's mistakes."""
     assert isinstance(error, RequestValidationError)
     mistakes = [
         truncate(

@@ -26,8 +26,6 @@ LIFETIME = 300
 
 @dataclass(frozen=True)
 class Session:
-    """The session that a token opens."""
-
     job_id: str
     rank: int
     session_type: SessionType

@@ -28,8 +28,6 @@ class ReplicaStart:
 
 @dataclass(frozen=True)
 class JobObservation:
-    """An executor's observation of a job."""
-
     replicas: Sequence[ReplicaStatus]
     """By rank."""
     is_settled: bool

@@ -48,8 +48,6 @@ START_TIMEOUT = 10.0
 
 
 class ReplicaPhase(Enum):
-    """How far a replica has come."""
-
     NOT_STARTED = "not started"
     STARTING = "starting"
     """Started; its sandbox cannot be entered yet."""
@@ -85,7 +83,6 @@ class ReplicaStatus:
 
 
 def read_exit_code(control: Path) -> ReplicaStatus | None:
-    """Return the end of the replica of a control directory."""
     with contextlib.suppress(FileNotFoundError, ValueError):
         file = control / "exit-code"
         return ReplicaStatus(ReplicaPhase.ENDED, int(file.read_text()), file.stat().st_mtime)
@@ -93,8 +90,6 @@ def read_exit_code(control: Path) -> ReplicaStatus | None:
 
 
 class Replica:
-    """The replica of a rank, by its control directory."""
-
     def __init__(self, rank: int, control: Path) -> None:
         self.rank = rank
         self._control = control

@@ -22,8 +22,6 @@ class Mount:
 
 
 class Drives:
-    """The folders of the drives, by name."""
-
     def __init__(self, folders: Mapping[str, Path]) -> None:
         self._folders = {name: folder.resolve() for name, folder in folders.items()}
 

@@ -62,8 +62,6 @@ class TombstoneRow(Table):
 
 
 class Report(Table):
-    """An update in the outbox."""
-
     __tablename__ = "reports"
 
     number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
@@ -94,8 +92,6 @@ class MeterPause(Table):
 
 
 class DueCharge(Table):
-    """A charge in the outbox."""
-
     __tablename__ = "due_charges"
 
     number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
@@ -131,7 +127,6 @@ class JobDatabase:
             )
 
     async def close(self) -> None:
-        """Close the connections."""
         await self._engine.dispose()
 
     async def check(self) -> None:
@@ -179,7 +174,6 @@ class JobDatabase:
                     )
 
     async def find(self, job_id: str) -> JobRecord | None:
-        """Return the record of a job."""
         async with self._engine.connect() as connection:
             row = (
                 await connection.execute(select(JobRow.__table__).where(JobRow.id == job_id))
@@ -187,7 +181,6 @@ class JobDatabase:
         return None if row is None else _record(row)
 
     async def live_records(self) -> list[JobRecord]:
-        """Return the records of all jobs that have not ended."""
         async with self._engine.connect() as connection:
             rows = (
                 await connection.execute(
@@ -232,7 +225,6 @@ class JobDatabase:
             await connection.execute(insert(Report).values(_report(job_id, report)))
 
     async def mark_failed(self, job_id: str, failure: str) -> None:
-        """Set the phase to FAILED: the job could not be started."""
         async with self._engine.begin() as connection:
             await connection.execute(_set_phase(job_id, JobPhase.FAILED, failure=failure))
 
@@ -252,7 +244,6 @@ class JobDatabase:
         return max(0, until - row.started_at) if row.used is None else row.used, row.charged
 
     async def add_charge(self, job_id: str, charge: Charge) -> None:
-        """Put a charge into the outbox."""
         row = {"job_id": job_id, "document": charge.model_dump_json(by_alias=True)}
         async with self._engine.begin() as connection:
             await connection.execute(
@@ -270,7 +261,6 @@ class JobDatabase:
         return [(row.number, Charge.model_validate_json(row.document)) for row in rows]
 
     async def delete_charges(self, numbers: Sequence[int]) -> None:
-        """Delete charges that were delivered or rejected."""
         async with self._engine.begin() as connection:
             await connection.execute(delete(DueCharge).where(DueCharge.number.in_(numbers)))
 
@@ -283,7 +273,6 @@ class JobDatabase:
             )
 
     async def add_report(self, job_id: str, report: JobUpdate) -> None:
-        """Put a report into the outbox, of any job id."""
         async with self._engine.begin() as connection:
             await connection.execute(insert(Report).values(_report(job_id, report)))
 
@@ -301,7 +290,6 @@ class JobDatabase:
             return [row.job_id for row in rows]
 
     async def count_undelivered(self) -> tuple[int, int]:
-        """Count the reports and the charges in the outbox."""
         statement = select(
             select(func.count()).select_from(Report).scalar_subquery(),
             select(func.count()).select_from(DueCharge).scalar_subquery(),

@@ -223,7 +223,6 @@ def decide(
 
 
 def classify(observation: JobObservation) -> Observed:
-    """Return the class of an observation."""
     replicas = observation.replicas
     if observation.is_queued:
         return Observed.QUEUED
@@ -254,13 +253,11 @@ def billable_until(replicas: Sequence[ReplicaStatus], now: int) -> int:
 
 
 def first_failed_rank(replicas: Sequence[ReplicaStatus]) -> int | None:
-    """Return the rank that failed or vanished first."""
     failed = [rank for rank, replica in enumerate(replicas) if replica.has_failed]
     return min(failed, key=lambda rank: replicas[rank].ended_at, default=None)
 
 
 def final_update(record: JobRecord, observation: JobObservation) -> JobUpdate:
-    """Return the report of a job's end."""
     replicas = observation.replicas
     if record.phase is JobPhase.FAILED:
         return JobUpdate(state=JobState.FAILURE, status=record.failure)

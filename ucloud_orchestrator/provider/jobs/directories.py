@@ -21,15 +21,12 @@ class JobDirectories:
         self.root.chmod(0o700)
 
     def of(self, job_id: str) -> Path:
-        """Return the job's directory."""
         return self.root / job_id
 
     def work(self, job_id: str) -> Path:
-        """Return the working directory of its programs."""
         return self.of(job_id) / "work"
 
     def control(self, job_id: str, rank: int) -> Path:
-        """Return the control directory of a rank."""
         return self.of(job_id) / f"replica-{rank}"
 
     def output(self, job_id: str) -> Path:

@@ -85,16 +85,13 @@ class ProviderMetrics:
         self._starts.inc()
 
     def count_end(self, state: JobState | None, was_stopped: bool) -> None:
-        """Count a job that has ended."""
         self._ends.labels(STOPPED if was_stopped else (state or JobState.FAILURE).lower()).inc()
 
     def count_report_failure(self) -> None:
-        """Count a failed delivery, which is repeated."""
         self._failures.inc()
 
     @contextlib.contextmanager
     def session(self, session_type: SessionType) -> Iterator[None]:
-        """Count an open session in this context."""
         with self._sessions.labels(session_type.lower()).track_inprogress():
             yield
 
@@ -107,7 +104,6 @@ class ProviderMetrics:
         self._last_pass.set_to_current_time()
 
     async def exposition(self, database: JobDatabase) -> bytes:
-        """Return all metrics in Prometheus' text format."""
         found = Tally(_state(record) for record in await database.live_records())
         for state in (WAITING, RUNNING, STOPPING):
             self._jobs.labels(state).set(found[state])

@@ -61,7 +61,6 @@ class OrphanCollector:
         self._requested.set()
 
     async def run(self) -> None:
-        """Check until cancelled."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RECHECK_INTERVAL if self._suspected else self._interval):
@@ -74,10 +73,7 @@ class OrphanCollector:
                 log.warning("Open jobs cannot be listed, so no orphan is stopped: %s", error)
 
     async def check(self, now: float) -> None:
-        """Check once; `now` is in seconds of a monotonic clock.
-
-        Raises the errors of `OpenJobs`.
-        """
+        """Check once; `now` is in seconds of a monotonic clock. Raises the errors of `OpenJobs`."""
         live = [
             record.job.id
             for record in await self._database.live_records()

@@ -81,8 +81,6 @@ class JobEntry:
 
 
 class Reconciler:
-    """Reconciles all jobs of a provider, each by the executor of its product."""
-
     def __init__(self, settings: ProviderSettings, database: JobDatabase) -> None:
         self._settings = settings
         self._database = database
@@ -111,7 +109,6 @@ class Reconciler:
         """Set when the outbox has something new."""
 
     async def run(self) -> None:
-        """Reconcile until cancelled."""
         loop = asyncio.get_running_loop()
 
         def wake() -> None:
@@ -176,7 +173,6 @@ class Reconciler:
         return True
 
     def executor_of(self, job: Job) -> Executor:
-        """Return the executor of the job's product."""
         return self._by_product.get(job.specification.product, self._local)
 
     async def exec_target(self, job_id: str, rank: int) -> ExecTarget | None:
@@ -198,7 +194,6 @@ class Reconciler:
         return None
 
     def counts(self) -> tuple[int, int]:
-        """Count the jobs that run, and those that wait to be started."""
         entries = self._live_entries()
         running = sum(entry.record.phase is JobPhase.RUNNING for entry in entries)
         return running, len(entries) - running

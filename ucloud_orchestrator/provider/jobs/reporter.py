@@ -76,7 +76,6 @@ class Reporter:
         self._slots = asyncio.Semaphore(MAX_CONCURRENT_REPORTS)
 
     async def run(self) -> None:
-        """Deliver until cancelled."""
         backoff = Backoff(INITIAL_BACKOFF, MAX_BACKOFF)
         try:
             while True:

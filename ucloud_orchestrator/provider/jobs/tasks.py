@@ -34,7 +34,6 @@ class JobTasks:
         self._deleting = ThreadPoolExecutor(MAX_CONCURRENT_DELETIONS, "delete")
 
     def busy_jobs(self) -> set[str]:
-        """Return the ids of the jobs that have a task."""
         return set(self._tasks)
 
     def begin(
@@ -65,7 +64,6 @@ class JobTasks:
         )
 
     def delete(self, directory: Path) -> None:
-        """Delete a directory in the background."""
         self._deleting.submit(contextvars.copy_context().run, _delete, directory)
 
     async def close(self) -> None:

@@ -264,7 +264,6 @@ class Networks:
 
 
 def peers_of(job: Job) -> list[PeerValue]:
-    """Return the peers in the job's parameters and resources."""
     values = (*job.specification.parameters.values(), *job.specification.resources)
     return [value for value in values if isinstance(value, PeerValue)]
 

@@ -44,7 +44,6 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 async def serve(socket: str, holder: int, port: int) -> None:
-    """Forward until the holder has exited."""
     ended = asyncio.Event()
     asyncio.get_running_loop().add_reader(os.pidfd_open(holder), ended.set)
     # Renamed once it listens: a socket under its final name accepts connections.

@@ -55,8 +55,6 @@ PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 
 @dataclass(frozen=True)
 class SandboxSpec:
-    """The folders, the mounts below `/work` and the environment of a replica."""
-
     work: Path
     ucloud: Path
     mounts: Mapping[str, Mount]

@@ -113,7 +113,6 @@ def _children(process: int) -> list[int]:
 
 
 def _inner_id(process: int) -> int | None:
-    """Return the id of a process in its own process namespace."""
     with contextlib.suppress(OSError), open(f"/proc/{process}/status") as file:
         for line in file:
             if line.startswith("NSpid:"):

@@ -84,7 +84,6 @@ async def chunks(
 async def stream(
     folder: Path, replicas: int, stream_id: str, has_ended: Callable[[], Awaitable[bool]]
 ) -> AsyncIterator[FollowMessage]:
-    """Yield the output of all ranks in `folder` until the job has ended."""
     async for chunk in chunks(folder, Selection(range(replicas)), has_ended):
         yield message(chunk, stream_id)
 

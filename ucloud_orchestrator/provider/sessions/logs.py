@@ -78,7 +78,6 @@ class LogSessions:
         )
 
     def router(self) -> APIRouter:
-        """Return the route, which checks the token of its session."""
         router = APIRouter(prefix=self._prefix)
         router.add_api_websocket_route("/logs", self.logs)
         return router

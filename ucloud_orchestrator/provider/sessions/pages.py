@@ -23,7 +23,6 @@ HEADERS = {
 
 
 def terminal_page() -> HTMLResponse:
-    """Return a terminal, which opens the session of the page's query."""
     return HTMLResponse((STATIC / "terminal.html").read_text(), headers=HEADERS)
 
 
@@ -37,8 +36,6 @@ def desktop_page(password: str | None) -> HTMLResponse:
 
 
 class Assets(StaticFiles):
-    """The public scripts and styles of the pages."""
-
     def __init__(self) -> None:
         super().__init__(directory=STATIC)
 

@@ -72,7 +72,6 @@ def host_name(host: str) -> str:
 
 
 def cookie_of(scope: Scope) -> str | None:
-    """Return the value of the session cookie."""
     for part in "; ".join(_values(scope["headers"], b"cookie")).split(";"):
         name, _, value = part.strip().partition("=")
         if name == COOKIE:

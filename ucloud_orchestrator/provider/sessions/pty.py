@@ -95,7 +95,6 @@ class Terminal:
         return await asyncio.to_thread(self._process.wait)
 
     async def exit_code(self) -> int:
-        """Wait for the shell, and return its exit code."""
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
         pidfd = os.pidfd_open(self._process.pid)
         loop.add_reader(pidfd, ended.set)

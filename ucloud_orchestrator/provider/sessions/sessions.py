@@ -98,7 +98,6 @@ class Sessions:
         )
 
     def router(self) -> APIRouter:
-        """Return the routes."""
         router = APIRouter(prefix=self._prefix)
         router.add_api_websocket_route("/shell", self.shell)
         router.add_api_websocket_route("/vnc", self.vnc)
@@ -107,7 +106,6 @@ class Sessions:
         return router
 
     async def shell(self, socket: WebSocket) -> None:
-        """Run a terminal in a replica."""
         session = await redeem_token(socket, self._tokens, SessionType.SHELL)
         if session is None:
             return
@@ -126,7 +124,6 @@ class Sessions:
                 _log_closed(session, error)
 
     async def vnc(self, socket: WebSocket) -> None:
-        """Connect to the VNC server of a replica."""
         session = await redeem_token(socket, self._tokens, SessionType.VNC)
         if session is None:
             return

@@ -33,8 +33,6 @@ MAXIMUM_WAITING = 64
 
 
 class ShellRequest(ApiModel):
-    """A message of the client."""
-
     type: Literal["initialize", "input", "resize", "ack"]
     cols: int = Field(default=80, ge=1, le=1000)
     rows: int = Field(default=24, ge=1, le=1000)
@@ -51,7 +49,6 @@ class Window:
         self._changed = asyncio.Event()
 
     async def acquire(self) -> None:
-        """Wait until one more message may be sent."""
         if self._free is None:
             return
         while self._free <= 0:
@@ -60,7 +57,6 @@ class Window:
         self._free -= 1
 
     def release(self, count: int) -> None:
-        """Record acknowledged messages."""
         if self._free is not None:
             self._free += count
             self._changed.set()

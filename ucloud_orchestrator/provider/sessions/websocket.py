@@ -23,7 +23,6 @@ async def received_text(socket: WebSocket) -> str:
 
 
 def truncate_close_reason(text: str) -> str:
-    """Cut a text to the size of a close frame."""
     return text.encode()[:MAXIMUM_REASON].decode(errors="ignore")
 
 
@@ -40,10 +39,8 @@ async def redeem_token(
 
 
 async def deny(socket: WebSocket, status: int, why: str) -> None:
-    """Answer the handshake with an HTTP error."""
     await socket.send_denial_response(JSONResponse({"why": why}, status))
 
 
 def invalid_token(error: InvalidSessionToken) -> JSONResponse:
-    """Return the response to an invalid token: 403 if it is another session's."""
     return JSONResponse({"why": str(error)}, FORBIDDEN if error.is_known else UNAUTHENTICATED)

@@ -1,4 +1,1 @@
-"""Jobs on a Slurm cluster, by its command line.
-
-Imported by `provider.jobs.reconciler` only.
-"""
+"""Jobs on a Slurm cluster, by its command line. Imported by `provider.jobs.reconciler` only."""

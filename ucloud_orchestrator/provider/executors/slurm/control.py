@@ -18,7 +18,6 @@ SUBMISSION_TIMEOUT = 15.0
 
 
 def read(directory: Path, replicas: int) -> ControlFiles:
-    """Read the control directories of a job with that many replicas."""
     return ControlFiles(
         replicas=[_replica_status(replica_directory(directory, rank)) for rank in range(replicas)],
         has_begun=(directory / "begun").exists(),
@@ -32,7 +31,6 @@ def read(directory: Path, replicas: int) -> ControlFiles:
 
 
 def replica_directory(directory: Path, rank: int) -> Path:
-    """Return the control directory of a rank."""
     return directory / f"replica-{rank}"
 
 

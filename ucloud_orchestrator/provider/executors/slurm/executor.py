@@ -86,7 +86,6 @@ class SlurmExecutor:
         self._queue.on_change(callback)
 
     async def poll(self, jobs: Sequence[Job]) -> None:
-        """Poll the queue in the background, if it may have one of the jobs."""
         if jobs:
             self._queue.refresh()
 

@@ -19,8 +19,6 @@ SIGNAL_EXIT_CODES = 128
 
 @dataclass(frozen=True)
 class ControlFiles:
-    """The contents of a job's control directories."""
-
     replicas: Sequence[ReplicaStatus]
     has_begun: bool = False
     """Whether a Slurm job has begun to run this job."""
@@ -65,7 +63,6 @@ def is_submitted(files: ControlFiles, queue: QueueView) -> bool:
 
 
 def interpret(files: ControlFiles, queue: QueueView) -> JobObservation:
-    """Return the observation of a job."""
     if not is_submitted(files, queue):
         return _not_submitted(files, queue)
     replicas = files.replicas

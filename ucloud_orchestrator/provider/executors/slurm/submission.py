@@ -61,8 +61,6 @@ class _PsijJob(psij.Job):
 
 
 class SlurmSubmitter:
-    """Submits the jobs of one product."""
-
     def __init__(self, options: SlurmOptions) -> None:
         self._options = options
         self._executor: _Executor | None = None
