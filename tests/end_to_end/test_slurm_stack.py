@@ -105,10 +105,10 @@ class SlurmStack:
     cluster: Cluster
     jobs: JobClient
 
-    async def run(self, *arguments: str, code: int = 0) -> tuple[str, str]:
-        """Return a command's output and errors, and check its exit code."""
+    async def run(self, *arguments: str) -> tuple[str, str]:
+        """Return the output and errors of a command that succeeds."""
         done = await asyncio.to_thread(self.stack.run, *arguments)
-        assert done.returncode == code, done.stderr
+        assert done.returncode == 0, done.stderr
         return done.stdout, done.stderr
 
     async def submitted(self, script: str, **changes: Any) -> str:
@@ -129,9 +129,9 @@ class SlurmStack:
         assert job is not None
         return job
 
-    async def ended(self, job_id: str, state: JobState = JobState.SUCCESS) -> str:
+    async def ended(self, job_id: str) -> str:
         """Wait until nothing of the job is left, and return its last status."""
-        job = await self.reached(job_id, state)
+        job = await self.reached(job_id, JobState.SUCCESS)
         await eventually(lambda: self.stack.nothing_is_left_of(job_id))
         return job.updates[-1].status or ""
 
