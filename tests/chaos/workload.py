@@ -57,7 +57,6 @@ class Client:
             "extended": self._extended,
             "suspended": self._suspended,
             "rejected": self._rejected,
-            "rejected by its provider": self._rejected_by_provider,
             "too expensive": self._too_expensive,
             "batch": self._batch,
         }
@@ -131,12 +130,6 @@ class Client:
         wrong = self._specification(0, parameters={"seconds": {"type": "text", "value": "soon"}})
         await self._created("rejected", wrong)
 
-    async def _rejected_by_provider(self) -> None:
-        missing = file("/examples/no-such-file.txt")
-        seconds = {"type": "floating_point", "value": 0}
-        wrong = self._specification(0, parameters={"file": missing, "seconds": seconds})
-        await self._created("rejected by its provider", wrong)
-
     async def _too_expensive(self) -> None:
         expensive = self._specification(0, product=PAID, timeAllocation={"hours": 500_000})
         await self._created("too expensive", expensive)
@@ -160,7 +153,6 @@ class Client:
         job_id = self._jobs.new_job_id()
         expected = {
             "rejected": "VERIFICATION_FAILED",
-            "rejected by its provider": "PROVIDER_REJECTED",
             "too expensive": "INSUFFICIENT_FUNDS",
             "exclusive": "RESOURCE_IN_USE",
         }
@@ -174,7 +166,7 @@ class Client:
                 )
             return None
         self._records.accepted[job_id] = kind
-        if kind in {"rejected", "rejected by its provider", "too expensive"}:
+        if kind in {"rejected", "too expensive"}:
             self._records.contradictions.append(f"{kind} {job_id} was accepted")
         return job_id
 

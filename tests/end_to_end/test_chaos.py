@@ -13,10 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.faults import KINDS
+from tests.chaos.faults import KINDS, schedule
 from tests.chaos.run import run
 
 pytestmark = pytest.mark.long
+
+
+def test_a_seed_repeats_a_schedule_of_every_fault() -> None:
+    assert schedule(1, 40) == schedule(1, 40) != schedule(2, 40)
+    assert {fault.kind for fault in schedule(1, len(KINDS))} == set(KINDS)
 
 
 @pytest.fixture
