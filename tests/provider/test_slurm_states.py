@@ -43,9 +43,7 @@ def test_only_faults_of_the_scheduler_and_the_hardware_are_failures() -> None:
 
 def test_what_is_not_over_has_no_end() -> None:
     assert all(
-        mapping.end is None
-        for mapping in STATES.values()
-        if mapping.phase is not SlurmPhase.IS_OVER
+        mapping.end is None for mapping in STATES.values() if mapping.phase is not SlurmPhase.ENDED
     )
 
 

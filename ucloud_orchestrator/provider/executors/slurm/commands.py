@@ -55,7 +55,7 @@ class SlurmJob:
     @property
     def is_over(self) -> bool:
         """Whether none of it runs any more. Raises `UnknownSlurmState`."""
-        return self.mapping.phase is SlurmPhase.IS_OVER
+        return self.mapping.phase is SlurmPhase.ENDED
 
 
 async def queue() -> list[SlurmJob]:

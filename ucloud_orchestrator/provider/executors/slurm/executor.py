@@ -110,7 +110,7 @@ class SlurmExecutor:
             memory.over_since = memory.last_seen = None
             if all(replica.is_over for replica in files.replicas):
                 self._queue.refresh(at_once=True)
-            waits = slurm_job is not None and slurm_job.mapping.phase is SlurmPhase.WAITS
+            waits = slurm_job is not None and slurm_job.mapping.phase is SlurmPhase.PENDING
             text = self._waiting_text(memory, slurm_job) if slurm_job and waits else None
             return interpret(files, replace(queue, last_seen=None, waiting_text=text))
         now = time.monotonic()
@@ -161,18 +161,18 @@ class SlurmExecutor:
         memory.stopped_at = now
         (directory / "stopped").touch()
         with contextlib.suppress(TransientExecutorError):  # it is repeated
-            if slurm_job.mapping.phase is SlurmPhase.IS_HELD:
+            if slurm_job.mapping.phase is SlurmPhase.SUSPENDED:
                 await _resume(slurm_job)
             await commands.run("scancel", f"--name={slurm_job.name}")
         self._queue.refresh(at_once=True)
 
     async def suspend(self, job: Job) -> None:
         """Run `scontrol suspend`, which a centre must allow to the provider's user."""
-        await self._run_scontrol(job, "suspend", SlurmPhase.IS_HELD)
+        await self._run_scontrol(job, "suspend", SlurmPhase.SUSPENDED)
 
     async def unsuspend(self, job: Job) -> None:
         """Run `scontrol resume`."""
-        await self._run_scontrol(job, "resume", SlurmPhase.RUNS)
+        await self._run_scontrol(job, "resume", SlurmPhase.RUNNING)
 
     async def extend(self, job: Job) -> None:
         """Set the time limit of the Slurm job to the whole allocation. Idempotent."""

@@ -98,7 +98,7 @@ def _unfinished(
     files: ControlFiles, queue: QueueView, replicas: Sequence[ReplicaStatus]
 ) -> JobObservation:
     slurm_job = queue.slurm_job
-    waits = slurm_job is not None and slurm_job.mapping.phase is SlurmPhase.WAITS
+    waits = slurm_job is not None and slurm_job.mapping.phase is SlurmPhase.PENDING
     if not _is_restarted(files, slurm_job):
         # A poll of the time before the job began shows it in the queue still.
         is_old = files.slurm_number is not None and not queue.is_polled_since_begin

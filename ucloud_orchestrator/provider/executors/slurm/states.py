@@ -1,4 +1,4 @@
-"""Slurm's job states and what they mean for a job: one table, total over Slurm's states."""
+"""The mapping of Slurm's job states: one table, total over them."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from ucloud_orchestrator.provider.errors import UnknownSlurmState
 
 
 class SlurmPhase(Enum):
-    """How far a Slurm job has come."""
+    """The phase of a Slurm job. A job that Slurm holds in its queue is PENDING."""
 
-    WAITS = "waits"
-    RUNS = "runs"
-    IS_HELD = "is held"
-    IS_OVER = "is over"
+    PENDING = "pending"
+    RUNNING = "running"
+    SUSPENDED = "suspended"
+    ENDED = "ended"
 
 
 @dataclass(frozen=True)
 class SlurmStateMapping:
     """The meaning of one Slurm state.
 
-    `end` is the final state of our job, and `text` the reason; without `end` the exit codes of the
-    ranks decide. A fault of the scheduler or the hardware is FAILURE; a fault of the program is
-    not.
+    `end` is the final state of our job, and `text` the reason in its final report. An ended Slurm
+    job without `end` is judged by the exit codes of its ranks. A fault of the scheduler or the
+    hardware is FAILURE; a fault of the program is not. Any other `text` is only for the table in
+    the documentation.
     """
 
     phase: SlurmPhase
@@ -33,61 +34,59 @@ class SlurmStateMapping:
 
 
 STATES = {
-    "PENDING": SlurmStateMapping(SlurmPhase.WAITS, "waits for its nodes"),
-    "CONFIGURING": SlurmStateMapping(SlurmPhase.WAITS, "its nodes are made ready"),
-    "REQUEUED": SlurmStateMapping(SlurmPhase.WAITS, "is put back into the queue"),
+    "PENDING": SlurmStateMapping(SlurmPhase.PENDING, "waits for its nodes"),
+    "CONFIGURING": SlurmStateMapping(SlurmPhase.PENDING, "its nodes are made ready"),
+    "REQUEUED": SlurmStateMapping(SlurmPhase.PENDING, "is put back into the queue"),
     "REQUEUE_FED": SlurmStateMapping(
-        SlurmPhase.WAITS, "is put back into the queue of a federation"
+        SlurmPhase.PENDING, "is put back into the queue of a federation"
     ),
     "REQUEUE_HOLD": SlurmStateMapping(
-        SlurmPhase.WAITS, "is put back into the queue and held there"
+        SlurmPhase.PENDING, "is put back into the queue and held there"
     ),
     "RESV_DEL_HOLD": SlurmStateMapping(
-        SlurmPhase.WAITS, "is held, since its reservation was deleted"
+        SlurmPhase.PENDING, "is held, since its reservation was deleted"
     ),
     "SPECIAL_EXIT": SlurmStateMapping(
-        SlurmPhase.WAITS, "is put back into the queue and held in a special state"
+        SlurmPhase.PENDING, "is put back into the queue and held in a special state"
     ),
-    "RUNNING": SlurmStateMapping(SlurmPhase.RUNS, "runs"),
-    "RESIZING": SlurmStateMapping(SlurmPhase.RUNS, "changes its size"),
-    "SIGNALING": SlurmStateMapping(SlurmPhase.RUNS, "is sent a signal"),
-    "COMPLETING": SlurmStateMapping(SlurmPhase.RUNS, "ends"),
-    "STAGE_OUT": SlurmStateMapping(SlurmPhase.RUNS, "its files are staged out"),
-    "SUSPENDED": SlurmStateMapping(SlurmPhase.IS_HELD, "is suspended"),
-    "STOPPED": SlurmStateMapping(SlurmPhase.IS_HELD, "is stopped, and keeps its cores"),
-    "COMPLETED": SlurmStateMapping(SlurmPhase.IS_OVER, "ended with exit code 0"),
-    "FAILED": SlurmStateMapping(SlurmPhase.IS_OVER, "ended with another exit code"),
+    "RUNNING": SlurmStateMapping(SlurmPhase.RUNNING, "runs"),
+    "RESIZING": SlurmStateMapping(SlurmPhase.RUNNING, "changes its size"),
+    "SIGNALING": SlurmStateMapping(SlurmPhase.RUNNING, "is sent a signal"),
+    "COMPLETING": SlurmStateMapping(SlurmPhase.RUNNING, "ends"),
+    "STAGE_OUT": SlurmStateMapping(SlurmPhase.RUNNING, "its files are staged out"),
+    "SUSPENDED": SlurmStateMapping(SlurmPhase.SUSPENDED, "is suspended"),
+    "STOPPED": SlurmStateMapping(SlurmPhase.SUSPENDED, "is stopped, and keeps its cores"),
+    "COMPLETED": SlurmStateMapping(SlurmPhase.ENDED, "ended with exit code 0"),
+    "FAILED": SlurmStateMapping(SlurmPhase.ENDED, "ended with another exit code"),
     "OUT_OF_MEMORY": SlurmStateMapping(
-        SlurmPhase.IS_OVER,
+        SlurmPhase.ENDED,
         "The job used more memory than its product has and was ended.",
         JobState.SUCCESS,
     ),
     "TIMEOUT": SlurmStateMapping(
-        SlurmPhase.IS_OVER, "The job reached the time limit of its Slurm job.", JobState.EXPIRED
+        SlurmPhase.ENDED, "The job reached the time limit of its Slurm job.", JobState.EXPIRED
     ),
     "DEADLINE": SlurmStateMapping(
-        SlurmPhase.IS_OVER, "The job reached its deadline in Slurm.", JobState.EXPIRED
+        SlurmPhase.ENDED, "The job reached its deadline in Slurm.", JobState.EXPIRED
     ),
     "CANCELLED": SlurmStateMapping(
-        SlurmPhase.IS_OVER, "The job was cancelled in Slurm by an administrator.", JobState.FAILURE
+        SlurmPhase.ENDED, "The job was cancelled in Slurm by an administrator.", JobState.FAILURE
     ),
-    "NODE_FAIL": SlurmStateMapping(
-        SlurmPhase.IS_OVER, "A node of the job failed.", JobState.FAILURE
-    ),
+    "NODE_FAIL": SlurmStateMapping(SlurmPhase.ENDED, "A node of the job failed.", JobState.FAILURE),
     "BOOT_FAIL": SlurmStateMapping(
-        SlurmPhase.IS_OVER, "A node of the job could not be booted.", JobState.FAILURE
+        SlurmPhase.ENDED, "A node of the job could not be booted.", JobState.FAILURE
     ),
     "LAUNCH_FAILED": SlurmStateMapping(
-        SlurmPhase.IS_OVER, "Slurm could not launch the job.", JobState.FAILURE
+        SlurmPhase.ENDED, "Slurm could not launch the job.", JobState.FAILURE
     ),
     "RECONFIG_FAIL": SlurmStateMapping(
-        SlurmPhase.IS_OVER, "A node of the job could not be configured.", JobState.FAILURE
+        SlurmPhase.ENDED, "A node of the job could not be configured.", JobState.FAILURE
     ),
     "PREEMPTED": SlurmStateMapping(
-        SlurmPhase.IS_OVER, "The job had to make room for another one.", JobState.FAILURE
+        SlurmPhase.ENDED, "The job had to make room for another one.", JobState.FAILURE
     ),
     "REVOKED": SlurmStateMapping(
-        SlurmPhase.IS_OVER,
+        SlurmPhase.ENDED,
         "The job was started by another cluster of the federation.",
         JobState.FAILURE,
     ),
@@ -106,13 +105,13 @@ def mapping_of(state: str) -> SlurmStateMapping:
 
 
 def table() -> str:
-    """The table in Markdown, as it stands in docs/operators/slurm.md."""
-    lines = ["| Slurm | the job | our end | text |", "| --- | --- | --- | --- |"]
+    """Render the table in Markdown, as in docs/operators/slurm.md."""
+    lines = ["| Slurm state | phase | final state | text |", "| --- | --- | --- | --- |"]
     for state, mapping in STATES.items():
         end = (
             mapping.end.value
             if mapping.end
-            else ("by exit codes" if mapping.phase is SlurmPhase.IS_OVER else "")
+            else ("by exit codes" if mapping.phase is SlurmPhase.ENDED else "")
         )
         lines.append(f"| {state} | {mapping.phase.value} | {end} | {mapping.text} |")
     return "\n".join(lines) + "\n"
