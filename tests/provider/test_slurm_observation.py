@@ -35,8 +35,8 @@ def ended(exit_code: int) -> ReplicaStatus:
     return ReplicaStatus(ReplicaPhase.ENDED, exit_code, 1.0)
 
 
-def slurm_job(state: str, restarts: int = 0, number: int = 7) -> SlurmJob:
-    return SlurmJob(number, state, "main", 1, "None", "ucloud-1", restarts)
+def slurm_job(state: str, restarts: int = 0, slurm_job_id: int = 7) -> SlurmJob:
+    return SlurmJob(slurm_job_id, state, "main", 1, "None", "ucloud-1", restarts)
 
 
 def begun(*replicas: ReplicaStatus, restarts: int = 0) -> ControlFiles:

@@ -17,8 +17,8 @@ from ucloud_orchestrator.provider.executors.slurm.states import (
 )
 
 
-def waiting(number: int, priority: int, partition: str = "main") -> SlurmJob:
-    return SlurmJob(number, "PENDING", partition, priority, "Resources", "name")
+def waiting(slurm_job_id: int, priority: int, partition: str = "main") -> SlurmJob:
+    return SlurmJob(slurm_job_id, "PENDING", partition, priority, "Resources", "name")
 
 
 def test_an_unknown_state_is_an_error_that_names_it() -> None:

@@ -32,14 +32,14 @@ TRANSIENT_MESSAGES = (
     "munge",
     "authentication",
 )
-"""Words of error messages after which a repeat may succeed."""
+"""Parts of error messages after which a repeat may succeed."""
 
 
 @dataclass(frozen=True)
 class SlurmJob:
     """A job of `squeue`. A higher `priority` comes first; `restarts` counts requeues."""
 
-    number: int
+    id: int
     state: str
     partition: str
     priority: int
@@ -54,7 +54,7 @@ class SlurmJob:
 
     @property
     def is_over(self) -> bool:
-        """Whether none of it runs any more. Raises `UnknownSlurmState`."""
+        """Check if none of it runs any more. Raises `UnknownSlurmState`."""
         return self.mapping.phase is SlurmPhase.ENDED
 
 
@@ -74,13 +74,11 @@ def position(jobs: Sequence[SlurmJob], job: SlurmJob) -> int:
     waiting = [
         other for other in jobs if other.state == "PENDING" and other.partition == job.partition
     ]
-    return 1 + sum(
-        (-other.priority, other.number) < (-job.priority, job.number) for other in waiting
-    )
+    return 1 + sum((-other.priority, other.id) < (-job.priority, job.id) for other in waiting)
 
 
 def is_transient(message: str) -> bool:
-    """Whether an error message is of a command that could not reach Slurm."""
+    """Check if an error message is of a command that could not reach Slurm."""
     return any(word in message.lower() for word in TRANSIENT_MESSAGES)
 
 
@@ -128,18 +126,18 @@ async def run(*command: str) -> str:
 
 
 async def _list_jobs(name_column: str, *options: str) -> dict[int, SlurmJob]:
-    """Run `squeue`, and return its jobs by number."""
+    """Run `squeue`, and return its jobs by Slurm's job id."""
     columns = ("JobID", "State", "Partition", "PriorityLong", "RestartCnt", name_column, "Reason")
     layout = ",".join(f"{column}:{_SEPARATOR}" for column in columns)
     output = await run("squeue", "--noheader", *options, f"--Format={layout}")
     jobs = [job for line in output.splitlines() if (job := _parse_line(line)) is not None]
-    return {job.number: job for job in jobs}
+    return {job.id: job for job in jobs}
 
 
 def _parse_line(line: str) -> SlurmJob | None:
     """Return the job of a line; None for elements of arrays, which are never ours."""
-    number, state, partition, priority, restarts, name, reason = line.split(_SEPARATOR, 6)
-    if not number.isdecimal():
+    job_id, state, partition, priority, restarts, name, reason = line.split(_SEPARATOR, 6)
+    if not job_id.isdecimal():
         return None
     reason = reason.rstrip().removesuffix(_SEPARATOR)
-    return SlurmJob(int(number), state, partition, int(priority), reason, name, int(restarts))
+    return SlurmJob(int(job_id), state, partition, int(priority), reason, name, int(restarts))

@@ -21,7 +21,7 @@ def read(directory: Path, replicas: int) -> ControlFiles:
     return ControlFiles(
         replicas=[_replica_status(replica_directory(directory, rank)) for rank in range(replicas)],
         has_begun=(directory / "begun").exists(),
-        slurm_number=slurm_number(directory),
+        slurm_job_id=slurm_job_id(directory),
         restarts=_read_number(directory / "begun" / "restarts"),
         is_submitted=(directory / "submitted").exists(),
         is_submitting=_is_submitting(directory),
@@ -34,8 +34,8 @@ def replica_directory(directory: Path, rank: int) -> Path:
     return directory / f"replica-{rank}"
 
 
-def slurm_number(directory: Path) -> int | None:
-    """Return the number of the Slurm job that has begun to run the job."""
+def slurm_job_id(directory: Path) -> int | None:
+    """Return the id of the Slurm job that has begun to run the job."""
     return _read_number(directory / "begun" / "slurm-job")
 
 

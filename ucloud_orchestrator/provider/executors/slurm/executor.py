@@ -93,9 +93,9 @@ class SlurmExecutor:
         """Read the control directories, and the last poll of the queue."""
         directory, memory = self._directory_of(job.id), self._memory_of(job.id)
         files = control.read(directory, job.specification.replicas)
-        if files.slurm_number is not None and memory.begin_seen_at is None:
+        if files.slurm_job_id is not None and memory.begin_seen_at is None:
             memory.begin_seen_at = time.monotonic()
-        slurm_job = self._find(job.id, files.slurm_number)
+        slurm_job = self._find(job.id, files.slurm_job_id)
         if slurm_job is not None and not files.is_submitted:
             # The answer of `sbatch` was lost: the job is not to be submitted again when it is gone.
             (directory / "submitted").touch()
@@ -147,10 +147,10 @@ class SlurmExecutor:
     async def stop(self, job: Job) -> None:
         """Cancel the Slurm job: Slurm sends SIGTERM, and SIGKILL after its `KillWait`."""
         directory, memory = self._directory_of(job.id), self._memory_of(job.id)
-        slurm_job = self._find(job.id, control.slurm_number(directory))
+        slurm_job = self._find(job.id, control.slurm_job_id(directory))
         memory.stop_requested_at = memory.stop_requested_at or time.monotonic()
         if self._queue.polled_at <= memory.stop_requested_at:
-            # It may be ending already, by another hand.
+            # It may be ending already.
             self._queue.refresh(at_once=True)
             return
         now = time.monotonic()
@@ -181,15 +181,15 @@ class SlurmExecutor:
             return  # it is submitted with its new time
         slurm_job = await self._poll_job(job.id)
         limit = f"TimeLimit={_minutes(self._submitter.time_limit(job))}"
-        await commands.run("scontrol", "update", f"JobId={slurm_job.number}", limit)
+        await commands.run("scontrol", "update", f"JobId={slurm_job.id}", limit)
 
     def forget(self, job_id: str) -> None:
         """Delete PSI/J's files of a job that has ended."""
         directory, memory = self._directory_of(job_id), self._memory.pop(job_id, _JobMemory())
-        number = control.slurm_number(directory)
-        seen = (self._find(job_id, number), memory.last_seen)
-        numbers = {slurm_job.number for slurm_job in seen if slurm_job is not None}
-        submission.forget(job_id, directory, numbers if number is None else numbers | {number})
+        begun = control.slurm_job_id(directory)
+        seen = (self._find(job_id, begun), memory.last_seen)
+        ids = {slurm_job.id for slurm_job in seen if slurm_job is not None}
+        submission.forget(job_id, directory, ids if begun is None else ids | {begun})
 
     def exec_target(self, job: Job, rank: int) -> ExecTarget | None:
         """Return how to run a program in a running replica; None without such a replica."""
@@ -217,12 +217,16 @@ class SlurmExecutor:
         Raises `ExecError` if the replica does not run.
         """
         directory = self._directory_of(job_id)
-        number = control.slurm_number(directory)
+        slurm_job_id = control.slurm_job_id(directory)
         replica = control.replica_directory(directory, rank)
-        if number is None or not (replica / "host").exists() or (replica / "exit-code").exists():
+        if (
+            slurm_job_id is None
+            or not (replica / "host").exists()
+            or (replica / "exit-code").exists()
+        ):
             raise ExecError(f"Rank {rank} does not run.")
         node = (replica / "host").read_text().strip()
-        target = [f"--jobid={number}", f"--nodelist={node}", "--nodes=1", "--ntasks=1"]
+        target = [f"--jobid={slurm_job_id}", f"--nodelist={node}", "--nodes=1", "--ntasks=1"]
         # A session takes nothing from the program: it shares the job's cores and memory.
         options = ["--overlap", "--pty", "--quiet", "--chdir=/", "--mem=0", "--export=PATH"]
         script = ["/bin/sh", "-c", scripts.EXEC_SCRIPT, "exec", str(replica)]
@@ -231,7 +235,7 @@ class SlurmExecutor:
 
     async def _poll_job(self, job_id: str) -> SlurmJob:
         await self._queue.poll()
-        slurm_job = self._find(job_id, control.slurm_number(self._directory_of(job_id)))
+        slurm_job = self._find(job_id, control.slurm_job_id(self._directory_of(job_id)))
         if slurm_job is None:
             raise TransientExecutorError(
                 "The job is not to be seen in Slurm's queue at the moment."
@@ -242,17 +246,17 @@ class SlurmExecutor:
         slurm_job = await self._poll_job(job.id)
         if slurm_job.mapping.phase is phase:
             return
-        await commands.run("scontrol", verb, str(slurm_job.number))
+        await commands.run("scontrol", verb, str(slurm_job.id))
         self._queue.refresh(at_once=True)
 
-    def _find(self, job_id: str, number: int | None) -> SlurmJob | None:
-        """Return the job in the last poll of the queue; `number` is the Slurm job that has begun.
+    def _find(self, job_id: str, begun: int | None) -> SlurmJob | None:
+        """Return the job in the last poll of the queue; `begun` is the Slurm job that has begun.
 
         Without it, of two jobs of our name the older one is returned.
         """
-        if number is not None:
-            slurm_job = self._queue.jobs.get(number)
-            # A controller that has lost its memory gives numbers again.
+        if begun is not None:
+            slurm_job = self._queue.jobs.get(begun)
+            # A controller that has lost its state assigns ids again.
             return slurm_job if slurm_job is not None and slurm_job.name == NAME + job_id else None
         return next(iter(self._queue.named(NAME + job_id)), None)
 
@@ -278,7 +282,7 @@ async def _resume(slurm_job: SlurmJob) -> None:
     Raises `TransientExecutorError`.
     """
     try:
-        await commands.run("scontrol", "resume", str(slurm_job.number))
+        await commands.run("scontrol", "resume", str(slurm_job.id))
     except ExecutorError as error:
         if error.is_transient:
             raise

@@ -1,4 +1,4 @@
-"""How control directories and Slurm's queue become a `JobObservation`: pure functions."""
+"""Make a `JobObservation` of control directories and Slurm's queue: pure functions."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class ControlFiles:
     replicas: Sequence[ReplicaStatus]
     has_begun: bool = False
     """Whether a Slurm job has begun to run this job."""
-    slurm_number: int | None = None
-    """The number of that Slurm job."""
+    slurm_job_id: int | None = None
+    """The id of that Slurm job."""
     restarts: int | None = None
     """Slurm's count of requeues when it began."""
     is_submitted: bool = False
@@ -52,13 +52,13 @@ class QueueView:
 
 
 def is_over(files: ControlFiles, queue: QueueView) -> bool:
-    """Whether Slurm runs nothing of the job, and will not."""
+    """Check if Slurm runs nothing of the job, and will not."""
     is_known = queue.is_polled_since_submission and not files.is_submitting
     return is_known and (queue.slurm_job is None or queue.slurm_job.is_over)
 
 
 def is_submitted(files: ControlFiles, queue: QueueView) -> bool:
-    """Whether Slurm has the job, or had it."""
+    """Check if Slurm has the job, or had it."""
     return files.has_begun or files.is_submitted or queue.slurm_job is not None
 
 
@@ -88,8 +88,8 @@ def _not_submitted(files: ControlFiles, queue: QueueView) -> JobObservation:
 
 
 def _is_restarted(files: ControlFiles, slurm_job: SlurmJob | None) -> bool:
-    """Whether Slurm has requeued the job since the attempt of the control directories began."""
-    if slurm_job is None or files.slurm_number is None or files.restarts is None:
+    """Check if Slurm has requeued the job since the attempt of the control directories began."""
+    if slurm_job is None or files.slurm_job_id is None or files.restarts is None:
         return False
     return slurm_job.restarts > files.restarts
 
@@ -101,7 +101,7 @@ def _unfinished(
     waits = slurm_job is not None and slurm_job.mapping.phase is SlurmPhase.PENDING
     if not _is_restarted(files, slurm_job):
         # A poll of the time before the job began shows it in the queue still.
-        is_old = files.slurm_number is not None and not queue.is_polled_since_begin
+        is_old = files.slurm_job_id is not None and not queue.is_polled_since_begin
         if not waits or is_old:
             return JobObservation(replicas, is_settled=False, is_submitted=True)
     return JobObservation(

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class SlurmQueue:
-    """The jobs of the last `squeue`, by number.
+    """The jobs of the last `squeue`, by Slurm's job id.
 
     Without an answer the jobs stay: a lost answer is unknown, not absence. `polled_at` is when the
     last answered poll began (`time.monotonic`; 0 before the first). `complaint` is the error of the
@@ -62,7 +62,7 @@ class SlurmQueue:
     def named(self, name: str) -> list[SlurmJob]:
         """Return the jobs of that name: live ones first, then by age."""
         found = [job for job in self.jobs.values() if job.name == name]
-        return sorted(found, key=lambda job: (job.is_over, job.number))
+        return sorted(found, key=lambda job: (job.is_over, job.id))
 
     async def _poll(self) -> None:
         began = self._poll_began = time.monotonic()
@@ -74,7 +74,7 @@ class SlurmQueue:
             self.complaint = str(error)
         else:
             self.jobs, self.polled_at, self.complaint = (
-                {job.number: job for job in jobs},
+                {job.id: job for job in jobs},
                 began,
                 None,
             )

@@ -1,7 +1,7 @@
 """The scripts that run on the nodes: of the job on its first node, and of each rank.
 
 All nodes share the job's directory. The first Slurm job that runs makes `begun` in it, and writes
-its number there: another Slurm job for the same job ends at once. The same Slurm job again is a
+its id there: another Slurm job for the same job ends at once. The same Slurm job again is a
 requeue, and starts from the beginning. `begun/restarts` has Slurm's count of requeues, which
 separates the files of an earlier attempt from those of this one.
 """

@@ -115,10 +115,11 @@ class SlurmSubmitter:
         )
 
 
-def forget(job_id: str, directory: Path, numbers: Iterable[int]) -> None:
-    """Delete PSI/J's files of a job, which are named by our id or by Slurm's numbers of it."""
+def forget(job_id: str, directory: Path, slurm_job_ids: Iterable[int]) -> None:
+    """Delete PSI/J's files of a job, which are named by our job id or by Slurm's."""
     names = [f"{job_id}.job", f"{job_id}_launcher.log"]
-    names += [f"{number}{suffix}" for number in numbers for suffix in (".out", ".ec", ".nodefile")]
+    suffixes = (".out", ".ec", ".nodefile")
+    names += [f"{number}{suffix}" for number in slurm_job_ids for suffix in suffixes]
     for name in names:
         (_psij_directory(directory) / _Executor._NAME_ / name).unlink(missing_ok=True)
 
