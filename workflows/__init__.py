@@ -1,6 +1,6 @@
 """Decides what happens to jobs, batches and providers, and when. No I/O happens here.
 
-`worker.py` registers `WORKFLOWS`; other rooms use names of workflows, not these classes.
+`worker.py` registers `WORKFLOWS`; other packages use names of workflows, not these classes.
 """
 
 from workflows.batch import JobBatchWorkflow

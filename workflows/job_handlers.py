@@ -1,5 +1,7 @@
 """The signals, updates and the query of the workflow `Job`. No message makes a job stuck.
 
+The provider's report is the signal named `update`; it is not a Temporal update.
+
 `workflows.job` registers them. Signal handlers must not raise: Temporal would retry the task.
 """
 

@@ -1,4 +1,4 @@
-"""Wallets, the ledger of their movements, and the price of a job. Amounts are whole credits."""
+"""Wallets, the ledger of their movements, and price terms. Amounts are whole credits."""
 
 from __future__ import annotations
 
@@ -48,7 +48,10 @@ class Movement(ApiModel):
 
 
 class Price(ApiModel):
-    """The price of a job, frozen at admission. `milliseconds` is the reserved time."""
+    """The terms of a job's price, fixed at admission; `models.price.price_of` computes it.
+
+    `milliseconds` is the reserved time.
+    """
 
     category: ProductCategory
     price_per_unit: int

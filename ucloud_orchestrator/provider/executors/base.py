@@ -31,9 +31,9 @@ class JobObservation:
     replicas: Sequence[ReplicaStatus]
     """By rank."""
     is_settled: bool
-    """Whether no replica will begin any more without a start; those that run may end."""
+    """No replica begins any more unless the reconciler starts it. Those that run may still end."""
     is_submitted: bool
-    """Whether nothing is left to be started. False also where that is unknown and not settled."""
+    """Nothing is left to be started. False also where that is unknown and not settled."""
     is_queued: bool = False
     """Whether the job waits in the scheduler's queue, for the first time or again."""
     waiting_text: str | None = None

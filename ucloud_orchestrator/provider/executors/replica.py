@@ -152,7 +152,7 @@ class Replica:
 
     @property
     def has_begun(self) -> bool:
-        """Whether its wrapper holds what the replica needs."""
+        """Check if the wrapper has written its `pid`; by then it has opened the pipe `hold`."""
         return (self._control / "pid").exists()
 
     @property
