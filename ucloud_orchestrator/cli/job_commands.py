@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -14,8 +12,8 @@ from ucloud_orchestrator.cli import output
 from ucloud_orchestrator.cli.exit_codes import REJECTED
 from ucloud_orchestrator.cli.follow import follow_job
 from ucloud_orchestrator.cli.job_file import InvalidJobFile, read_job_file
-from ucloud_orchestrator.cli.settings import DEFAULT_DATA_DIR, DataDir, Json, Project, User, connect
-from ucloud_orchestrator.models.job import MAXIMUM_HOURS, Job, JobState, SimpleDuration
+from ucloud_orchestrator.cli.settings import DEFAULT_DATA_DIR, DataDir, Json, Project, User, call
+from ucloud_orchestrator.models.job import MAXIMUM_HOURS, JobState, SimpleDuration
 
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
 
@@ -50,8 +48,7 @@ def submit(
             typer.echo(sentence, err=True)
         return REJECTED
 
-    async def work() -> int:
-        client = await connect(data_dir, user, project)
+    async def work(client: JobClient) -> int:
         if len(specifications) == 1:
             jobs = [await client.create(specifications[0])]
         else:
@@ -64,7 +61,7 @@ def submit(
         codes = [await follow_job(client, job.id, as_json) for job in jobs] if wait else [0]
         return max(codes)
 
-    return asyncio.run(work())
+    return call(data_dir, user, project, work)
 
 
 def list_jobs(
@@ -83,13 +80,8 @@ def list_jobs(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """List your jobs, newest first."""
-
-    async def work() -> list[Job]:
-        client = await connect(data_dir, user, project)
-        filters = JobFilter(state=state, provider=provider, application=application)
-        return await client.browse(filters, limit, before)
-
-    jobs = asyncio.run(work())
+    filters = JobFilter(state=state, provider=provider, application=application)
+    jobs = call(data_dir, user, project, lambda client: client.browse(filters, limit, before))
     if as_json:
         output.print_json([job.to_wire() for job in jobs])
     else:
@@ -104,11 +96,7 @@ def show(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Show one job."""
-
-    async def work() -> Job:
-        return await (await connect(data_dir, user, project)).retrieve(job_id)
-
-    job = asyncio.run(work())
+    job = call(data_dir, user, project, lambda client: client.retrieve(job_id))
     if as_json:
         output.print_json(job.to_wire())
     else:
@@ -124,11 +112,8 @@ def cancel(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Cancel a job."""
-
-    async def work(client: JobClient) -> None:
-        await client.cancel(job_id, reason)
-
-    _run_on_job(work, job_id, "is being cancelled", as_json, user, project, data_dir)
+    call(data_dir, user, project, lambda client: client.cancel(job_id, reason))
+    _print_change(job_id, "is being cancelled", as_json)
 
 
 def extend(
@@ -143,11 +128,8 @@ def extend(
 ) -> None:
     """Add to a job's time allocation."""
     more = SimpleDuration(hours=hours, minutes=minutes, seconds=seconds)
-
-    async def work(client: JobClient) -> None:
-        await client.extend(job_id, more)
-
-    _run_on_job(work, job_id, "has more time", as_json, user, project, data_dir)
+    call(data_dir, user, project, lambda client: client.extend(job_id, more))
+    _print_change(job_id, "has more time", as_json)
 
 
 def suspend(
@@ -158,11 +140,8 @@ def suspend(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Suspend a job at its provider; its time allocation goes on."""
-
-    async def work(client: JobClient) -> None:
-        await client.suspend(job_id)
-
-    _run_on_job(work, job_id, "is being suspended", as_json, user, project, data_dir)
+    call(data_dir, user, project, lambda client: client.suspend(job_id))
+    _print_change(job_id, "is being suspended", as_json)
 
 
 def resume(
@@ -173,26 +152,11 @@ def resume(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Resume a suspended job."""
-
-    async def work(client: JobClient) -> None:
-        await client.unsuspend(job_id)
-
-    _run_on_job(work, job_id, "is being resumed", as_json, user, project, data_dir)
+    call(data_dir, user, project, lambda client: client.unsuspend(job_id))
+    _print_change(job_id, "is being resumed", as_json)
 
 
-def _run_on_job(
-    work: Callable[[JobClient], Awaitable[None]],
-    job_id: str,
-    done: str,
-    as_json: bool,
-    user: str | None,
-    project: str | None,
-    data_dir: Path,
-) -> None:
-    async def act() -> None:
-        await work(await connect(data_dir, user, project))
-
-    asyncio.run(act())
+def _print_change(job_id: str, done: str, as_json: bool) -> None:
     if as_json:
         output.print_json({"id": job_id})
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import Annotated
 
@@ -13,7 +12,7 @@ from ucloud_orchestrator.cli import output
 from ucloud_orchestrator.cli.follow import follow_job
 from ucloud_orchestrator.cli.job_commands import JobId
 from ucloud_orchestrator.cli.log_printer import LogPrinter, ignore_broken_pipe
-from ucloud_orchestrator.cli.settings import DEFAULT_DATA_DIR, DataDir, Json, Project, User, connect
+from ucloud_orchestrator.cli.settings import DEFAULT_DATA_DIR, DataDir, Json, Project, User, call
 from ucloud_orchestrator.models.provider_api import LogStream
 
 
@@ -40,12 +39,13 @@ def logs(
     """
     stream = None if stdout == stderr else LogStream.STDOUT if stdout else LogStream.STDERR
 
-    async def work() -> None:
-        client = await connect(data_dir, user, project)
-        await _print_logs(client, job_id, rank, stream, wait, as_json)
-
     with ignore_broken_pipe():
-        asyncio.run(work())
+        call(
+            data_dir,
+            user,
+            project,
+            lambda client: _print_logs(client, job_id, rank, stream, wait, as_json),
+        )
 
 
 def follow(
@@ -58,12 +58,8 @@ def follow(
     """Watch a job's states and output until it has ended; exits with 1 if it ends in FAILURE or
     EXPIRED.
     """
-
-    async def work() -> int:
-        return await follow_job(await connect(data_dir, user, project), job_id, as_json)
-
     with ignore_broken_pipe():
-        return asyncio.run(work())
+        return call(data_dir, user, project, lambda client: follow_job(client, job_id, as_json))
     return 0
 
 

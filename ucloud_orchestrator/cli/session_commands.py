@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
+from client import JobClient
 from ucloud_orchestrator.cli import output
 from ucloud_orchestrator.cli.exit_codes import REJECTED
 from ucloud_orchestrator.cli.job_commands import JobId
-from ucloud_orchestrator.cli.settings import DEFAULT_DATA_DIR, DataDir, Json, Project, User, connect
+from ucloud_orchestrator.cli.settings import DEFAULT_DATA_DIR, DataDir, Json, Project, User, call
 from ucloud_orchestrator.cli.terminal import attach
 from ucloud_orchestrator.models.session import (
     OpenSession,
@@ -45,15 +45,14 @@ def open_session(
 ) -> int:
     """Open a terminal in a running job, or get the address of its web application or desktop."""
 
-    async def work() -> int:
-        client = await connect(data_dir, user, project)
+    async def work(client: JobClient) -> int:
         session = await client.open_session(job_id, SessionType(kind.value.upper()), rank)
         if as_json:
             output.print_json(session.to_wire())
             return 0
         return await _present(session)
 
-    return asyncio.run(work())
+    return call(data_dir, user, project, work)
 
 
 async def _present(session: OpenSession) -> int:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 import json
 import os
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
 from client import Actor, JobClient
 from client.errors import map_errors
 from ucloud_orchestrator.temporal.connection import connect_to_temporal
+
+T = TypeVar("T")
 
 STACK_FILE = "stack.json"
 DEFAULT_DATA_DIR = Path(".ucloud")
@@ -53,3 +57,17 @@ async def connect(data_dir: Path, user: str | None, project: str | None) -> JobC
     with map_errors():
         # The user's Temporal profiles are for other servers than the stack of `dev`.
         return JobClient(await connect_to_temporal(address, configured=False), actor)
+
+
+def call(
+    data_dir: Path,
+    user: str | None,
+    project: str | None,
+    request: Callable[[JobClient], Awaitable[T]],
+) -> T:
+    """Connect, and return the answer to the request. Raises as `connect` and the request."""
+
+    async def run() -> T:
+        return await request(await connect(data_dir, user, project))
+
+    return asyncio.run(run())

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 import typer
 
+from client import JobClient
 from ucloud_orchestrator.cli import output
-from ucloud_orchestrator.cli.settings import DEFAULT_DATA_DIR, DataDir, Json, Project, User, connect
-from ucloud_orchestrator.models.messages import WalletsAnswer
+from ucloud_orchestrator.cli.settings import DEFAULT_DATA_DIR, DataDir, Json, Project, User, call
 from ucloud_orchestrator.models.product import ProductCategory
 from ucloud_orchestrator.models.workspace import Workspace
 
@@ -36,7 +35,7 @@ def wallet(
     """Show what is left of your credits, or of your project's."""
     if context.invoked_subcommand is not None:
         return
-    wallets = _wallets(0, user, project, data_dir).wallets
+    wallets = call(data_dir, user, project, lambda client: client.wallets(0)).wallets
     if as_json:
         output.print_json([one.to_wire() for one in wallets])
     else:
@@ -51,7 +50,7 @@ def ledger(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """List the movements of your credits, newest first."""
-    movements = _wallets(limit, user, project, data_dir).movements
+    movements = call(data_dir, user, project, lambda client: client.wallets(limit)).movements
     if as_json:
         output.print_json([one.to_wire() for one in movements])
     else:
@@ -82,25 +81,15 @@ def grant(
             "is for a user or for a project, not for both", param_hint="--for-project"
         )
 
-    async def work() -> Workspace:
-        client = await connect(data_dir, user, project)
+    async def work(client: JobClient) -> Workspace:
         owner = client.workspace
         if for_user or for_project:
             owner = Workspace(user=for_user, project=for_project)
         await client.grant(owner, ProductCategory(name=name, provider=provider), amount, note)
         return owner
 
-    owner = asyncio.run(work())
+    owner = call(data_dir, user, project, work)
     if as_json:
         output.print_json({"owner": owner.to_wire(), "category": category, "amount": amount})
     else:
         typer.echo(f"The {owner} has {amount} more credits for {category}.")
-
-
-def _wallets(
-    movements: int, user: str | None, project: str | None, data_dir: DataDir
-) -> WalletsAnswer:
-    async def work() -> WalletsAnswer:
-        return await (await connect(data_dir, user, project)).wallets(movements)
-
-    return asyncio.run(work())
