@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
@@ -47,7 +46,7 @@ from ucloud_orchestrator.catalog import Catalog, ReloadingCatalog
 from ucloud_orchestrator.process.health import Check, serve_health
 from ucloud_orchestrator.process.logging import configure_logging
 from ucloud_orchestrator.process.settings import SettingsError
-from ucloud_orchestrator.process.shutdown import ShutdownWatchdog, handle_stop_signals
+from ucloud_orchestrator.process.shutdown import ShutdownWatchdog, exit_process, handle_stop_signals
 from ucloud_orchestrator.process.worker_settings import WorkerSettings
 from ucloud_orchestrator.setup import require_search_attributes, run_setup
 from ucloud_orchestrator.store import (
@@ -336,7 +335,6 @@ def _print_event(event: dict[str, Any], sentence: str, as_json: bool) -> None:
 
 
 def main(arguments: Sequence[str] = ()) -> int:
-    """Run the worker, or its setup. Return the exit code."""
     parser = ArgumentParser(prog="worker", description="Serve jobs, or prepare what serving needs.")
     parser.add_argument("command", nargs="?", choices=["serve", "setup"], default="serve")
     parser.add_argument("--json", action="store_true", help="print events as lines of JSON")
@@ -362,8 +360,4 @@ def main(arguments: Sequence[str] = ()) -> int:
 
 
 if __name__ == "__main__":
-    code = main(sys.argv[1:])
-    # The Temporal SDK may abort during the interpreter's shutdown (decision 0006).
-    sys.stdout.flush()
-    logging.shutdown()
-    os._exit(code)
+    exit_process(main(sys.argv[1:]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import sys
 import tempfile
 import time
@@ -26,6 +25,7 @@ from benchmarks.processes import Processes, run_processes
 from benchmarks.psij_overhead import plain_processes, psij_jobs
 from benchmarks.report import table, write_plots
 from benchmarks.results import Results
+from ucloud_orchestrator.process.shutdown import exit_process
 from ucloud_orchestrator.temporal.connection import connect_to_temporal
 
 JOBS = {1: 20, 10: 80, 50: 200, 200: 400}
@@ -121,6 +121,4 @@ def _print(text: str) -> None:
 
 
 if __name__ == "__main__":
-    code = main()
-    sys.stdout.flush()
-    os._exit(code)  # the Temporal SDK may abort while the interpreter shuts down (decision 0006)
+    exit_process(main())

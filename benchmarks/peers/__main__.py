@@ -18,6 +18,7 @@ from benchmarks.peers.report import OURS, table
 from benchmarks.peers.systems import DbosPeer, Ours, PeerRound, PrefectPeer, System
 from benchmarks.results import Results
 from ucloud_orchestrator.cli.supervisor import StackError
+from ucloud_orchestrator.process.shutdown import exit_process
 
 JOBS = {1: 20, 10: 80, 50: 200}
 """The number of jobs in a round, by the number of concurrent jobs."""
@@ -38,7 +39,6 @@ SYSTEMS: dict[str, System] = {
 
 
 def main() -> int:
-    """Run the comparison, and write `peers.json` and `peers.md`."""
     chosen = _parser().parse_args()
     pythons = _environments(chosen.peers, chosen.environments, not chosen.no_install)
     if not pythons:
@@ -141,6 +141,4 @@ def _fsync_milliseconds() -> float:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # stops the started processes
-    code = main()
-    sys.stdout.flush()
-    os._exit(code)  # the Temporal SDK may abort while the interpreter shuts down (decision 0006)
+    exit_process(main())

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
+from typing import NoReturn
 
 import typer
 from pydantic import ValidationError
@@ -21,6 +21,7 @@ from ucloud_orchestrator.cli import (
 )
 from ucloud_orchestrator.cli.exit_codes import INTERRUPTED, REJECTED, UNREACHABLE
 from ucloud_orchestrator.models.base import error_messages
+from ucloud_orchestrator.process.shutdown import exit_process
 from ucloud_orchestrator.temporal import tracing
 from ucloud_orchestrator.temporal.runtime import LOGGER, make_runtime
 
@@ -71,12 +72,7 @@ def run(arguments: list[str] | None = None) -> int:
     return result if isinstance(result, int) else 0
 
 
-def main() -> None:
-    """Run one command and exit without the interpreter's shutdown.
-
-    During that shutdown the Temporal SDK aborts about one short-lived process in ten (sdk-python
-    issue 300).
-    """
+def main() -> NoReturn:
     # Commands report an unreachable Temporal in their own sentence.
     logging.getLogger(LOGGER).setLevel(logging.ERROR)
     Runtime.set_default(make_runtime())
@@ -87,7 +83,4 @@ def main() -> None:
         sys.stderr.write(f"{error}\n")
         code = REJECTED
     tracing.stop()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    logging.shutdown()
-    os._exit(code)
+    exit_process(code)

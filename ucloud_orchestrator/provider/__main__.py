@@ -10,7 +10,6 @@ if __name__ == "__main__":
 import asyncio
 import json
 import logging
-import os
 import signal
 import sys
 from argparse import ArgumentParser
@@ -21,7 +20,7 @@ from temporalio.runtime import Runtime
 
 from ucloud_orchestrator.process.logging import configure_logging
 from ucloud_orchestrator.process.settings import SettingsError
-from ucloud_orchestrator.process.shutdown import ShutdownWatchdog
+from ucloud_orchestrator.process.shutdown import ShutdownWatchdog, exit_process
 from ucloud_orchestrator.provider.api.server import create_server
 from ucloud_orchestrator.provider.errors import ComputeProviderError, MigrationError
 from ucloud_orchestrator.provider.jobs.database import DATABASE_FILE, JobDatabase
@@ -64,7 +63,6 @@ async def migrate(settings: ProviderSettings) -> None:
 
 
 async def serve(settings: ProviderSettings, as_json: bool) -> None:
-    """Serve, and print the address on standard output."""
     config = uvicorn.Config(
         create_server(settings),
         host=settings.host,
@@ -91,7 +89,6 @@ async def serve(settings: ProviderSettings, as_json: bool) -> None:
 
 
 def main() -> int:
-    """Run the provider; returns the exit code."""
     parser = ArgumentParser(
         prog="provider", description="Serve the provider protocol and run jobs."
     )
@@ -124,8 +121,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    code = main()
-    # The Temporal SDK may abort while the interpreter shuts down (sdk-python issue 300).
-    sys.stdout.flush()
-    logging.shutdown()
-    os._exit(code)
+    exit_process(main())

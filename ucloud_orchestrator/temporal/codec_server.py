@@ -14,7 +14,6 @@ if __name__ == "__main__":
 
 import contextlib
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +30,7 @@ from pydantic_settings import SettingsConfigDict
 from temporalio.api.common.v1 import Payload, Payloads
 
 from ucloud_orchestrator.process.settings import ProcessSettings, SettingsError
+from ucloud_orchestrator.process.shutdown import exit_process
 from ucloud_orchestrator.temporal.encryption import EncryptionCodec, read_keys
 from ucloud_orchestrator.temporal.encryption_keys import (
     KEY_FILE_VARIABLE,
@@ -176,8 +176,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    code = main()
-    # The Temporal SDK may abort while the interpreter shuts down (sdk-python issue 300).
-    sys.stdout.flush()
-    logging.shutdown()
-    os._exit(code)
+    exit_process(main())
