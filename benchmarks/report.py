@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.kinds import BaselineKind, OurKind, RealKind, SameMessagesKind, StartAndActivityKind
 from benchmarks.load import Round
-from benchmarks.results import Results, percentile
+from benchmarks.results import Results, percentile, spread
 from benchmarks.targets import targets
 
 if TYPE_CHECKING:
@@ -72,13 +72,13 @@ def _whole_jobs(results: Results) -> str:
         cells = [
             kind,
             str(concurrent),
-            _spread([one.per_second for one in rounds]),
+            spread([one.per_second for one in rounds]),
             f"{median(create):.0f}",
             f"{percentile(create, 99):.0f}",
             f"{median(one.events for one in rounds):.0f}",
             f"{median(one.history_bytes for one in rounds) / 1000:.1f}",
-            _spread([one.worker_cpu * 1000 for one in rounds], 0),
-            _spread([one.server_cpu * 1000 for one in rounds], 0),
+            spread([one.worker_cpu * 1000 for one in rounds], 0),
+            spread([one.server_cpu * 1000 for one in rounds], 0),
             f"{median(one.worker_calls for one in rounds):.1f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -104,10 +104,10 @@ def _create_and_signal(results: Results) -> str:
 def _real(results: Results) -> str:
     lines = ["| Processes that do nothing, 10 at once | per second |", "| --- | ---: |"]
     for name, speeds in results.processes.items():
-        lines.append(f"| {name} | {_spread(speeds)} |")
+        lines.append(f"| {name} | {spread(speeds)} |")
     lines.append(
         f"| {RealKind.name} | "
-        f"{_spread([one.per_second for one in _named(results.rounds, RealKind.name)])} |"
+        f"{spread([one.per_second for one in _named(results.rounds, RealKind.name)])} |"
     )
     return "\n".join(lines) + "\n"
 
@@ -218,15 +218,6 @@ def _many_live(axes: Axes, results: Results) -> None:
 
 def _named(rounds: Sequence[Round], kind: str) -> list[Round]:
     return [one for one in rounds if one.kind == kind]
-
-
-def _spread(values: Sequence[float], digits: int = 1) -> str:
-    middle = f"{median(values):.{digits}f}"
-    return (
-        middle
-        if len(values) == 1
-        else f"{middle} ({min(values):.{digits}f} to {max(values):.{digits}f})"
-    )
 
 
 def write_page(results: Results) -> None:

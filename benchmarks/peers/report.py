@@ -7,7 +7,7 @@ from statistics import median
 
 from benchmarks.load import Round
 from benchmarks.peers.systems import PeerRound
-from benchmarks.results import Results, percentile
+from benchmarks.results import Results, percentile, spread
 
 OURS = "ours: the complete job"
 
@@ -36,11 +36,11 @@ def table(results: Results) -> str:
         cells = [
             kind,
             str(concurrent),
-            _spread([one.per_second for one in rounds]),
+            spread([one.per_second for one in rounds]),
             ""
             if kind == OURS
-            else _spread(_ratios(results.of(results.rounds, OURS, concurrent), rounds)),
-            _spread([one.cpu * 1000 for one in rounds if isinstance(one, PeerRound)], 0),
+            else spread(_ratios(results.of(results.rounds, OURS, concurrent), rounds)),
+            spread([one.cpu * 1000 for one in rounds if isinstance(one, PeerRound)], 0),
             f"{median(accepted):.0f}",
             f"{percentile(accepted, 99):.0f}",
         ]
@@ -51,12 +51,3 @@ def table(results: Results) -> str:
 def _ratios(ours: Sequence[Round], theirs: Sequence[Round]) -> list[float]:
     # A peer that was left out after some rounds has fewer of them, and they are the first.
     return [one.per_second / other.per_second for one, other in zip(ours, theirs, strict=False)]
-
-
-def _spread(values: Sequence[float], digits: int = 1) -> str:
-    middle = f"{median(values):.{digits}f}"
-    return (
-        middle
-        if len(values) == 1
-        else f"{middle} ({min(values):.{digits}f} to {max(values):.{digits}f})"
-    )
