@@ -40,7 +40,6 @@ class CompletionActivities:
 
     @activity.defn
     async def withdraw(self, job_id: str) -> None:
-        """Release the claim of a job that was never accepted."""
         await self._withdraw([job_id])
 
     @activity.defn

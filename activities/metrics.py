@@ -36,7 +36,6 @@ def count(name: str, description: str, **attributes: str) -> None:
 
 
 def count_end(job: Job) -> None:
-    """Count a job that has ended, and record its time in the queue."""
     provider = job.specification.product.provider
     labels = {"provider": provider, "state": job.status.state, "reason": end_reason(job)}
     count("ucloud_jobs_ended", "Jobs that were settled.", **labels)
@@ -69,11 +68,9 @@ class PendingSubmissions:
         self._pending: dict[str, tuple[float, float]] = {}
 
     def started(self, job_id: str) -> None:
-        """Record an attempt, in the activity that makes it."""
         self._pending[job_id] = (activity.info().scheduled_time.timestamp(), time.time())
 
     def finished(self, *job_ids: str) -> None:
-        """Record the provider's answer, or its rejection."""
         for job_id in job_ids:
             self._pending.pop(job_id, None)
 

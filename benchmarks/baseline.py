@@ -74,7 +74,6 @@ class SameMessagesJob:
 
     @workflow.run
     async def run(self) -> None:
-        """Admit and submit, wait for the two signals, and settle."""
         await workflow.execute_local_activity(nothing, start_to_close_timeout=SHORT)
         await workflow.execute_activity(
             nothing, task_queue=BASELINE_PROVIDER_QUEUE, start_to_close_timeout=SHORT
@@ -85,7 +84,6 @@ class SameMessagesJob:
 
     @workflow.update
     async def accepted(self) -> None:
-        """Return once the job is submitted."""
         await workflow.wait_condition(lambda: self._accepted)
 
     @workflow.signal

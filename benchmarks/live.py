@@ -45,8 +45,6 @@ class Restart:
 
 
 class LiveLoad:
-    """Keeps jobs running until `end`."""
-
     def __init__(self, temporal: Client, processes: Processes) -> None:
         self._temporal = temporal
         self._processes = processes

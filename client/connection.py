@@ -43,7 +43,6 @@ class ActorConnection:
 
     @property
     def workspace(self) -> Workspace:
-        """The workspace that pays for the actor's jobs."""
         return Workspace.of(self.owner)
 
     def handle(self, job_id: str) -> WorkflowHandle[Any, Any]:

@@ -25,8 +25,6 @@ from ucloud_orchestrator.temporal import names, queries
 
 
 class JobFilter(ApiModel):
-    """The jobs that match every field that is set."""
-
     state: JobState | None = None
     provider: str | None = None
     application: str | None = None

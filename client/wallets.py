@@ -20,8 +20,6 @@ from ucloud_orchestrator.temporal import names
 
 
 class WalletClient:
-    """The store's wallets and claims, by activities."""
-
     def __init__(self, connection: ActorConnection) -> None:
         self._connection = connection
 

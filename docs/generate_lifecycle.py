@@ -62,7 +62,6 @@ def _legend() -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Write the page, or compare it; return the exit code."""
     if "--check" in arguments:
         if DOCUMENT.is_file() and DOCUMENT.read_text() == render():
             return 0

@@ -69,7 +69,6 @@ def _definitions(kind: type[StrEnum]) -> Iterator[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Write the page, or compare it; returns the exit code."""
     if "--check" in arguments:
         if DOCUMENT.is_file() and DOCUMENT.read_text() == render():
             return 0

@@ -78,7 +78,6 @@ class JobAccounting:
             )
 
     async def withdraw(self) -> None:
-        """Release the claim of a job that was never accepted."""
         await workflow.execute_local_activity_method(
             CompletionActivities.withdraw,
             self._state.job.id,

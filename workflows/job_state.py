@@ -48,7 +48,6 @@ class WorkflowState(ApiModel):
     provider_generated_id: str | None = None
     has_reported_end: bool = False
     cancel_requested: bool = False
-    """The cancellation flag."""
     stop_reason: str | None = None
     """The sentence for the user if the orchestrator itself ends the job."""
     deadline_passed: bool = False
@@ -88,7 +87,6 @@ class WorkflowState(ApiModel):
 
     @property
     def is_over(self) -> bool:
-        """Check if the job has ended, or is to be ended."""
         return (
             self.has_ended
             or self.cancel_requested
@@ -110,7 +108,6 @@ class WorkflowState(ApiModel):
         return self.job.model_copy(update={"updates": [], "omitted_updates": 0, "acl": None})
 
     def change_job(self, **fields: Any) -> None:
-        """Replace fields of the job other than its updates."""
         self.job = self.job.model_copy(update=fields)
 
     def change_billing(self, **fields: Any) -> None:

@@ -50,7 +50,6 @@ class JobSubmission:
             await self._wait_for_batch(self._state.batch)
 
     def receive_batch_outcome(self, message: Any) -> None:
-        """Record the outcome of the job's batch, once."""
         if self._state.batch is None or self._batch_outcome is not None:
             return
         try:

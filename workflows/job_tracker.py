@@ -54,15 +54,12 @@ class JobTracker:
         counter.add(updates, {"provider": self.state.provider})
 
     def start_canceling(self, text: str) -> None:
-        """Enter the state CANCELING, unless the job has ended."""
         self._set(lifecycle.cancel(self.state.job, text, now()))
 
     def expire(self, text: str) -> None:
-        """End the job as EXPIRED, unless it has ended."""
         self._set(lifecycle.pass_deadline(self.state.job, text, now()))
 
     def end(self, state: JobState, text: str) -> None:
-        """End the job, unless it has ended."""
         if not self.state.has_ended:
             update = JobUpdate(state=state, status=text)
             self._set(lifecycle.apply(self.state.job, [update], now()))

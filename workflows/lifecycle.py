@@ -53,8 +53,6 @@ class UpdateOutcome(StrEnum):
 
 @dataclass(frozen=True)
 class Transition:
-    """An entry of the table: the outcome, and the state afterwards."""
-
     outcome: UpdateOutcome
     state: JobState
 

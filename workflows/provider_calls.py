@@ -20,8 +20,6 @@ from workflows.job_state import WorkflowState
 
 
 class ProviderCalls:
-    """Calls activities on the task queue of one job's provider."""
-
     def __init__(self, state: WorkflowState) -> None:
         self._state = state
 

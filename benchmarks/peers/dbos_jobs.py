@@ -85,7 +85,6 @@ def record(job_id: str, document: dict[str, Any]) -> None:
 
 
 def settle(job_id: str, state: str) -> None:
-    """Record how the job ended: one SQL transaction."""
     statement = sa.text("UPDATE jobs SET state = :state WHERE id = :id AND state = 'IN_QUEUE'")
     changed = cast(
         "sa.CursorResult[Any]",
@@ -97,7 +96,6 @@ def settle(job_id: str, state: str) -> None:
 
 @DBOS.step(retries_allowed=True, max_attempts=10)
 def submit(job_id: str, document: dict[str, Any]) -> None:
-    """StatusCallback the provider."""
     http.post(settings["provider"], json={"items": [document | {"id": job_id}]}).raise_for_status()
 
 

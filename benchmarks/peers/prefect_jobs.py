@@ -34,7 +34,6 @@ accepted_jobs: dict[str, asyncio.Future[Any]] = {}
 
 @contextmanager
 def transaction() -> Iterator[sqlite3.Connection]:
-    """Run one SQL transaction; its commit is synchronous."""
     with closing(
         sqlite3.connect(settings["store"], timeout=30, isolation_level=None)
     ) as connection:
@@ -65,14 +64,12 @@ def _settle(job_id: str, state: str) -> None:
 
 @task(persist_result=True, retries=10, retry_delay_seconds=1)
 async def record(job_id: str, document: dict[str, Any]) -> bool:
-    """Insert the job unless it exists."""
     await asyncio.to_thread(_record, job_id, document)
     return True
 
 
 @task(persist_result=True, retries=10, retry_delay_seconds=1)
 async def submit(job_id: str, document: dict[str, Any]) -> bool:
-    """StatusCallback the provider."""
     (
         await http.post(settings["provider"], json={"items": [document | {"id": job_id}]})
     ).raise_for_status()

@@ -19,7 +19,6 @@ from benchmarks.peers.environments import PeerUnavailable
 LOAD_TIMEOUT = 600.0
 """Seconds that a load may take; a slower peer is left out."""
 NO_TELEMETRY = {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
-"""No telemetry leaves this machine."""
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,6 @@ class PeerRound(Round):
 class System(ABC):
     name: str
     peer: str = ""
-    """The peer whose environment it needs."""
 
     def __init__(self, name: str, jobs: Loads, warm_up: tuple[int, int]) -> None:
         self.name = name
@@ -148,7 +147,6 @@ class DbosPeer(Peer):
 
     @contextlib.contextmanager
     def prepared(self, python: str, folder: Path) -> Iterator[Prepared]:
-        """Make a database for DBOS and one for the jobs, on one server or in two files."""
         if self._database == "sqlite":
             urls = {name: f"sqlite:///{folder}/{name}.sqlite" for name in ("system", "store")}
             yield Prepared("dbos_jobs.py", {**urls, "tuned": self._tuned})
@@ -174,7 +172,6 @@ class PrefectPeer(Peer):
 
     @contextlib.contextmanager
     def prepared(self, python: str, folder: Path) -> Iterator[Prepared]:
-        """Start Prefect's server on a port of the loopback."""
         port = free_port()
         environment = {
             **NO_TELEMETRY,

@@ -99,7 +99,6 @@ class Catalog:
         return list(self.provider_entries.values())
 
     def memberships(self, username: str) -> list[Membership]:
-        """Return the user's projects, with the role and groups in each."""
         return [
             Membership(
                 project=project.id,

@@ -82,8 +82,6 @@ class ApplicationParameter(ApiModel):
 
 
 class FileParameter(ApplicationParameter):
-    """A file or a folder that the job reads or writes."""
-
     type: Literal["input_file", "input_directory"]
 
 
@@ -92,8 +90,6 @@ class TextParameter(ApplicationParameter):
 
 
 class NumberParameter(ApplicationParameter):
-    """An integer or a decimal number inside bounds."""
-
     type: Literal["integer", "floating_point"]
     min: Decimal | None = None
     max: Decimal | None = None
@@ -130,8 +126,6 @@ class LicenseServerParameter(ApplicationParameter):
 
 
 class BoundResourceParameter(ApplicationParameter):
-    """A public link or a public IP address."""
-
     type: Literal["ingress", "network_ip"]
 
 
@@ -175,8 +169,6 @@ class VariableInvocation(ApiModel):
 
 
 class FlagInvocation(ApiModel):
-    """An argument that is there if a boolean parameter is true."""
-
     type: Literal["flag"] = "flag"
     var: str
     flag: str

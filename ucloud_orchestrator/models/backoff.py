@@ -17,11 +17,9 @@ class Backoff:
         self.reset()
 
     def reset(self) -> None:
-        """Begin with the initial delay again."""
         self._delay = self.initial
 
     def next_delay(self) -> float:
-        """Return the delay before the next attempt."""
         delay = self._delay
         self._delay = min(2 * delay, self.maximum)
         return delay

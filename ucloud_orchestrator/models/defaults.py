@@ -24,7 +24,6 @@ VALUE_TYPES = {
     "ingress": "ingress",
     "network_ip": "network",
 }
-"""The type of value for each type of parameter."""
 
 TYPES_WITHOUT_DEFAULT = frozenset(
     {"input_file", "input_directory", "peer", "license_server", "ingress", "network_ip"}

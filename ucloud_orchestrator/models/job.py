@@ -53,8 +53,6 @@ TERMINAL_STATES = frozenset({JobState.SUCCESS, JobState.FAILURE, JobState.EXPIRE
 
 
 class SimpleDuration(ApiModel):
-    """A duration as UCloud writes it."""
-
     hours: int = Field(default=0, ge=0, le=MAXIMUM_HOURS)
     minutes: int = Field(default=0, ge=0, le=59)
     seconds: int = Field(default=0, ge=0, le=59)

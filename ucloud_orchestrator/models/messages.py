@@ -82,8 +82,6 @@ class Rejection(ApiModel):
 
 
 class ExtendRequest(ApiModel):
-    """The argument of the update `extend`: how much time to add."""
-
     requested_time: SimpleDuration
 
 

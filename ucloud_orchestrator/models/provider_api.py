@@ -127,9 +127,7 @@ class LogsRequest(ApiModel):
     positions: dict[str, NonNegativeInt] = Field(default={}, max_length=MAXIMUM_POSITIONS)
     """Start offsets in bytes, by `<rank>.stdout` and `<rank>.stderr`; the default is 0."""
     rank: int | None = Field(default=None, ge=0)
-    """Only this rank."""
     stream: LogStream | None = None
-    """Only this stream."""
     follow: bool = True
     """Wait for more output until the job has ended."""
 

@@ -32,8 +32,6 @@ Challenge = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class OpenSessionRequest(ApiModel):
-    """The argument of the update `open_session`."""
-
     session_type: SessionType
     rank: int = Field(default=0, ge=0)
     challenge: Challenge | None = None
@@ -72,8 +70,6 @@ class ShellSession(BaseSession):
 
 
 class WebSession(BaseSession):
-    """A web application: an address for a browser, with the token."""
-
     type: Literal["web"] = "web"
     redirect_client_to: str
 
@@ -103,7 +99,6 @@ OpenSession = Annotated[
 """A response of a provider to `interactiveSession`."""
 
 OPEN_SESSION: TypeAdapter[OpenSession] = TypeAdapter(OpenSession)
-"""The validator of `OpenSession`."""
 
 
 Session = TypeVar("Session", bound=BaseSession)

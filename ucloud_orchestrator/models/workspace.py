@@ -118,8 +118,6 @@ class License(Resource):
 
 
 class PublicLink(Resource):
-    """A domain name that leads to one job's web application."""
-
     domain: str = Field(min_length=1)
 
 

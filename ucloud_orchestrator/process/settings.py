@@ -32,7 +32,6 @@ class ProcessSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Give the environment precedence over the file."""
         sources = [init_settings, env_settings]
         if file := os.environ.get(cls.file_variable):
             sources.append(TomlConfigSettingsSource(settings_cls, file))

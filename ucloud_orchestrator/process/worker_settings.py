@@ -21,7 +21,6 @@ class WorkerSettings(MonitoredSettings):
     file_variable: ClassVar[str] = "UCLOUD_CONFIG"
 
     catalog: Path = Path("examples/catalog")
-    """The folder of the catalog."""
     database_url: str = "sqlite+aiosqlite:///.ucloud/store.sqlite"
     """`sqlite+aiosqlite:///PATH`, or `postgresql+asyncpg://USER:PASSWORD@HOST/NAME`."""
     keys_dir: Path = Path(".ucloud/keys")

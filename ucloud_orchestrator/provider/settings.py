@@ -64,7 +64,6 @@ class ProductExecutor(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     product: str
-    """The product's id."""
     category: str
     executor: Literal["local", "slurm"] = "local"
     slurm: SlurmOptions = SlurmOptions()

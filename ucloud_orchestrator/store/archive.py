@@ -89,7 +89,6 @@ class Archive:
 
 
 async def archive_job(connection: AsyncConnection, job: Job) -> None:
-    """Store an ended job with its updates, within a transaction."""
     row = {
         "id": job.id,
         "created_by": job.owner.created_by,

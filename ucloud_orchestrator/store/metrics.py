@@ -12,8 +12,6 @@ from ucloud_orchestrator.store.tables import FinishedJob, LiveJob, MovementRow, 
 
 
 class StoreMetrics:
-    """Aggregates over all jobs and wallets."""
-
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 

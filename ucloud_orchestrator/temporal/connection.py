@@ -20,7 +20,6 @@ from ucloud_orchestrator.temporal.connection_errors import (
 from ucloud_orchestrator.temporal.encryption_keys import EncryptionKeyError, key_file
 
 DEFAULT_ADDRESS = "localhost:7233"
-"""Temporal's own default."""
 CONFIG_FILE_VARIABLE = "TEMPORAL_CONFIG_FILE"
 
 

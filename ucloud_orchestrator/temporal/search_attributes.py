@@ -17,7 +17,6 @@ def search_attributes(job: Job) -> dict[str, str]:
 
 
 def initial_search_attributes(owner: JobOwner, specification: JobSpecification) -> dict[str, str]:
-    """Return the search attributes at the start of a job's workflow."""
     values = {
         names.JOB_STATE: JobState.IN_QUEUE.value,
         names.JOB_OWNER: owner.created_by,

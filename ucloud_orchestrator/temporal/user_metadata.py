@@ -61,7 +61,6 @@ def code(value: object) -> str:
 
 
 def _truncate_bytes(text: str, size: int) -> str:
-    """Truncate the text to a number of bytes of UTF-8."""
     encoded = text.encode()
     return text if len(encoded) <= size else encoded[: size - 3].decode(errors="ignore") + "…"
 

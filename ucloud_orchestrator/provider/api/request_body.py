@@ -100,7 +100,6 @@ async def on_http(_: Request, error: Exception) -> JSONResponse:
 
 
 async def on_invalid_id(_: Request, error: Exception) -> JSONResponse:
-    """Answer 400."""
     return JSONResponse({"why": str(error)}, 400)
 
 

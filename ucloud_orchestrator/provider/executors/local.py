@@ -138,7 +138,6 @@ class LocalExecutor:
         """Do nothing: the orchestrator alone enforces the time allocation here."""
 
     def forget(self, job_id: str) -> None:
-        """Free what is kept of a job that has ended."""
         self._jobs.pop(job_id, None)
 
     def exec_target(self, job: Job, rank: int) -> ExecTarget | None:

@@ -70,7 +70,6 @@ class ReplicaStatus:
 
     @property
     def is_active(self) -> bool:
-        """Whether processes of the replica may run."""
         return self.phase in {ReplicaPhase.STARTING, ReplicaPhase.RUNNING}
 
     @property
@@ -175,7 +174,6 @@ class Replica:
             _signal(wrapper.children(recursive=True), signal.SIGKILL)
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to all processes of the replica."""
         wrapper = self._wrapper()
         if wrapper is not None:
             _signal(self._programs(wrapper), number)

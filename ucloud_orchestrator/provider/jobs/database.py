@@ -33,7 +33,6 @@ from ucloud_orchestrator.provider.errors import JobAlreadyTerminated, MigrationE
 from ucloud_orchestrator.provider.jobs.decisions import DesiredState, JobPhase, JobRecord
 
 DATABASE_FILE = "provider.sqlite"
-"""Its name in the provider's data directory."""
 MIGRATIONS = Migrations(Path(__file__).parent / "migrations")
 
 
@@ -190,7 +189,6 @@ class JobDatabase:
         return [_record(row) for row in rows]
 
     async def update_job(self, job: Job) -> None:
-        """Store a changed job, such as one with a longer allocation."""
         async with self._engine.begin() as connection:
             await connection.execute(
                 update(JobRow).where(JobRow.id == job.id).values(document=_document(job))

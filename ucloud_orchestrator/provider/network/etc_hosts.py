@@ -10,7 +10,6 @@ from pathlib import Path
 
 
 def machine_lines() -> list[str]:
-    """Return the lines of the machine's `/etc/hosts`."""
     with contextlib.suppress(OSError, UnicodeDecodeError):
         return Path("/etc/hosts").read_text().splitlines()
     return []

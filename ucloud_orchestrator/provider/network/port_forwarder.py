@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 CHUNK_SIZE = 64 * 1024
-"""Bytes per read."""
 HOSTS = ("127.0.0.1", "::1")
 """Programs that listen on every address listen on these too."""
 

@@ -27,8 +27,6 @@ POLL_INTERVAL = 0.2
 
 @dataclass(frozen=True)
 class Selection:
-    """The part of a job's output that a reader asks for."""
-
     ranks: Sequence[int]
     streams: Sequence[LogStream] = tuple(LogStream)
     positions: Mapping[str, int] = field(default_factory=dict)
@@ -126,7 +124,6 @@ class _Tail:
         return self._chunk(self._decoder.decode(data))
 
     def rest(self) -> LogChunk | None:
-        """Return the incomplete character at the end of the file."""
         return self._chunk(self._decoder.decode(b"", final=True))
 
     def _chunk(self, text: str) -> LogChunk | None:

@@ -18,7 +18,6 @@ import psutil
 from ucloud_orchestrator.provider.sandbox.exec import ExecTarget
 
 CHUNK_SIZE = 16 * 1024
-"""Bytes per read."""
 SESSION_VARIABLE = "UCLOUD_SHELL"
 """The environment variable that identifies the processes of a terminal, also detached ones."""
 STOP_TIMEOUT = 2.0
@@ -28,8 +27,6 @@ MAXIMUM_SIDE = 1000
 
 
 class Terminal:
-    """A shell in a replica on a pseudo-terminal."""
-
     def __init__(self, target: ExecTarget, columns: int, rows: int) -> None:
         """Start the shell. Raises `ExecError`."""
         self._wrapper = target.wrapper

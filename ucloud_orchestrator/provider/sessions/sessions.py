@@ -145,7 +145,6 @@ class Sessions:
                 _log_closed(session, error)
 
     async def terminal(self, request: Request) -> Response:
-        """Return a page with a terminal; its script opens the session."""
         try:
             self._check(request.query_params, SessionType.SHELL)
         except InvalidSessionToken as error:
@@ -153,7 +152,6 @@ class Sessions:
         return terminal_page()
 
     async def desktop(self, request: Request) -> Response:
-        """Return a page with a desktop; its script opens the session."""
         try:
             session = self._check(request.query_params, SessionType.VNC)
         except InvalidSessionToken as error:

@@ -11,7 +11,6 @@ from ucloud_orchestrator.provider.network.endpoint import Endpoint, connect_endp
 from ucloud_orchestrator.provider.sessions.race import race
 
 CHUNK_SIZE = 64 * 1024
-"""Bytes per read."""
 SUBPROTOCOL = "binary"
 """The subprotocol of clients such as noVNC."""
 

@@ -82,7 +82,6 @@ class SlurmExecutor:
         self._memory: dict[str, _JobMemory] = {}
 
     def on_change(self, callback: Callable[[], None]) -> None:
-        """Call `callback` after each poll of the queue."""
         self._queue.on_change(callback)
 
     async def poll(self, jobs: Sequence[Job]) -> None:

@@ -36,7 +36,6 @@ class SlurmQueue:
         self._poll_task: asyncio.Task[None] | None = None
 
     def on_change(self, callback: Callable[[], None]) -> None:
-        """Call `callback` after each poll."""
         self._changed = callback
 
     def refresh(self, at_once: bool = False) -> None:
