@@ -16,7 +16,7 @@ from tests.provider.provider_process import Reports, Served, serving
 from tests.waiting import eventually
 from ucloud_orchestrator.models import JobState
 from ucloud_orchestrator.provider.executors.local import LocalExecutor
-from ucloud_orchestrator.provider.files import output_files
+from ucloud_orchestrator.provider.files import output_files, trees
 from ucloud_orchestrator.provider.network.networks import Networks
 from ucloud_orchestrator.provider.sandbox import bubblewrap
 
@@ -48,7 +48,7 @@ def block() -> Iterator[Block]:
 
 @pytest.mark.parametrize(
     ("module", "step"),
-    [(bubblewrap, "prepare_work"), (output_files, "collect"), (output_files, "delete")],
+    [(bubblewrap, "prepare_work"), (output_files, "collect"), (trees, "delete_tree")],
 )
 async def test_a_job_with_many_files_blocks_no_other(
     provider: Served, block: Block, monkeypatch: pytest.MonkeyPatch, module: ModuleType, step: str
@@ -90,7 +90,7 @@ async def test_a_provider_stops_while_files_are_deleted(
     served, job = Served(tmp_path, Reports()), shell_job("true")
     block.job_id = job["id"]
     with monkeypatch.context() as patch:
-        patch.setattr(output_files, "delete", block.before(output_files.delete))
+        patch.setattr(trees, "delete_tree", block.before(trees.delete_tree))
         async with serving(served):
             await served.call("", job)
             await served.end_of(job)
