@@ -13,11 +13,19 @@ fit.fit();
 terminal.focus();
 
 const socket = new WebSocket(takeAddress("shell"));
-const send = (message) => socket.readyState === WebSocket.OPEN && socket.send(JSON.stringify(message));
+const opened = new Promise((resolve) => socket.addEventListener("open", resolve));
 const size = () => ({ cols: terminal.cols, rows: terminal.rows });
 let ended = false;
 
-socket.addEventListener("open", () => send({ type: "initialize", ...size(), window: WINDOW }));
+// Messages before the socket is open, such as early input, are sent in order once it is.
+async function send(message) {
+  await opened;
+  if (socket.readyState === WebSocket.OPEN) {
+    socket.send(JSON.stringify(message));
+  }
+}
+
+send({ type: "initialize", ...size(), window: WINDOW });
 socket.addEventListener("message", (event) => {
   const message = JSON.parse(event.data);
   if (message.type === "data") {
