@@ -78,7 +78,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 SHARED_STACKS = {
     f"tests/end_to_end/test_{name}.py": stack
     for stack, names in {
-        "stack": ("failure_scenarios", "logs", "metrics", "runbook", "stack"),
+        "stack": ("failure_scenarios", "health_and_log", "logs", "runbook", "stack"),
         "traced_stack": ("encryption", "traces"),
     }.items()
     for name in names
