@@ -121,8 +121,11 @@ class Stack:
         return self.lines.read_text().splitlines().count(line)
 
     def job_file(self, application: str, version: str, **parameters: Any) -> Path:
+        """Write a job file that may be submitted while other tests run the same job."""
         path = self.folder / f"{application}-{uuid.uuid4()}.json"
-        document = specification_document(application, version, parameters=parameters)
+        document = specification_document(
+            application, version, parameters=parameters, allowDuplicateJob=True
+        )
         path.write_text(json.dumps(document))
         return path
 

@@ -28,7 +28,7 @@ acl: [{entity: {type: user, username: alice}, permissions: [READ]}]
 def job_file(stack: Stack, category: str = "cpu", **changes: Any) -> Path:
     path = stack.job_file("server", "1")
     document = json.loads(path.read_text()) | {"product": product(category)}
-    path.write_text(json.dumps(document | {"allowDuplicateJob": True} | changes))
+    path.write_text(json.dumps(document | changes))
     return path
 
 

@@ -7,7 +7,6 @@ is in afterwards (`then: $JOB is STATE`).
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -104,7 +103,6 @@ class Runbook:
 
     def _running(self, user: str | None = None) -> str:
         path = self.stack.job_file("sleep", "1.0", seconds=integer(600))
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"allowDuplicateJob": True}))
         options = ["--user", user] if user else []
         job_id = str(self.stack.json("submit", str(path), *options)["id"])
         self.stack.reached(job_id, "RUNNING", user)

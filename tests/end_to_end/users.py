@@ -40,10 +40,8 @@ async def client_of(stack: Stack, username: str | None = None) -> JobClient:
 
 
 def job_file(stack: Stack, application: str, **changes: Any) -> Path:
-    """Write a job file that may be submitted more than once."""
     file = stack.job_file(application, "1")
-    document = json.loads(file.read_text()) | {"allowDuplicateJob": True} | changes
-    file.write_text(json.dumps(document))
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
     return file
 
 
