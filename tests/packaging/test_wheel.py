@@ -140,6 +140,7 @@ def test_importing_the_package_loads_no_temporal(environment: Callable[..., Envi
     assert environment().run("python", "-c", program).stdout == "set()\n"
 
 
+@pytest.mark.long
 def test_users_programs_are_checked_against_our_types(
     environment: Callable[..., Environment], tmp_path: Path
 ) -> None:
@@ -169,6 +170,7 @@ def test_a_process_without_its_extra_names_it_in_one_line(
     assert line.endswith(f"): run pip install 'ucloud-orchestrator[{extra}]'.")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("command", "extra"), PROCESSES.values(), ids=PROCESSES.keys())
 def test_an_extra_is_all_that_its_process_needs(
     environment: Callable[..., Environment], command: tuple[str, ...], extra: str
