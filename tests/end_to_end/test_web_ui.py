@@ -170,7 +170,7 @@ async def test_the_list_shows_jobs_and_their_ends(jobs: Jobs, browser: Chromium)
 
 @pytest.mark.timeout(180)
 async def test_a_running_job_shows_its_waiting_reason(jobs: Jobs, browser: Chromium) -> None:
-    waits = "its end, or its time to run out"
+    waits = "its end, or its deadline"
     await metadata(
         browser,
         jobs,
@@ -223,7 +223,7 @@ async def test_a_failed_job_shows_whose_fault_it_is(jobs: Jobs, browser: Chromiu
 async def test_a_rejected_job_shows_the_reason(jobs: Jobs, browser: Chromium) -> None:
     words = (
         "The provider local refused: There is no file /examples/no-such-file.txt.",
-        "Nothing is held for the job",
+        "The job holds nothing",
     )
-    await metadata(browser, jobs, jobs.rejected, "FAILED", "Refused (PROVIDER_REJECTED)", *words)
+    await metadata(browser, jobs, jobs.rejected, "FAILED", "Rejected (PROVIDER_REJECTED)", *words)
     await browser.picture("web-ui-refused")
